@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``podman-cvmfs`` command: finds the subcommand, shows errors, and alone exits."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from podman_cvmfs import __version__
+from podman_cvmfs.errors import PodmanCvmfsError, printable
+
+#: Subcommand -> what it does. Each lives in the module of its name and is imported only when
+#: it is asked for, so that no command pays for another one's libraries.
+COMMANDS = {
+    "publish": "Unpack images into a repository in DUCC's layout.",
+    "sync": "Generate the additional image store from the repository.",
+}
+
+_EXIT_INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A click group that imports a subcommand's module when the subcommand is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"podman_cvmfs.cli.{cmd_name}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the subcommands from the table, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 failure, 2 wrong usage, 3 bad input, 4 repository, 5 store, "
+    "6 registry, 7 some images failed, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="podman-cvmfs")
+@click.option("-v", "--verbose", count=True, help="Say more; twice: everything.")
+@click.option("-q", "--quiet", count=True, help="Say less: only warnings; twice: only errors.")
+def cli(verbose: int, quiet: int) -> None:
+    """Use container images unpacked in CernVM-FS from podman, without pulling them."""
+    levels = [logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG]
+    level = levels[max(0, min(3, 2 + verbose - quiet))]
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
+    # Other libraries' chatter is for those who ask for everything.
+    for library in ("urllib3", "requests"):
+        logging.getLogger(library).setLevel(logging.DEBUG if verbose > 1 else logging.WARNING)
+
+
+def fail(message: str, hint: str | None, code: int) -> NoReturn:
+    """Print one error, with its hint on a line of its own, and exit with ``code``."""
+    click.echo(f"podman-cvmfs: error: {message}", err=True)
+    if hint:
+        click.echo(f"  hint: {hint}", err=True)
+    sys.exit(code)
+
+
+def main() -> NoReturn:
+    """Run the command line; the only place that turns errors into exit codes."""
+    # What we write must be readable by every user's podman, whatever the caller's umask.
+    os.umask(0o022)
+    try:
+        cli.main(prog_name="podman-cvmfs", standalone_mode=False)
+    except click.exceptions.Exit as err:
+        sys.exit(err.exit_code)
+    except click.ClickException as err:
+        err.show()
+        sys.exit(err.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        fail("interrupted", None, _EXIT_INTERRUPTED)
+    except PodmanCvmfsError as err:
+        fail(err.message, err.hint, err.exit_code)
+    except BrokenPipeError:
+        # The reader of our output has gone (podman-cvmfs ... | head): nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as err:
+        where = f" ({printable(os.fsdecode(err.filename))})" if err.filename else ""
+        fail(f"{err.strerror or err}{where}", None, 1)
+    sys.exit(0)

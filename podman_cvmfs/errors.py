@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors that a user is meant to read.
+
+The tree, with the exit code each ends the command with::
+
+    PodmanCvmfsError        1
+    ├── InputError          3   a name, digest or file given by the user is wrong
+    ├── RepositoryError     4   the unpacked repository is absent, unreadable or broken
+    ├── StoreError          5   the additional image store can't be read or written
+    ├── RegistryError       6   a registry doesn't answer or answers wrongly
+    └── PartialError        7   some images were done, others failed
+
+Exit code 2 is wrong usage of the command line (click's own), 130 an interrupt.
+"""
+
+from __future__ import annotations
+
+
+class PodmanCvmfsError(Exception):
+    """What failed and on which thing (``message``), and what to do about it (``hint``)."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InputError(PodmanCvmfsError):
+    """A name, digest, document or file that was given is malformed."""
+
+    exit_code = 3
+
+
+class RepositoryError(PodmanCvmfsError):
+    """The unpacked repository is absent, unreadable, or holds something broken."""
+
+    exit_code = 4
+
+
+class StoreError(PodmanCvmfsError):
+    """The additional image store can't be read or written."""
+
+    exit_code = 5
+
+
+class RegistryError(PodmanCvmfsError):
+    """A registry doesn't answer, refuses, or answers with wrong data."""
+
+    exit_code = 6
+
+
+class PartialError(PodmanCvmfsError):
+    """Some of the images were done, others failed; each failure has been reported."""
+
+    exit_code = 7
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with control characters and lone surrogates escaped, for messages.
+
+    Names come from repositories and registries that are not trusted: they must not reach a
+    terminal raw.
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
