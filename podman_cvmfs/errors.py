@@ -8,6 +8,7 @@ The tree, with the exit code each ends the command with::
     ├── RepositoryError     4   the unpacked repository is absent, unreadable or broken
     ├── StoreError          5   the additional image store can't be read or written
     ├── RegistryError       6   a registry doesn't answer or answers wrongly
+    │   └── RegistryUnreachable   it doesn't answer at all
     └── PartialError        7   some images were done, others failed
 
 Exit code 2 is wrong usage of the command line (click's own), 130 an interrupt.
@@ -49,6 +50,10 @@ class RegistryError(PodmanCvmfsError):
     """A registry doesn't answer, refuses, or answers with wrong data."""
 
     exit_code = 6
+
+
+class RegistryUnreachable(RegistryError):  # noqa: N818 - it says what is so
+    """A registry doesn't answer at all: asking it for more is a waste of time."""
 
 
 class PartialError(PodmanCvmfsError):

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where things are unless the user says otherwise."""
+
+from __future__ import annotations
+
+import os
+
+#: The repository that most sites mount.
+REPOSITORY = "/cvmfs/unpacked.cern.ch"
+
+
+def _user_directory(variable: str, fallback: str) -> str:
+    """An XDG base directory; a relative value is to be ignored (XDG Base Directory 0.8)."""
+    value = os.environ.get(variable, "")
+    return value if os.path.isabs(value) else os.path.join(os.path.expanduser("~"), fallback)
+
+
+def default_store() -> str:
+    """The store of the whole system for root, of the user for everybody else."""
+    if os.geteuid() == 0:
+        return "/var/lib/podman-cvmfs/store"
+    return _user_directory("XDG_DATA_HOME", ".local/share") + "/podman-cvmfs/store"
+
+
+def default_cache() -> str:
+    """The blob cache of the whole system for root, of the user for everybody else."""
+    if os.geteuid() == 0:
+        return "/var/cache/podman-cvmfs"
+    return _user_directory("XDG_CACHE_HOME", ".cache") + "/podman-cvmfs"

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compare what a store holds with what it shall hold. Pure: no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from podman_cvmfs.reference import ImageName, podman_names
+from podman_cvmfs.resolve import ResolvedImage
+from podman_cvmfs.store.records import (
+    ImageFiles,
+    LayerDirectory,
+    StoreContent,
+    StoredImage,
+    StoredLayer,
+)
+from podman_cvmfs.view import ImageView
+
+#: How long layers and files stay that containers may still use, in seconds.
+GRACE = 14 * 24 * 3600
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A resolved image together with the view chosen for it."""
+
+    image: ResolvedImage
+    view: ImageView
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The content the store shall have, what must be written for it, and what it changes.
+
+    ``added``, ``removed`` and ``moved`` are podman names; a moved name leads to another image
+    than before.
+    """
+
+    content: StoreContent
+    layers: tuple[LayerDirectory, ...]
+    images: tuple[ImageFiles, ...]
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    moved: tuple[str, ...]
+
+
+def assign_names(published: Iterable[tuple[ImageName, str]]) -> dict[str, str]:
+    """Give every podman name to exactly one image.
+
+    ``published`` pairs a name as the repository writes it with an image ID. A name written in the
+    repository beats one that is only another way to write it (``docker.io`` for
+    ``registry.hub.docker.com``); among equals the first wins. containers/storage refuses a whole
+    store for one name on two images.
+    """
+    pairs = list(published)
+    names: dict[str, str] = {}
+    for name, image_id in pairs:
+        names.setdefault(str(name), image_id)
+    for name, image_id in pairs:
+        for other in podman_names(name):
+            names.setdefault(other, image_id)
+    return names
+
+
+def make_plan(
+    current: StoreContent,
+    wanted: Mapping[ImageName, str],
+    candidates: Mapping[str, Candidate],
+    repository: str,
+    now: int,
+) -> Plan:
+    """Plan the store that offers ``wanted`` (name in the repository -> source ID).
+
+    ``candidates`` (by source ID) are complete images; a wanted image that is not among them stays
+    as ``current`` has it. ``now`` is in seconds since 1970.
+    """
+    sources = set(wanted.values())
+    kept = {
+        image.source_id: image
+        for image in current.images.values()
+        if image.source_id in sources and image.source_id not in candidates
+    }
+    layers: dict[str, StoredLayer] = {}
+    directories: dict[str, LayerDirectory] = {}
+    for image in kept.values():
+        for layer in chain_of(current, image.top_layer):
+            layers[layer.layer_id] = replace(layer, retired=None)
+    for source in sorted(candidates):
+        if source in sources:
+            for layer, directory in candidates[source].view.layers:
+                present = layers.get(layer.layer_id)
+                if present is None or not _serves(present, sources):
+                    layers[layer.layer_id] = layer
+                    directories[layer.entry] = directory
+
+    names_of: dict[str, list[ImageName]] = {}
+    for name, source in wanted.items():
+        names_of.setdefault(source, []).append(name)
+    images: dict[str, StoredImage] = {}
+    files = []
+    image_of: dict[str, str] = {}
+    for source, source_names in names_of.items():
+        published = tuple(sorted(name.repository_path for name in source_names))
+        if source in candidates:
+            stored, image_files = _stored_image(candidates[source], published)
+            files.append(image_files)
+        elif source in kept:
+            stored = replace(kept[source], published=published)
+        else:
+            continue
+        images[stored.image_id] = stored
+        image_of[source] = stored.image_id
+    names = assign_names(
+        (name, image_of[source]) for name, source in wanted.items() if source in image_of
+    )
+    _add_retired_layers(current, layers, now)
+    content = StoreContent(
+        repository=repository,
+        images=images,
+        layers=layers,
+        names=names,
+        retired_entries=_retired_entries(current, images, layers, now),
+    )
+    return Plan(
+        content=content,
+        layers=tuple(directories.values()),
+        images=tuple(files),
+        added=tuple(sorted(set(names) - set(current.names))),
+        removed=tuple(sorted(set(current.names) - set(names))),
+        moved=tuple(
+            sorted(n for n in names if n in current.names and current.names[n] != names[n])
+        ),
+    )
+
+
+def _serves(layer: StoredLayer, sources: Collection[str]) -> bool:
+    """Whether a layer can stay as it is: the image whose merged root it shows is still wanted."""
+    return layer.flat_of is None or layer.flat_of in sources
+
+
+def orphaned_views(current: StoreContent, sources: Collection[str]) -> set[str]:
+    """The source IDs, among the wanted ``sources``, of stored images whose top layer shows the
+    merged root of an image that is wanted no more. They must be resolved anew."""
+    found = set()
+    for image in current.images.values():
+        if image.source_id in sources and image.top_layer is not None:
+            top = current.layers.get(image.top_layer)
+            if top is None or not _serves(top, sources):
+                found.add(image.source_id)
+    return found
+
+
+def chain_of(content: StoreContent, top: str | None) -> list[StoredLayer]:
+    """The stored layers from ``top`` down to the base."""
+    chain = []
+    while top is not None and top in content.layers:
+        layer = content.layers[top]
+        chain.append(layer)
+        top = layer.parent
+    return chain
+
+
+def _stored_image(
+    candidate: Candidate, published: tuple[str, ...]
+) -> tuple[StoredImage, ImageFiles]:
+    image = candidate.image
+    files = ImageFiles(image.config.digest.hex, image.manifest, image.config.raw)
+    stored = StoredImage(
+        image_id=files.image_id,
+        entry=files.entry,
+        source_id=image.source_id.hex,
+        published=published,
+        top_layer=image.layers[-1].layer_id if image.layers else None,
+        created=image.config.created,
+        manifest_digest=str(files.manifest_digest),
+        manifest_size=len(files.manifest),
+        config_size=len(files.config),
+        view=candidate.view.kind,
+        config_origin=image.config_origin,
+    )
+    return stored, files
+
+
+def _add_retired_layers(current: StoreContent, layers: dict[str, StoredLayer], now: int) -> None:
+    """Add to ``layers`` those that images have left within the grace period, with their parents:
+    a container or a pulled image may stand on them."""
+    for layer in current.layers.values():
+        since = now if layer.retired is None else layer.retired
+        if layer.layer_id not in layers and now - since < GRACE:
+            for link in chain_of(current, layer.layer_id):
+                if link.layer_id not in layers:
+                    retired = now if link.retired is None else link.retired
+                    layers[link.layer_id] = replace(link, retired=retired)
+
+
+def _retired_entries(
+    current: StoreContent,
+    images: Mapping[str, StoredImage],
+    layers: Mapping[str, StoredLayer],
+    now: int,
+) -> dict[str, int]:
+    """The pool entries that the store no longer leads to, within the grace period."""
+    used = StoreContent(images=images, layers=layers).entries()
+    left = {**dict.fromkeys(current.entries(), now), **current.retired_entries}
+    return {
+        entry: since for entry, since in left.items() if entry not in used and now - since < GRACE
+    }

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the entries of a store's pool: what ``overlay/<layer id>`` and
+``overlay-images/<image id>`` lead to. All functions raise OSError."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from podman_cvmfs.store.layout import link_name, lower_of
+from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Link, LocalPart
+
+_WHITEOUT = os.makedev(0, 0)
+
+
+def write_file(path: str, data: bytes) -> None:
+    """Make the file ``path``, which must not exist, with ``data``."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+    finally:
+        os.close(descriptor)
+
+
+def write_layer_entry(path: str, layer: LayerDirectory) -> None:
+    """Make the directory ``path`` of a layer."""
+    os.mkdir(path, 0o755)
+    write_file(f"{path}/link", link_name(layer.layer_id).encode())
+    if layer.lowers:
+        write_file(f"{path}/lower", lower_of(list(layer.lowers)).encode())
+    for number, part in enumerate(layer.parts):
+        place = f"{path}/diff{number or ''}"
+        if isinstance(part, Link):
+            os.symlink(part.target, place)
+        else:
+            _write_local_part(place, part)
+
+
+def _write_local_part(place: str, part: LocalPart) -> None:
+    for node in part.nodes:
+        path = f"{place}/{node.path}" if node.path else place
+        if node.is_whiteout:
+            os.mknod(path, stat.S_IFCHR | 0o600, _WHITEOUT)
+        else:
+            os.mkdir(path)
+            # mkdir honours the umask and loses the sticky bit on some file systems.
+            os.chmod(path, node.mode)
+
+
+def write_image_entry(path: str, image: ImageFiles) -> None:
+    """Make the directory ``path`` of an image."""
+    os.mkdir(path, 0o755)
+    for name, data in image.files().items():
+        write_file(f"{path}/{name}", data)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The on-disk format of the additional image store. Pure: names and paths only.
+
+What podman reads is the format of containers/storage (1.43 to 1.64: ``store.go``, ``layers.go``,
+``images.go``, ``drivers/overlay/overlay.go``), seen on podman 4.3, 5.4 and 5.8. What stands behind
+it is ours::
+
+    STORE/overlay          -> .current/overlay          what podman opens
+    STORE/overlay-layers   -> .current/overlay-layers
+    STORE/overlay-images   -> .current/overlay-images
+    STORE/.current         -> generations/<number>      flipped by one rename
+    STORE/generations/<number>/
+        state.json                                      ours: what podman has no field for
+        overlay/<layer id>          -> ../../../pool/layers/<entry>
+        overlay/l/<link name>       -> ../<layer id>/diff
+        overlay-layers/layers.json, layers.lock
+        overlay-images/images.json, images.lock
+        overlay-images/<image id>   -> ../../../pool/images/<entry>
+    STORE/pool/layers/<layer id>-<key>/
+        link                        <link name>, no newline
+        lower                       l/<parent>:l/<grandparent>:..; absent where nothing lies below
+        diff, diff1, diff2, ..      link into the repository, or a directory of our own
+    STORE/pool/images/<image id>-<key>/
+        manifest, =<base64 of "sha256:<image id>">, =<base64 of "manifest-sha256:<digest>">
+    STORE/locks/layers.lock, images.lock, sync.lock
+
+A generation and the entries of the pool never change once they are written, so podman sees the
+old store or the new one and nothing between. The lock files of all generations are hard links to
+those in ``locks``: one inode for good, as containers/storage's lock protocol needs. The key of an
+entry is a hash of its content, so an unchanged layer keeps its entry from one generation to the
+next.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+
+#: Format of state.json and of everything here that podman doesn't read.
+FORMAT = 1
+
+CURRENT = ".current"
+GENERATIONS = "generations"
+POOL_LAYERS = "pool/layers"
+POOL_IMAGES = "pool/images"
+LOCKS = "locks"
+STATE = "state.json"
+
+OVERLAY = "overlay"
+LAYERS = "overlay-layers"
+IMAGES = "overlay-images"
+#: The three names that podman opens in a store.
+PUBLIC = (OVERLAY, LAYERS, IMAGES)
+LAYERS_JSON = "layers.json"
+IMAGES_JSON = "images.json"
+#: In the order in which they are taken (containers/storage ``store.go``: layers, then images).
+LOCK_FILES = {"layers.lock": LAYERS, "images.lock": IMAGES}
+SYNC_LOCK = "sync.lock"
+#: Bytes of the last-writer token in a lock file (containers/storage ``pkg/lockfile``).
+TOKEN_BYTES = 64
+
+_PLAIN_KEY = re.compile(r"[a-z0-9.]+\Z")
+
+
+def big_data_file(key: str) -> str:
+    """The file name of an image's big data item (containers/storage ``images.go``,
+    ``makeBigDataBaseName``): a plain key as it is, any other as "=" and its base64."""
+    if _PLAIN_KEY.match(key):
+        return key
+    return "=" + base64.b64encode(key.encode()).decode()
+
+
+def link_name(layer_id: str) -> str:
+    """The short name of a layer in ``overlay/l``, 13 letters and digits.
+
+    It derives from the layer ID alone, so a container that was made on one generation starts on
+    every later one. Short, because podman 4 joins all of them into one page of mount options;
+    65 bits, because it is looked up in the user's own store and other stores as well.
+    """
+    return base64.b32encode(bytes.fromhex(layer_id[:18])).decode()[:13]
+
+
+def lower_of(layer_ids: list[str]) -> str:
+    """The content of a ``lower`` file for the layers below, nearest first."""
+    return ":".join(f"l/{link_name(layer_id)}" for layer_id in layer_ids)
+
+
+def synthetic_diff_id(layer_id: str) -> str:
+    """A diff digest that no layer has, for a layer that must not be found by digest.
+
+    containers/storage wants one on every layer, but whoever finds a layer by it may re-read
+    ``diff`` and store the result as genuine.
+    """
+    return "sha256:" + hashlib.sha256(f"podman-cvmfs hidden layer {layer_id}".encode()).hexdigest()
+
+
+def entry_key(content: bytes) -> str:
+    """The key of a pool entry whose whole content ``content`` describes."""
+    return hashlib.sha256(content).hexdigest()[:16]

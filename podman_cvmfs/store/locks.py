@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""containers/storage's lock protocol, and our own lock against a second sync.
+
+A lock file holds a 64-byte token of its last writer. Readers hold an fcntl read lock while they
+load; a process that keeps what it loaded compares the token before it trusts it (containers/storage
+``pkg/lockfile/lockfile_unix.go``, 1.43 to 1.64). These are POSIX locks: they belong to the process,
+and closing *any* descriptor of the file drops them, so each file is opened once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+
+from podman_cvmfs.errors import StoreError, printable
+from podman_cvmfs.store.layout import LOCK_FILES, LOCKS, SYNC_LOCK, TOKEN_BYTES
+
+
+def create_lock_files(store: str) -> None:
+    """Make the lock files that aren't there yet, each with a token. Raises OSError.
+
+    An empty lock file would make podman 4 reload the store on every look-up.
+    """
+    for name in LOCK_FILES:
+        path = f"{store}/{LOCKS}/{name}"
+        if not os.path.exists(path) or os.path.getsize(path) != TOKEN_BYTES:
+            with open(path, "wb") as file:
+                file.write(os.urandom(TOKEN_BYTES))
+
+
+@contextlib.contextmanager
+def podman_locked_out(store: str) -> Iterator[None]:
+    """Hold the write locks on layers and images; renew both tokens at the end. Raises OSError.
+
+    If the body raises, the tokens stay: nothing has changed for those who read the store.
+    """
+    with contextlib.ExitStack() as stack:
+        files = []
+        for name in LOCK_FILES:
+            file = stack.enter_context(open(f"{store}/{LOCKS}/{name}", "r+b", buffering=0))
+            fcntl.lockf(file, fcntl.LOCK_EX)
+            files.append(file)
+        yield
+        for file in files:
+            os.pwrite(file.fileno(), os.urandom(TOKEN_BYTES), 0)
+
+
+@contextlib.contextmanager
+def sync_lock(store: str) -> Iterator[None]:
+    """Keep other syncs out of the store; StoreError at once if one is running. Raises OSError."""
+    with open(f"{store}/{LOCKS}/{SYNC_LOCK}", "ab") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise StoreError(
+                f"another sync is at work on the store {printable(store)}",
+                "wait for it to end and try again",
+            ) from None
+        yield

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a store holds, as frozen dataclasses, and the JSON they become. Pure: no I/O.
+
+Sources: containers/storage ``layers.go`` (``Layer``) and ``images.go`` (``Image``), 1.43 to 1.64;
+``compression`` is ``pkg/archive``'s ``Compression`` (0 none, 2 gzip, 4 zstd). Fields that podman
+does without are left out: parsing these two files is most of what ``podman run`` pays for a large
+store.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+from podman_cvmfs.oci import Digest
+from podman_cvmfs.store.layout import (
+    FORMAT,
+    big_data_file,
+    entry_key,
+    synthetic_diff_id,
+)
+
+UNCOMPRESSED, GZIP, ZSTD = 0, 2, 4
+
+
+@dataclass(frozen=True)
+class Link:
+    """A part of a layer that is a symbolic link to ``target``, an absolute path."""
+
+    target: str
+
+
+@dataclass(frozen=True, order=True)
+class Node:
+    """One file of a local part: a directory, or an overlay whiteout (device 0:0) that hides one.
+
+    ``path`` is relative, "" is the part's root. ``mode`` holds the permission bits.
+    """
+
+    path: str
+    is_whiteout: bool = False
+    mode: int = 0o755
+
+
+@dataclass(frozen=True)
+class LocalPart:
+    """A part of a layer that is a directory in the store, with these nodes, parents first."""
+
+    nodes: tuple[Node, ...]
+
+
+Part = Union[Link, LocalPart]
+
+
+@dataclass(frozen=True)
+class LayerDirectory:
+    """What ``overlay/<layer id>`` holds: ``parts`` become diff, diff1, ..; ``lowers`` are the IDs
+    of the layers below, nearest first."""
+
+    layer_id: str
+    parts: tuple[Part, ...]
+    lowers: tuple[str, ...] = ()
+
+    @property
+    def entry(self) -> str:
+        """The name of this directory in the pool."""
+        return f"{self.layer_id}-{entry_key(repr((self.parts, self.lowers)).encode())}"
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """What ``overlay-images/<image id>`` holds."""
+
+    image_id: str
+    manifest: bytes
+    config: bytes
+
+    @property
+    def manifest_digest(self) -> Digest:
+        """The digest of the manifest's bytes."""
+        return Digest.of(self.manifest)
+
+    @property
+    def entry(self) -> str:
+        """The name of this directory in the pool."""
+        return f"{self.image_id}-{entry_key(self.manifest + b' ' + self.config)}"
+
+    def files(self) -> dict[str, bytes]:
+        """File name -> content."""
+        return {
+            "manifest": self.manifest,
+            big_data_file(f"sha256:{self.image_id}"): self.config,
+            big_data_file(f"manifest-{self.manifest_digest}"): self.manifest,
+        }
+
+
+@dataclass(frozen=True)
+class StoredLayer:
+    """A layer of the store.
+
+    ``diff_id``, ``blob`` (its digest) and ``blob_size`` are set only where the layer may be found
+    by its digests and so be reused by a pull. Sizes are in bytes.
+    ``flat_of`` is the source ID of the image whose merged root the layer shows, None for a layer
+    by itself. ``retired`` is the time (seconds since 1970) since which no image has needed the
+    layer, None while one does.
+    """
+
+    layer_id: str
+    entry: str
+    parent: str | None
+    diff_size: int
+    diff_id: Digest | None = None
+    blob: Digest | None = None
+    blob_size: int = 0
+    compression: int = UNCOMPRESSED
+    flat_of: str | None = None
+    retired: int | None = None
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image of the store.
+
+    ``published`` are its names as the repository writes them, ``source_id`` the ID the repository
+    gives it (another one than ``image_id`` where the config is made up), ``view`` flat or layers,
+    ``config_origin`` the step of the ladder its config came from.
+    """
+
+    image_id: str
+    entry: str
+    source_id: str
+    published: tuple[str, ...]
+    top_layer: str | None
+    created: str
+    manifest_digest: str
+    manifest_size: int
+    config_size: int
+    view: str
+    config_origin: str
+
+
+@dataclass(frozen=True)
+class StoreContent:
+    """Everything in one generation.
+
+    ``names`` maps each podman name to an image ID. ``retired_entries`` are pool entries that
+    containers may still use, with the time since which nothing in the store leads to them.
+    """
+
+    repository: str = ""
+    images: Mapping[str, StoredImage] = field(default_factory=dict)
+    layers: Mapping[str, StoredLayer] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    retired_entries: Mapping[str, int] = field(default_factory=dict)
+
+    def entries(self) -> set[str]:
+        """The pool entries that images and layers lead to."""
+        found = {image.entry for image in self.images.values()}
+        found.update(layer.entry for layer in self.layers.values())
+        return found
+
+
+def to_json(value: object) -> bytes:
+    """Compact JSON; the writers below give equal bytes for equal content."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def layer_json(layer: StoredLayer) -> dict[str, Any]:
+    """The layer's entry in layers.json."""
+    record: dict[str, Any] = {"id": layer.layer_id}
+    if layer.parent is not None:
+        record["parent"] = layer.parent
+    if layer.diff_id is None:
+        record["diff-digest"] = synthetic_diff_id(layer.layer_id)
+    else:
+        record["diff-digest"] = str(layer.diff_id)
+        if layer.blob is not None:
+            record["compressed-diff-digest"] = str(layer.blob)
+            record["compressed-size"] = layer.blob_size
+            record["compression"] = layer.compression
+    record["diff-size"] = layer.diff_size
+    return record
+
+
+def image_json(image: StoredImage, names: Iterable[str]) -> dict[str, Any]:
+    """The image's entry in images.json."""
+    config = f"sha256:{image.image_id}"
+    manifest = f"manifest-{image.manifest_digest}"
+    record: dict[str, Any] = {
+        "id": image.image_id,
+        "digest": image.manifest_digest,
+        "names": sorted(names),
+        "metadata": "{}",
+        "created": image.created,
+        "big-data-names": [config, manifest, "manifest"],
+        "big-data-sizes": {
+            config: image.config_size,
+            manifest: image.manifest_size,
+            "manifest": image.manifest_size,
+        },
+        "big-data-digests": {
+            config: config,
+            manifest: image.manifest_digest,
+            "manifest": image.manifest_digest,
+        },
+    }
+    if image.top_layer is not None:
+        record["layer"] = image.top_layer
+    return record
+
+
+def layers_json(content: StoreContent) -> bytes:
+    """The whole of layers.json, parents before children as containers/storage writes them."""
+    ordered: dict[str, StoredLayer] = {}
+
+    def add(layer: StoredLayer) -> None:
+        chain = []
+        while layer.layer_id not in ordered:
+            chain.append(layer)
+            if layer.parent is None or layer.parent not in content.layers:
+                break
+            layer = content.layers[layer.parent]
+        for link in reversed(chain):
+            ordered[link.layer_id] = link
+
+    for layer_id in sorted(content.layers):
+        add(content.layers[layer_id])
+    return to_json([layer_json(layer) for layer in ordered.values()])
+
+
+def images_json(content: StoreContent) -> bytes:
+    """The whole of images.json, in order of image ID."""
+    names: dict[str, list[str]] = {image_id: [] for image_id in content.images}
+    for name, image_id in content.names.items():
+        names[image_id].append(name)
+    return to_json(
+        [image_json(content.images[image_id], names[image_id]) for image_id in sorted(names)]
+    )
+
+
+def state_json(content: StoreContent) -> bytes:
+    """The whole of state.json: content that can't be told from the other two files."""
+    layers: dict[str, dict[str, Any]] = {}
+    for layer_id in sorted(content.layers):
+        layer = content.layers[layer_id]
+        layers[layer_id] = {"entry": layer.entry}
+        if layer.flat_of is not None:
+            layers[layer_id]["flat-of"] = layer.flat_of
+        if layer.retired is not None:
+            layers[layer_id]["retired"] = layer.retired
+    images = {}
+    for image_id in sorted(content.images):
+        image = content.images[image_id]
+        images[image_id] = {
+            "entry": image.entry,
+            "source": image.source_id,
+            "published": sorted(image.published),
+            "view": image.view,
+            "config": image.config_origin,
+        }
+    return to_json(
+        {
+            "format": FORMAT,
+            "repository": content.repository,
+            "images": images,
+            "layers": layers,
+            "retired": dict(sorted(content.retired_entries.items())),
+        }
+    )

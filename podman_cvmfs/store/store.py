@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Change a store: build the next generation aside, then flip to it.
+
+``layout`` draws the directory tree. Whatever fails or is killed before the flip leaves podman with
+the generation it had; what is left lying about is removed by the next change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+
+from podman_cvmfs.errors import InputError, StoreError, printable
+from podman_cvmfs.store import layout
+from podman_cvmfs.store.entries import write_file, write_image_entry, write_layer_entry
+from podman_cvmfs.store.locks import create_lock_files, podman_locked_out, sync_lock
+from podman_cvmfs.store.reader import read_store
+from podman_cvmfs.store.records import (
+    ImageFiles,
+    LayerDirectory,
+    StoreContent,
+    images_json,
+    layers_json,
+    state_json,
+)
+
+log = logging.getLogger(__name__)
+
+_OUR_NAMES = {
+    *layout.PUBLIC,
+    layout.CURRENT,
+    layout.CURRENT + ".new",
+    layout.GENERATIONS,
+    layout.LOCKS,
+    "pool",
+}
+#: They separate layers and options in the mount data podman hands to the kernel.
+_BAD_IN_PATH = ':,"\\'
+
+
+class Store:
+    """The additional image store in the directory ``path``."""
+
+    def __init__(self, path: str) -> None:
+        """Raises InputError for a path that podman can't mount from."""
+        self.path = os.path.abspath(path)
+        bad = [c for c in self.path if c in _BAD_IN_PATH or not c.isprintable()]
+        if bad:
+            raise InputError(
+                f"podman can't use a store whose path holds {bad[0]!r}: {printable(self.path)}",
+                "name another directory with --store DIR",
+            )
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[StoreContent]:
+        """Lock the store against other syncs and yield what it holds.
+
+        A store that isn't there is begun, and removed again if nothing gets written to it. Raises
+        StoreError.
+        """
+        begun = not os.path.lexists(self.path)
+        try:
+            self._begin()
+            with sync_lock(self.path):
+                yield read_store(self.path) or StoreContent()
+        except OSError as err:
+            raise self._error(err) from err
+        finally:
+            if begun and not os.path.lexists(f"{self.path}/{layout.CURRENT}"):
+                shutil.rmtree(self.path, ignore_errors=True)
+
+    def _error(self, err: OSError) -> StoreError:
+        where = os.fsdecode(err.filename) if err.filename else self.path
+        return StoreError(
+            f"can't write the store {printable(self.path)}: {err.strerror} ({printable(where)})",
+            "free some space" if err.errno in (28, 122) else None,
+        )
+
+    def _begin(self) -> None:
+        if os.path.lexists(self.path) and not os.path.isdir(self.path):
+            raise StoreError(f"the store {printable(self.path)} is not a directory")
+        os.makedirs(self.path, mode=0o755, exist_ok=True)
+        foreign = set(os.listdir(self.path)) - _OUR_NAMES
+        if foreign:
+            raise StoreError(
+                f"{printable(self.path)} is not a store of podman-cvmfs: "
+                f"it holds {printable(min(foreign))!r}",
+                "name an empty or new directory with --store DIR",
+            )
+        for name in (layout.LOCKS, layout.GENERATIONS, layout.POOL_LAYERS, layout.POOL_IMAGES):
+            os.makedirs(f"{self.path}/{name}", mode=0o755, exist_ok=True)
+        create_lock_files(self.path)
+
+    def replace(
+        self,
+        content: StoreContent,
+        layers: Iterable[LayerDirectory],
+        images: Iterable[ImageFiles],
+    ) -> bool:
+        """Make ``content`` what the store holds; False if it holds just that already.
+
+        To be called within ``opened``. ``layers`` and ``images`` describe at least those pool
+        entries that ``content`` refers to and the store hasn't got. Raises StoreError, and then
+        the store is as it was.
+        """
+        files = {
+            layout.STATE: state_json(content),
+            f"{layout.LAYERS}/{layout.LAYERS_JSON}": layers_json(content),
+            f"{layout.IMAGES}/{layout.IMAGES_JSON}": images_json(content),
+        }
+        if all(self._current_bytes(name) == data for name, data in files.items()):
+            return False
+        try:
+            previous = self._current_generation()
+            self._sweep(read_store(self.path) or StoreContent(), keep={previous})
+            made: list[str] = []
+            number = max([previous, *self._generations()]) + 1
+            generation = f"{self.path}/{layout.GENERATIONS}/{number}"
+            try:
+                self._fill_pool(layers, images, made)
+                made.append(generation)
+                self._write_generation(generation, content, files)
+                _sync_file_system(self.path)
+                self._flip(number)
+            except BaseException:
+                # An interrupt may arrive just after the flip: then all of it is in use.
+                if self._current_generation() != number:
+                    for path in made:
+                        shutil.rmtree(path, ignore_errors=True)
+                raise
+        except OSError as err:
+            raise self._error(err) from err
+        try:
+            self._sweep(content, keep={previous, number})
+        except OSError as err:
+            log.warning("%s", self._error(err).message)
+        return True
+
+    def _current_bytes(self, name: str) -> bytes | None:
+        try:
+            with open(f"{self.path}/{layout.CURRENT}/{name}", "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def _current_generation(self) -> int:
+        """The number of the current generation, 0 where there is none yet."""
+        try:
+            return int(os.path.basename(os.readlink(f"{self.path}/{layout.CURRENT}")))
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def _generations(self) -> list[int]:
+        names = os.listdir(f"{self.path}/{layout.GENERATIONS}")
+        return [int(name) for name in names if name.isdecimal()]
+
+    def _fill_pool(
+        self, layers: Iterable[LayerDirectory], images: Iterable[ImageFiles], made: list[str]
+    ) -> None:
+        for layer in layers:
+            path = f"{self.path}/{layout.POOL_LAYERS}/{layer.entry}"
+            if not os.path.lexists(path):
+                made.append(path)
+                write_layer_entry(path, layer)
+        for image in images:
+            path = f"{self.path}/{layout.POOL_IMAGES}/{image.entry}"
+            if not os.path.lexists(path):
+                made.append(path)
+                write_image_entry(path, image)
+
+    def _write_generation(
+        self, generation: str, content: StoreContent, files: dict[str, bytes]
+    ) -> None:
+        for name in ("", layout.OVERLAY, f"{layout.OVERLAY}/l", layout.LAYERS, layout.IMAGES):
+            os.mkdir(f"{generation}/{name}", 0o755)
+        overlay = f"{generation}/{layout.OVERLAY}"
+        for layer in content.layers.values():
+            layer_id = layer.layer_id
+            os.symlink(f"../../../{layout.POOL_LAYERS}/{layer.entry}", f"{overlay}/{layer_id}")
+            os.symlink(f"../{layer_id}/diff", f"{overlay}/l/{layout.link_name(layer_id)}")
+        for image in content.images.values():
+            target = f"../../../{layout.POOL_IMAGES}/{image.entry}"
+            os.symlink(target, f"{generation}/{layout.IMAGES}/{image.image_id}")
+        for name, data in files.items():
+            write_file(f"{generation}/{name}", data)
+        for name, directory in layout.LOCK_FILES.items():
+            os.link(f"{self.path}/{layout.LOCKS}/{name}", f"{generation}/{directory}/{name}")
+
+    def _flip(self, number: int) -> None:
+        for name in layout.PUBLIC:
+            if not os.path.lexists(f"{self.path}/{name}"):
+                os.symlink(f"{layout.CURRENT}/{name}", f"{self.path}/{name}")
+        new = f"{self.path}/{layout.CURRENT}.new"
+        if os.path.lexists(new):
+            os.unlink(new)
+        os.symlink(f"{layout.GENERATIONS}/{number}", new)
+        with podman_locked_out(self.path):
+            os.rename(new, f"{self.path}/{layout.CURRENT}")
+
+    def _sweep(self, content: StoreContent, keep: set[int]) -> None:
+        """Remove what neither ``content`` refers to nor the generations in ``keep`` are."""
+        for number in self._generations():
+            if number not in keep:
+                shutil.rmtree(f"{self.path}/{layout.GENERATIONS}/{number}")
+        used = content.entries() | set(content.retired_entries)
+        for pool in (layout.POOL_LAYERS, layout.POOL_IMAGES):
+            for entry in os.listdir(f"{self.path}/{pool}"):
+                if entry not in used:
+                    shutil.rmtree(f"{self.path}/{pool}/{entry}")
+
+
+def _sync_file_system(path: str) -> None:
+    """Have the kernel write out the file system of ``path``, so that a power cut after the flip
+    can't leave a current generation with empty files."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+    finally:
+        os.close(descriptor)

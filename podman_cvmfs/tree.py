@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one seam through which a repository is read.
+
+Everything that CernVM-FS does differently from a local disk shows here and nowhere else: reads
+that fail with EIO after a network time-out, files that vanish between listing and reading, and
+content that is not to be trusted (a FIFO where a file is expected, a link leading out). Tests
+inject faults by replacing this class's methods.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from typing import NoReturn
+
+from podman_cvmfs.errors import RepositoryError, printable
+
+_ABSENT = (FileNotFoundError, NotADirectoryError)
+
+
+class Tree:
+    """Read-only access to the directory tree at ``root``, by paths relative to it.
+
+    What isn't there is answered with None, for files may vanish at any time; every other
+    failure is a RepositoryError that names the path.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(root)
+
+    def path(self, relative: str) -> str:
+        """The absolute path of ``relative``."""
+        return f"{self.root}/{relative}" if relative else self.root
+
+    def _fail(self, relative: str, err: OSError) -> NoReturn:
+        raise RepositoryError(
+            f"can't read {printable(self.path(relative))}: {err.strerror or err}",
+            "check that the repository is mounted and readable (ls, cvmfs_config probe)",
+        ) from err
+
+    def entries(self, relative: str) -> Iterator[os.DirEntry[str]]:
+        """Yield the entries of a directory in order of name; nothing if it isn't there."""
+        try:
+            with os.scandir(self.path(relative)) as found:
+                listed = sorted(found, key=lambda entry: entry.name)
+        except _ABSENT:
+            return
+        except OSError as err:
+            self._fail(relative, err)
+        yield from listed
+
+    def readlink(self, relative: str) -> str | None:
+        """The target of a symbolic link; None if there is none, or something else is there."""
+        try:
+            return os.readlink(self.path(relative))
+        except _ABSENT:
+            return None
+        except OSError as err:
+            if err.errno == 22:  # EINVAL: not a link
+                return None
+            self._fail(relative, err)
+
+    def lstat(self, relative: str) -> os.stat_result | None:
+        """The attributes of a file, without following a final link; None if it isn't there."""
+        try:
+            return os.lstat(self.path(relative))
+        except _ABSENT:
+            return None
+        except OSError as err:
+            self._fail(relative, err)
+
+    def read(self, relative: str, limit: int) -> bytes | None:
+        """The content of a regular file of at most ``limit`` bytes; None if it isn't there.
+
+        A final symbolic link is not followed, and opening never blocks on a FIFO.
+        """
+        data = self.read_head(relative, limit + 1)
+        if data is not None and len(data) > limit:
+            raise RepositoryError(
+                f"{printable(self.path(relative))} has more than {limit} bytes, too many to read"
+            )
+        return data
+
+    def read_head(self, relative: str, count: int) -> bytes | None:
+        """The first ``count`` bytes of a regular file, or all it has; None if it isn't there."""
+        try:
+            descriptor = os.open(
+                self.path(relative), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            )
+        except _ABSENT:
+            return None
+        except OSError as err:
+            self._fail(relative, err)
+        try:
+            attributes = os.fstat(descriptor)
+            if not stat.S_ISREG(attributes.st_mode):
+                raise RepositoryError(f"{printable(self.path(relative))} is not a regular file")
+            # Asking for one byte more than there are tells a file that grows meanwhile.
+            data = os.read(descriptor, min(count, attributes.st_size + 1))
+            while len(data) < min(count, attributes.st_size):
+                more = os.read(descriptor, count - len(data))
+                if not more:
+                    break
+                data += more
+        except OSError as err:
+            self._fail(relative, err)
+        finally:
+            os.close(descriptor)
+        return data
