@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures shared by all tests that use the real tools; each is made once and only if asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import ducc_sample
+from tests.support.ducc_sample import Sample, SampleMissingError
+from tests.support.podman import Host, PodmanUnavailableError, host
+from tests.support.registry import Registry
+
+
+@pytest.fixture(scope="session")
+def podman_host() -> Host:
+    """How podman runs containers here; where it can't, the test fails and says why."""
+    try:
+        return host()
+    except PodmanUnavailableError as err:
+        pytest.fail(f"podman can't run containers here: {err}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def registry_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """The registry of the whole session, running or stopped: use ``registry`` instead."""
+    server = Registry(tmp_path_factory.mktemp("registry"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def registry(registry_process: Registry) -> Registry:
+    """A running registry on loopback."""
+    registry_process.start()
+    return registry_process
+
+
+@pytest.fixture
+def no_registry(registry_process: Registry) -> Registry:
+    """The same registry, stopped: whatever works now needs none."""
+    registry_process.stop()
+    return registry_process
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    """The repository DUCC wrote: required in CI, elsewhere the test is skipped without it."""
+    path: Path = tmp_path_factory.mktemp("ducc")
+    try:
+        return ducc_sample.unpack(path)
+    except SampleMissingError as err:
+        if os.environ.get("CI"):
+            pytest.fail(str(err), pytrace=False)
+        pytest.skip(str(err))

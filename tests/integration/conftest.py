@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The world of the end-to-end tests: everything published, synced, and pulled for comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.support.cli import Target, succeed
+from tests.support.images import IMAGES, Built, build, push
+from tests.support.podman import Host, Podman, running
+from tests.support.registry import Registry
+
+
+@dataclass(frozen=True)
+class World:
+    """All test images three times: in a repository, in a store made of it, and pulled.
+
+    ``images`` maps an image's name in the table to what was built; ``podman`` has the store,
+    ``plain`` has pulled the same images from the registry.
+    """
+
+    registry: str
+    images: dict[str, Built]
+    target: Target
+    podman: Podman
+    plain: Podman
+
+    def name(self, image: str) -> str:
+        """The full name of an image of the table."""
+        return f"{self.registry}/{image}"
+
+
+@pytest.fixture(scope="session")
+def world(
+    tmp_path_factory: pytest.TempPathFactory, podman_host: Host, registry_process: Registry
+) -> Iterator[World]:
+    """Publish and sync all images of the table from a registry that then isn't needed again."""
+    server = registry_process
+    server.start()
+    root = tmp_path_factory.mktemp("world")
+    images = {image.name: build(image) for image in IMAGES}
+    names = [push(built, server) for built in images.values()]
+    insecure = [server.address]
+    target = Target(root / "repository", root / "store", root / "cache")
+    with running(root / "plain", stores=[], insecure=insecure) as plain:
+        plain.run("pull", "--quiet", *names)
+        sources = [f"http://{name}" for name in names]
+        succeed("publish", *sources, "--repository", target.repository)
+        aliases = {"the-app": f"{server.address}/t/app"}
+        with running(
+            root / "ours", stores=[target.store], insecure=insecure, aliases=aliases
+        ) as podman:
+            target.sync()
+            server.stop()
+            yield World(server.address, images, target, podman, plain)

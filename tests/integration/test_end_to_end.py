@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job: a real podman runs images from a repository, with no registry anywhere."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import World
+from tests.support.cli import Target, succeed
+from tests.support.images import IMAGES, Image, build, write_layout
+from tests.support.lister import diff_trees, list_tree
+from tests.support.podman import Host, running
+from tests.support.registry import Registry
+
+pytestmark = pytest.mark.usefixtures("no_registry")
+
+every_image = pytest.mark.parametrize("image", IMAGES, ids=lambda image: image.name)
+
+#: What podman says of an image that doesn't depend on where its layers lie.
+_INSPECTED = (
+    "Id",
+    "Config",
+    "RootFS",
+    "Architecture",
+    "Os",
+    "Created",
+    "Author",
+    "User",
+    "Labels",
+    "NamesHistory",
+)
+
+
+def test_images_lists_every_name_once(world: World) -> None:
+    listed = world.podman.json("images", "--format", "json")
+    names = sorted(name for image in listed for name in image.get("Names") or [])
+    assert names == sorted(world.name(image) for image in world.images)
+    assert all(image["ReadOnly"] for image in listed)
+
+
+@every_image
+def test_inspect_says_what_it_says_of_a_pulled_image(world: World, image: Image) -> None:
+    ours = world.podman.inspect(world.name(image.name))
+    pulled = world.plain.inspect(world.name(image.name))
+    assert {key: ours.get(key) for key in _INSPECTED} == {
+        key: pulled.get(key) for key in _INSPECTED
+    }
+    assert ours["Id"] == world.images[image.name].image_id
+
+
+@every_image
+def test_runs_by_name(world: World, image: Image) -> None:
+    done = world.podman.run("run", "--rm", "--pull=never", world.name(image.name))
+    assert done.stdout == image.prints
+
+
+@every_image
+def test_runs_by_id(world: World, image: Image) -> None:
+    name = world.images[image.name].image_id
+    assert world.podman.run("run", "--rm", "--pull=never", name).stdout == image.prints
+
+
+@pytest.mark.parametrize("short", ["t/app:1", "the-app:1"], ids=["search", "alias"])
+def test_runs_by_short_name(world: World, short: str) -> None:
+    done = world.podman.run("run", "--rm", "--pull=never", short)
+    assert done.stdout == world.images["t/app:1"].image.prints
+
+
+def test_runs_without_asking_a_registry_when_pull_is_missing(world: World) -> None:
+    done = world.podman.run("run", "--rm", world.name("t/app:1"), "echo as usual")
+    assert done.stdout == "as usual\n"
+
+
+@every_image
+def test_container_sees_the_files_of_a_pulled_image(world: World, image: Image) -> None:
+    name = world.name(image.name)
+    with world.plain.root_of(name) as root:
+        wanted = list_tree(root)
+    with world.podman.root_of(name) as root:
+        seen = list_tree(root)
+    # The flat root's own additions, and what it is known to lose, are a matter of the publisher.
+    assert diff_trees(wanted, seen, ignore=("mtime", "nlink")) == []
+
+
+def test_user_environment_and_directory_are_the_image_s(world: World) -> None:
+    script = (
+        'id -u; id -g; pwd; echo "$MODE"; test -w . && echo writable; test -d /data && echo data'
+    )
+    done = world.podman.run("run", "--rm", "--pull=never", world.name("t/app:1"), script)
+    assert done.stdout == '1234\n1234\n/opt/app\na "quoted" $value\nwritable\ndata\n'
+
+
+def test_container_can_change_everything(world: World) -> None:
+    script = (
+        "rm -r /var/lib/data && mkdir /var/lib/data && echo new > /usr/share/kind"
+        " && mv /opt/other /opt/moved && cat /usr/share/kind /opt/moved/file"
+    )
+    name = world.name("t/plain:1")
+    done = world.podman.run("run", "--rm", "--pull=never", name, "sh", "-c", script)
+    assert done.stdout == "new\nother\n"
+
+
+def test_second_sync_changes_nothing(world: World) -> None:
+    before = list_tree(world.target.store)
+    world.target.sync("--offline")
+    assert diff_trees(before, list_tree(world.target.store)) == []
+
+
+def test_second_publish_changes_nothing(world: World, registry: Registry) -> None:
+    before = list_tree(world.target.repository)
+    source = f"http://{world.name('t/app:1')}"
+    succeed("publish", source, "--repository", world.target.repository)
+    assert diff_trees(before, list_tree(world.target.repository)) == []
+
+
+def test_second_sync_asks_the_registry_for_nothing(world: World, registry: Registry) -> None:
+    mark = len(registry.since(0))
+    world.target.sync()
+    assert registry.since(mark) == []
+
+
+def test_named_images_only(world: World, tmp_path: Path, podman_host: Host) -> None:
+    target = replace(world.target, store=tmp_path / "store")
+    name = world.name("t/delete:1")
+    report = json.loads(target.sync(name, "--offline", "--format", "json"))
+    assert report["images"] == 1
+    with running(tmp_path / "podman", stores=[target.store]) as podman:
+        (listed,) = podman.json("images", "--format", "json")
+        assert listed["Names"] == [name]
+        assert podman.run("run", "--rm", "--pull=never", name).stdout == "changed\n"
+
+
+def test_offline_without_configs_still_runs_and_says_so(
+    world: World, tmp_path: Path, podman_host: Host
+) -> None:
+    """Nobody has the genuine config: a made-up one must not carry the genuine image ID."""
+    target = replace(world.target, store=tmp_path / "store", cache=tmp_path / "cache")
+    name = world.name("t/delete:1")
+    report = json.loads(target.sync("--offline", "--format", "json"))
+    assert report["synthesised"] == len(world.images)
+    with running(tmp_path / "podman", stores=[target.store]) as podman:
+        assert podman.inspect(name)["Id"] != world.images["t/delete:1"].image_id
+        assert podman.run("run", "--rm", "--pull=never", name).stdout == "changed\n"
+
+
+def test_publishes_an_oci_layout(tmp_path: Path, podman_host: Host) -> None:
+    (image,) = (image for image in IMAGES if image.name == "t/zstd:1")
+    write_layout([build(image)], tmp_path / "layout")
+    _check_source(f"oci:{tmp_path / 'layout'}:1", image, tmp_path)
+
+
+def test_publishes_a_docker_archive(world: World, tmp_path: Path) -> None:
+    image = world.images["t/delete:1"].image
+    archive = str(tmp_path / "archive.tar")
+    name = world.name(image.name)
+    world.plain.run("save", "--format=docker-archive", "--output", archive, name)
+    _check_source(f"docker-archive:{archive}", image, tmp_path)
+
+
+def _check_source(source: str, image: Image, tmp_path: Path) -> None:
+    """Publish one source, sync it, and run what podman then lists."""
+    target = Target(tmp_path / "repository", tmp_path / "store", tmp_path / "cache")
+    succeed("publish", source, "--repository", target.repository)
+    target.sync("--offline")
+    with running(tmp_path / "podman", stores=[target.store]) as podman:
+        (listed,) = podman.json("images", "--format", "json")
+        (name,) = listed["Names"]
+        assert podman.run("run", "--rm", "--pull=never", name).stdout == image.prints

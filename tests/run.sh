@@ -1,0 +1,39 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Sets up everything the tests need on Debian 12 or 13 and runs all checks.
+# Arguments go to pytest. PODMAN_CVMFS_VENV names the virtual environment (default: .venv).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=(
+    podman buildah skopeo crun runc fuse-overlayfs uidmap netavark aardvark-dns catatonit
+    docker-registry busybox-static python3 python3-venv ca-certificates util-linux mount
+)
+
+is_installed() {
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+missing=()
+for package in "${packages[@]}"; do
+    is_installed "$package" || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "tests/run.sh: not root, and these packages are missing: ${missing[*]}" >&2
+        exit 1
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q
+    apt-get install -q -y --no-install-recommends "${missing[@]}"
+fi
+
+# The interpreter of the distribution: the package is meant for that one.
+venv=${PODMAN_CVMFS_VENV:-.venv}
+[ -x "$venv/bin/pip" ] || /usr/bin/python3 -m venv "$venv"
+"$venv/bin/pip" install --quiet --disable-pip-version-check -e '.[test]'
+
+"$venv/bin/ruff" check .
+"$venv/bin/ruff" format --check .
+"$venv/bin/mypy"
+exec "$venv/bin/python" -m pytest "$@"
