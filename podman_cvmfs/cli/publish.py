@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``podman-cvmfs publish``: unpack images into a repository in DUCC's layout."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from podman_cvmfs.errors import InputError, PartialError, PodmanCvmfsError, printable
+from podman_cvmfs.publish.open_source import open_source
+from podman_cvmfs.publish.publisher import Published, check_directory, publish
+from podman_cvmfs.publish.source import ImageSource, SourceImage
+from podman_cvmfs.reference import ImageName, parse_name
+from podman_cvmfs.registry import RegistryClient
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of one image, or of a source that couldn't even be read."""
+
+    source: str
+    image: SourceImage | None = None
+    published: Published | None = None
+    error: PodmanCvmfsError | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        if self.published is None:
+            status = "failed"
+        else:
+            status = "published" if self.published.changed else "unchanged"
+        document: dict[str, Any] = {
+            "source": self.source,
+            "name": str(self.image.name) if self.image else None,
+            "image_id": self.image.config.digest.hex if self.image else None,
+            "layers": self.published.layers if self.published else 0,
+            "new_layers": self.published.new_layers if self.published else 0,
+            "status": status,
+        }
+        if self.error is not None:
+            document["error"] = self.error.message
+        return document
+
+
+@click.command("publish")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.option(
+    "--repository",
+    required=True,
+    metavar="DIR",
+    help="The repository; a directory that is made if it is missing.",
+)
+@click.option("--name", metavar="NAME", help="What to call the image, e.g. example.org/app:1.")
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="With json, print a list of what was done on standard output.",
+)
+def command(sources: tuple[str, ...], repository: str, name: str | None, output: str) -> None:
+    """Unpack images into a repository in DUCC's layout.
+
+    A SOURCE is an image in a registry (https://registry/repository:tag, http:// for a registry
+    on this machine), an OCI layout (oci:PATH[:TAG]), what "podman save" or "docker save" wrote
+    (docker-archive:PATH), or the path of one of the latter two. Publishing an image again
+    changes nothing; a new image under an old name replaces it.
+    """
+    if name is not None and len(sources) > 1:
+        raise InputError("--name can name but one SOURCE", "publish them one by one")
+    given = parse_name(name) if name is not None else None
+    check_directory(repository)
+    outcomes: list[_Outcome] = []
+    with RegistryClient() as client:
+        for source in sources:
+            outcomes.extend(_publish_source(source, given, repository, client))
+    if output == "json":
+        click.echo(json.dumps([outcome.as_json() for outcome in outcomes], indent=1))
+    _raise_failures(outcomes)
+
+
+def _publish_source(
+    text: str, name: ImageName | None, repository: str, client: RegistryClient
+) -> list[_Outcome]:
+    try:
+        source = open_source(text, name, client)
+    except PodmanCvmfsError as err:
+        return [_Outcome(text, error=err)]
+    try:
+        return [_publish_image(text, source, image, repository) for image in source.images()]
+    except PodmanCvmfsError as err:
+        return [_Outcome(text, error=err)]
+    finally:
+        source.close()
+
+
+def _publish_image(text: str, source: ImageSource, image: SourceImage, repository: str) -> _Outcome:
+    try:
+        done = publish(repository, image, lambda layer: source.layer(image, layer))
+    except PodmanCvmfsError as err:
+        return _Outcome(text, image, error=err)
+    if done.changed:
+        log.info("%s: published, %d of %d layers new", image.name, done.new_layers, done.layers)
+    else:
+        log.info("%s: unchanged", image.name)
+    return _Outcome(text, image, done)
+
+
+def _raise_failures(outcomes: list[_Outcome]) -> None:
+    """End with the one failure's own error, or report several and end with what sums them up."""
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    if not errors:
+        return
+    first = errors[0]
+    if len(outcomes) == 1:
+        raise first
+    for outcome in outcomes:
+        if outcome.error is not None:
+            log.error("%s: %s", printable(outcome.source), outcome.error.message)
+            if outcome.error.hint:
+                log.error("  hint: %s", outcome.error.hint)
+    summary = f"{len(errors)} of {len(outcomes)} images were not published"
+    if len(errors) < len(outcomes):
+        raise PartialError(summary)
+    raise type(first)(summary)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``docker save`` and ``podman save`` write, as a source of images.
+
+The archive's ``manifest.json`` names, for each image, its configuration, its tags and the files
+its layers are in; a manifest as registries have it is not there and is made here. Format: Docker
+image specification v1.2, "Combined Image JSON + Filesystem Changeset Format".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from podman_cvmfs import oci
+from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.oci import Descriptor, Digest, ImageConfig, Manifest
+from podman_cvmfs.publish.files import Files, read
+from podman_cvmfs.publish.layer_stream import compression
+from podman_cvmfs.publish.source import SourceImage, archive_name, checked_image
+from podman_cvmfs.reference import ImageName
+
+MANIFEST = "manifest.json"
+
+
+class DockerArchive:
+    """The images in the archive ``files``; ``what`` is how messages call it."""
+
+    def __init__(self, files: Files, what: str, name: ImageName | None) -> None:
+        self._files = files
+        self._what = what
+        self._name = name
+        self._layer_files: dict[Digest, str] = {}
+
+    def images(self) -> Sequence[SourceImage]:
+        what = f"{self._what}: {MANIFEST}"
+        entries = oci.parse_json(read(self._files, MANIFEST), what)
+        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+            raise InputError(f"{what} is not a list of images")
+        if not entries:
+            raise InputError(f"{self._what}: there is no image in it")
+        if self._name is not None and len(entries) > 1:
+            raise InputError(
+                f"{self._what}: there are {len(entries)} images in it, --name can name but one"
+            )
+        return [image for entry in entries for image in self._images(entry)]
+
+    def _images(self, entry: dict[str, Any]) -> Iterator[SourceImage]:
+        """One image for each of an entry's tags."""
+        files = entry.get("Layers") or []
+        config_file = entry.get("Config")
+        if not isinstance(config_file, str) or not _are_strings(files):
+            raise InputError(f"{self._what}: {MANIFEST} doesn't say where the image's parts are")
+        tags = entry.get("RepoTags") or []
+        if not _are_strings(tags):
+            raise InputError(f"{self._what}: the tags in {MANIFEST} are not strings")
+        config = oci.parse_config(
+            read(self._files, config_file), f"{self._what}: {printable(config_file)}"
+        )
+        if len(files) != len(config.diff_ids):
+            raise InputError(
+                f"{self._what}: {MANIFEST} has {len(files)} layers, "
+                f"the configuration {len(config.diff_ids)} diff IDs"
+            )
+        manifest = self._manifest(config, files)
+        wanted = [None] if self._name is not None or not tags else tags
+        for tag in wanted:
+            yield checked_image(archive_name([tag], self._name, self._what), manifest, config)
+
+    def _manifest(self, config: ImageConfig, files: Sequence[str]) -> Manifest:
+        layers = [self._layer(file, diff_id) for file, diff_id in zip(files, config.diff_ids)]
+        own = Descriptor(oci.DOCKER_CONFIG, config.digest, len(config.raw))
+        return Manifest(oci.DOCKER_MANIFEST, own, tuple(layers))
+
+    def _layer(self, file: str, diff_id: Digest) -> Descriptor:
+        head = next(self._files.stream(file), b"")
+        kind = compression(head)
+        if kind == "none":
+            # Unpacking will find out whether this is true.
+            digest = diff_id
+        else:
+            hashed = hashlib.sha256()
+            for chunk in self._files.stream(file):
+                hashed.update(chunk)
+            digest = Digest(hashed.hexdigest())
+        self._layer_files[digest] = file
+        media_type = oci.DOCKER_LAYER + {"none": "", "gzip": ".gzip", "zstd": ".zstd"}[kind]
+        return Descriptor(media_type, digest, self._files.size(file))
+
+    def layer(self, image: SourceImage, layer: Descriptor) -> Iterator[bytes]:
+        return self._files.stream(self._layer_files[layer.digest])
+
+    def close(self) -> None:
+        self._files.close()
+
+
+def _are_strings(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)

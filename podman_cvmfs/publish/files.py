@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of an image archive, be it a directory or a tar file."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from typing import IO, Protocol
+
+from podman_cvmfs import oci
+from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.publish.layer_stream import compression, decompress
+
+_CHUNK = 256 * 1024
+_MAX_LINKS = 10
+
+
+class Files(Protocol):
+    """Files with "/"-separated names; a name that isn't there is an InputError."""
+
+    def stream(self, name: str) -> Iterator[bytes]:
+        """The contents of a file, in pieces."""
+
+    def size(self, name: str) -> int:
+        """The size of a file in bytes."""
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+
+    def close(self) -> None:
+        """Let go of what is open."""
+
+
+def read(files: Files, name: str, limit: int = oci.MAX_DOCUMENT) -> bytes:
+    """The whole contents of a small file; InputError if it is larger than ``limit`` bytes."""
+    size = files.size(name)
+    if size > limit:
+        raise InputError(f"{printable(name)} is too large: {size} bytes")
+    return b"".join(files.stream(name))
+
+
+class DirectoryFiles:
+    """The files below a directory."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def _open(self, name: str) -> IO[bytes]:
+        path = os.path.join(self._path, name)
+        try:
+            return open(path, "rb")
+        except OSError as err:
+            raise InputError(f"can't read {printable(path)}: {err.strerror}") from None
+
+    def stream(self, name: str) -> Iterator[bytes]:
+        with self._open(name) as file:
+            yield from _chunks(file)
+
+    def size(self, name: str) -> int:
+        with self._open(name) as file:
+            return os.fstat(file.fileno()).st_size
+
+    def has(self, name: str) -> bool:
+        return os.path.isfile(os.path.join(self._path, name))
+
+    def close(self) -> None:
+        pass
+
+
+class TarFiles:
+    """The files in a tar file, which may be compressed as a whole."""
+
+    def __init__(self, path: str) -> None:
+        self._path = printable(path)
+        try:
+            self._file: IO[bytes] = open(path, "rb")  # noqa: SIM115 - open as long as we are
+        except OSError as err:
+            raise InputError(f"can't read {self._path}: {err.strerror}") from None
+        try:
+            if compression(self._file.read(6)) != "none":
+                self._file = self._unpacked(self._file)
+            self._file.seek(0)
+            self._archive = tarfile.open(  # noqa: SIM115
+                fileobj=self._file, mode="r:", encoding="utf-8", errors="surrogateescape"
+            )
+            self._members = {_normal(info.name): info for info in self._archive}
+        except (tarfile.TarError, ValueError, OverflowError, RecursionError) as err:
+            self._file.close()
+            raise InputError(f"{self._path} is not a tar archive: {printable(str(err))}") from None
+        except BaseException:
+            self._file.close()
+            raise
+
+    @staticmethod
+    def _unpacked(file: IO[bytes]) -> IO[bytes]:
+        """A compressed archive can't be read in any order: decompress it once."""
+        file.seek(0)
+        plain = tempfile.TemporaryFile()  # noqa: SIM115
+        with file:
+            for chunk in decompress(_chunks(file)):
+                plain.write(chunk)
+        return plain
+
+    def _member(self, name: str) -> tarfile.TarInfo:
+        path = _normal(name)
+        for _ in range(_MAX_LINKS):
+            info = self._members.get(path)
+            if info is None:
+                break
+            if info.issym():
+                # Docker's older archives hold "../<other layer>/layer.tar".
+                path = _normal(posixpath.join(posixpath.dirname(path), info.linkname))
+            elif info.islnk():
+                path = _normal(info.linkname)
+            elif info.isfile():
+                return info
+            else:
+                break
+        raise InputError(f"{self._path}: there is no file {printable(name)!r} in it")
+
+    def stream(self, name: str) -> Iterator[bytes]:
+        file = self._archive.extractfile(self._member(name))
+        assert file is not None
+        try:
+            with file:
+                yield from _chunks(file)
+        except tarfile.TarError as err:
+            raise InputError(f"{self._path} is damaged: {err}") from None
+
+    def size(self, name: str) -> int:
+        return self._member(name).size
+
+    def has(self, name: str) -> bool:
+        return _normal(name) in self._members
+
+    def close(self) -> None:
+        self._archive.close()
+        self._file.close()
+
+
+def _normal(name: str) -> str:
+    return posixpath.normpath("/" + name).lstrip("/")
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    while True:
+        chunk = file.read(_CHUNK)
+        if not chunk:
+            return
+        yield chunk

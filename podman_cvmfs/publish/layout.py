@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where DUCC's layout keeps what, and the form of its JSON files. Pure: no I/O.
+
+Taken from repositories that DUCC 2.12 wrote (cvmfs ``ducc/lib/conversion.go``). All paths are
+relative to the repository's root.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from podman_cvmfs.errors import InputError
+from podman_cvmfs.oci import Descriptor, Digest, ImageConfig, Manifest, parse_json
+from podman_cvmfs.reference import ImageName
+
+LAYERFS = "layerfs"
+LAYERS_JSON = ".metadata/layers.json"
+ORIGIN_JSON = ".metadata/origin.json"
+#: Ours, not DUCC's: the directories a layer never mentions, which its files nevertheless need.
+IMPLIED_JSON = ".metadata/implied.json"
+
+
+def layer_path(blob: Digest) -> str:
+    """The directory of the layer whose (compressed) blob has this digest."""
+    return f".layers/{blob.hex[:2]}/{blob.hex}"
+
+
+def flat_path(config: Digest) -> str:
+    """The merged root file system of the image with this ID."""
+    return f".flat/{config.hex[:2]}/{config.hex}"
+
+
+def manifest_path(name: ImageName) -> str:
+    """The image's manifest; DUCC gives a digest-only image none of its own but its repository's."""
+    tag = f":{name.tag}" if name.tag else ""
+    return f".metadata/{name.registry}/{name.repository}{tag}/manifest.json"
+
+
+def link_target(name: ImageName, config: Digest) -> str:
+    """What the public link of ``name`` holds: the way from it to the flat root."""
+    return "../" * name.repository_path.count("/") + flat_path(config)
+
+
+def config_path(config: Digest) -> str:
+    """The configuration blob, where DUCC's own image store has it.
+
+    The key is written as containers/storage does: "=" and base64 (``images.go``, ``bigDataName``).
+    """
+    key = base64.b64encode(str(config).encode()).decode()
+    return f"podmanStore/overlay-images/{config.hex}/={key}"
+
+
+def render_manifest(manifest: Manifest) -> bytes:
+    """Write ``manifest.json`` as DUCC does: a Go structure marshalled without JSON tags."""
+    document = {
+        "SchemaVersion": 2,
+        "MediaType": manifest.media_type,
+        "Config": _descriptor(manifest.config),
+        "Layers": [_descriptor(layer) for layer in manifest.layers],
+    }
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _descriptor(descriptor: Descriptor) -> dict[str, Any]:
+    return {
+        "MediaType": descriptor.media_type,
+        "Size": descriptor.size,
+        "Digest": str(descriptor.digest),
+    }
+
+
+def render_layers_json(blob: Digest, diff_id: Digest, diff_size: int, config: ImageConfig) -> bytes:
+    """Write ``layers.json``; ``diff_size`` is the size of the uncompressed tar in bytes.
+
+    ``created`` is the image's own time, not the clock's, so that equal input gives equal files.
+    """
+    entry = {
+        "id": diff_id.hex,
+        "created": config.created,
+        "compressed-diff-digest": str(blob),
+        "diff-digest": str(diff_id),
+        "diff-size": diff_size,
+    }
+    return json.dumps([entry], indent=1).encode()
+
+
+def parse_layers_json(data: bytes, what: str) -> Digest:
+    """Read a layer's diff ID from its ``layers.json``. Raises InputError."""
+    document = parse_json(data, what)
+    if not isinstance(document, list) or not document or not isinstance(document[0], dict):
+        raise InputError(f"{what} is not a list of layers")
+    return Digest.parse(document[0].get("diff-digest"), f"the diff digest in {what}")
+
+
+def render_origin(configs: Iterable[str]) -> bytes:
+    """Write ``origin.json``: the images that a layer belongs to, each once."""
+    document = {"origin": list(dict.fromkeys(configs))}
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def parse_origin(data: bytes, what: str) -> list[str]:
+    """Read ``origin.json``. Raises InputError."""
+    document = parse_json(data, what)
+    origin = document.get("origin") if isinstance(document, dict) else None
+    if not isinstance(origin, list) or not all(isinstance(entry, str) for entry in origin):
+        raise InputError(f"{what} holds no list of origins")
+    return origin
+
+
+def render_implied(paths: Iterable[bytes]) -> bytes:
+    """Write ``implied.json``; odd bytes in paths become lone surrogates, which JSON can escape."""
+    return json.dumps(sorted(path.decode("utf-8", "surrogateescape") for path in paths)).encode()
+
+
+def parse_implied(data: bytes, what: str) -> frozenset[bytes]:
+    """Read ``implied.json``. Raises InputError."""
+    document = parse_json(data, what)
+    if not isinstance(document, list) or not all(isinstance(entry, str) for entry in document):
+        raise InputError(f"{what} is not a list of paths")
+    return frozenset(entry.encode("utf-8", "surrogateescape") for entry in document)

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Merges unpacked layers into one root file system, as OCI image-spec v1.1 ``layer.md`` says.
+
+In each directory a layer's whiteouts act first, and so only on what lower layers put there:
+``.wh.x`` and ``x`` may stand side by side. Files are copied, not linked, so that a file in a
+container has the link count and the inode of the image.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+from podman_cvmfs.publish import attributes
+from podman_cvmfs.publish.attributes import DEFAULT_DIRECTORY
+from podman_cvmfs.publish.safe_tree import (
+    BUILD_MODE,
+    CREATE_FILE,
+    directory,
+    join,
+    lstat,
+    open_directory,
+    remove,
+    write_all,
+)
+from podman_cvmfs.publish.unpack import META, OPAQUE, WHITEOUT
+
+_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CHUNK = 16 << 20
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An unpacked layer: its ``layerfs`` as a descriptor, and the directories it only implies."""
+
+    root: int
+    implied: frozenset[bytes]
+
+
+class Merger:
+    """Builds a merged root file system in the empty directory open as ``root``."""
+
+    def __init__(self, root: int) -> None:
+        self.root = root
+        #: Path of a merged directory -> the descriptor of the layer whose attributes it has.
+        self._owners: dict[bytes, int | None] = {b"": None}
+
+    def add(self, layer: Layer) -> None:
+        """Put ``layer`` on top of those added before. Its ``root`` must stay open."""
+        pending = [b""]
+        #: A file with several names in this layer -> the name it was first merged under.
+        names: dict[int, bytes] = {}
+        while pending:
+            path = pending.pop()
+            with directory(path, layer.root) as source, directory(path, self.root) as target:
+                entries = sorted(os.fsencode(name) for name in os.listdir(source))
+                self._hide(entries, target)
+                for name in entries:
+                    if name.startswith(WHITEOUT):
+                        continue
+                    if self._merge(layer, path, name, source, target, names):
+                        pending.append(join(path, name))
+        self._claim(b"", layer, False)
+
+    @staticmethod
+    def _hide(entries: list[bytes], target: int) -> None:
+        """Apply a directory's whiteouts to what lower layers have there."""
+        if OPAQUE in entries:
+            for name in os.listdir(target):
+                remove(os.fsencode(name), target)
+            return
+        for entry in entries:
+            hidden = entry[len(WHITEOUT) :]
+            # The layer may be another publisher's, who let ".wh..." pass.
+            is_name = hidden not in (b"", b".", b"..")
+            if entry.startswith(WHITEOUT) and not entry.startswith(META) and is_name:
+                remove(hidden, target)
+
+    def _merge(
+        self,
+        layer: Layer,
+        above: bytes,
+        name: bytes,
+        source: int,
+        target: int,
+        names: dict[int, bytes],
+    ) -> bool:
+        """Merge one entry; True if it is a directory, which has then to be entered."""
+        path = join(above, name)
+        status = os.lstat(name, dir_fd=source)
+        present = lstat(name, target)
+        if stat.S_ISDIR(status.st_mode):
+            fresh = present is None or not stat.S_ISDIR(present.st_mode)
+            if fresh:
+                remove(name, target)
+                os.mkdir(name, BUILD_MODE, dir_fd=target)
+            self._claim(path, layer, fresh)
+            return True
+        if present is not None:
+            remove(name, target)
+        if stat.S_ISCHR(status.st_mode):
+            # 0:0, the only one unpacked: overlayfs' own whiteout, and so never seen itself.
+            return False
+        if status.st_ino in names:
+            first = names[status.st_ino]
+            above_first, _, last = first.rpartition(b"/")
+            with directory(above_first, self.root) as fd:
+                os.link(last, name, src_dir_fd=fd, dst_dir_fd=target, follow_symlinks=False)
+            return False
+        if status.st_nlink > 1:
+            names[status.st_ino] = path
+        _copy(name, status, source, target)
+        return False
+
+    def _claim(self, path: bytes, layer: Layer, fresh: bool) -> None:
+        """Note that ``path`` looks as it does in ``layer``, unless that doesn't say how."""
+        if path not in layer.implied:
+            self._owners[path] = layer.root
+        elif fresh:
+            self._owners[path] = None
+
+    def finish(self) -> None:
+        """Give every directory its attributes; nothing is written into them any more."""
+        for path, owner in self._owners.items():
+            try:
+                target = open_directory(path, self.root)
+            except (FileNotFoundError, NotADirectoryError):
+                # A higher layer removed it.
+                continue
+            try:
+                wanted = DEFAULT_DIRECTORY
+                if owner is not None:
+                    with directory(path, owner) as source:
+                        wanted = attributes.of_file(source)
+                attributes.apply(wanted, target)
+            finally:
+                os.close(target)
+
+
+def _copy(name: bytes, status: os.stat_result, source: int, target: int) -> None:
+    if stat.S_ISREG(status.st_mode):
+        _copy_file(name, source, target)
+        return
+    if stat.S_ISLNK(status.st_mode):
+        os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+    else:
+        os.mkfifo(name, 0o600, dir_fd=target)
+    attributes.apply_special(attributes.of_special(name, source), name, target)
+
+
+def _copy_file(name: bytes, source: int, target: int) -> None:
+    reading = os.open(name, _OPEN_FILE, dir_fd=source)
+    try:
+        writing = os.open(name, CREATE_FILE, 0o600, dir_fd=target)
+        try:
+            _copy_contents(reading, writing)
+            attributes.apply(attributes.of_file(reading), writing)
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
+
+
+def _copy_contents(reading: int, writing: int) -> None:
+    """Copy a file and its holes; the kernel shares the blocks where the file system can."""
+    size = os.fstat(reading).st_size
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(reading, end, os.SEEK_DATA)
+        except OSError as err:
+            if err.errno != errno.ENXIO:
+                raise
+            # Nothing but a hole is left.
+            break
+        end = os.lseek(reading, start, os.SEEK_HOLE)
+        os.lseek(reading, start, os.SEEK_SET)
+        os.lseek(writing, start, os.SEEK_SET)
+        _copy_range(reading, writing, end - start)
+    os.ftruncate(writing, size)
+
+
+def _copy_range(reading: int, writing: int, count: int) -> None:
+    while count:
+        try:
+            done = os.copy_file_range(reading, writing, min(count, _CHUNK))
+        except OSError as err:
+            # Between some file systems the kernel can't; the classic way always works.
+            if err.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            data = os.read(reading, min(count, _CHUNK))
+            write_all(writing, data)
+            done = len(data)
+        if not done:
+            raise OSError(errno.EIO, "a layer's file became shorter while it was copied")
+        count -= done

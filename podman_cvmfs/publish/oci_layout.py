@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An OCI image layout (image-spec v1.1 ``image-layout.md``) as a source of images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from podman_cvmfs import oci
+from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.oci import Descriptor, Digest
+from podman_cvmfs.publish.files import Files, read
+from podman_cvmfs.publish.source import (
+    CONTAINERD_NAME,
+    REF_NAME,
+    SourceImage,
+    archive_name,
+    checked_image,
+    choose_platform,
+    is_index,
+)
+from podman_cvmfs.reference import ImageName
+
+#: An index may name indexes; nobody nests them deeply.
+_MAX_NESTING = 4
+
+
+class OciLayout:
+    """The images of the layout in ``files``, or only that with the reference name ``tag``.
+
+    ``what`` is how messages call it; ``name`` replaces the names that its annotations give.
+    """
+
+    def __init__(self, files: Files, what: str, tag: str | None, name: ImageName | None) -> None:
+        self._files = files
+        self._what = what
+        self._tag = tag
+        self._name = name
+
+    def images(self) -> Sequence[SourceImage]:
+        what = f"{self._what}/index.json"
+        index = oci.parse_json(read(self._files, "index.json"), what)
+        entries = index.get("manifests") if isinstance(index, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+            raise InputError(f"{what} is not an OCI index")
+        # Entries with one name are one image for several platforms.
+        groups: dict[tuple[str | None, ...], list[dict[str, Any]]] = {}
+        for entry in entries:
+            names = _names(entry)
+            if self._tag is None or self._tag in names:
+                groups.setdefault(names, []).append(entry)
+        if not groups:
+            tag = f" called {printable(self._tag)!r}" if self._tag else ""
+            raise InputError(f"{self._what}: there is no image{tag} in it")
+        if self._name is not None and len(groups) > 1:
+            raise InputError(
+                f"{self._what}: there are {len(groups)} images in it, --name can name but one",
+                "choose one as oci:PATH:TAG",
+            )
+        return [self._image(names, group) for names, group in groups.items()]
+
+    def _image(
+        self, names: tuple[str | None, ...], entries: Sequence[dict[str, Any]]
+    ) -> SourceImage:
+        name = archive_name(names, self._name, self._what)
+        for _ in range(_MAX_NESTING):
+            entry = entries[0] if len(entries) == 1 else choose_platform(entries, str(name))
+            digest = Digest.parse(entry.get("digest"), f"the manifest's digest in {self._what}")
+            data = self._blob(digest)
+            document = oci.parse_json(data, f"the manifest of {name}")
+            if not is_index(document):
+                break
+            entries = [choose_platform(document.get("manifests") or [], str(name))]
+        manifest = oci.parse_manifest(data, f"the manifest of {name}")
+        raw = self._blob(manifest.config.digest)
+        config = oci.parse_config(raw, f"the configuration of {name}")
+        return checked_image(name, manifest, config)
+
+    def _blob(self, digest: Digest) -> bytes:
+        data = read(self._files, f"blobs/sha256/{digest.hex}")
+        if Digest.of(data) != digest:
+            raise InputError(f"{self._what}: the blob {digest} is damaged")
+        return data
+
+    def layer(self, image: SourceImage, layer: Descriptor) -> Iterator[bytes]:
+        return self._files.stream(f"blobs/sha256/{layer.digest.hex}")
+
+    def close(self) -> None:
+        self._files.close()
+
+
+def _names(entry: dict[str, Any]) -> tuple[str | None, ...]:
+    """The names an index entry is annotated with, the fullest first."""
+    annotations = entry.get("annotations")
+    annotations = annotations if isinstance(annotations, dict) else {}
+    found = (annotations.get(CONTAINERD_NAME), annotations.get(REF_NAME))
+    return tuple(name if isinstance(name, str) else None for name in found)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds out what a SOURCE on the command line is, and opens it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.publish.docker_archive import MANIFEST, DockerArchive
+from podman_cvmfs.publish.files import DirectoryFiles, TarFiles
+from podman_cvmfs.publish.oci_layout import OciLayout
+from podman_cvmfs.publish.registry_source import RegistrySource
+from podman_cvmfs.publish.source import ImageSource
+from podman_cvmfs.reference import ImageName, parse_name
+from podman_cvmfs.registry import RegistryClient, is_loopback
+
+_FORMS = (
+    "a source is https://registry/repository:tag, oci:PATH[:TAG], docker-archive:PATH, "
+    "or the path of an OCI layout or an archive"
+)
+
+
+def open_source(text: str, name: ImageName | None, client: RegistryClient) -> ImageSource:
+    """Open the source that ``text`` names; ``name`` is what its image shall be called.
+
+    Raises InputError if it is of no known form or not there.
+    """
+    kind, colon, rest = text.partition(":")
+    if kind in ("http", "https") and rest.startswith("//"):
+        return _registry(kind, rest[2:], name, client)
+    if kind == "oci" and colon:
+        path, tag = _split_tag(rest)
+        return _layout(path, tag, name)
+    if kind == "docker-archive" and colon:
+        return _archive(rest, name)
+    if os.path.isdir(text):
+        return _layout(text, None, name)
+    if os.path.exists(text):
+        return _archive(text, name)
+    raise InputError(f"there is no such source: {printable(text)[:300]}", _FORMS)
+
+
+def _registry(
+    scheme: str, rest: str, name: ImageName | None, client: RegistryClient
+) -> RegistrySource:
+    host = rest.partition("/")[0]
+    if scheme == "http" and not is_loopback(host):
+        raise InputError(
+            f"http:// is only for registries on this machine, not {printable(host)[:300]}",
+            "use https://",
+        )
+    if "/" not in rest:
+        raise InputError(f"not an image in a registry: {printable(rest)[:300]}", _FORMS)
+    asked = parse_name(rest)
+    # The repository has the registry by the name the user gave, as DUCC does; Docker Hub's
+    # aliases matter to those who look for the image.
+    return RegistrySource(client, asked, name or replace(asked, registry=host))
+
+
+def _split_tag(text: str) -> tuple[str, str | None]:
+    """Split ``PATH[:TAG]``; the path may hold colons itself, so the longest that exists wins."""
+    if os.path.isdir(text):
+        return text, None
+    path, tag = text, ""
+    while ":" in path:
+        path, _, last = path.rpartition(":")
+        tag = f"{last}:{tag}" if tag else last
+        if os.path.isdir(path):
+            return path, tag
+    raise InputError(f"there is no OCI layout {printable(text)[:300]}", _FORMS)
+
+
+def _layout(path: str, tag: str | None, name: ImageName | None) -> OciLayout:
+    files = DirectoryFiles(path)
+    if not files.has("oci-layout") and not files.has("index.json"):
+        raise InputError(f"the directory {printable(path)} is no OCI layout", _FORMS)
+    return OciLayout(files, printable(path), tag, name)
+
+
+def _archive(path: str, name: ImageName | None) -> ImageSource:
+    """Open a tar file; it may hold an OCI layout instead of, or beside, Docker's files."""
+    if not os.path.isfile(path):
+        raise InputError(f"there is no file {printable(path)[:300]}", _FORMS)
+    files = TarFiles(path)
+    if files.has(MANIFEST):
+        return DockerArchive(files, printable(path), name)
+    if files.has("index.json"):
+        return OciLayout(files, printable(path), None, name)
+    files.close()
+    raise InputError(f"{printable(path)} holds neither {MANIFEST} nor index.json", _FORMS)

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An image in a registry, as a source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from podman_cvmfs import oci
+from podman_cvmfs.errors import RegistryError
+from podman_cvmfs.oci import Descriptor, Digest
+from podman_cvmfs.publish.source import SourceImage, checked_image, choose_platform, is_index
+from podman_cvmfs.reference import ImageName
+from podman_cvmfs.registry import RegistryClient
+
+
+class RegistrySource:
+    """The image that a registry has under ``name``; it is published as ``published_as``."""
+
+    def __init__(self, client: RegistryClient, name: ImageName, published_as: ImageName) -> None:
+        self._client = client
+        self._name = name
+        self._published_as = published_as
+
+    def images(self) -> Sequence[SourceImage]:
+        name = self._name
+        data, _ = self._client.manifest(name)
+        document = oci.parse_json(data, f"the manifest of {name}")
+        if is_index(document):
+            entry = choose_platform(document.get("manifests") or [], str(name))
+            digest = Digest.parse(entry.get("digest"), f"the digest of {name}'s manifest")
+            data, _ = self._client.manifest(name, str(digest))
+        manifest = oci.parse_manifest(data, f"the manifest of {name}")
+        if manifest.config.size > oci.MAX_DOCUMENT:
+            raise RegistryError(f"{name}: the image's configuration is too large")
+        raw = self._client.blob(name, manifest.config.digest)
+        config = oci.parse_config(raw, f"the configuration of {name}")
+        return [checked_image(self._published_as, manifest, config)]
+
+    def layer(self, image: SourceImage, layer: Descriptor) -> Iterator[bytes]:
+        return self._client.blob_stream(self._name, layer.digest)
+
+    def close(self) -> None:
+        # The client is shared by all sources of a run.
+        pass

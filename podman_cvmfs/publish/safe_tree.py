@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Working inside one directory tree without ever leaving it, whatever names and links say.
+
+Every step goes through a directory's file descriptor and follows no symbolic link by itself.
+Where an entry's path leads through a link of its own tree, the link is read and resolved as if
+the tree were the root file system, which is what podman's unpacking in a chroot comes to.
+Names are bytes: images hold names in any encoding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from podman_cvmfs.errors import InputError, printable
+
+#: Linux' own limits: PATH_MAX, and links followed in one path.
+MAX_PATH = 4095
+_MAX_LINKS = 40
+
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+CREATE_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+#: While a tree is being built its directories are ours alone; their own modes come last.
+BUILD_MODE = 0o700
+
+
+def shown(path: bytes) -> str:
+    """``path`` for a message: odd bytes and control characters escaped."""
+    return printable(path.decode("utf-8", "surrogateescape"))[:300]
+
+
+def join(above: bytes, name: bytes) -> bytes:
+    """The path of ``name`` in the directory ``above``, which may be b"", the root."""
+    return above + b"/" + name if above else name
+
+
+def lstat(name: bytes, dir_fd: int) -> os.stat_result | None:
+    """What ``name`` itself is; None if there is no such thing."""
+    try:
+        return os.lstat(name, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return None
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write all of ``data``, however little the kernel takes at once."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def split_path(path: bytes) -> tuple[bytes, ...]:
+    """Split an entry's path into its components, taken relative to the root of the tree.
+
+    InputError for ``..`` and for what no Linux path can be.
+    """
+    if b"\0" in path or len(path) > MAX_PATH:
+        raise InputError(f"the tar archive holds an impossible name: {shown(path)!r}")
+    parts = tuple(part for part in path.split(b"/") if part not in (b"", b"."))
+    if b".." in parts:
+        raise InputError(f"the tar archive holds a name with '..': {shown(path)!r}")
+    return parts
+
+
+def open_directory(path: bytes, dir_fd: int) -> int:
+    """Open the directory ``path`` below ``dir_fd``; none of its parts may be a link.
+
+    b"" is ``dir_fd`` itself. OSError (ENOTDIR) if a part is a link or no directory.
+    """
+    fd = os.open(b".", _OPEN_DIRECTORY, dir_fd=dir_fd)
+    for part in path.split(b"/") if path else ():
+        try:
+            deeper = os.open(part, _OPEN_DIRECTORY, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = deeper
+    return fd
+
+
+@contextlib.contextmanager
+def directory(path: bytes, dir_fd: int) -> Iterator[int]:
+    """``open_directory`` for a ``with`` statement."""
+    fd = open_directory(path, dir_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def remove(name: bytes, dir_fd: int) -> None:
+    """Remove whatever ``name`` is, with all that lies below; links are removed, not followed."""
+    try:
+        os.unlink(name, dir_fd=dir_fd)
+        return
+    except FileNotFoundError:
+        return
+    except OSError as err:
+        # Linux says EISDIR, POSIX and some network file systems EPERM.
+        if err.errno not in (errno.EISDIR, errno.EPERM):
+            raise
+        if not stat.S_ISDIR(os.lstat(name, dir_fd=dir_fd).st_mode):
+            raise
+    # No recursion: a tree may be deeper than Python's stack and the limit of open files.
+    pending, found = [name], []
+    while pending:
+        path = pending.pop()
+        found.append(path)
+        with directory(path, dir_fd) as fd, os.scandir(fd) as entries:
+            for entry in entries:
+                child = os.fsencode(entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(path + b"/" + child)
+                else:
+                    os.unlink(child, dir_fd=fd)
+    for path in reversed(found):
+        above, _, last = path.rpartition(b"/")
+        with directory(above, dir_fd) as fd:
+            os.rmdir(last, dir_fd=fd)
+
+
+@dataclass
+class Tree:
+    """A directory tree under construction below ``root``, a descriptor that stays the caller's.
+
+    ``on_create`` is told the path of each directory that had to be made on the way to an entry.
+    """
+
+    root: int
+    on_create: Callable[[bytes], None]
+    #: The last result of ``parent``: entries of one directory mostly follow one another. Changes
+    #: are made only in that directory, so none can invalidate it.
+    _cached: tuple[tuple[bytes, ...], int, bytes] | None = field(default=None, init=False)
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._cached is not None:
+            os.close(self._cached[1])
+            self._cached = None
+
+    def parent(self, parts: tuple[bytes, ...]) -> tuple[int, bytes]:
+        """Return a descriptor of the directory ``parts`` name, and its path without links.
+
+        Missing directories are made. The descriptor is good until the next call, and changes may
+        be made in that directory only. InputError if something is in the way.
+        """
+        if self._cached is None or self._cached[0] != parts:
+            self.close()
+            fd, path = self._walk(parts)
+            self._cached = (parts, fd, path)
+        return self._cached[1], self._cached[2]
+
+    def _walk(self, parts: Iterable[bytes]) -> tuple[int, bytes]:
+        pending = list(reversed(tuple(parts)))
+        names: list[bytes] = []
+        links = 0
+        fd = os.dup(self.root)
+        try:
+            while pending:
+                name = pending.pop()
+                if name in (b"", b"."):
+                    continue
+                if name == b"..":
+                    # Only a link's target can hold it. "/.." is "/", as everywhere.
+                    restart = names[:-1]
+                else:
+                    target = self._enter(name, fd, names)
+                    if isinstance(target, int):
+                        os.close(fd)
+                        fd = target
+                        names.append(name)
+                        continue
+                    links += 1
+                    if links > _MAX_LINKS:
+                        raise InputError(f"too many links on the way to {shown(name)!r}")
+                    restart = [] if target.startswith(b"/") else names
+                    pending.extend(reversed(target.split(b"/")))
+                pending.extend(reversed(restart))
+                names = []
+                os.close(fd)
+                fd = os.dup(self.root)
+                if len(pending) > MAX_PATH:
+                    raise InputError(f"the way to {shown(name)!r} is too long")
+            path = b"/".join(names)
+            if len(path) > MAX_PATH:
+                raise InputError(f"the way to {shown(path)!r} is too long")
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd, path
+
+    def _enter(self, name: bytes, fd: int, names: list[bytes]) -> int | bytes:
+        """Open the directory ``name``, making it if it is missing; a link's target if it is one."""
+        for _ in range(2):
+            try:
+                return open_directory(name, fd)
+            except FileNotFoundError:
+                os.mkdir(name, BUILD_MODE, dir_fd=fd)
+                self.on_create(b"/".join([*names, name]))
+            except OSError as err:
+                if err.errno not in (errno.ENOTDIR, errno.ELOOP):
+                    raise
+                try:
+                    return os.readlink(name, dir_fd=fd)
+                except OSError:
+                    path = shown(b"/".join([*names, name]))
+                    raise InputError(f"{path!r} is used as a directory but is none") from None
+        raise AssertionError("unreachable")

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a source of images offers the publisher, and the choice among an index's platforms."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from podman_cvmfs import oci
+from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.oci import Descriptor, ImageConfig, Manifest
+from podman_cvmfs.reference import ImageName, parse_name
+
+#: What the kernel calls a machine -> architecture and variant as Go and OCI call it.
+_ARCHITECTURES = {
+    "x86_64": ("amd64", ""),
+    "i686": ("386", ""),
+    "i386": ("386", ""),
+    "aarch64": ("arm64", "v8"),
+    "armv7l": ("arm", "v7"),
+    "armv6l": ("arm", "v6"),
+    "loongarch64": ("loong64", ""),
+}
+
+CONTAINERD_NAME = "io.containerd.image.name"
+REF_NAME = "org.opencontainers.image.ref.name"
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """An image that can be published: its name, its manifest and configuration, both checked."""
+
+    name: ImageName
+    manifest: Manifest
+    config: ImageConfig
+
+
+class ImageSource(Protocol):
+    """Where images come from. To be closed after use."""
+
+    def images(self) -> Sequence[SourceImage]:
+        """The images it holds, or those asked for. Raises InputError or RegistryError."""
+
+    def layer(self, image: SourceImage, layer: Descriptor) -> Iterator[bytes]:
+        """The blob of one of ``image``'s layers, in pieces and not yet checked."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+
+
+def checked_image(name: ImageName, manifest: Manifest, config: ImageConfig) -> SourceImage:
+    """Join the parts of an image; InputError unless they fit one another and can be unpacked."""
+    if len(manifest.layers) != len(config.diff_ids):
+        raise InputError(
+            f"{name}: the manifest has {len(manifest.layers)} layers, "
+            f"the configuration {len(config.diff_ids)} diff IDs"
+        )
+    if any(layer.is_foreign for layer in manifest.layers):
+        raise InputError(f"{name}: has Windows base layers, which can't be unpacked here")
+    return SourceImage(name, manifest, config)
+
+
+def archive_name(texts: Sequence[str | None], given: ImageName | None, what: str) -> ImageName:
+    """The name of an image in an archive: the ``given`` one, else the first usable of ``texts``.
+
+    A text without "/" and ":" is a bare tag and names nothing. Raises InputError.
+    """
+    if given is not None:
+        return given
+    for text in texts:
+        if text and ("/" in text or ":" in text):
+            return parse_name(text)
+    raise InputError(f"{what}: the image in it has no name", "give it one with --name")
+
+
+def is_index(document: object) -> bool:
+    """Whether a parsed manifest is an OCI index or a Docker manifest list."""
+    return isinstance(document, dict) and (
+        document.get("mediaType") in (oci.OCI_INDEX, oci.DOCKER_LIST)
+        or ("manifests" in document and "config" not in document)
+    )
+
+
+def choose_platform(entries: Sequence[Any], what: str) -> dict[str, Any]:
+    """Choose this host's manifest among the ``manifests`` of an index.
+
+    Exactly matching variants come first, then entries without one. An only entry that doesn't
+    say what it is for is taken. Raises InputError, naming what there is.
+    """
+    architecture, variant = host_platform()
+    best: dict[str, Any] | None = None
+    offered = []
+    found = [entry for entry in entries if isinstance(entry, dict)]
+    for entry in found:
+        stated = entry.get("platform")
+        if not isinstance(stated, dict):
+            if len(found) == 1:
+                return entry
+            continue
+        offered.append("/".join(str(stated.get(key, "?")) for key in ("os", "architecture")))
+        if (stated.get("os"), stated.get("architecture")) != ("linux", architecture):
+            continue
+        own = stated.get("variant") or ""
+        if own == variant:
+            return entry
+        if best is None or not own:
+            best = entry
+    if best is None:
+        there = printable(", ".join(sorted(set(offered))))[:300] or "nothing"
+        raise InputError(f"{what}: no image for linux/{architecture}; there is {there}")
+    return best
+
+
+def host_platform() -> tuple[str, str]:
+    """This machine's architecture and variant, as an OCI index states them."""
+    machine = platform.machine()
+    return _ARCHITECTURES.get(machine, (machine, ""))
