@@ -202,7 +202,10 @@ def _retired_entries(
 ) -> dict[str, int]:
     """The pool entries that the store no longer leads to, within the grace period."""
     used = StoreContent(images=images, layers=layers).entries()
-    left = {**dict.fromkeys(current.entries(), now), **current.retired_entries}
+    left = {image.entry: now for image in current.images.values()}
+    for layer in current.layers.values():
+        left[layer.entry] = now if layer.retired is None else layer.retired
+    left.update(current.retired_entries)
     return {
         entry: since for entry, since in left.items() if entry not in used and now - since < GRACE
     }

@@ -225,15 +225,18 @@ class Resolver:
         flat: FlatRoot | None,
         reason: str,
     ) -> ImageConfig:
-        problem = f"{image.name} has no config in the cache or the repository, and {reason}"
         diff_ids = [layer.diff_id for layer in layers if layer and layer.diff_id]
-        if flat is None or len(diff_ids) != len(layers):
+        try:
+            if flat is None or len(diff_ids) != len(layers):
+                raise RepositoryError("the repository holds too little to make one up")
+            place = flat.path[len(self._repository.root) + 1 :]
+            config = synthesise(self._repository.tree, place, image.image_id, diff_ids)
+        except RepositoryError as err:
             raise RepositoryError(
-                f"{problem}; the repository holds too little to make one up",
+                f"{image.name} has no config in the cache or the repository, {reason}, "
+                f"and {err.message}",
                 "sync again when the registry answers",
-            )
-        relative = flat.path[len(self._repository.root) + 1 :]
-        config = synthesise(self._repository.tree, relative, image.image_id, diff_ids)
+            ) from None
         log.info("%s: config synthesised (%s)", image.name, reason)
         return config
 

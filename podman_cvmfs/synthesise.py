@@ -32,7 +32,7 @@ SYNTHESISED_LABEL = "io.github.podman-cvmfs.synthesised-for"
 _MAX_SCRIPT = 1024 * 1024
 _EXPORT = re.compile(
     r'^export (?P<name>[^=\n]+)="(?:\$\{(?P=name):-"(?P<default>(?:[^"\\\n]|\\.)*)"\}|'
-    r'(?P<value>(?:[^"\\\n]|\\.)*))"$',
+    r'(?P<value>(?!\$)(?:[^"\\\n]|\\.)*))"$',
     re.MULTILINE,
 )
 _RUN = re.compile(

@@ -2,15 +2,17 @@
 """Choose how an image's files are shown, and lay out its layers for that. Pure: no I/O.
 
 *flat*: the top layer shows the publisher's merged root and has nothing below it. The layers
-between base and top are left out of the store, for their own files can't be shown exactly without
-knowing their whiteouts, and whatever is listed under a layer's ID may become the parent of a layer
-that somebody pulls.
+between base and top can't be shown exactly without knowing their whiteouts, and whatever is listed
+under a layer's ID may become the parent of a layer that somebody pulls. So empty layers with IDs
+that nobody else has stand in for them: podman 5 refuses ``history`` for an image with fewer layers
+than its config tells of. Images on one base share them, which keeps the store small.
 
 *layers*: one directory per layer. So far only for images of one layer.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from podman_cvmfs.errors import RepositoryError
@@ -56,9 +58,14 @@ def view_of(image: ResolvedImage) -> ImageView:
             else "the repository has no merged root for it, "
             f"and its {len(layers)} layers can't yet be shown without one"
         )
-    if base is None or len(layers) == 1:
-        return ImageView(FLAT, (_flat_top(layers[-1], image, image.flat, None),))
-    return ImageView(FLAT, (base, _flat_top(layers[-1], image, image.flat, base[0])))
+    shown = [] if base is None else [base]
+    while len(shown) < len(layers) - 1:
+        shown.append(_stand_in(shown[-1][0].layer_id if shown else None))
+    # A missing base counts with the top, like everything that isn't shown by itself.
+    size = sum(layer.diff_size for layer in layers) - sum(each[0].diff_size for each in shown)
+    parent = shown[-1][0].layer_id if shown else None
+    top = _flat_top(layers[-1].layer_id, image.source_id.hex, image.flat, parent, size)
+    return ImageView(FLAT, (*shown, top))
 
 
 def _plain_base(layer: Layer, files: str) -> tuple[StoredLayer, LayerDirectory]:
@@ -77,24 +84,24 @@ def _plain_base(layer: Layer, files: str) -> tuple[StoredLayer, LayerDirectory]:
     return stored, directory
 
 
+def _stand_in(parent: str | None) -> tuple[StoredLayer, LayerDirectory]:
+    """An empty layer on ``parent``, in the place of one that isn't shown."""
+    layer_id = hashlib.sha256(f"podman-cvmfs stand-in on {parent}".encode()).hexdigest()
+    directory = LayerDirectory(layer_id, (LocalPart((Node(""),)),))
+    return StoredLayer(layer_id, directory.entry, parent, diff_size=0), directory
+
+
 def _flat_top(
-    layer: Layer, image: ResolvedImage, flat: FlatRoot, base: StoredLayer | None
+    layer_id: str, source_id: str, flat: FlatRoot, parent: str | None, size: int
 ) -> tuple[StoredLayer, LayerDirectory]:
-    """The top layer, shown by the merged root; it counts the bytes of all layers but the base."""
+    """The top layer, shown by the merged root; ``size`` is in bytes."""
     nodes = [Node("", mode=flat.mode), Node(_CATALOGUE_MARK, is_whiteout=True)]
     for path in flat.lost_sticky:
         # The parents' attributes come from here too; 0755 is what they have in every image.
-        nodes += [Node(parent) for parent in _parents(path)]
+        nodes += [Node(each) for each in _parents(path)]
         nodes.append(Node(path, mode=0o1777))
-    directory = LayerDirectory(layer.layer_id, (LocalPart(tuple(nodes)), Link(flat.path)))
-    total = sum(each.diff_size for each in image.layers)
-    stored = StoredLayer(
-        layer_id=layer.layer_id,
-        entry=directory.entry,
-        parent=base.layer_id if base else None,
-        diff_size=total - (base.diff_size if base else 0),
-        flat_of=image.source_id.hex,
-    )
+    directory = LayerDirectory(layer_id, (LocalPart(tuple(nodes)), Link(flat.path)))
+    stored = StoredLayer(layer_id, directory.entry, parent, diff_size=size, flat_of=source_id)
     return stored, directory
 
 

@@ -44,13 +44,19 @@ def _write_local_part(place: str, part: LocalPart) -> None:
         if node.is_whiteout:
             os.mknod(path, stat.S_IFCHR | 0o600, _WHITEOUT)
         else:
-            os.mkdir(path)
-            # mkdir honours the umask and loses the sticky bit on some file systems.
-            os.chmod(path, node.mode)
+            os.mkdir(path, 0o755)
+            if node.mode != 0o755:  # which mkdir, subject to the umask, can't be relied on to give
+                os.chmod(path, node.mode)
 
 
 def write_image_entry(path: str, image: ImageFiles) -> None:
     """Make the directory ``path`` of an image."""
     os.mkdir(path, 0o755)
+    written: dict[bytes, str] = {}
     for name, data in image.files().items():
-        write_file(f"{path}/{name}", data)
+        # The manifest stands under two names: one file, for there are thousands of them.
+        if data in written:
+            os.link(f"{path}/{written[data]}", f"{path}/{name}")
+        else:
+            write_file(f"{path}/{name}", data)
+            written[data] = name

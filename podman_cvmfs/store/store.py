@@ -195,11 +195,16 @@ class Store:
             if not os.path.lexists(f"{self.path}/{name}"):
                 os.symlink(f"{layout.CURRENT}/{name}", f"{self.path}/{name}")
         new = f"{self.path}/{layout.CURRENT}.new"
-        if os.path.lexists(new):
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(new)
         os.symlink(f"{layout.GENERATIONS}/{number}", new)
-        with podman_locked_out(self.path):
-            os.rename(new, f"{self.path}/{layout.CURRENT}")
+        try:
+            with podman_locked_out(self.path):
+                os.rename(new, f"{self.path}/{layout.CURRENT}")
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(new)
+            raise
 
     def _sweep(self, content: StoreContent, keep: set[int]) -> None:
         """Remove what neither ``content`` refers to nor the generations in ``keep`` are."""

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Digests, manifests, configs, layer IDs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from podman_cvmfs import oci
+from podman_cvmfs.errors import InputError
+
+A, B = "a" * 64, "b" * 64
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", A, f"sha256:{A[1:]}", f"sha256:{A}0", f"sha512:{A}", f"sha256:{A.upper()}", None, 7]
+    + ["sha256:../../../../etc/passwd", f"sha256:{A}\n", f" sha256:{A}"],
+)
+def test_a_digest_that_is_none_is_refused(text: object) -> None:
+    with pytest.raises(InputError, match="the thing is not a sha256 digest"):
+        oci.Digest.parse(text, "the thing")
+
+
+def test_digest_round_trip() -> None:
+    assert str(oci.Digest.parse(f"sha256:{A}")) == f"sha256:{A}"
+    assert oci.Digest.of(b"x").hex == hashlib.sha256(b"x").hexdigest()
+
+
+def _manifest(**changes: object) -> bytes:
+    document: dict[str, object] = {
+        "schemaVersion": 2,
+        "mediaType": oci.OCI_MANIFEST,
+        "config": {"mediaType": oci.OCI_CONFIG, "digest": f"sha256:{A}", "size": 3},
+        "layers": [{"mediaType": oci.OCI_LAYER, "digest": f"sha256:{B}", "size": 4}],
+    }
+    document.update(changes)
+    return json.dumps(document).encode()
+
+
+def test_standard_and_ducc_form_of_a_manifest_are_equal() -> None:
+    ducc = json.dumps(
+        {
+            "SchemaVersion": 2,
+            "MediaType": "",
+            "Config": {"MediaType": oci.OCI_CONFIG, "Size": 3, "Digest": f"sha256:{A}"},
+            "Layers": [{"MediaType": oci.OCI_LAYER, "Size": 4, "Digest": f"sha256:{B}"}],
+        }
+    ).encode()
+    assert oci.parse_manifest(ducc) == oci.parse_manifest(_manifest())
+
+
+def test_manifest_without_media_type_takes_its_configs_side() -> None:
+    config = {"mediaType": oci.DOCKER_CONFIG, "digest": f"sha256:{A}", "size": 3}
+    assert oci.parse_manifest(_manifest(mediaType=None)).media_type == oci.OCI_MANIFEST
+    docker = oci.parse_manifest(_manifest(mediaType=None, config=config))
+    assert docker.media_type == oci.DOCKER_MANIFEST
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"{", "not valid JSON"),
+        (b"\xff", "not valid JSON"),
+        (b"[" * 100_000, "nested too deeply|not valid JSON"),
+        (b"[]", "must be a JSON object"),
+        (_manifest(config=[]), "the config in it must be a JSON object"),
+        (_manifest(config={"digest": "sha256:x", "size": 1}), "not a sha256 digest"),
+        (_manifest(layers={}), "must be a JSON array"),
+        (_manifest(layers=[{"digest": f"sha256:{A}", "size": -1}]), "size of layer 0"),
+        (_manifest(layers=[{"digest": f"sha256:{A}", "size": True}]), "size of layer 0"),
+        (_manifest(mediaType=oci.OCI_INDEX), "unsupported media type"),
+        (b'{"manifests": []}', "names no config"),
+    ],
+)
+def test_broken_manifests_are_named(data: bytes, words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        oci.parse_manifest(data, "it")
+    assert caught.value.message.isprintable()
+
+
+def test_rendered_manifest_reads_back() -> None:
+    for data in (_manifest(), _manifest(mediaType=oci.DOCKER_MANIFEST)):
+        manifest = oci.parse_manifest(data)
+        assert oci.parse_manifest(oci.render_manifest(manifest)) == manifest
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_bring_the_parsers_down(data: bytes) -> None:
+    for parse in (oci.parse_manifest, oci.parse_config):
+        with pytest.raises(InputError):
+            parse(data)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["config", "layers", "digest", "size", "rootfs", "diff_ids", "created"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=10,
+)
+
+
+@given(JSON)
+def test_no_json_brings_the_parsers_down(document: object) -> None:
+    data = json.dumps(document).encode()
+    for parse in (oci.parse_manifest, oci.parse_config):
+        try:
+            parse(data)
+        except InputError as err:
+            assert err.message.isprintable()
+
+
+def test_layer_ids_of_a_chain() -> None:
+    """The IDs that podman 4.3.1 gave to a real pull of an image of six layers, two of them equal
+    (the sample repository's app:1.0, here by the rule itself)."""
+    a, b = oci.Digest(A), oci.Digest(B)
+    second = hashlib.sha256(f"{A}+{B}".encode()).hexdigest()
+    third = hashlib.sha256(f"{second}+{B}".encode()).hexdigest()
+    assert oci.layer_ids([a, b, b]) == (A, second, third)
+    assert oci.layer_ids([]) == ()
+
+
+@pytest.mark.parametrize(
+    ("given_time", "normal"),
+    [
+        ("2020-09-13T12:26:40Z", "2020-09-13T12:26:40Z"),
+        ("2020-09-13T14:26:40.120+02:00", "2020-09-13T12:26:40.12Z"),
+        ("2020-09-13t12:26:40.123456789123z", "2020-09-13T12:26:40.123456789Z"),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
+        ("", "0001-01-01T00:00:00Z"),
+        ("yesterday", "0001-01-01T00:00:00Z"),
+        ("2020-13-45T99:99:99Z", "0001-01-01T00:00:00Z"),
+        ("0001-01-01T00:00:00+10:00", "0001-01-01T00:00:00Z"),
+        ("2020-09-13T12:26:40Z\n", "0001-01-01T00:00:00Z"),
+    ],
+)
+def test_times_are_written_as_go_reads_them(given_time: str, normal: str) -> None:
+    assert oci.normal_time(given_time) == normal

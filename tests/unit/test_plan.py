@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Views of images and plans for stores: pure functions, so plain tables."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from podman_cvmfs.errors import RepositoryError
+from podman_cvmfs.oci import Descriptor, Digest, layer_ids, parse_config
+from podman_cvmfs.plan import GRACE, Candidate, Plan, assign_names, make_plan, orphaned_views
+from podman_cvmfs.reference import ImageName, parse_repository_path
+from podman_cvmfs.resolve import FlatRoot, Layer, ResolvedImage
+from podman_cvmfs.store.records import (
+    Link,
+    LocalPart,
+    StoreContent,
+    images_json,
+    layer_json,
+    layers_json,
+)
+from podman_cvmfs.view import view_of
+
+HUB = "registry.hub.docker.com/library"
+
+
+def image(label: str, diffs: str, *, flat: bool = True, files: bool = True) -> ResolvedImage:
+    """An image with one layer for each letter of ``diffs``; ``label`` makes its config unique."""
+    diff_ids = [Digest.of(letter.encode()) for letter in diffs]
+    document = {
+        "config": {"Labels": {"l": label}},
+        "rootfs": {"diff_ids": [str(diff_id) for diff_id in diff_ids]},
+    }
+    config = parse_config(json.dumps(document).encode())
+    layers = tuple(
+        Layer(
+            layer_id,
+            diff_id,
+            Descriptor("tar+gzip", Digest.of(f"blob {letter}".encode()), 10),
+            f"/r/.layers/{letter}" if files else None,
+            100,
+        )
+        for letter, layer_id, diff_id in zip(diffs, layer_ids(diff_ids), diff_ids)
+    )
+    root = FlatRoot(f"/r/.flat/{config.digest.hex}", 0o755, ("tmp",)) if flat else None
+    return ResolvedImage(config.digest, config, "cache", b"{}", layers, root)
+
+
+def plan(
+    current: StoreContent, wanted: dict[str, ResolvedImage], now: int = 1000, new: str | None = None
+) -> Plan:
+    """Plan for ``wanted`` (path -> image); only the image at ``new``, if given, is resolved."""
+    candidates = {
+        found.source_id.hex: Candidate(found, view_of(found))
+        for path, found in wanted.items()
+        if new in (None, path)
+    }
+    names = {parse_repository_path(path): found.source_id.hex for path, found in wanted.items()}
+    return make_plan(current, names, candidates, "/r", now)
+
+
+def test_flat_view_shows_one_directory_and_counts_every_layer() -> None:
+    view = view_of(image("x", "abcd"))
+    assert view.kind == "flat"
+    records = [stored for stored, _ in view.layers]
+    directories = [directory for _, directory in view.layers]
+    assert len(records) == 4, "podman history wants as many layers as the config tells of"
+    assert [record.parent for record in records] == [None, *(r.layer_id for r in records[:-1])]
+    assert not any(directory.lowers for directory in directories)
+    assert sum(record.diff_size for record in records) == 400
+    assert directories[0].parts == (Link("/r/.layers/a"),)
+    local, link = directories[-1].parts
+    assert isinstance(local, LocalPart) and isinstance(link, Link)
+    assert [(node.path, node.mode) for node in local.nodes if not node.is_whiteout] == [
+        ("", 0o755),
+        ("tmp", 0o1777),
+    ]
+    genuine = layer_ids([layer.diff_id for layer in image("x", "abcd").layers])
+    assert [r.layer_id in genuine for r in records] == [True, False, False, True]
+    assert [r.diff_id is not None for r in records] == [True, False, False, False]
+
+
+def test_only_a_plain_base_is_advertised_to_pulls() -> None:
+    view = view_of(image("x", "ab"))
+    base, top = (layer_json(stored) for stored, _ in view.layers)
+    assert base["diff-digest"] == str(Digest.of(b"a"))
+    assert base["compressed-diff-digest"] == str(Digest.of(b"blob a"))
+    assert base["compression"] == 2
+    assert top["diff-digest"] not in [str(Digest.of(b"a")), str(Digest.of(b"b"))]
+    assert "compressed-diff-digest" not in top
+
+
+def test_what_each_image_is_shown_by() -> None:
+    assert view_of(image("x", "a")).kind == "layers"
+    assert view_of(image("x", "a", files=False)).kind == "flat"
+    assert view_of(image("x", "")).layers == ()
+    assert len(view_of(image("x", "abc", files=False)).layers) == 3
+    with pytest.raises(RepositoryError, match="no merged root for it, and its 2 layers"):
+        view_of(image("x", "ab", flat=False))
+    with pytest.raises(RepositoryError, match="2 of its layers are missing"):
+        view_of(image("x", "ab", flat=False, files=False))
+
+
+def test_images_on_one_base_share_all_but_the_top() -> None:
+    content = plan(StoreContent(), {"r/x:1": image("1", "abc"), "r/x:2": image("2", "abd")}).content
+    assert len(content.layers) == 4
+
+
+def test_layers_json_lists_parents_first() -> None:
+    content = plan(
+        StoreContent(), {f"r/x:{n}": image(str(n), f"{n}{n + 1}{n}") for n in range(6)}
+    ).content
+    seen: set[str | None] = {None}
+    for record in json.loads(layers_json(content)):
+        assert record.get("parent") in seen
+        seen.add(record["id"])
+    assert seen == {None, *content.layers}
+
+
+@pytest.mark.parametrize(
+    ("published", "expected"),
+    [
+        ([("quay.io/a:1", "A")], {"quay.io/a:1": "A"}),
+        ([(f"{HUB}/a:1", "A")], {"docker.io/library/a:1": "A", f"{HUB}/a:1": "A"}),
+        (
+            [(f"{HUB}/a:1", "A"), ("docker.io/library/a:1", "B")],
+            {"docker.io/library/a:1": "B", f"{HUB}/a:1": "A"},
+        ),
+        (
+            [(f"{HUB}/a:1", "A"), ("registry-1.docker.io/library/a:1", "B")],
+            {
+                "docker.io/library/a:1": "A",
+                f"{HUB}/a:1": "A",
+                "registry-1.docker.io/library/a:1": "B",
+            },
+        ),
+    ],
+)
+def test_every_name_has_one_image(
+    published: list[tuple[str, str]], expected: dict[str, str]
+) -> None:
+    pairs = [(parse_repository_path(path), image_id) for path, image_id in published]
+    assert assign_names(pairs) == expected
+
+
+def test_one_image_under_many_names() -> None:
+    one = image("1", "ab")
+    content = plan(StoreContent(), {"r/x:1": one, "r/y:2": one, f"{HUB}/z:3": one}).content
+    (record,) = json.loads(images_json(content))
+    assert record["names"] == ["docker.io/library/z:3", "r/x:1", "r/y:2", f"{HUB}/z:3"]
+
+
+def test_the_same_wishes_give_the_same_content() -> None:
+    wanted = {"r/x:1": image("1", "ab"), "r/y:1": image("2", "c")}
+    first = plan(StoreContent(), wanted)
+    again = plan(first.content, wanted, new="none", now=2000)
+    assert again.content == first.content
+    assert not (again.layers or again.images or again.added or again.removed or again.moved)
+    assert plan(first.content, wanted, now=2000).content == first.content
+
+
+def test_a_removed_image_leaves_its_layers_for_the_grace_period() -> None:
+    wanted = {"r/x:1": image("1", "ab"), "r/y:1": image("2", "cd")}
+    first = plan(StoreContent(), wanted).content
+    del wanted["r/x:1"]
+    second = plan(first, wanted, new="none", now=2000)
+    assert second.removed == ("r/x:1",)
+    assert len(second.content.images) == 1
+    retired = {layer.layer_id: layer.retired for layer in second.content.layers.values()}
+    assert set(retired) == set(first.layers)
+    gone = set(layer_ids([Digest.of(b"a"), Digest.of(b"b")]))
+    assert {layer_id for layer_id, since in retired.items() if since == 2000} == gone
+    assert list(second.content.retired_entries.values()) == [2000]  # the image's own files
+    unchanged = plan(second.content, wanted, new="none", now=2000 + GRACE - 1).content
+    assert unchanged == second.content
+    last = plan(second.content, wanted, new="none", now=2000 + GRACE).content
+    assert set(last.layers) == set(first.layers) - gone
+    assert not last.retired_entries
+
+
+def test_an_image_that_comes_back_takes_its_layers_up_again() -> None:
+    both = {"r/x:1": image("1", "ab"), "r/y:1": image("2", "cd")}
+    first = plan(StoreContent(), both).content
+    second = plan(first, {"r/y:1": both["r/y:1"]}, new="none", now=2000).content
+    third = plan(second, both, now=3000)
+    assert third.content.layers == first.layers
+    assert third.added == ("r/x:1",)
+
+
+def test_a_moved_name() -> None:
+    first = plan(StoreContent(), {"r/x:1": image("1", "ab")}).content
+    second = plan(first, {"r/x:1": image("2", "ac")}, now=2000)
+    assert second.moved == ("r/x:1",)
+    assert not (second.added or second.removed)
+    assert len(second.content.images) == 1
+
+
+def test_one_top_layer_shown_by_the_root_of_an_image_that_leaves() -> None:
+    """Two configs over the same layers share the top layer, so one merged root serves both."""
+    one, two = image("1", "ab"), image("2", "ab")
+    first = plan(StoreContent(), {"r/x:1": one, "r/x:2": two}).content
+    (top,) = {stored.top_layer for stored in first.images.values()}
+    assert top is not None
+    served_by = first.layers[top].flat_of
+    stays = two if served_by == one.source_id.hex else one
+    leaves = one if stays is two else two
+    assert orphaned_views(first, {stays.source_id.hex}) == {stays.source_id.hex}
+    assert not orphaned_views(first, {stays.source_id.hex, leaves.source_id.hex})
+    second = plan(first, {"r/x:9": stays}, now=2000).content
+    assert second.layers[top].flat_of == stays.source_id.hex
+    assert second.layers[top].entry != first.layers[top].entry
+    assert first.layers[top].entry in second.retired_entries
+
+
+def test_a_wanted_image_that_was_never_resolved_has_no_name() -> None:
+    one = image("1", "ab")
+    result = make_plan(
+        StoreContent(), {ImageName("r", "x", "1"): one.source_id.hex}, {}, "/r", now=1
+    )
+    assert not result.content.names and not result.content.images
+
+
+def test_two_sources_with_one_synthesised_config_are_one_image() -> None:
+    one = image("1", "ab")
+    other = replace(one, source_id=Digest("e" * 64))
+    content = plan(StoreContent(), {"r/x:1": one, "r/x:2": other}).content
+    assert len(content.images) == 1
+    assert set(content.names) == {"r/x:1", "r/x:2"}

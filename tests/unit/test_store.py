@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store on disk: what is written, what is refused, what an error leaves behind."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from podman_cvmfs.errors import InputError, StoreError
+from podman_cvmfs.plan import Candidate, make_plan
+from podman_cvmfs.reference import parse_repository_path
+from podman_cvmfs.store import layout
+from podman_cvmfs.store.reader import read_store
+from podman_cvmfs.store.store import Store
+from podman_cvmfs.view import view_of
+from tests.support.trees import snapshot
+from tests.unit.test_plan import image
+
+
+def put(store: Store, letters: str, now: int = 1000) -> bool:
+    """Make the store hold one image for each letter, with that letter's layer on a common base."""
+    images = [image(letter, f"z{letter}") for letter in letters]
+    candidates = {each.source_id.hex: Candidate(each, view_of(each)) for each in images}
+    names = {
+        parse_repository_path(f"r/{letter}:1"): each.source_id.hex
+        for letter, each in zip(letters, images)
+    }
+    with store.opened() as current:
+        plan = make_plan(current, names, candidates, "/r", now)
+        return store.replace(plan.content, plan.layers, plan.images)
+
+
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def test_what_podman_opens(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    assert put(store, "ab")
+    for name in ("overlay-layers/layers", "overlay-images/images"):
+        assert (tmp_path / f"store/{name}.json").stat().st_size > 2
+        assert len((tmp_path / f"store/{name}.lock").read_bytes()) == layout.TOKEN_BYTES
+    content = read_store(store.path)
+    assert content is not None and len(content.images) == 2 and len(content.layers) == 3
+    for layer_id, layer in content.layers.items():
+        directory = tmp_path / "store/overlay" / layer_id
+        link = (directory / "link").read_text()
+        assert os.readlink(tmp_path / "store/overlay/l" / link) == f"../{layer_id}/diff"
+        if layer.diff_id is not None:
+            assert os.path.isabs(os.readlink(directory / "diff"))
+        else:
+            mark = (directory / "diff/.cvmfscatalog").lstat()
+            assert stat.S_ISCHR(mark.st_mode) and mark.st_rdev == 0
+            assert (directory / "diff/tmp").stat().st_mode & 0o7777 == 0o1777
+    for image_id in content.images:
+        names = os.listdir(tmp_path / "store/overlay-images" / image_id)
+        assert len(names) == 3 and "manifest" in names
+
+
+def test_everybody_can_read_it_and_nobody_else_write_it(tmp_path: Path) -> None:
+    put(Store(str(tmp_path / "store")), "ab")
+    for directory, names, files in os.walk(tmp_path / "store"):
+        for name in [*names, *files]:
+            mode = os.lstat(os.path.join(directory, name)).st_mode
+            if stat.S_ISDIR(mode) and name != "tmp":
+                assert mode & 0o7777 == 0o755, name
+            elif stat.S_ISREG(mode):
+                assert mode & 0o7777 == 0o644, name
+
+
+def test_what_is_written_reads_back(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    put(store, "abc")
+    put(store, "bc", now=2000)
+    content = read_store(store.path)
+    assert content is not None
+    assert content.retired_entries and any(layer.retired for layer in content.layers.values())
+    before = snapshot(tmp_path)
+    with store.opened() as current:
+        assert current == content
+        assert not store.replace(current, (), ())
+    assert snapshot(tmp_path) == before
+
+
+def test_the_same_again_changes_nothing(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    assert put(store, "ab")
+    before = snapshot(tmp_path)
+    assert not put(store, "ab", now=5000)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_change_shares_what_stays_and_renews_the_tokens(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    put(store, "ab")
+    pool = tmp_path / "store" / layout.POOL_LAYERS
+    before = {name: (pool / name).stat().st_ino for name in os.listdir(pool)}
+    lock = tmp_path / "store/overlay-images/images.lock"
+    token, inode = lock.read_bytes(), lock.stat().st_ino
+    put(store, "abc")
+    after = {name: (pool / name).stat().st_ino for name in os.listdir(pool)}
+    assert before.items() < after.items()
+    assert lock.read_bytes() != token
+    assert lock.stat().st_ino == inode, "podman's processes lock an inode, so it must stay"
+
+
+def test_only_this_generation_and_the_last_are_kept(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    for letters in ("a", "ab", "abc", "ab"):
+        put(store, letters)
+    assert sorted(os.listdir(tmp_path / "store" / layout.GENERATIONS)) == ["3", "4"]
+
+
+@pytest.mark.parametrize("first", ["", "ab"])
+@pytest.mark.parametrize("call", ["symlink", "mkdir", "link", "write", "mknod", "rename"])
+def test_a_full_disk_leaves_the_store_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, first: str
+) -> None:
+    """The call fails at its first, second, .. use until one change gets through."""
+    store = Store(str(tmp_path / "store"))
+    if first:
+        put(store, first)
+    before = snapshot(tmp_path)
+    real = getattr(os, call)
+    survived = 0
+    while True:
+        left = survived
+
+        def failing(*args: object, **kwargs: object) -> object:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(args[0]))
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(os, call, failing)
+        try:
+            assert put(store, "abc")
+            break
+        except StoreError as err:
+            assert "No space left on device" in err.message
+            assert str(tmp_path / "store") in err.message
+        finally:
+            monkeypatch.setattr(os, call, real)
+        assert snapshot(tmp_path) == before
+        survived += 1
+    assert survived > 0
+
+
+def test_an_interrupt_after_the_flip_keeps_the_new_generation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path / "store"))
+    put(store, "a")
+
+    def interrupted(*args: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "pwrite", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        put(store, "ab")
+    content = read_store(store.path)
+    assert content is not None and len(content.images) == 2
+    assert (tmp_path / "store/overlay-images/images.json").exists()
+    monkeypatch.undo()
+    os.umask(0o022)
+    assert put(store, "abc")
+
+
+def test_leftovers_of_a_killed_sync_go_with_the_next_change(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    put(store, "a")
+    base = tmp_path / "store"
+    (base / layout.POOL_LAYERS / "half-written").mkdir()
+    (base / layout.GENERATIONS / "7" / "overlay").mkdir(parents=True)
+    (base / f"{layout.CURRENT}.new").symlink_to("generations/7")
+    put(store, "ab")
+    assert not (base / layout.POOL_LAYERS / "half-written").exists()
+    assert not os.path.lexists(base / f"{layout.CURRENT}.new")
+    assert os.readlink(base / layout.CURRENT) == "generations/2"
+
+
+def test_two_syncs_at_once(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    put(store, "a")
+    code = (
+        "import sys\nfrom podman_cvmfs.store.store import Store\n"
+        "with Store(sys.argv[1]).opened():\n    print('in', flush=True)\n    sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, store.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"in\n"
+        with pytest.raises(StoreError, match="another sync is at work"):
+            put(store, "ab")
+        other.communicate(b"")
+    assert put(store, "ab")
+
+
+def test_a_reader_of_podmans_holds_the_flip_up(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    put(store, "a")
+    code = (
+        "import fcntl, sys\nfile = open(sys.argv[1], 'rb')\nfcntl.lockf(file, fcntl.LOCK_SH)\n"
+        "print('in', flush=True)\nsys.stdin.read()\n"
+    )
+    lock = tmp_path / "store/overlay-layers/layers.lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as reader:
+        assert reader.stdout is not None and reader.stdout.readline() == b"in\n"
+        with open(lock, "r+b") as file, pytest.raises(OSError):
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        reader.communicate(b"")
+    assert put(store, "ab")
+
+
+def test_a_directory_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious").touch()
+    before = snapshot(tmp_path)
+    with pytest.raises(StoreError, match="is not a store of podman-cvmfs: it holds 'precious'"):
+        put(Store(str(tmp_path)), "a")
+    with pytest.raises(StoreError, match="is not a directory"):
+        put(Store(str(tmp_path / "precious")), "a")
+    assert snapshot(tmp_path) == before
+
+
+def test_an_empty_directory_may_become_a_store(tmp_path: Path) -> None:
+    assert put(Store(str(tmp_path)), "a")
+
+
+@pytest.mark.parametrize("path", ["/a:b", "/a,b", '/a"b', "/a\\b", "/a\nb"])
+def test_paths_that_podman_cannot_mount(path: str) -> None:
+    with pytest.raises(InputError, match="can't use a store whose path holds"):
+        Store(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("state.json", b"{"),
+        ("state.json", b"[]"),
+        ("state.json", b'{"format": 99}'),
+        ("overlay-images/images.json", b'[{"id": "x"}]'),
+        ("overlay-images/images.json", b"{}\xff"),
+        ("overlay-layers/layers.json", b'[{"id": "x"}]'),
+        ("overlay-layers/layers.json", b"7"),
+    ],
+)
+def test_a_broken_store_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    store = Store(str(tmp_path / "store"))
+    put(store, "a")
+    (tmp_path / "store" / layout.CURRENT / name).write_bytes(content)
+    with pytest.raises(StoreError, match="store"):
+        put(store, "ab")
+
+
+def test_link_names_are_short_and_differ() -> None:
+    names = {layout.link_name(f"{number:08x}{0:056x}") for number in range(1000)}
+    assert all(len(name) == 13 and name.isalnum() for name in names)
+    assert len(names) == 1000
+
+
+def test_synthetic_digests_differ_from_layer_to_layer() -> None:
+    assert layout.synthetic_diff_id("a" * 64) != layout.synthetic_diff_id("b" * 64)
+
+
+def test_state_is_part_of_what_counts_as_changed(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    put(store, "a")
+    with store.opened() as current:
+        assert store.replace(replace(current, repository="/elsewhere"), (), ())
+    content = read_store(store.path)
+    assert content is not None and content.repository == "/elsewhere"

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole of a sync on directories, with a registry played by a dictionary."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.errors import (
+    InputError,
+    RegistryError,
+    RegistryUnreachable,
+    RepositoryError,
+    StoreError,
+)
+from podman_cvmfs.oci import Digest
+from podman_cvmfs.reference import ImageName
+from podman_cvmfs.store.reader import read_store
+from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.store.store import Store
+from podman_cvmfs.sync import SyncReport, sync
+from podman_cvmfs.tree import Tree
+from podman_cvmfs.unpacked import Repository
+from tests.support.many import REGISTRY, make_repository
+from tests.support.trees import snapshot
+
+
+def app(number: int) -> str:
+    return f"{REGISTRY}/project/app{number}:{number}"
+
+
+class Blobs:
+    """A registry that has ``blobs`` and counts what it is asked for."""
+
+    def __init__(self, blobs: dict[str, bytes], error: RegistryError | None = None) -> None:
+        self.blobs = blobs
+        self.error = error
+        self.asked: list[str] = []
+
+    def blob(self, name: ImageName, digest: Digest) -> bytes:
+        self.asked.append(str(name))
+        if self.error:
+            raise self.error
+        if digest.hex not in self.blobs:
+            raise RegistryError(f"{name}: no such blob")
+        return self.blobs[digest.hex]
+
+
+class World:
+    """A repository of four images, a store, and a cache, below one directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.repository = make_repository(root / "repository", 4, layers=3, shared=1)
+        self.store = Store(str(root / "store"))
+
+    def sync(self, *names: str, registry: Blobs | None = None) -> SyncReport:
+        return sync(
+            Repository(str(self.repository)),
+            self.store,
+            BlobCache(str(self.root / "cache")),
+            None if registry is None else lambda: registry,
+            names,
+        )
+
+    @property
+    def content(self) -> StoreContent:
+        return read_store(self.store.path) or StoreContent()
+
+    def take_configs(self) -> dict[str, bytes]:
+        """Take the configs out of the repository; return them by image ID."""
+        place = self.repository / "podmanStore/overlay-images"
+        found = {path.parent.name: path.read_bytes() for path in place.glob("*/*")}
+        shutil.rmtree(self.repository / "podmanStore")
+        return found
+
+    def link(self, number: int) -> Path:
+        return self.repository / app(number)
+
+    def flat(self, number: int) -> Path:
+        return self.link(number).parent / os.readlink(self.link(number))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    before = os.umask(0o022)
+    yield World(tmp_path)
+    os.umask(before)
+
+
+def test_all_images_then_nothing_to_do(world: World) -> None:
+    report = world.sync()
+    assert list(report.added) == [app(n) for n in range(4)]
+    assert report.changed and not report.failed
+    assert {image.config_origin for image in world.content.images.values()} == {"repository"}
+    before = snapshot(world.root)
+    report = world.sync()
+    assert not (report.changed or report.added or report.failed)
+    assert snapshot(world.root) == before
+
+
+def test_only_named_images_are_added(world: World) -> None:
+    assert list(world.sync(app(2)).added) == [app(2)]
+    assert list(world.sync(app(1), app(2)).added) == [app(1)]
+    assert set(world.content.names) == {app(1), app(2)}
+
+
+def test_unknown_name_changes_nothing_and_is_named(world: World) -> None:
+    world.sync(app(1))
+    before = snapshot(world.root)
+    report = world.sync("nothing/here:1", app(2) + "x")
+    assert set(report.failed) == {"nothing/here:1", app(2) + "x"}
+    assert all(isinstance(error, InputError) for error in report.failed.values())
+    assert snapshot(world.root) == before
+    with pytest.raises(InputError, match="not an image name"):
+        world.sync("No Name")
+
+
+def test_one_broken_image_does_not_stop_the_others(world: World) -> None:
+    (world.repository / f".metadata/{app(1)}/manifest.json").write_text("{")
+    report = world.sync()
+    assert list(report.failed) == [app(1)]
+    assert set(world.content.names) == {app(0), app(2), app(3)}
+
+
+def test_what_breaks_later_stays_as_it_was(world: World) -> None:
+    world.sync()
+    before = snapshot(world.root / "store")
+    old = world.link(1)
+    target = os.readlink(world.link(2))
+    old.unlink()
+    old.symlink_to(target[:-64] + "f" * 64)  # a retag to an image that isn't there
+    report = world.sync()
+    assert list(report.failed) == [app(1)]
+    assert snapshot(world.root / "store") == before
+
+
+def test_a_retagged_image_moves(world: World) -> None:
+    world.sync()
+    link, other = world.link(1), world.link(2)
+    target = os.readlink(other)
+    link.unlink()
+    link.symlink_to(target)
+    shutil.copy(
+        world.repository / f".metadata/{app(2)}/manifest.json",
+        world.repository / f".metadata/{app(1)}/manifest.json",
+    )
+    report = world.sync()
+    assert list(report.moved) == [app(1)]
+    assert world.content.names[app(1)] == world.content.names[app(2)]
+
+
+def test_an_image_that_left_the_repository_leaves_the_store(world: World) -> None:
+    world.sync()
+    layers = set(world.content.layers)
+    world.link(3).unlink()
+    shutil.rmtree(world.repository / f".metadata/{app(3)}")
+    assert list(world.sync().removed) == [app(3)]
+    assert set(world.content.layers) == layers, "containers may still stand on them"
+
+
+def test_an_empty_repository_never_empties_the_store(world: World) -> None:
+    world.sync()
+    before = snapshot(world.root / "store")
+    shutil.rmtree(world.repository)
+    world.repository.mkdir()
+    with pytest.raises(RepositoryError, match="holds no image; the store is left as it is"):
+        world.sync()
+    assert snapshot(world.root / "store") == before
+
+
+def test_part_of_the_repository_that_cannot_be_read_keeps_its_images(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.sync()
+    before = snapshot(world.root / "store")
+    real = Tree.entries
+
+    def entries(tree: Tree, relative: str) -> Iterator[os.DirEntry[str]]:
+        if relative == f"{REGISTRY}/project":
+            raise RepositoryError(f"can't read {relative}: Input/output error")
+        return real(tree, relative)
+
+    (world.repository / "quay.io").mkdir()
+    (world.repository / "quay.io/new:1").symlink_to(os.readlink(world.link(1))[3:])
+    monkeypatch.setattr(Tree, "entries", entries)
+    report = world.sync()
+    assert f"{REGISTRY}/project" in report.failed
+    assert {app(n) for n in range(4)} <= set(world.content.names)
+    assert (
+        snapshot(world.root / "store/pool").items()
+        >= {path[5:]: value for path, value in before.items() if path.startswith("pool/")}.items()
+    )
+
+
+def test_configs_come_from_the_registry_once(world: World) -> None:
+    registry = Blobs(world.take_configs())
+    report = world.sync(registry=registry)
+    assert len(registry.asked) == 4 and not report.synthesised
+    assert {image.config_origin for image in world.content.images.values()} == {"registry"}
+    world.sync(registry=registry)
+    shutil.rmtree(world.root / "store")
+    world.sync(registry=registry)
+    assert len(registry.asked) == 4
+    assert {image.config_origin for image in world.content.images.values()} == {"cache"}
+
+
+def test_a_wrong_config_is_never_taken(world: World) -> None:
+    place = world.repository / "podmanStore/overlay-images"
+    for path in place.glob("*/*"):
+        path.write_bytes(path.read_bytes() + b" ")
+    report = world.sync()
+    assert len(report.failed) == 4
+    assert not world.content.images
+
+
+def _singularity(flat: Path) -> None:
+    (flat / ".singularity.d/env").mkdir(parents=True)
+    (flat / ".singularity.d/env/10-docker2singularity.sh").write_text('export PATH="/bin"\n')
+    (flat / ".singularity.d/runscript").write_text("OCI_ENTRYPOINT=''\nOCI_CMD='\"sh\"'\n")
+
+
+def test_a_lost_config_is_synthesised_until_the_registry_has_it(world: World) -> None:
+    configs = world.take_configs()
+    for number in range(4):
+        _singularity(world.flat(number))
+    report = world.sync()
+    assert report.synthesised == 4 and not report.failed
+    synthesised = set(world.content.images)
+    assert not synthesised & set(configs), "a made-up config has an ID of its own"
+    before = snapshot(world.root / "store")
+    world.sync()
+    assert snapshot(world.root / "store") == before
+    dead = Blobs({}, RegistryUnreachable(f"{REGISTRY}: connection refused"))
+    report = world.sync(registry=dead)
+    assert len(dead.asked) == 1, "a dead registry is asked once a run"
+    assert report.synthesised == 4 and not report.changed
+    report = world.sync(registry=Blobs(configs))
+    assert not report.synthesised and set(world.content.images) == set(configs)
+    assert len(report.moved) == 4
+
+
+def test_a_config_that_nobody_has(world: World) -> None:
+    world.take_configs()
+    report = world.sync(registry=Blobs({}))
+    message = report.failed[app(0)].message
+    assert app(0) in message and "no such blob" in message and "runscript" not in message
+    assert "10-docker2singularity.sh is missing" in message
+
+
+def test_layers_and_config_that_disagree(world: World) -> None:
+    config = next((world.repository / "podmanStore/overlay-images").glob("*/*"))
+    image_id = config.parent.name
+    number = next(n for n in range(4) if os.readlink(world.link(n)).endswith(image_id))
+    path = world.repository / f".metadata/{app(number)}/manifest.json"
+    manifest = json.loads(path.read_text())
+    top = manifest["Layers"][-1]["Digest"][7:]
+    description = world.repository / f".layers/{top[:2]}/{top}/.metadata/layers.json"
+    description.write_text(description.read_text().replace('"sha256:', '"sha256:' + "0" * 5, 2))
+    assert app(number) in world.sync().failed
+    facts = [{"diff-digest": "sha256:" + "0" * 64, "diff-size": 1}]
+    description.write_text(json.dumps(facts))
+    assert "in layers.json, but" in world.sync().failed[app(number)].message
+    manifest["Layers"].pop()
+    path.write_text(json.dumps(manifest))
+    assert "has 2 layers, its config 3" in world.sync().failed[app(number)].message
+
+
+def test_without_merged_root_only_what_can_be_shown_right(world: World) -> None:
+    shutil.rmtree(world.flat(1))
+    report = world.sync()
+    assert "no merged root" in report.failed[app(1)].message
+    assert app(1) not in world.content.names
+
+
+def test_a_cache_that_cannot_be_written_is_an_error(world: World) -> None:
+    configs = world.take_configs()
+    (world.root / "cache").write_text("a file")
+    with pytest.raises(StoreError, match="blob cache"):
+        world.sync(registry=Blobs(configs))
+    assert not (world.root / "store").exists()
