@@ -123,7 +123,7 @@ def remove(name: bytes, dir_fd: int) -> None:
 
 
 @dataclass
-class Tree:
+class BuildTree:
     """A directory tree under construction below ``root``, a descriptor that stays the caller's.
 
     ``on_create`` is told the path of each directory that had to be made on the way to an entry.

@@ -28,7 +28,7 @@ from podman_cvmfs.publish.safe_tree import (
     BUILD_MODE,
     CREATE_FILE,
     MAX_PATH,
-    Tree,
+    BuildTree,
     directory,
     join,
     lstat,
@@ -125,7 +125,7 @@ class _Entry:
 
 class _Unpacking:
     def __init__(self, root: int, stream: LayerStream) -> None:
-        self.tree = Tree(root, self._implied)
+        self.tree = BuildTree(root, self._implied)
         self._stream = stream
         #: Path -> attributes of every directory, None for one only implied so far.
         self._directories: dict[bytes, Attributes | None] = {b"": None}
