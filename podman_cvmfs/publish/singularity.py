@@ -117,10 +117,10 @@ _SCRIPTS = {
     "startscript": "#!/bin/sh\n",
 }
 _OWN_DIRECTORIES = (
-    b".singularity.d",
-    b".singularity.d/actions",
-    b".singularity.d/env",
-    b".singularity.d/libs",
+    ".singularity.d",
+    ".singularity.d/actions",
+    ".singularity.d/env",
+    ".singularity.d/libs",
 )
 _LINKS = {
     ".exec": ".singularity.d/actions/exec",
@@ -167,8 +167,10 @@ def add_files(root: int, config: ImageConfig) -> None:
     document = parse_json(config.raw, "image configuration")
     settings = document.get("config") if isinstance(document, dict) else None
     settings = settings if isinstance(settings, dict) else {}
+    #: Directories that the image lacked, parents first, with the modes they shall have.
+    made: dict[str, int] = {}
     for path, mode in _MOUNT_POINTS.items():
-        _make_directory(root, path, mode)
+        _make_directory(root, path, mode, made)
     for path in _EMPTY_FILES:
         above, _, name = path.rpartition("/")
         fd = _existing(root, above)
@@ -190,8 +192,11 @@ def add_files(root: int, config: ImageConfig) -> None:
         with directory(above.encode(), root) as fd:
             remove(name.encode(), fd)
             _write(fd, name, text, _SCRIPT)
-    for own in reversed(_OWN_DIRECTORIES):
-        _finish_directory(root, own, 0o755)
+    made.update(dict.fromkeys(_OWN_DIRECTORIES, 0o755))
+    # Last, so that their times don't change any more.
+    for path, mode in made.items():
+        with directory(path.encode(), root) as fd:
+            attributes.apply(Attributes(mode), fd)
     for name, target in _LINKS.items():
         if lstat(name.encode(), root) is None:
             os.symlink(target, name, dir_fd=root)
@@ -271,32 +276,27 @@ def _existing(root: int, path: str) -> int | None:
         return None
 
 
-def _make_directory(root: int, path: str, mode: int) -> None:
+def _make_directory(root: int, path: str, mode: int, made: dict[str, int]) -> None:
     """Make the directory ``path`` and those above it, unless something else is in the way."""
     above, _, name = path.rpartition("/")
     if above:
-        _make_directory(root, above, 0o755)
+        _make_directory(root, above, 0o755, made)
     fd = _existing(root, above)
     if fd is None:
         return
     try:
         if lstat(name.encode(), fd) is None:
             os.mkdir(name, BUILD_MODE, dir_fd=fd)
-            _finish_directory(fd, name.encode(), mode)
+            made[path] = mode
     finally:
         os.close(fd)
 
 
-def _own_directory(root: int, path: bytes) -> None:
+def _own_directory(root: int, path: str) -> None:
     """Make sure that ``path`` is a directory and no link to one; its parent is one."""
-    above, _, name = path.rpartition(b"/")
+    above, _, name = path.encode().rpartition(b"/")
     with directory(above, root) as fd:
         status = lstat(name, fd)
         if status is None or not stat.S_ISDIR(status.st_mode):
             remove(name, fd)
             os.mkdir(name, BUILD_MODE, dir_fd=fd)
-
-
-def _finish_directory(root: int, path: bytes, mode: int) -> None:
-    with directory(path, root) as fd:
-        attributes.apply(Attributes(mode), fd)

@@ -55,7 +55,9 @@ class Workspace:
         trace: TracebackType | None,
     ) -> None:
         try:
-            self._remove(os.path.basename(self.path))
+            # Nobody else may take it for abandoned while it is half removed.
+            with self.locked():
+                self._remove(os.path.basename(self.path))
         finally:
             os.close(self._owner_lock)
 
