@@ -1,52 +1,65 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Blobs fetched from registries, kept for ever under their digest.
+"""What is found out once and kept for ever: blobs from registries, and markers of layers.
 
-Layout: ``<directory>/sha256/<2 hex digits>/<64 hex digits>``, each file exactly the blob. A file
-that doesn't have its digest (a disk fault, a foreign hand) is as good as absent.
+Layout: ``<directory>/sha256/<2 hex digits>/<64 hex digits>`` is exactly the blob of that digest;
+one that isn't (a disk fault, a foreign hand) is as good as absent.
+``<directory>/markers/<2 hex digits>/<64 hex digits>`` says what markers the unpacked layer has
+whose compressed blob has that digest.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
 
 from podman_cvmfs.errors import StoreError, printable
+from podman_cvmfs.files import write_whole
+from podman_cvmfs.markers import Markers, from_json
 from podman_cvmfs.oci import MAX_DOCUMENT, Digest
+
+#: A layer with more markers than fit is looked at again each time.
+_MAX_MARKERS = 64 * 1024 * 1024
 
 
 class BlobCache:
-    """The cache in ``directory``, which is made when the first blob is kept."""
+    """The cache in ``directory``, which is made when something is kept first."""
 
     def __init__(self, directory: str) -> None:
         self.directory = os.path.abspath(directory)
 
-    def _path(self, digest: Digest) -> str:
-        return f"{self.directory}/sha256/{digest.hex[:2]}/{digest.hex}"
-
     def get(self, digest: Digest) -> bytes | None:
         """The blob with ``digest``, checked; None if it isn't here."""
-        try:
-            with open(self._path(digest), "rb") as file:
-                data = file.read(MAX_DOCUMENT + 1)
-        except OSError:
-            return None
-        return data if Digest.of(data) == digest else None
+        data = self._read("sha256", digest, MAX_DOCUMENT)
+        return data if data is not None and Digest.of(data) == digest else None
 
     def put(self, data: bytes) -> None:
         """Keep ``data`` under its digest, whole or not at all. Raises StoreError."""
-        path = self._path(Digest.of(data))
-        temporary = None
+        self._write("sha256", Digest.of(data), data)
+
+    def markers(self, layer: Digest) -> Markers | None:
+        """The markers of the layer whose blob has this digest; None if they aren't known."""
+        data = self._read("markers", layer, _MAX_MARKERS)
+        return None if data is None else from_json(data)
+
+    def keep_markers(self, layer: Digest, markers: Markers) -> None:
+        """Keep the markers of a layer. Raises StoreError."""
+        self._write("markers", layer, markers.to_json())
+
+    def _path(self, kind: str, digest: Digest) -> str:
+        return f"{self.directory}/{kind}/{digest.hex[:2]}/{digest.hex}"
+
+    def _read(self, kind: str, digest: Digest, limit: int) -> bytes | None:
         try:
-            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".new-")
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
+            with open(self._path(kind, digest), "rb") as file:
+                data = file.read(limit + 1)
+        except OSError:
+            return None
+        return data if len(data) <= limit else None
+
+    def _write(self, kind: str, digest: Digest, data: bytes) -> None:
+        try:
+            write_whole(self._path(kind, digest), data)
         except OSError as err:
-            if temporary and os.path.lexists(temporary):
-                os.unlink(temporary)
             raise StoreError(
-                f"can't write to the blob cache {printable(self.directory)}: {err.strerror}",
+                f"can't write to the cache {printable(self.directory)}: {err.strerror}",
                 "name another directory with --cache DIR",
             ) from err

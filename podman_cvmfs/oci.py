@@ -94,6 +94,9 @@ class ImageConfig:
     os: str
     variant: str
     created: str
+    working_dir: str = ""
+    user: str = ""
+    volumes: tuple[str, ...] = ()
 
 
 def parse_json(data: bytes, what: str) -> Any:
@@ -200,6 +203,10 @@ def parse_config(data: bytes, what: str = "image configuration") -> ImageConfig:
         Digest.parse(entry, f"diff ID {number} in {what}")
         for number, entry in enumerate(_array(rootfs.get("diff_ids"), f"diff_ids in {what}"))
     )
+    runtime = document.get("config")
+    runtime = _object({} if runtime is None else runtime, f"config in {what}")
+    volumes = runtime.get("Volumes")
+    volumes = _object({} if volumes is None else volumes, f"Volumes in {what}")
     return ImageConfig(
         raw=data,
         digest=Digest.of(data),
@@ -208,6 +215,9 @@ def parse_config(data: bytes, what: str = "image configuration") -> ImageConfig:
         os=_text(document.get("os"), f"the os in {what}"),
         variant=_text(document.get("variant"), f"the variant in {what}"),
         created=normal_time(_text(document.get("created"), f"created in {what}")),
+        working_dir=_text(runtime.get("WorkingDir"), f"WorkingDir in {what}"),
+        user=_text(runtime.get("User"), f"User in {what}"),
+        volumes=tuple(sorted(volumes)),
     )
 
 

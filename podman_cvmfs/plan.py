@@ -68,12 +68,13 @@ def make_plan(
     wanted: Mapping[ImageName, str],
     candidates: Mapping[str, Candidate],
     repository: str,
+    policy: str,
     now: int,
 ) -> Plan:
     """Plan the store that offers ``wanted`` (name in the repository -> source ID).
 
-    ``candidates`` (by source ID) are complete images; a wanted image that is not among them stays
-    as ``current`` has it. ``now`` is in seconds since 1970.
+    ``candidates`` (by source ID) are complete images, laid out under ``policy``; a wanted image
+    that is not among them stays as ``current`` has it. ``now`` is in seconds since 1970.
     """
     sources = set(wanted.values())
     kept = {
@@ -90,7 +91,9 @@ def make_plan(
         if source in sources:
             for layer, directory in candidates[source].view.layers:
                 present = layers.get(layer.layer_id)
-                if present is None or not _serves(present, sources):
+                # A layer laid out for containers beats the same one as a mere base of others.
+                beats = present is not None and present.shows is None and layer.shows is not None
+                if present is None or beats or not _serves(present, sources):
                     layers[layer.layer_id] = layer
                     directories[layer.entry] = directory
 
@@ -117,6 +120,7 @@ def make_plan(
     _add_retired_layers(current, layers, now)
     content = StoreContent(
         repository=repository,
+        policy=policy,
         images=images,
         layers=layers,
         names=names,
@@ -135,8 +139,8 @@ def make_plan(
 
 
 def _serves(layer: StoredLayer, sources: Collection[str]) -> bool:
-    """Whether a layer can stay as it is: the image whose merged root it shows is still wanted."""
-    return layer.flat_of is None or layer.flat_of in sources
+    """Whether a layer can stay as it is: the image it is laid out for is still wanted."""
+    return layer.shows is None or layer.shows in sources
 
 
 def orphaned_views(current: StoreContent, sources: Collection[str]) -> set[str]:
@@ -171,12 +175,12 @@ def _stored_image(
         entry=files.entry,
         source_id=image.source_id.hex,
         published=published,
-        top_layer=image.layers[-1].layer_id if image.layers else None,
+        top_layer=candidate.view.layers[-1][0].layer_id if image.layers else None,
         created=image.config.created,
         manifest_digest=str(files.manifest_digest),
         manifest_size=len(files.manifest),
         config_size=len(files.config),
-        view=candidate.view.kind,
+        view=candidate.view.kind.value,
         config_origin=image.config_origin,
     )
     return stored, files

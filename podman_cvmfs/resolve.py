@@ -3,44 +3,26 @@
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from podman_cvmfs.blobcache import BlobCache
-from podman_cvmfs.errors import (
-    InputError,
-    PodmanCvmfsError,
-    RegistryError,
-    RegistryUnreachable,
-    RepositoryError,
-)
+from podman_cvmfs.config_ladder import ConfigLadder
+from podman_cvmfs.errors import PodmanCvmfsError, RepositoryError
+from podman_cvmfs.markers import Markers, scan
 from podman_cvmfs.oci import (
     Descriptor,
     Digest,
     ImageConfig,
     Manifest,
     layer_ids,
-    parse_config,
     render_manifest,
 )
-from podman_cvmfs.reference import ImageName
-from podman_cvmfs.synthesise import synthesise
+from podman_cvmfs.policy import Overlay, Policy, Reuse, View
+from podman_cvmfs.skeleton import SkeletonDirectory, skeleton_of
+from podman_cvmfs.tree import Tree
 from podman_cvmfs.unpacked import PublishedImage, PublishedLayer, Repository
-
-log = logging.getLogger(__name__)
-
-#: Where a config came from: the steps of the ladder.
-CACHE, REPOSITORY, REGISTRY, SYNTHESISED = "cache", "repository", "registry", "synthesised"
-
-
-class ConfigSource(Protocol):
-    """What is asked for configs that neither cache nor repository have: a registry's client."""
-
-    def blob(self, name: ImageName, digest: Digest) -> bytes:
-        """The blob with ``digest``, checked. Raises RegistryError."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +30,7 @@ class Layer:
     """A layer of a complete image: its ID in the chain, its digests, and its unpacked files.
 
     ``files`` is the absolute path of them, None if the repository hasn't got them. ``diff_size``
-    is in bytes, uncompressed.
+    is in bytes, uncompressed. ``markers`` is None where nobody has looked.
     """
 
     layer_id: str
@@ -56,6 +38,7 @@ class Layer:
     blob: Descriptor
     files: str | None
     diff_size: int
+    markers: Markers | None = None
 
 
 @dataclass(frozen=True)
@@ -64,12 +47,16 @@ class FlatRoot:
 
     path: str
     mode: int
-    lost_sticky: tuple[str, ...]
+    lost_sticky: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ResolvedImage:
-    """An image with all that a store needs. ``source_id`` is the ID the repository gives it."""
+    """An image with all that a store needs.
+
+    ``source_id`` is the ID the repository gives it. ``skeleton`` are the directories that must be
+    the user's own for podman to start, none where the files' owner is no stranger.
+    """
 
     source_id: Digest
     config: ImageConfig
@@ -77,28 +64,21 @@ class ResolvedImage:
     manifest: bytes
     layers: tuple[Layer, ...]
     flat: FlatRoot | None
+    skeleton: tuple[SkeletonDirectory, ...] = ()
 
 
 class Resolver:
-    """Completes images of ``repository``; safe to use from several threads.
-
-    ``registry`` makes the registry client when one is needed; it is None when
-    offline. A registry that can't be reached is left alone for the rest of the resolver's life.
-    """
+    """Completes images of ``repository`` as far as ``policy`` needs it; safe to use from several
+    threads."""
 
     def __init__(
-        self,
-        repository: Repository,
-        cache: BlobCache,
-        registry: Callable[[], ConfigSource] | None,
+        self, repository: Repository, cache: BlobCache, ladder: ConfigLadder, policy: Policy
     ) -> None:
         self._repository = repository
         self._cache = cache
-        self._make_registry = registry
-        self._registry: ConfigSource | None = None
+        self._ladder = ladder
+        self._policy = policy
         self._layers: dict[Digest, PublishedLayer | None] = {}
-        self._down: dict[str, RegistryError] = {}
-        self._lock = threading.Lock()
 
     def resolve(self, published: Sequence[PublishedImage]) -> ResolvedImage:
         """Complete the image that the repository offers under all these names.
@@ -108,38 +88,27 @@ class Resolver:
         """
         image = published[0]
         manifest = self._manifest(published)
-        layers = [layer for layer in manifest.layers if not layer.is_foreign]
-        found = [self._layer(layer.digest) for layer in layers]
-        flat = self._flat_root(image.image_id)
-        config, origin = self._config(image, found, flat)
-        if len(config.diff_ids) != len(layers):
-            raise RepositoryError(
-                f"the manifest of {image.name} has {len(layers)} layers, "
-                f"its config {len(config.diff_ids)}"
-            )
-        chain = layer_ids(config.diff_ids)
-        complete = []
-        for layer_id, diff_id, blob, files in zip(chain, config.diff_ids, layers, found):
-            if files is not None and files.diff_id not in (None, diff_id):
-                raise RepositoryError(
-                    f"layer {blob.digest.hex[:12]} of {image.name} has the diff ID "
-                    f"{files.diff_id} in layers.json, but {diff_id} in the image's config"
-                )
-            size = blob.size if files is None or files.diff_size is None else files.diff_size
-            path = None if files is None else files.files
-            complete.append(Layer(layer_id, diff_id, blob, path, size))
+        blobs = [layer for layer in manifest.layers if not layer.is_foreign]
+        found = [self._layer(blob.digest) for blob in blobs]
+        place = self._repository.flat_root(image.image_id)
+        flat = None if place is None else self._flat_root(place)
+        config, origin = self._ladder.find(image, found, place)
+        layers = self._complete(image, blobs, found, config)
+        if self._needs_markers(layers, flat):
+            layers = [self._with_markers(layer) for layer in layers]
         described = Manifest(
             manifest.media_type,
             replace(manifest.config, digest=config.digest, size=len(config.raw)),
-            tuple(layers),
+            tuple(blobs),
         )
         return ResolvedImage(
             source_id=image.image_id,
             config=config,
             config_origin=origin,
             manifest=render_manifest(described),
-            layers=tuple(complete),
+            layers=tuple(layers),
             flat=flat,
+            skeleton=self._skeleton(layers, flat, config),
         )
 
     def _manifest(self, published: Sequence[PublishedImage]) -> Manifest:
@@ -159,90 +128,71 @@ class Resolver:
             self._layers[digest] = self._repository.layer(digest)
         return self._layers[digest]
 
-    def _flat_root(self, image_id: Digest) -> FlatRoot | None:
-        path = self._repository.flat_root(image_id)
-        if path is None:
-            return None
+    def _flat_root(self, place: str) -> FlatRoot:
         tree = self._repository.tree
-        root = tree.lstat(path)
+        root = tree.lstat(place)
         lost = []
         for name in ("tmp", "var/tmp"):
-            attributes = tree.lstat(f"{path}/{name}")
+            attributes = tree.lstat(f"{place}/{name}")
             if attributes is not None and attributes.st_mode & 0o177777 == 0o040777:
                 lost.append(name)
         mode = root.st_mode & 0o7777 if root else 0o755
-        return FlatRoot(tree.path(path), mode, tuple(lost))
+        return FlatRoot(tree.path(place), mode, tuple(lost))
 
-    def _config(
+    def _complete(
         self,
         image: PublishedImage,
-        layers: Sequence[PublishedLayer | None],
-        flat: FlatRoot | None,
-    ) -> tuple[ImageConfig, str]:
-        """The image's config and where it came from, by the ladder."""
-        what = f"the config of {image.name}"
-        data = self._cache.get(image.image_id)
-        if data is not None:
-            return _parsed(data, what), CACHE
-        data = self._repository.config_blob(image.image_id)
-        if data is not None:
-            if Digest.of(data) == image.image_id:
-                return _parsed(data, what), REPOSITORY
-            log.warning("%s in the repository's podmanStore has another digest", what)
-        data, reason = self._from_registry(image)
-        if data is not None:
-            config = _parsed(data, what)
-            self._cache.put(data)
-            return config, REGISTRY
-        return self._synthesised(image, layers, flat, reason), SYNTHESISED
-
-    def _from_registry(self, image: PublishedImage) -> tuple[bytes | None, str]:
-        """The config from the registry, or None and why not."""
-        if self._make_registry is None:
-            return None, "the registry was left out (--offline)"
-        with self._lock:
-            # Made on demand: the libraries behind it take longer to load than a no-op sync.
-            self._registry = self._registry or self._make_registry()
-        host = image.name.registry
-        known = self._down.get(host)
-        if known is not None:
-            return None, known.message
-        try:
-            return self._registry.blob(image.name.canonical, image.image_id), ""
-        except RegistryUnreachable as err:
-            with self._lock:
-                if host not in self._down:
-                    log.warning("%s", err.message)
-                self._down[host] = err
-            return None, err.message
-        except RegistryError as err:
-            return None, err.message
-
-    def _synthesised(
-        self,
-        image: PublishedImage,
-        layers: Sequence[PublishedLayer | None],
-        flat: FlatRoot | None,
-        reason: str,
-    ) -> ImageConfig:
-        diff_ids = [layer.diff_id for layer in layers if layer and layer.diff_id]
-        try:
-            if flat is None or len(diff_ids) != len(layers):
-                raise RepositoryError("the repository holds too little to make one up")
-            place = flat.path[len(self._repository.root) + 1 :]
-            config = synthesise(self._repository.tree, place, image.image_id, diff_ids)
-        except RepositoryError as err:
+        blobs: Sequence[Descriptor],
+        found: Sequence[PublishedLayer | None],
+        config: ImageConfig,
+    ) -> list[Layer]:
+        """The layers, after a check that manifest, config and layer descriptions agree."""
+        if len(config.diff_ids) != len(blobs):
             raise RepositoryError(
-                f"{image.name} has no config in the cache or the repository, {reason}, "
-                f"and {err.message}",
-                "sync again when the registry answers",
-            ) from None
-        log.info("%s: config synthesised (%s)", image.name, reason)
-        return config
+                f"the manifest of {image.name} has {len(blobs)} layers, "
+                f"its config {len(config.diff_ids)}"
+            )
+        layers = []
+        chain = layer_ids(config.diff_ids)
+        for layer_id, diff_id, blob, files in zip(chain, config.diff_ids, blobs, found):
+            if files is not None and files.diff_id not in (None, diff_id):
+                raise RepositoryError(
+                    f"layer {blob.digest.hex[:12]} of {image.name} has the diff ID "
+                    f"{files.diff_id} in layers.json, but {diff_id} in the image's config"
+                )
+            size = blob.size if files is None or files.diff_size is None else files.diff_size
+            path = None if files is None else files.files
+            layers.append(Layer(layer_id, diff_id, blob, path, size))
+        return layers
 
+    def _needs_markers(self, layers: Sequence[Layer], flat: FlatRoot | None) -> bool:
+        """Whether the markers of all layers must be known; finding them lists every directory."""
+        if self._policy.overlay is Overlay.FUSE or len(layers) < 2:
+            return False
+        shown_by_layers = self._policy.view is View.LAYERS or (
+            self._policy.view is View.AUTO and flat is None
+        )
+        return shown_by_layers or self._policy.reuse is Reuse.ALL
 
-def _parsed(data: bytes, what: str) -> ImageConfig:
-    try:
-        return parse_config(data, what)
-    except InputError as err:
-        raise RepositoryError(err.message, err.hint) from None
+    def _with_markers(self, layer: Layer) -> Layer:
+        if layer.files is None:
+            return layer
+        markers = self._cache.markers(layer.blob.digest)
+        if markers is None:
+            markers = scan(Tree(layer.files))
+            self._cache.keep_markers(layer.blob.digest, markers)
+        return replace(layer, markers=markers)
+
+    def _skeleton(
+        self, layers: Sequence[Layer], flat: FlatRoot | None, config: ImageConfig
+    ) -> tuple[SkeletonDirectory, ...]:
+        """What an ordinary user needs above files that belong to somebody else."""
+        roots = [layer.files for layer in reversed(layers) if layer.files is not None]
+        if flat is not None and self._policy.view is not View.LAYERS:
+            roots = [flat.path]
+        if os.geteuid() == 0 or not roots:
+            return ()
+        owner = Tree(roots[0]).lstat("")
+        if owner is None or owner.st_uid == os.geteuid():
+            return ()
+        return skeleton_of([Tree(root) for root in roots], config)

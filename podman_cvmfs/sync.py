@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.config_ladder import SYNTHESISED, ConfigLadder, ConfigSource
+from podman_cvmfs.engine import SHORT_MOUNT_DATA, mount_data_limit
 from podman_cvmfs.errors import (
     InputError,
     PodmanCvmfsError,
@@ -19,13 +21,14 @@ from podman_cvmfs.errors import (
     printable,
 )
 from podman_cvmfs.plan import Candidate, make_plan, orphaned_views
+from podman_cvmfs.policy import DEFAULT_POLICY, Policy
 from podman_cvmfs.progress import track
 from podman_cvmfs.reference import ImageName, parse_name, parse_repository_path
-from podman_cvmfs.resolve import SYNTHESISED, ConfigSource, Resolver
+from podman_cvmfs.resolve import Resolver
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.unpacked import Problem, PublishedImage, Repository
-from podman_cvmfs.view import view_of
+from podman_cvmfs.view import mount_bytes, view_of
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +57,13 @@ def sync(
     cache: BlobCache,
     registry: Callable[[], ConfigSource] | None,
     requested: Sequence[str] = (),
+    policy: Policy = DEFAULT_POLICY,
 ) -> SyncReport:
     """Make ``store`` offer the images of ``repository``: all, or also those ``requested``.
 
     ``registry`` makes the client that is asked for configs which are nowhere else; None leaves
-    registries out. An image that
-    can't be done is reported in the result and keeps what the store had under its name. Raises
+    registries out. A store laid out under another ``policy`` is laid out anew. An image that can't
+    be done is reported in the result and keeps what the store had under its name. Raises
     RepositoryError, StoreError, or InputError for a malformed name in ``requested``; then the
     store is as it was.
     """
@@ -80,12 +84,18 @@ def sync(
             for problem in problems:
                 report.failed[problem.path or "."] = problem.error
                 wanted.update(_still_held(held, problem.path))
-        todo = _to_resolve(current, listed, chosen, wanted, registry is not None)
-        candidates = _resolve_all(Resolver(repository, cache, registry), todo, report)
+        missing = _to_resolve(current, chosen, wanted, registry is not None)
+        if current.policy != str(policy):
+            missing |= set(wanted.values())
+        todo = _grouped(listed, missing)
+        ladder = ConfigLadder(repository, cache, registry)
+        layout = _Layout(Resolver(repository, cache, ladder, policy), policy, store.path)
+        candidates = _resolve_all(layout, todo, report)
         for source, images in todo.items():
             if source not in candidates:
                 _keep_old(wanted, held, images)
-        plan = make_plan(current, wanted, candidates, repository.root, int(time.time()))
+        now = int(time.time())
+        plan = make_plan(current, wanted, candidates, repository.root, str(policy), now)
         report.changed = store.replace(plan.content, plan.layers, plan.images)
     report.added, report.removed, report.moved = plan.added, plan.removed, plan.moved
     report.images = len(plan.content.images)
@@ -159,12 +169,11 @@ def _chosen(
 
 def _to_resolve(
     current: StoreContent,
-    listed: Sequence[PublishedImage],
     chosen: Sequence[PublishedImage],
     wanted: Mapping[ImageName, str],
     online: bool,
-) -> dict[str, list[PublishedImage]]:
-    """The images, by source ID, that the store hasn't got, or not right.
+) -> set[str]:
+    """The source IDs of images that the store hasn't got, or not right.
 
     A synthesised config is tried again, since the registry may have the genuine one by now.
     """
@@ -174,23 +183,52 @@ def _to_resolve(
         if not (online and image.config_origin == SYNTHESISED)
     }
     missing = {image.image_id.hex for image in chosen} - present
-    missing |= orphaned_views(current, set(wanted.values()))
-    todo: dict[str, list[PublishedImage]] = {}
+    return missing | orphaned_views(current, set(wanted.values()))
+
+
+def _grouped(
+    listed: Sequence[PublishedImage], sources: Collection[str]
+) -> dict[str, list[PublishedImage]]:
+    """The listed images among ``sources``, by source ID: one image may have many names."""
+    grouped: dict[str, list[PublishedImage]] = {}
     for image in listed:
-        if image.image_id.hex in missing:
-            todo.setdefault(image.image_id.hex, []).append(image)
-    return todo
+        if image.image_id.hex in sources:
+            grouped.setdefault(image.image_id.hex, []).append(image)
+    return grouped
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Completes images and lays them out for a store at the path ``store``."""
+
+    resolver: Resolver
+    policy: Policy
+    store: str
+
+    def candidate(self, images: Sequence[PublishedImage]) -> Candidate:
+        """Raises RepositoryError for an image that can't be shown right, StoreError."""
+        image = self.resolver.resolve(images)
+        view = view_of(image, self.policy)
+        length = mount_bytes(view, self.store)
+        # Only a deep image is worth asking podman for its version.
+        limit = mount_data_limit() if length > SHORT_MOUNT_DATA else None
+        if limit is not None and length > limit:
+            raise RepositoryError(
+                f"{images[0].name}: podman 4 can't mount its {len(image.layers)} layers: "
+                f"{length} bytes of mount options, where {limit} fit",
+                "use podman 5, the flat view, or a store with a shorter path",
+            )
+        return Candidate(image, view)
 
 
 def _resolve_all(
-    resolver: Resolver, todo: Mapping[str, list[PublishedImage]], report: SyncReport
+    layout: _Layout, todo: Mapping[str, list[PublishedImage]], report: SyncReport
 ) -> dict[str, Candidate]:
     """Resolve images in parallel; those that fail go to the report."""
 
     def resolve(images: list[PublishedImage]) -> Candidate | PodmanCvmfsError:
         try:
-            image = resolver.resolve(images)
-            return Candidate(image, view_of(image))
+            return layout.candidate(images)
         except StoreError:
             raise
         except PodmanCvmfsError as err:

@@ -5,18 +5,28 @@
 between base and top can't be shown exactly without knowing their whiteouts, and whatever is listed
 under a layer's ID may become the parent of a layer that somebody pulls. So empty layers with IDs
 that nobody else has stand in for them: podman 5 refuses ``history`` for an image with fewer layers
-than its config tells of. Images on one base share them, which keeps the store small.
+than its config tells of. Images on one base share them, which keeps the store small. Where the
+markers are known, the layers stand for themselves.
 
-*layers*: one directory per layer. So far only for images of one layer.
+*layers*: every layer is shown by its own files. Those of a layer with markers lie between two
+directories of the store, in containers/storage's own stacking of ``diff``, ``diff1`` and ``diff2``:
+the upper one hides the marker files, the lower one holds what they mean.
+
+A layer is advertised, that is, found by its digests when somebody pulls, only where ``diff`` is
+the layer: containers/image may re-read it and store the result under the genuine digest unchecked.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from podman_cvmfs.errors import RepositoryError
+from podman_cvmfs.markers import Markers, parents_of
+from podman_cvmfs.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.resolve import FlatRoot, Layer, ResolvedImage
+from podman_cvmfs.store.layout import link_name
 from podman_cvmfs.store.records import (
     GZIP,
     UNCOMPRESSED,
@@ -25,89 +35,206 @@ from podman_cvmfs.store.records import (
     Link,
     LocalPart,
     Node,
+    Part,
     StoredLayer,
 )
-
-FLAT, LAYERS = "flat", "layers"
 
 #: The publisher's mark of a nested catalogue, which no image has of itself.
 _CATALOGUE_MARK = ".cvmfscatalog"
 
+Shown = tuple[StoredLayer, LayerDirectory]
+
 
 @dataclass(frozen=True)
 class ImageView:
-    """How an image is shown: its layers that go into the store, base first."""
+    """How an image is shown: ``kind`` is flat or layers; its layers that go into the store, base
+    first."""
 
-    kind: str
-    layers: tuple[tuple[StoredLayer, LayerDirectory], ...]
+    kind: View
+    layers: tuple[Shown, ...]
 
 
-def view_of(image: ResolvedImage) -> ImageView:
+def view_of(image: ResolvedImage, policy: Policy) -> ImageView:
     """Lay out ``image``; RepositoryError if the repository can't show it right."""
-    layers = image.layers
-    if not layers:
-        return ImageView(LAYERS, ())
-    base = None if layers[0].files is None else _plain_base(layers[0], layers[0].files)
-    if len(layers) == 1 and base is not None:
-        return ImageView(LAYERS, (base,))
+    if not image.layers:
+        return ImageView(View.LAYERS, ())
+    complete = all(layer.files is not None for layer in image.layers)
+    # The only layer is all of the image, and exact; but it can't carry a skeleton.
+    alone = len(image.layers) == 1 and complete and not image.skeleton
+    if policy.view is View.LAYERS or (policy.view is View.AUTO and (alone or not image.flat)):
+        if not complete:
+            missing = sum(layer.files is None for layer in image.layers)
+            flat = "" if image.flat else "the repository has no merged root for it, and "
+            raise RepositoryError(f"{flat}{missing} of its {len(image.layers)} layers are missing")
+        return ImageView(View.LAYERS, _by_layers(image, policy))
     if image.flat is None:
-        missing = sum(layer.files is None for layer in layers)
-        raise RepositoryError(
-            f"the repository has no merged root for it, and {missing} of its layers are missing"
-            if missing
-            else "the repository has no merged root for it, "
-            f"and its {len(layers)} layers can't yet be shown without one"
-        )
-    shown = [] if base is None else [base]
-    while len(shown) < len(layers) - 1:
-        shown.append(_stand_in(shown[-1][0].layer_id if shown else None))
-    # A missing base counts with the top, like everything that isn't shown by itself.
-    size = sum(layer.diff_size for layer in layers) - sum(each[0].diff_size for each in shown)
-    parent = shown[-1][0].layer_id if shown else None
-    top = _flat_top(layers[-1].layer_id, image.source_id.hex, image.flat, parent, size)
-    return ImageView(FLAT, (*shown, top))
+        raise RepositoryError("the repository has no merged root for it")
+    return ImageView(View.FLAT, _flat(image, image.flat, policy))
 
 
-def _plain_base(layer: Layer, files: str) -> tuple[StoredLayer, LayerDirectory]:
-    """A base layer linked straight to its files: to be found by its digests and reused."""
-    directory = LayerDirectory(layer.layer_id, (Link(files),))
+def _by_layers(image: ResolvedImage, policy: Policy) -> tuple[Shown, ...]:
+    shown: list[Shown] = []
+    for layer in image.layers[:-1]:
+        shown.append(_exact(layer, shown, image.layers, policy))
+    top = _exact(image.layers[-1], shown, image.layers, policy)
+    if image.skeleton:
+        top = _with_skeleton(top, image)
+    return (*shown, top)
+
+
+def _flat(image: ResolvedImage, flat: FlatRoot, policy: Policy) -> tuple[Shown, ...]:
+    below: list[Shown] = []
+    genuine = policy.reuse is not Reuse.NONE
+    for layer in image.layers[:-1]:
+        is_known = layer.markers is not None or policy.overlay is Overlay.FUSE
+        genuine = genuine and layer.files is not None
+        genuine = genuine and (not below or (is_known and policy.reuse is Reuse.ALL))
+        if genuine:
+            below.append(_exact(layer, below, image.layers, policy))
+        else:
+            below.append(_stand_in(below[-1][0].layer_id if below else None))
+    top_id = _stored_id(image.layers[-1], policy)
+    directory = LayerDirectory(top_id, (LocalPart(_flat_nodes(image, flat)), Link(flat.path)))
+    # What isn't shown by itself counts with the top.
+    size = sum(layer.diff_size for layer in image.layers) - sum(s.diff_size for s, _ in below)
+    parent = below[-1][0].layer_id if below else None
+    stored = StoredLayer(top_id, directory.entry, parent, diff_size=size, shows=image.source_id.hex)
+    return (*below, (stored, directory))
+
+
+def _exact(layer: Layer, below: Sequence[Shown], chain: Sequence[Layer], policy: Policy) -> Shown:
+    """``layer`` by its own files, on the layers ``below``."""
+    assert layer.files is not None
+    markers = layer.markers or Markers()
+    parts: tuple[Part, ...] = (Link(layer.files),)
+    translated = not markers.is_plain and policy.overlay is Overlay.KERNEL
+    if translated:
+        parts = (_mask(markers), Link(layer.files), _meaning(markers))
+    layer_id = _stored_id(layer, policy)
+    lowers = _lowers(layer, below, {_stored_id(each, policy): each for each in chain})
+    directory = LayerDirectory(layer_id, parts, lowers)
+    advertised = not translated and (
+        policy.reuse is Reuse.ALL or (policy.reuse is Reuse.BASE and not below)
+    )
     stored = StoredLayer(
-        layer_id=layer.layer_id,
+        layer_id=layer_id,
         entry=directory.entry,
-        parent=None,
+        parent=below[-1][0].layer_id if below else None,
         diff_size=layer.diff_size,
-        diff_id=layer.diff_id,
-        blob=layer.blob.digest,
-        blob_size=layer.blob.size,
-        compression=_compression(layer.blob.media_type),
+        diff_id=layer.diff_id if advertised else None,
+        blob=layer.blob.digest if advertised else None,
+        blob_size=layer.blob.size if advertised else 0,
+        compression=_compression(layer.blob.media_type) if advertised else UNCOMPRESSED,
     )
     return stored, directory
 
 
-def _stand_in(parent: str | None) -> tuple[StoredLayer, LayerDirectory]:
+def _lowers(layer: Layer, below: Sequence[Shown], chain: Mapping[str, Layer]) -> tuple[str, ...]:
+    """The IDs of the layers to mount below ``layer``, nearest first.
+
+    Kernel overlayfs refuses the same directory twice (ELOOP). Of equal layers only the topmost
+    counts, since it shows again all that the lower one shows.
+    """
+    seen = {layer.blob.digest}
+    lowers = []
+    for stored, _ in reversed(below):
+        blob = chain[stored.layer_id].blob.digest
+        if blob not in seen:
+            seen.add(blob)
+            lowers.append(stored.layer_id)
+    return tuple(lowers)
+
+
+def _mask(markers: Markers) -> LocalPart:
+    """Directories with a whiteout over each marker file."""
+    whiteouts = [Node(path, is_whiteout=True) for path in markers.files]
+    return LocalPart(
+        _tree(markers, {p for path in markers.files for p in parents_of(path)}, whiteouts)
+    )
+
+
+def _meaning(markers: Markers) -> LocalPart:
+    """Directories with a whiteout for each deleted name; those that hide all below are opaque."""
+    whiteouts = [Node(path, is_whiteout=True) for path in markers.hidden]
+    directories = {
+        above for path in (*markers.hidden, *markers.opaque) for above in parents_of(path)
+    }
+    return LocalPart(_tree(markers, directories | set(markers.opaque), whiteouts))
+
+
+def _tree(
+    markers: Markers, directories: Iterable[str], whiteouts: Iterable[Node]
+) -> tuple[Node, ...]:
+    nodes = list(whiteouts)
+    for path in {"", *directories}:
+        facts = markers.directories[path]
+        nodes.append(
+            Node(
+                path,
+                mode=facts.mode,
+                owner=(facts.uid, facts.gid),
+                mtime_ns=facts.mtime_ns,
+                opaque=path in markers.opaque,
+            )
+        )
+    return tuple(sorted(nodes, key=lambda node: node.path.split("/") if node.path else []))
+
+
+def _stored_id(layer: Layer, policy: Policy) -> str:
+    """The ID under which the store lists ``layer``: podman's own, or one that no pull looks for."""
+    if policy.reuse is not Reuse.NONE:
+        return layer.layer_id
+    return hashlib.sha256(f"podman-cvmfs private {layer.layer_id}".encode()).hexdigest()
+
+
+def _stand_in(parent: str | None) -> Shown:
     """An empty layer on ``parent``, in the place of one that isn't shown."""
     layer_id = hashlib.sha256(f"podman-cvmfs stand-in on {parent}".encode()).hexdigest()
     directory = LayerDirectory(layer_id, (LocalPart((Node(""),)),))
     return StoredLayer(layer_id, directory.entry, parent, diff_size=0), directory
 
 
-def _flat_top(
-    layer_id: str, source_id: str, flat: FlatRoot, parent: str | None, size: int
-) -> tuple[StoredLayer, LayerDirectory]:
-    """The top layer, shown by the merged root; ``size`` is in bytes."""
-    nodes = [Node("", mode=flat.mode), Node(_CATALOGUE_MARK, is_whiteout=True)]
+def _flat_nodes(image: ResolvedImage, flat: FlatRoot) -> tuple[Node, ...]:
+    """What lies above a merged root: its own mode, the sticky bits it lost, the skeleton."""
+    nodes = {"": Node("", mode=flat.mode)}
+    for each in image.skeleton:
+        nodes[each.path] = Node(each.path, mode=each.mode, opaque=not each.readable)
     for path in flat.lost_sticky:
         # The parents' attributes come from here too; 0755 is what they have in every image.
-        nodes += [Node(each) for each in _parents(path)]
-        nodes.append(Node(path, mode=0o1777))
-    directory = LayerDirectory(layer_id, (LocalPart(tuple(nodes)), Link(flat.path)))
-    stored = StoredLayer(layer_id, directory.entry, parent, diff_size=size, flat_of=source_id)
-    return stored, directory
+        for above in parents_of(path):
+            nodes.setdefault(above, Node(above))
+        nodes[path] = Node(path, mode=0o1777)
+    nodes[_CATALOGUE_MARK] = Node(_CATALOGUE_MARK, is_whiteout=True)
+    return tuple(sorted(nodes.values(), key=lambda node: node.path.split("/") if node.path else []))
 
 
-def _parents(path: str) -> list[str]:
-    parts = path.split("/")[:-1]
-    return ["/".join(parts[: count + 1]) for count in range(len(parts))]
+def _with_skeleton(top: Shown, image: ResolvedImage) -> Shown:
+    """The top layer of an image shown by its layers, with the skeleton above it."""
+    stored, directory = top
+    nodes = tuple(
+        Node(each.path, mode=each.mode, opaque=not each.readable) for each in image.skeleton
+    )
+    parts: tuple[Part, ...] = (LocalPart(nodes), *directory.parts)
+    laid_out = LayerDirectory(directory.layer_id, parts, directory.lowers)
+    hidden = StoredLayer(
+        stored.layer_id,
+        laid_out.entry,
+        stored.parent,
+        stored.diff_size,
+        shows=image.source_id.hex,
+    )
+    return hidden, laid_out
+
+
+def mount_bytes(view: ImageView, store: str) -> int:
+    """The length, in bytes, of the lower directories in the mount options podman makes for a
+    container of the image, with the store at the path ``store``."""
+    directories = {stored.layer_id: directory for stored, directory in view.layers}
+    if not view.layers:
+        return 0
+    top = view.layers[-1][1]
+    parts = sum(len(directories[each].parts) for each in (top.layer_id, *top.lowers))
+    return parts * len(f"{store}/overlay/l/{link_name(top.layer_id)}/../diff1:")
 
 
 def _compression(media_type: str) -> int:

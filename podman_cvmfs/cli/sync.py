@@ -10,8 +10,9 @@ import click
 
 from podman_cvmfs import paths
 from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.config_ladder import ConfigSource
 from podman_cvmfs.errors import PartialError, PodmanCvmfsError, printable
-from podman_cvmfs.resolve import ConfigSource
+from podman_cvmfs.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync import SyncReport, sync
 from podman_cvmfs.unpacked import Repository
@@ -30,6 +31,27 @@ log = logging.getLogger(__name__)
 )
 @click.option("--store", metavar="DIR", help="The additional image store to write.")
 @click.option("--cache", metavar="DIR", help="Where blobs fetched from registries are kept.")
+@click.option(
+    "--view",
+    type=click.Choice([each.value for each in View]),
+    default=View.AUTO.value,
+    show_default=True,
+    help="Show images by the merged root, by their layers, or by what there is.",
+)
+@click.option(
+    "--reuse",
+    type=click.Choice([each.value for each in Reuse]),
+    default=Reuse.BASE.value,
+    show_default=True,
+    help="Which layers pulls of other images may take from the store.",
+)
+@click.option(
+    "--overlay",
+    type=click.Choice([each.value for each in Overlay]),
+    default=Overlay.KERNEL.value,
+    show_default=True,
+    help="What podman mounts the store's layers with.",
+)
 @click.option("--offline", is_flag=True, help="Ask no registry.")
 @click.option(
     "--format",
@@ -43,6 +65,9 @@ def command(
     repository: str,
     store: str | None,
     cache: str | None,
+    view: str,
+    reuse: str,
+    overlay: str,
     offline: bool,
     output: str,
 ) -> None:
@@ -58,6 +83,7 @@ def command(
         BlobCache(cache or paths.default_cache()),
         None if offline else _registry,
         images,
+        Policy(View(view), Reuse(reuse), Overlay(overlay)),
     )
     if output == "json":
         click.echo(json.dumps(_as_data(report, target), indent=2, sort_keys=True))

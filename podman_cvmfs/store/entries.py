@@ -11,6 +11,9 @@ from podman_cvmfs.store.layout import link_name, lower_of
 from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Link, LocalPart
 
 _WHITEOUT = os.makedev(0, 0)
+#: Overlayfs reads the first in a mount of an ordinary user, the second in one of root, who alone
+#: may write it; fuse-overlayfs reads both (kernel ``Documentation/filesystems/overlayfs.rst``).
+_OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
 
 
 def write_file(path: str, data: bytes) -> None:
@@ -39,14 +42,28 @@ def write_layer_entry(path: str, layer: LayerDirectory) -> None:
 
 
 def _write_local_part(place: str, part: LocalPart) -> None:
+    is_root = os.geteuid() == 0
     for node in part.nodes:
         path = f"{place}/{node.path}" if node.path else place
         if node.is_whiteout:
             os.mknod(path, stat.S_IFCHR | 0o600, _WHITEOUT)
         else:
             os.mkdir(path, 0o755)
-            if node.mode != 0o755:  # which mkdir, subject to the umask, can't be relied on to give
-                os.chmod(path, node.mode)
+            if node.opaque:
+                for name in _OPAQUE if is_root else _OPAQUE[:1]:
+                    os.setxattr(path, name, b"y")
+    # Attributes last and from the bottom up: writing into a directory changes its time, and a
+    # mode may forbid it.
+    for node in reversed(part.nodes):
+        path = f"{place}/{node.path}" if node.path else place
+        if node.is_whiteout:
+            continue
+        if node.owner is not None and is_root:
+            os.chown(path, *node.owner)
+        if node.mode != 0o755:
+            os.chmod(path, node.mode)
+        if node.mtime_ns is not None:
+            os.utime(path, ns=(node.mtime_ns, node.mtime_ns))
 
 
 def write_image_entry(path: str, image: ImageFiles) -> None:

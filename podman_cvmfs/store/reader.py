@@ -76,7 +76,7 @@ def _join(
             blob=Digest.parse(blob) if blob else None,
             blob_size=record.get("compressed-size", 0),
             compression=record.get("compression", 0),
-            flat_of=ours.get("flat-of"),
+            shows=ours.get("shows"),
             retired=ours.get("retired"),
         )
     images = {}
@@ -101,6 +101,7 @@ def _join(
         names.update(dict.fromkeys(record["names"], image_id))
     return StoreContent(
         repository=state["repository"],
+        policy=state["policy"],
         images=images,
         layers=layers,
         names=names,

@@ -32,16 +32,21 @@ class Link:
     target: str
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Node:
     """One file of a local part: a directory, or an overlay whiteout (device 0:0) that hides one.
 
-    ``path`` is relative, "" is the part's root. ``mode`` holds the permission bits.
+    ``path`` is relative, "" is the part's root. ``mode`` holds the permission bits. ``owner`` (uid
+    and gid) is set where the writer may, None leaves it the writer's; ``mtime_ns`` None leaves the
+    time of writing. An ``opaque`` directory shows nothing of the parts and layers below.
     """
 
     path: str
     is_whiteout: bool = False
     mode: int = 0o755
+    owner: tuple[int, int] | None = None
+    mtime_ns: int | None = None
+    opaque: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,9 +107,9 @@ class StoredLayer:
 
     ``diff_id``, ``blob`` (its digest) and ``blob_size`` are set only where the layer may be found
     by its digests and so be reused by a pull. Sizes are in bytes.
-    ``flat_of`` is the source ID of the image whose merged root the layer shows, None for a layer
-    by itself. ``retired`` is the time (seconds since 1970) since which no image has needed the
-    layer, None while one does.
+    ``shows`` is the source ID of the image for which the layer is laid out (by its merged root or
+    with its skeleton), None where the layer is just itself. ``retired`` is the time (seconds since
+    1970) since which no image has needed the layer, None while one does.
     """
 
     layer_id: str
@@ -115,7 +120,7 @@ class StoredLayer:
     blob: Digest | None = None
     blob_size: int = 0
     compression: int = UNCOMPRESSED
-    flat_of: str | None = None
+    shows: str | None = None
     retired: int | None = None
 
 
@@ -145,11 +150,13 @@ class StoredImage:
 class StoreContent:
     """Everything in one generation.
 
+    ``policy`` is what was chosen for all of it: a store under another one is laid out anew.
     ``names`` maps each podman name to an image ID. ``retired_entries`` are pool entries that
     containers may still use, with the time since which nothing in the store leads to them.
     """
 
     repository: str = ""
+    policy: str = ""
     images: Mapping[str, StoredImage] = field(default_factory=dict)
     layers: Mapping[str, StoredLayer] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
@@ -246,8 +253,8 @@ def state_json(content: StoreContent) -> bytes:
     for layer_id in sorted(content.layers):
         layer = content.layers[layer_id]
         layers[layer_id] = {"entry": layer.entry}
-        if layer.flat_of is not None:
-            layers[layer_id]["flat-of"] = layer.flat_of
+        if layer.shows is not None:
+            layers[layer_id]["shows"] = layer.shows
         if layer.retired is not None:
             layers[layer_id]["retired"] = layer.retired
     images = {}
@@ -264,6 +271,7 @@ def state_json(content: StoreContent) -> bytes:
         {
             "format": FORMAT,
             "repository": content.repository,
+            "policy": content.policy,
             "images": images,
             "layers": layers,
             "retired": dict(sorted(content.retired_entries.items())),

@@ -11,6 +11,7 @@ import pytest
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.oci import Descriptor, Digest, layer_ids, parse_config
 from podman_cvmfs.plan import GRACE, Candidate, Plan, assign_names, make_plan, orphaned_views
+from podman_cvmfs.policy import Policy
 from podman_cvmfs.reference import ImageName, parse_repository_path
 from podman_cvmfs.resolve import FlatRoot, Layer, ResolvedImage
 from podman_cvmfs.store.records import (
@@ -53,16 +54,16 @@ def plan(
 ) -> Plan:
     """Plan for ``wanted`` (path -> image); only the image at ``new``, if given, is resolved."""
     candidates = {
-        found.source_id.hex: Candidate(found, view_of(found))
+        found.source_id.hex: Candidate(found, view_of(found, Policy()))
         for path, found in wanted.items()
         if new in (None, path)
     }
     names = {parse_repository_path(path): found.source_id.hex for path, found in wanted.items()}
-    return make_plan(current, names, candidates, "/r", now)
+    return make_plan(current, names, candidates, "/r", "p", now)
 
 
 def test_flat_view_shows_one_directory_and_counts_every_layer() -> None:
-    view = view_of(image("x", "abcd"))
+    view = view_of(image("x", "abcd"), Policy())
     assert view.kind == "flat"
     records = [stored for stored, _ in view.layers]
     directories = [directory for _, directory in view.layers]
@@ -83,7 +84,7 @@ def test_flat_view_shows_one_directory_and_counts_every_layer() -> None:
 
 
 def test_only_a_plain_base_is_advertised_to_pulls() -> None:
-    view = view_of(image("x", "ab"))
+    view = view_of(image("x", "ab"), Policy())
     base, top = (layer_json(stored) for stored, _ in view.layers)
     assert base["diff-digest"] == str(Digest.of(b"a"))
     assert base["compressed-diff-digest"] == str(Digest.of(b"blob a"))
@@ -93,14 +94,13 @@ def test_only_a_plain_base_is_advertised_to_pulls() -> None:
 
 
 def test_what_each_image_is_shown_by() -> None:
-    assert view_of(image("x", "a")).kind == "layers"
-    assert view_of(image("x", "a", files=False)).kind == "flat"
-    assert view_of(image("x", "")).layers == ()
-    assert len(view_of(image("x", "abc", files=False)).layers) == 3
-    with pytest.raises(RepositoryError, match="no merged root for it, and its 2 layers"):
-        view_of(image("x", "ab", flat=False))
-    with pytest.raises(RepositoryError, match="2 of its layers are missing"):
-        view_of(image("x", "ab", flat=False, files=False))
+    assert view_of(image("x", "a"), Policy()).kind == "layers"
+    assert view_of(image("x", "a", files=False), Policy()).kind == "flat"
+    assert view_of(image("x", ""), Policy()).layers == ()
+    assert len(view_of(image("x", "abc", files=False), Policy()).layers) == 3
+    assert view_of(image("x", "ab", flat=False), Policy()).kind == "layers"
+    with pytest.raises(RepositoryError, match="2 of its 2 layers are missing"):
+        view_of(image("x", "ab", flat=False, files=False), Policy())
 
 
 def test_images_on_one_base_share_all_but_the_top() -> None:
@@ -203,13 +203,13 @@ def test_one_top_layer_shown_by_the_root_of_an_image_that_leaves() -> None:
     first = plan(StoreContent(), {"r/x:1": one, "r/x:2": two}).content
     (top,) = {stored.top_layer for stored in first.images.values()}
     assert top is not None
-    served_by = first.layers[top].flat_of
+    served_by = first.layers[top].shows
     stays = two if served_by == one.source_id.hex else one
     leaves = one if stays is two else two
     assert orphaned_views(first, {stays.source_id.hex}) == {stays.source_id.hex}
     assert not orphaned_views(first, {stays.source_id.hex, leaves.source_id.hex})
     second = plan(first, {"r/x:9": stays}, now=2000).content
-    assert second.layers[top].flat_of == stays.source_id.hex
+    assert second.layers[top].shows == stays.source_id.hex
     assert second.layers[top].entry != first.layers[top].entry
     assert first.layers[top].entry in second.retired_entries
 
@@ -217,7 +217,7 @@ def test_one_top_layer_shown_by_the_root_of_an_image_that_leaves() -> None:
 def test_a_wanted_image_that_was_never_resolved_has_no_name() -> None:
     one = image("1", "ab")
     result = make_plan(
-        StoreContent(), {ImageName("r", "x", "1"): one.source_id.hex}, {}, "/r", now=1
+        StoreContent(), {ImageName("r", "x", "1"): one.source_id.hex}, {}, "/r", "p", now=1
     )
     assert not result.content.names and not result.content.images
 

@@ -17,6 +17,7 @@ import pytest
 
 from podman_cvmfs.errors import InputError, StoreError
 from podman_cvmfs.plan import Candidate, make_plan
+from podman_cvmfs.policy import Policy
 from podman_cvmfs.reference import parse_repository_path
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.reader import read_store
@@ -29,13 +30,13 @@ from tests.unit.test_plan import image
 def put(store: Store, letters: str, now: int = 1000) -> bool:
     """Make the store hold one image for each letter, with that letter's layer on a common base."""
     images = [image(letter, f"z{letter}") for letter in letters]
-    candidates = {each.source_id.hex: Candidate(each, view_of(each)) for each in images}
+    candidates = {each.source_id.hex: Candidate(each, view_of(each, Policy())) for each in images}
     names = {
         parse_repository_path(f"r/{letter}:1"): each.source_id.hex
         for letter, each in zip(letters, images)
     }
     with store.opened() as current:
-        plan = make_plan(current, names, candidates, "/r", now)
+        plan = make_plan(current, names, candidates, "/r", "p", now)
         return store.replace(plan.content, plan.layers, plan.images)
 
 

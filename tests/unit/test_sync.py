@@ -274,14 +274,21 @@ def test_layers_and_config_that_disagree(world: World) -> None:
 
 def test_without_merged_root_only_what_can_be_shown_right(world: World) -> None:
     shutil.rmtree(world.flat(1))
+    shutil.rmtree(world.flat(2))
+    layers = world.repository / ".layers"
+    manifest = json.loads((world.repository / f".metadata/{app(2)}/manifest.json").read_text())
+    digest = manifest["Layers"][1]["Digest"][7:]
+    shutil.rmtree(layers / digest[:2] / digest)
     report = world.sync()
-    assert "no merged root" in report.failed[app(1)].message
-    assert app(1) not in world.content.names
+    assert list(report.failed) == [app(2)]
+    assert "1 of its 3 layers are missing" in report.failed[app(2)].message
+    views = {image.published[0]: image.view for image in world.content.images.values()}
+    assert views == {app(0): "flat", app(1): "layers", app(3): "flat"}
 
 
 def test_a_cache_that_cannot_be_written_is_an_error(world: World) -> None:
     configs = world.take_configs()
     (world.root / "cache").write_text("a file")
-    with pytest.raises(StoreError, match="blob cache"):
+    with pytest.raises(StoreError, match="can't write to the cache"):
         world.sync(registry=Blobs(configs))
     assert not (world.root / "store").exists()

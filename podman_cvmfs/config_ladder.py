@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find an image's config: cache, repository, registry, or else make one up.
+
+Nothing is taken for the config of an image that hasn't the image ID as its digest.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.errors import InputError, RegistryError, RegistryUnreachable, RepositoryError
+from podman_cvmfs.oci import Digest, ImageConfig, parse_config
+from podman_cvmfs.reference import ImageName
+from podman_cvmfs.synthesise import synthesise
+from podman_cvmfs.unpacked import PublishedImage, PublishedLayer, Repository
+
+log = logging.getLogger(__name__)
+
+#: Where a config came from: the steps of the ladder.
+CACHE, REPOSITORY, REGISTRY, SYNTHESISED = "cache", "repository", "registry", "synthesised"
+
+
+class ConfigSource(Protocol):
+    """What is asked for configs that neither cache nor repository have: a registry's client."""
+
+    def blob(self, name: ImageName, digest: Digest) -> bytes:
+        """The blob with ``digest``, checked. Raises RegistryError."""
+
+
+class ConfigLadder:
+    """Finds configs of images of ``repository``; safe to use from several threads.
+
+    ``registry`` makes the registry client when one is needed; it is None when offline. A registry
+    that can't be reached is left alone for the rest of the ladder's life.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        cache: BlobCache,
+        registry: Callable[[], ConfigSource] | None,
+    ) -> None:
+        self._repository = repository
+        self._cache = cache
+        self._make_registry = registry
+        self._registry: ConfigSource | None = None
+        self._down: dict[str, RegistryError] = {}
+        self._lock = threading.Lock()
+
+    def find(
+        self,
+        image: PublishedImage,
+        layers: Sequence[PublishedLayer | None],
+        flat: str | None,
+    ) -> tuple[ImageConfig, str]:
+        """The config of ``image`` and where it came from.
+
+        ``layers`` and ``flat`` (its merged root, relative to the repository) are what one may be
+        made up from. Raises RepositoryError if all fails, StoreError if the cache can't be written.
+        """
+        what = f"the config of {image.name}"
+        data = self._cache.get(image.image_id)
+        if data is not None:
+            return _parsed(data, what), CACHE
+        data = self._repository.config_blob(image.image_id)
+        if data is not None:
+            if Digest.of(data) == image.image_id:
+                return _parsed(data, what), REPOSITORY
+            log.warning("%s in the repository's podmanStore has another digest", what)
+        data, reason = self._from_registry(image)
+        if data is not None:
+            config = _parsed(data, what)
+            self._cache.put(data)
+            return config, REGISTRY
+        return self._synthesised(image, layers, flat, reason), SYNTHESISED
+
+    def _from_registry(self, image: PublishedImage) -> tuple[bytes | None, str]:
+        """The config from the registry, or None and why not."""
+        if self._make_registry is None:
+            return None, "the registry was left out (--offline)"
+        with self._lock:
+            # Made on demand: the libraries behind it take longer to load than a no-op sync.
+            self._registry = self._registry or self._make_registry()
+        host = image.name.registry
+        known = self._down.get(host)
+        if known is not None:
+            return None, known.message
+        try:
+            return self._registry.blob(image.name.canonical, image.image_id), ""
+        except RegistryUnreachable as err:
+            with self._lock:
+                if host not in self._down:
+                    log.warning("%s", err.message)
+                self._down[host] = err
+            return None, err.message
+        except RegistryError as err:
+            return None, err.message
+
+    def _synthesised(
+        self,
+        image: PublishedImage,
+        layers: Sequence[PublishedLayer | None],
+        flat: str | None,
+        reason: str,
+    ) -> ImageConfig:
+        diff_ids = [layer.diff_id for layer in layers if layer and layer.diff_id]
+        try:
+            if flat is None or len(diff_ids) != len(layers):
+                raise RepositoryError("the repository holds too little to make one up")
+            config = synthesise(self._repository.tree, flat, image.image_id, diff_ids)
+        except RepositoryError as err:
+            raise RepositoryError(
+                f"{image.name} has no config in the cache or the repository, {reason}, "
+                f"and {err.message}",
+                "sync again when the registry answers",
+            ) from None
+        log.info("%s: config synthesised (%s)", image.name, reason)
+        return config
+
+
+def _parsed(data: bytes, what: str) -> ImageConfig:
+    try:
+        return parse_config(data, what)
+    except InputError as err:
+        raise RepositoryError(err.message, err.hint) from None

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the podman on this machine can do."""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+
+#: podman 4 hands all lower directories to the kernel in one page; about this much of it is taken
+#: by the container's own directories and the other options (containers/storage 1.43
+#: ``drivers/overlay/mount.go``).
+_PAGE = 4096
+_OWN_OPTIONS = 400
+#: Every podman mounts this much.
+SHORT_MOUNT_DATA = _PAGE - _OWN_OPTIONS
+
+
+@functools.cache
+def podman_major() -> int | None:
+    """The major version of podman, None where there is none or it can't tell."""
+    try:
+        output = subprocess.run(
+            ["podman", "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    match = re.search(rb"version (\d+)\.", output)
+    return int(match.group(1)) if match else None
+
+
+def mount_data_limit() -> int | None:
+    """How many bytes of lower directories podman here can mount, None for no practical limit."""
+    major = podman_major()
+    return SHORT_MOUNT_DATA if major is not None and major < 5 else None

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The choices an administrator has in how images are shown and what pulls may reuse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class View(str, Enum):
+    """How an image's files are shown: by its merged root, by its layers, or as fits best."""
+
+    AUTO = "auto"
+    FLAT = "flat"
+    LAYERS = "layers"
+
+
+class Reuse(str, Enum):
+    """Which layers a pull of another image may take from the store: the base layers, all that can
+    be given back exactly, or none."""
+
+    BASE = "base"
+    ALL = "all"
+    NONE = "none"
+
+
+class Overlay(str, Enum):
+    """What mounts the layers: the kernel, or fuse-overlayfs, which knows ``.wh.`` markers."""
+
+    KERNEL = "kernel"
+    FUSE = "fuse-overlayfs"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """All choices together."""
+
+    view: View = View.AUTO
+    reuse: Reuse = Reuse.BASE
+    overlay: Overlay = Overlay.KERNEL
+
+    def __str__(self) -> str:
+        """What a store remembers of it. The number goes up when layers are laid out otherwise."""
+        return f"1 {self.view.value} {self.reuse.value} {self.overlay.value}"
+
+
+DEFAULT_POLICY = Policy()

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The directories that rootless podman must own above an image whose files belong to a stranger.
+
+A CernVM-FS client shows every file as owned by one user, whom an ordinary user's namespace doesn't
+know. Kernel overlayfs then lets nobody make a file in the image's directories, and podman, which
+makes ``/etc/mtab`` and mount points, can't start. Directories of the user's own, merged above the
+image's, cure that: new files go into them. Files of the image still can't be changed, since
+overlayfs would have to copy them up with their unknown owner.
+
+Which directories: those that programs write to by custom, what the config names (working directory,
+volumes, the user's home), and those that the user can't read, which are shown empty. They are found
+by asking for their names; nothing is walked.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from podman_cvmfs.errors import RepositoryError
+from podman_cvmfs.oci import ImageConfig
+from podman_cvmfs.tree import Tree
+
+#: Where podman itself makes files and mount points, and where programs expect to write.
+_CUSTOMARY = (
+    *("", "dev", "etc", "home", "media", "mnt", "opt", "proc", "root", "run", "srv", "sys", "tmp"),
+    *("usr", "usr/local", "var", "var/cache", "var/lib", "var/log", "var/run", "var/spool"),
+    *("var/tmp", "cvmfs", "run/lock", "etc/containers"),
+)
+#: Their entries are looked at, one by one, for directories the user can't read.
+_LISTED = ("", "etc", "home", "opt", "run", "srv", "var", "var/cache", "var/lib", "var/log")
+_MAX_PASSWD = 1024 * 1024
+_MAX_LINKS = 40
+
+
+@dataclass(frozen=True)
+class SkeletonDirectory:
+    """A directory of the image: its path ("" is the root), its permission bits, and whether the
+    user may list and enter the image's own."""
+
+    path: str
+    mode: int
+    readable: bool
+
+
+class _Stack:
+    """The directories that show an image, topmost first, asked as one root file system.
+
+    Whiteouts are not regarded: a directory that a higher layer deleted may be found, and is then
+    made anew, empty but for what the layers below still show.
+    """
+
+    def __init__(self, roots: Sequence[Tree]) -> None:
+        self.roots = roots
+
+    def lstat(self, path: str) -> os.stat_result | None:
+        for root in self.roots:
+            try:
+                attributes = root.lstat(path)
+            except RepositoryError:  # below a directory that the user may not enter
+                continue
+            if attributes is not None:
+                return attributes
+        return None
+
+    def readlink(self, path: str) -> str | None:
+        for root in self.roots:
+            target = root.readlink(path)
+            if target is not None:
+                return target
+        return None
+
+    def resolve(self, path: str) -> str | None:
+        """``path`` without links, as a process in the container would follow them; None if it is
+        no directory. A target that starts with ``/`` starts at the image's root."""
+        pending = path.split("/")[::-1]
+        current: list[str] = []
+        links = 0
+        while pending:
+            part = pending.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                del current[-1:]
+                continue
+            here = "/".join([*current, part])
+            attributes = self.lstat(here)
+            if attributes is None:
+                return None
+            if stat.S_ISLNK(attributes.st_mode):
+                links += 1
+                target = self.readlink(here)
+                if target is None or links > _MAX_LINKS:
+                    return None
+                if target.startswith("/"):
+                    current = []
+                pending.extend(target.split("/")[::-1])
+            elif stat.S_ISDIR(attributes.st_mode):
+                current.append(part)
+            else:
+                return None
+        return "/".join(current)
+
+    def unreadable_below(self, path: str) -> Iterable[str]:
+        """The directories right below ``path`` that the user can't list and enter."""
+        for root in self.roots:
+            try:
+                entries = list(root.entries(path))
+            except RepositoryError:
+                continue
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False) and not os.access(
+                    entry.path, os.R_OK | os.X_OK
+                ):
+                    yield f"{path}/{entry.name}" if path else entry.name
+
+
+def skeleton_of(roots: Sequence[Tree], config: ImageConfig) -> tuple[SkeletonDirectory, ...]:
+    """The skeleton of an image that the directories ``roots`` show, topmost first.
+
+    Parents come before what they hold. What isn't there or can't be reached is left out.
+    """
+    stack = _Stack(roots)
+    wanted = [*_CUSTOMARY, config.working_dir, *config.volumes, _home_of(stack, config.user)]
+    for path in _LISTED:
+        wanted.extend(stack.unreadable_below(path))
+    paths: set[str] = set()
+    for each in wanted:
+        path = (stack.resolve(each) if each else None) or ""
+        while path:
+            paths.add(path)
+            path = path.rpartition("/")[0]
+    found = []
+    for path in ["", *sorted(paths)]:
+        attributes = stack.lstat(path)
+        if attributes is not None:
+            readable = any(os.access(root.path(path), os.R_OK | os.X_OK) for root in roots)
+            found.append(SkeletonDirectory(path, attributes.st_mode & 0o7777, readable))
+    return tuple(found)
+
+
+def _home_of(stack: _Stack, user: str) -> str | None:
+    """The home directory of the config's ``USER`` (a name or number, with or without group)."""
+    name = user.partition(":")[0] or "0"
+    for root in stack.roots:
+        try:
+            data = root.read("etc/passwd", _MAX_PASSWD)
+        except RepositoryError:
+            continue
+        for line in (data or b"").decode("utf-8", "surrogateescape").splitlines():
+            fields = line.split(":")
+            if len(fields) >= 6 and name in (fields[0], fields[2]):
+                return fields[5]
+    return None
