@@ -63,7 +63,9 @@ class RegistryClient:
     def __init__(self, *, timeout: float = 30.0, insecure: bool = False) -> None:
         self._timeout = timeout
         self._insecure = insecure
-        self._lock = threading.Lock()
+        self._sessions_lock = threading.Lock()
+        self._tokens_lock = threading.Lock()
+        #: (host, repository) -> token. The lock is held while one is fetched: one asks for all.
         self._tokens: dict[tuple[str, str], str] = {}
         self._sessions: list[requests.Session] = []
         self._local = threading.local()
@@ -81,7 +83,7 @@ class RegistryClient:
 
     def close(self) -> None:
         """Close all connections."""
-        with self._lock:
+        with self._sessions_lock:
             sessions, self._sessions = self._sessions, []
         for session in sessions:
             session.close()
@@ -208,7 +210,7 @@ class RegistryClient:
         if session is None:
             session = requests.Session()
             self._local.session = session
-            with self._lock:
+            with self._sessions_lock:
                 self._sessions.append(session)
         return session
 
@@ -218,7 +220,7 @@ class RegistryClient:
         self, name: ImageName, host: str, repository: str, challenge: str, rejected: str | None
     ) -> None:
         """Get an anonymous token where ``challenge`` says, unless another thread just did."""
-        with self._lock:
+        with self._tokens_lock:
             if self._tokens.get((host, repository)) != rejected:
                 return
             scheme, _, rest = challenge.partition(" ")

@@ -1,0 +1,465 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where images come from: OCI layouts, archives, registries, and the command that takes them."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from podman_cvmfs import oci
+from podman_cvmfs.cli import publish as cli
+from podman_cvmfs.errors import (
+    InputError,
+    PartialError,
+    PodmanCvmfsError,
+    RegistryError,
+    RepositoryError,
+)
+from podman_cvmfs.publish import source as source_module
+from podman_cvmfs.publish.open_source import open_source
+from podman_cvmfs.publish.registry_source import RegistrySource
+from podman_cvmfs.publish.source import SourceImage, choose_platform
+from podman_cvmfs.reference import ImageName, parse_name
+from podman_cvmfs.registry import RegistryClient
+from tests.support.layers import Blob, directory, file, pack, sha256
+
+LAYERS = [pack([directory("etc"), file("etc/os", "base")]), pack([file("top", "top")], "zstd")]
+HOST = {"os": "linux", "architecture": source_module.host_platform()[0]}
+NAME = "example.org/group/app:1"
+
+
+def config(layers: Sequence[Blob] = LAYERS, **settings: object) -> bytes:
+    return json.dumps(
+        {
+            **HOST,
+            "config": settings,
+            "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
+        }
+    ).encode()
+
+
+def descriptor(data: bytes, media_type: str = "", **more: object) -> dict[str, Any]:
+    return {"mediaType": media_type, "digest": sha256(data), "size": len(data), **more}
+
+
+class Layout:
+    """An OCI image layout being written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        (path / "blobs/sha256").mkdir(parents=True)
+        (path / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+        self.entries: list[dict[str, Any]] = []
+
+    def blob(self, data: bytes) -> bytes:
+        (self.path / "blobs/sha256" / sha256(data)[7:]).write_bytes(data)
+        return data
+
+    def image(self, raw: bytes, layers: Sequence[Blob] = LAYERS) -> bytes:
+        self.blob(raw)
+        for layer in layers:
+            self.blob(layer.data)
+        return self.blob(
+            json.dumps(
+                {
+                    "schemaVersion": 2,
+                    "config": descriptor(raw, oci.OCI_CONFIG),
+                    "layers": [descriptor(layer.data, oci.OCI_LAYER) for layer in layers],
+                }
+            ).encode()
+        )
+
+    def add(self, manifest: bytes, name: str | None = None, **more: object) -> None:
+        annotations = {"org.opencontainers.image.ref.name": name} if name else {}
+        self.entries.append(descriptor(manifest, annotations=annotations, **more))
+        index = {"schemaVersion": 2, "manifests": self.entries}
+        (self.path / "index.json").write_text(json.dumps(index))
+
+    def index(self, *entries: dict[str, Any]) -> bytes:
+        return self.blob(json.dumps({"schemaVersion": 2, "manifests": entries}).encode())
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(tmp_path / "layout")
+
+
+def images_of(text: str, name: str | None = None) -> list[SourceImage]:
+    """Open a source and read all of it, layers too."""
+    with RegistryClient() as client:
+        source = open_source(text, parse_name(name) if name else None, client)
+        try:
+            images = list(source.images())
+            for image in images:
+                for layer in image.manifest.layers:
+                    data = b"".join(source.layer(image, layer))
+                    assert (sha256(data), len(data)) == (str(layer.digest), layer.size)
+            return images
+        finally:
+            source.close()
+
+
+def names_of(text: str, name: str | None = None) -> list[str]:
+    return [str(image.name) for image in images_of(text, name)]
+
+
+# ---------------------------------------------------------------------- OCI layouts
+
+
+def test_layout_by_tag_and_by_name(layout: Layout) -> None:
+    layout.add(layout.image(config()), NAME)
+    layout.add(layout.image(config(Cmd=["other"])), "v2")
+    [image] = images_of(f"oci:{layout.path}:{NAME}")
+    assert (str(image.name), image.config.raw) == (NAME, config())
+    assert names_of(f"oci:{layout.path}:v2", NAME) == [NAME]
+    with pytest.raises(InputError, match="no name") as caught:
+        images_of(f"oci:{layout.path}:v2")
+    assert "--name" in str(caught.value.hint)
+    with pytest.raises(InputError, match="no image called 'v3'"):
+        images_of(f"oci:{layout.path}:v3")
+    with pytest.raises(InputError, match="2 images"):
+        images_of(str(layout.path), NAME)
+
+
+def test_containerd_s_name_is_the_fuller_one(layout: Layout) -> None:
+    layout.add(layout.image(config()), "1")
+    layout.entries[0]["annotations"]["io.containerd.image.name"] = NAME
+    layout.add(layout.image(config(Cmd=["x"])), "x:2")
+    assert names_of(str(layout.path)) == [NAME, "docker.io/library/x:2"]
+    assert names_of(f"oci:{layout.path}:1") == [NAME]
+
+
+def test_layout_in_a_directory_with_colons(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "a:b")
+    layout.add(layout.image(config()), NAME)
+    assert names_of(f"oci:{layout.path}") == [NAME]
+    assert names_of(f"oci:{layout.path}:{NAME}") == [NAME]
+
+
+def test_layout_in_a_tar(layout: Layout, tmp_path: Path) -> None:
+    layout.add(layout.image(config()), NAME)
+    path = tmp_path / "archive.tar"
+    with tarfile.open(path, "w") as archive:
+        archive.add(layout.path, arcname=".")
+    assert names_of(str(path)) == [NAME]
+
+
+def test_the_host_s_platform_is_chosen(layout: Layout) -> None:
+    wanted = layout.image(config())
+    foreign = layout.image(config(Cmd=["foreign"]))
+    index = layout.index(
+        descriptor(foreign, platform={"os": "linux", "architecture": "pdp11"}),
+        descriptor(foreign, platform={"os": "windows", "architecture": HOST["architecture"]}),
+        descriptor(foreign, platform={"os": "unknown", "architecture": "unknown"}),
+        descriptor(wanted, platform=HOST),
+    )
+    layout.add(index, NAME)
+    assert [image.config.raw for image in images_of(str(layout.path))] == [config()]
+
+
+def test_several_platforms_without_an_index_of_their_own(layout: Layout) -> None:
+    layout.add(
+        layout.image(config(Cmd=["x"])), NAME, platform={"os": "linux", "architecture": "pdp11"}
+    )
+    layout.add(layout.image(config()), NAME, platform=HOST)
+    assert [image.config.raw for image in images_of(str(layout.path))] == [config()]
+
+
+def test_no_image_for_this_platform(layout: Layout) -> None:
+    foreign = layout.image(config())
+    layout.add(
+        layout.index(descriptor(foreign, platform={"os": "linux", "architecture": "pdp11\x1b"})),
+        NAME,
+    )
+    with pytest.raises(InputError, match=r"there is linux/pdp11\\x1b"):
+        images_of(str(layout.path))
+
+
+def test_variants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_module, "host_platform", lambda: ("arm", "v7"))
+    entries = [
+        {"n": v, "platform": {"os": "linux", "architecture": "arm", "variant": v}}
+        for v in ("v6", "v7", "v5")
+    ]
+    bare = {"n": "bare", "platform": {"os": "linux", "architecture": "arm"}}
+    assert choose_platform(entries, "x")["n"] == "v7"
+    assert choose_platform([entries[0], bare], "x")["n"] == "bare"
+    assert choose_platform(entries[:1], "x")["n"] == "v6"
+    assert choose_platform([{"n": "only"}], "x")["n"] == "only"
+    with pytest.raises(InputError, match="nothing"):
+        choose_platform(["junk", None], "x")
+
+
+def test_damaged_layouts(layout: Layout, tmp_path: Path) -> None:
+    manifest = layout.image(config())
+    layout.add(manifest, NAME)
+    blob = layout.path / "blobs/sha256" / sha256(manifest)[7:]
+
+    def refused(message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            images_of(str(layout.path))
+
+    blob.write_bytes(manifest + b" ")
+    refused("damaged")
+    blob.write_bytes(b"x" * (oci.MAX_DOCUMENT + 1))
+    refused("too large")
+    blob.unlink()
+    refused("No such file")
+    for text in ("{", "[]", "{}", '{"manifests": [5]}', '{"manifests": []}'):
+        (layout.path / "index.json").write_text(text)
+        refused("index.json|no image")
+    (layout.path / "index.json").unlink()
+    refused("No such file")
+
+
+def test_a_manifest_that_does_not_fit_its_config(layout: Layout) -> None:
+    layout.add(layout.image(config(), LAYERS[:1]), NAME)
+    with pytest.raises(InputError, match="1 layers, the configuration 2 diff IDs"):
+        images_of(str(layout.path))
+
+
+# ---------------------------------------------------------------------- docker-archive
+
+
+def write_archive(
+    path: Path, layers: Sequence[Blob], tags: Sequence[str] | None, links: bool = False
+) -> Path:
+    raw = config(layers)
+    with tarfile.open(path, "w") as archive:
+
+        def add(name: str, data: bytes) -> None:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+
+        add("config.json", raw)
+        files = []
+        for number, layer in enumerate(layers):
+            name = f"{number}/layer.tar"
+            if links:
+                add(f"real{number}/layer.tar", layer.data)
+                info = tarfile.TarInfo(name)
+                info.type, info.linkname = tarfile.SYMTYPE, f"../real{number}/layer.tar"
+                archive.addfile(info)
+            else:
+                add(name, layer.data)
+            files.append(name)
+        entry = {"Config": "config.json", "RepoTags": tags, "Layers": files}
+        add("manifest.json", json.dumps([entry]).encode())
+    return path
+
+
+PLAIN = [pack([directory("etc"), file("etc/os", "base")], "plain"), pack([file("x")], "plain")]
+
+
+@pytest.mark.parametrize("links", [False, True])
+@pytest.mark.parametrize("layers", [PLAIN, LAYERS, [PLAIN[0], PLAIN[0], LAYERS[1]]])
+def test_archive(tmp_path: Path, layers: list[Blob], links: bool) -> None:
+    path = write_archive(tmp_path / "a.tar", layers, [NAME, "busybox:2"], links)
+    images = images_of(f"docker-archive:{path}")
+    assert [str(image.name) for image in images] == [NAME, "docker.io/library/busybox:2"]
+    assert images[0].config.raw == config(layers)
+    assert images[0].manifest.media_type == oci.DOCKER_MANIFEST
+    assert [str(layer.digest) for layer in images[0].manifest.layers] == [b.digest for b in layers]
+    assert names_of(str(path)) == [NAME, "docker.io/library/busybox:2"]
+    assert names_of(str(path), "a.b/c:1") == ["a.b/c:1"]
+
+
+def test_a_compressed_archive(tmp_path: Path) -> None:
+    path = write_archive(tmp_path / "a.tar", PLAIN, [NAME])
+    packed = tmp_path / "a.tar.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert names_of(str(packed)) == [NAME]
+
+
+def test_an_archive_without_a_name(tmp_path: Path) -> None:
+    path = write_archive(tmp_path / "a.tar", PLAIN, None)
+    assert names_of(str(path), NAME) == [NAME]
+    with pytest.raises(InputError, match="no name"):
+        images_of(str(path))
+
+
+def test_damaged_archives(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    for documents, message in [
+        ({"manifest.json": b"{"}, "not valid JSON"),
+        ({"manifest.json": b"{}"}, "not a list"),
+        ({"manifest.json": b"[]"}, "no image"),
+        ({"manifest.json": b"[{}]"}, "where the image's parts"),
+        ({"manifest.json": b'[{"Config": "c", "Layers": [5]}]'}, "where the image's parts"),
+        ({"manifest.json": b'[{"Config": "c", "Layers": []}]'}, "no file 'c'"),
+        ({"manifest.json": b'[{"Config": "/etc/passwd", "Layers": []}]'}, "no file"),
+        ({"manifest.json": b'[{"Config": "c", "Layers": ["l"]}]', "c": config([])}, "1 layers"),
+        (
+            {"manifest.json": b'[{"Config": "c", "Layers": [], "RepoTags": 5}]', "c": config([])},
+            "tags",
+        ),
+        ({"other": b""}, "neither"),
+    ]:
+        with tarfile.open(path, "w") as archive:
+            for name, data in documents.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+        with pytest.raises(InputError, match=message):
+            images_of(str(path))
+
+
+def test_links_in_an_archive_that_go_round(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as archive:
+        for name, target in (("manifest.json", "b"), ("b", "manifest.json")):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = tarfile.SYMTYPE, target
+            archive.addfile(info)
+    with pytest.raises(InputError, match="no file"):
+        images_of(str(path))
+
+
+# ---------------------------------------------------------------------- SOURCE
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("/no/such/path", "no such source"),
+        ("debian:12", "no such source"),
+        ("oci:/no/such/layout:1", "no OCI layout"),
+        ("docker-archive:/no/such", "no file"),
+        ("/", "no OCI layout"),
+        ("http://example.org/a:1", "only for registries on this machine"),
+        ("https://example.org", "not an image"),
+        ("https://example.org/UPPER:1", "no repository path"),
+        ("https://example.org/a@sha256:5", "not a sha256 digest"),
+        ("\x1b[31m", r"\\x1b"),
+    ],
+)
+def test_no_source(text: str, message: str) -> None:
+    with RegistryClient() as client, pytest.raises(InputError, match=message):
+        open_source(text, None, client)
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "published"),
+    [
+        ("https://quay.io/a/b:1", "quay.io/a/b:1", "quay.io/a/b:1"),
+        ("http://127.0.0.1:5000/a", "127.0.0.1:5000/a:latest", "127.0.0.1:5000/a:latest"),
+        (
+            "https://registry.hub.docker.com/debian:12",
+            "docker.io/library/debian:12",
+            "registry.hub.docker.com/library/debian:12",
+        ),
+    ],
+)
+def test_registry_sources(text: str, asked: str, published: str) -> None:
+    with RegistryClient() as client:
+        found = open_source(text, None, client)
+        assert isinstance(found, RegistrySource)
+        assert (str(found._name), str(found._published_as)) == (asked, published)
+
+
+class FakeClient(RegistryClient):
+    """A registry in memory: documents by tag or digest, blobs by digest."""
+
+    def __init__(self, documents: dict[str, bytes], blobs: Sequence[bytes]) -> None:
+        super().__init__()
+        self.documents = documents
+        self.blobs = {sha256(data): data for data in blobs}
+
+    def manifest(self, name: ImageName, reference: str | None = None) -> tuple[bytes, str]:
+        return self.documents[reference or str(name.digest or name.tag)], ""
+
+    def blob(self, name: ImageName, digest: oci.Digest, limit: int = 0) -> bytes:
+        return self.blobs[str(digest)]
+
+
+def test_an_index_in_a_registry() -> None:
+    manifest = json.dumps({"config": descriptor(config([])), "layers": []}).encode()
+    index = json.dumps(
+        {
+            "mediaType": oci.DOCKER_LIST,
+            "manifests": [
+                descriptor(b"other", platform={"os": "linux", "architecture": "pdp11"}),
+                descriptor(manifest, platform=HOST),
+            ],
+        }
+    ).encode()
+    name = parse_name(NAME)
+    with FakeClient({"1": index, sha256(manifest): manifest}, [config([])]) as client:
+        [image] = RegistrySource(client, name, name).images()
+    assert image.config.raw == config([])
+
+
+# ---------------------------------------------------------------------- the command
+
+
+def run(*arguments: str | Path) -> tuple[list[dict[str, Any]], PodmanCvmfsError | None]:
+    """Run the command with JSON output; return it and the error the command ended with."""
+    done = CliRunner().invoke(cli.command, [*map(str, arguments), "--format", "json"])
+    if done.exception is not None and not isinstance(done.exception, PodmanCvmfsError):
+        raise done.exception
+    return json.loads(done.stdout or "[]"), done.exception
+
+
+def test_command(layout: Layout, tmp_path: Path) -> None:
+    layout.add(layout.image(config()), NAME)
+    repository = tmp_path / "repository"
+    said, error = run(layout.path, "--repository", repository)
+    assert error is None
+    image_id = sha256(config())[7:]
+    wanted = {
+        "source": str(layout.path),
+        "name": NAME,
+        "image_id": image_id,
+        "layers": 2,
+        "new_layers": 2,
+        "status": "published",
+    }
+    assert said == [wanted]
+    assert (repository / NAME / "top").read_text() == "top"
+    said, _ = run(layout.path, "--repository", repository)
+    assert said == [{**wanted, "new_layers": 0, "status": "unchanged"}]
+
+
+def test_one_failure_stops_nobody(layout: Layout, tmp_path: Path) -> None:
+    layout.add(layout.image(config()), NAME)
+    said, error = run("nosuch", layout.path, "oci:/nosuch", "--repository", tmp_path / "r")
+    assert isinstance(error, PartialError)
+    assert [entry["status"] for entry in said] == ["failed", "published", "failed"]
+    assert said[0]["error"] == "there is no such source: nosuch"
+
+
+def test_failures_end_with_their_own_error(tmp_path: Path) -> None:
+    said, error = run("nosuch", "--repository", tmp_path / "r")
+    assert isinstance(error, InputError) and len(said) == 1
+    _, error = run("nosuch", "nosuch2", "--repository", tmp_path / "r")
+    assert isinstance(error, InputError)
+    _, error = run("http://127.0.0.1:1/a:1", "--repository", tmp_path / "r")
+    assert isinstance(error, RegistryError)
+    (tmp_path / "file").touch()
+    _, error = run("nosuch", "--repository", tmp_path / "file")
+    assert isinstance(error, RepositoryError)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_one_name_for_several_sources(tmp_path: Path) -> None:
+    _, error = run("a", "b", "--name", NAME, "--repository", tmp_path / "r")
+    assert isinstance(error, InputError)
+
+
+def test_a_bad_layer_is_told_with_its_image(layout: Layout, tmp_path: Path) -> None:
+    bad = Blob(pack([file("../../evil")]).data, pack([file("../../evil")]).diff_id, "gzip")
+    layout.add(layout.image(config([bad]), [bad]), NAME)
+    said, error = run(layout.path, "--repository", tmp_path / "r")
+    assert isinstance(error, InputError)
+    assert said[0]["name"] == NAME and NAME in said[0]["error"] and ".." in said[0]["error"]
+    assert not (tmp_path / "evil").exists()

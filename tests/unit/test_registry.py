@@ -1,0 +1,481 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The registry client against small servers on loopback that do whatever a registry may do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from podman_cvmfs import oci, registry
+from podman_cvmfs.errors import RegistryError
+from podman_cvmfs.oci import Digest
+from podman_cvmfs.reference import ImageName, parse_name
+from podman_cvmfs.registry import RegistryClient, RegistryUnreachable, is_loopback
+
+MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": oci.OCI_MANIFEST, "x": " "}).encode()
+DIGEST = Digest.of(MANIFEST)
+BLOB = bytes(range(256)) * 4000
+SECRET = "secret-token-value"
+
+Answer = Callable[["Handler"], None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.requests.append((self.path, dict(self.headers)))
+        for prefix, answer in self.server.answers.items():
+            if self.path.startswith(prefix):
+                answer(self)
+                return
+        self.reply(404, b'{"errors": [{"code": "MANIFEST_UNKNOWN"}]}')
+
+    def reply(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for key, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(key.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers: dict[str, Answer] = {}
+        self.requests: list[tuple[str, dict[str, str]]] = []
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server_port}"
+
+    def handle_error(self, *args: object) -> None:
+        pass
+
+
+def start() -> Iterator[Server]:
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    yield from start()
+
+
+@pytest.fixture
+def other() -> Iterator[Server]:
+    yield from start()
+
+
+@pytest.fixture
+def client() -> Iterator[RegistryClient]:
+    with RegistryClient(timeout=5) as made:
+        yield made
+
+
+@pytest.fixture
+def name(server: Server) -> ImageName:
+    return parse_name(f"{server.address}/group/app:1")
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Pauses are noted, not made."""
+    made: list[float] = []
+    monkeypatch.setattr(registry, "_pause", made.append)
+    return made
+
+
+def give(body: bytes, status: int = 200, **headers: str) -> Answer:
+    return lambda handler: handler.reply(status, body, **headers)
+
+
+def in_turn(*answers: Answer) -> Answer:
+    """One answer after the other, then the last one again and again."""
+    left = list(answers)
+    return lambda handler: (left.pop(0) if len(left) > 1 else left[0])(handler)
+
+
+# ---------------------------------------------------------------------- manifests and blobs
+
+
+def test_manifest(server: Server, client: RegistryClient, name: ImageName) -> None:
+    server.answers["/v2/group/app/manifests/1"] = give(
+        MANIFEST, Content_Type=f"{oci.OCI_MANIFEST}; charset=utf-8"
+    )
+    assert client.manifest(name) == (MANIFEST, oci.OCI_MANIFEST)
+    accept = server.requests[0][1]["Accept"]
+    assert all(
+        kind in accept
+        for kind in (oci.OCI_MANIFEST, oci.OCI_INDEX, oci.DOCKER_MANIFEST, oci.DOCKER_LIST)
+    )
+    assert server.requests[0][1]["Accept-Encoding"] == "identity"
+
+
+def test_media_type_from_the_document(
+    server: Server, client: RegistryClient, name: ImageName
+) -> None:
+    server.answers["/v2/"] = give(MANIFEST, Content_Type="text/plain")
+    assert client.manifest(name)[1] == oci.OCI_MANIFEST
+    server.answers["/v2/"] = give(b"no JSON", Content_Type="text/plain")
+    assert client.manifest(name) == (b"no JSON", "text/plain")
+
+
+def test_manifest_by_digest_is_checked(server: Server, client: RegistryClient) -> None:
+    name = parse_name(f"{server.address}/app@{DIGEST}")
+    server.answers[f"/v2/app/manifests/{DIGEST}"] = give(MANIFEST)
+    assert client.manifest(name)[0] == MANIFEST
+    server.answers[f"/v2/app/manifests/{DIGEST}"] = give(MANIFEST + b" ")
+    with pytest.raises(RegistryError, match="wrong data"):
+        client.manifest(name)
+
+
+def test_digest_wins_over_tag(server: Server, client: RegistryClient) -> None:
+    server.answers[f"/v2/app/manifests/{DIGEST}"] = give(MANIFEST)
+    assert client.manifest(parse_name(f"{server.address}/app:1@{DIGEST}"))[0] == MANIFEST
+    assert client.manifest(parse_name(f"{server.address}/app:1"), str(DIGEST))[0] == MANIFEST
+
+
+def test_blob(server: Server, client: RegistryClient, name: ImageName) -> None:
+    digest = Digest.of(BLOB)
+    server.answers[f"/v2/group/app/blobs/{digest}"] = give(BLOB)
+    assert client.blob(name, digest) == BLOB
+    with pytest.raises(RegistryError, match="exceeds 1000 bytes"):
+        client.blob(name, digest, 1000)
+    server.answers[f"/v2/group/app/blobs/{digest}"] = give(BLOB[:-1] + b"x")
+    with pytest.raises(RegistryError, match="wrong data"):
+        client.blob(name, digest)
+
+
+def test_manifest_size_is_limited(server: Server, client: RegistryClient, name: ImageName) -> None:
+    server.answers["/v2/"] = give(b" " * (oci.MAX_DOCUMENT + 1))
+    with pytest.raises(RegistryError, match="exceeds"):
+        client.manifest(name)
+
+
+def test_blob_stream(server: Server, client: RegistryClient, name: ImageName) -> None:
+    digest = Digest.of(BLOB)
+    server.answers["/v2/"] = give(BLOB, Content_Encoding="gzip")
+    chunks = list(client.blob_stream(name, digest))
+    assert hashlib.sha256(b"".join(chunks)).hexdigest() == digest.hex
+    assert len(chunks) > 1
+
+
+def broken(handler: Handler) -> None:
+    """Announce all, send a part, hang up; go on from there if asked."""
+    spec = handler.headers.get("Range")
+    start = int(spec[len("bytes=") : -1]) if spec else 0
+    rest = BLOB[start:]
+    handler.send_response(206 if spec else 200)
+    handler.send_header("Content-Length", str(len(rest)))
+    handler.end_headers()
+    handler.wfile.write(rest[:500_000])
+    handler.wfile.flush()
+    if len(rest) > 500_000:
+        handler.connection.shutdown(socket.SHUT_RDWR)
+        handler.close_connection = True
+
+
+def test_a_broken_blob_stream_goes_on(
+    server: Server, client: RegistryClient, name: ImageName
+) -> None:
+    server.answers["/v2/"] = broken
+    assert b"".join(client.blob_stream(name, Digest.of(BLOB))) == BLOB
+    assert len(server.requests) == 3
+
+
+def test_a_blob_stream_that_cannot_go_on(
+    server: Server, client: RegistryClient, name: ImageName
+) -> None:
+    def always_from_the_start(handler: Handler) -> None:
+        del handler.headers["Range"]
+        broken(handler)
+
+    server.answers["/v2/"] = always_from_the_start
+    with pytest.raises(RegistryError, match="broke off"):
+        list(client.blob_stream(name, Digest.of(BLOB)))
+
+
+# ---------------------------------------------------------------------- failures in words
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (401, "wants a login"),
+        (403, "denies access"),
+        (404, "no such image"),
+        (500, "HTTP 500"),
+        (429, "limits the rate"),
+        (418, "HTTP 418"),
+        (204, "HTTP 204"),
+    ],
+)
+def test_refusals(
+    server: Server, client: RegistryClient, name: ImageName, status: int, message: str
+) -> None:
+    server.answers["/v2/"] = give(b"\x1b[31mred", status)
+    with pytest.raises(RegistryError, match=message) as caught:
+        client.manifest(name)
+    assert not isinstance(caught.value, RegistryUnreachable)
+    assert str(name) in caught.value.message
+    assert caught.value.message.isprintable()
+
+
+def test_no_such_blob(client: RegistryClient, name: ImageName) -> None:
+    with pytest.raises(RegistryError, match="no such blob"):
+        client.blob(name, DIGEST)
+
+
+def test_connection_refused(client: RegistryClient, pauses: list[float]) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        name = parse_name(f"127.0.0.1:{unused.getsockname()[1]}/a:1")
+        with pytest.raises(RegistryUnreachable, match="connection refused") as caught:
+            client.manifest(name)
+    assert name.registry in caught.value.message
+    assert pauses == []
+
+
+def test_no_such_host(client: RegistryClient) -> None:
+    with pytest.raises(RegistryUnreachable, match="no such host"):
+        client.manifest(parse_name("registry.invalid/a:1"))
+
+
+def test_timeout(server: Server, name: ImageName) -> None:
+    done = threading.Event()
+    server.answers["/v2/"] = lambda handler: done.wait(10) and None
+    with RegistryClient(timeout=0.1) as client, pytest.raises(RegistryUnreachable, match="in time"):
+        client.manifest(name)
+    done.set()
+
+
+def test_no_tls(client: RegistryClient, name: ImageName, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "is_loopback", lambda host: False)
+    with pytest.raises(RegistryUnreachable, match="TLS"):
+        client.manifest(name)
+
+
+def test_insecure_is_plain_http(
+    server: Server, name: ImageName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "is_loopback", lambda host: False)
+    server.answers["/v2/"] = give(MANIFEST)
+    with RegistryClient(insecure=True) as client:
+        assert client.manifest(name)[0] == MANIFEST
+
+
+# ---------------------------------------------------------------------- trying again
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_trouble_passes(
+    server: Server, client: RegistryClient, name: ImageName, pauses: list[float], status: int
+) -> None:
+    server.answers["/v2/"] = in_turn(give(b"", status, Retry_After="7"), give(MANIFEST))
+    assert client.manifest(name)[0] == MANIFEST
+    assert pauses == [7.0]
+
+
+def test_a_long_pause_is_a_refusal(
+    server: Server, client: RegistryClient, name: ImageName, pauses: list[float]
+) -> None:
+    server.answers["/v2/"] = give(b"", 429, Retry_After="3600")
+    with pytest.raises(RegistryError, match="rate"):
+        client.manifest(name)
+    assert (pauses, len(server.requests)) == ([], 1)
+
+
+def test_tries_are_bounded(
+    server: Server, client: RegistryClient, name: ImageName, pauses: list[float]
+) -> None:
+    server.answers["/v2/"] = give(b"", 502)
+    with pytest.raises(RegistryError, match="HTTP 502"):
+        client.manifest(name)
+    assert len(server.requests) == 3
+
+
+def test_a_connection_that_breaks_is_made_again(
+    server: Server, client: RegistryClient, name: ImageName
+) -> None:
+    def hang_up(handler: Handler) -> None:
+        handler.connection.shutdown(socket.SHUT_RDWR)
+        handler.close_connection = True
+
+    server.answers["/v2/"] = in_turn(hang_up, give(MANIFEST))
+    assert client.manifest(name)[0] == MANIFEST
+
+
+# ---------------------------------------------------------------------- tokens
+
+
+def guard(server: Server, realm: Server, answer: Answer, scope: str = "") -> None:
+    """Have ``server`` want a token from ``realm``."""
+
+    def guarded(handler: Handler) -> None:
+        if handler.headers.get("Authorization") == f"Bearer {SECRET}":
+            answer(handler)
+        else:
+            challenge = f'Bearer realm="http://{realm.address}/token?x=1",service="the registry"'
+            handler.reply(401, WWW_Authenticate=challenge + scope)
+
+    server.answers["/v2/"] = guarded
+
+
+def test_token(
+    server: Server,
+    other: Server,
+    client: RegistryClient,
+    name: ImageName,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    guard(server, other, give(MANIFEST), ',scope="repository:group/app:pull"')
+    other.answers["/token"] = give(json.dumps({"token": SECRET}).encode())
+    for _ in range(3):
+        assert client.manifest(name)[0] == MANIFEST
+    [(path, _)] = other.requests
+    assert path == "/token?x=1&scope=repository%3Agroup%2Fapp%3Apull&service=the+registry"
+    assert SECRET not in caplog.text
+
+
+def test_token_without_scope_and_under_its_other_name(
+    server: Server, other: Server, client: RegistryClient, name: ImageName
+) -> None:
+    guard(server, other, give(MANIFEST))
+    other.answers["/token"] = give(json.dumps({"access_token": SECRET}).encode())
+    assert client.manifest(name)[0] == MANIFEST
+    assert "scope=repository%3Agroup%2Fapp%3Apull" in other.requests[0][0]
+
+
+def test_an_expired_token_is_renewed_once(
+    server: Server, other: Server, client: RegistryClient, name: ImageName
+) -> None:
+    guard(server, other, give(MANIFEST))
+    other.answers["/token"] = give(json.dumps({"token": SECRET}).encode())
+    client._tokens[name.registry, name.repository] = "expired"
+    assert client.manifest(name)[0] == MANIFEST
+    other.answers["/token"] = give(b'{"token": "worthless"}')
+    client._tokens.clear()
+    with pytest.raises(RegistryError, match="denies access"):
+        client.manifest(name)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"token": 5}', b'{"token": "a\\r\\nEvil: 1"}'])
+def test_bad_token_service(
+    server: Server, other: Server, client: RegistryClient, name: ImageName, body: bytes
+) -> None:
+    guard(server, other, give(MANIFEST))
+    other.answers["/token"] = give(body)
+    with pytest.raises(RegistryError, match="gave no token"):
+        client.manifest(name)
+
+
+@pytest.mark.parametrize("challenge", ["", "Basic realm=x", 'Bearer realm="file:///etc/passwd"'])
+def test_challenges_we_cannot_meet(
+    server: Server, client: RegistryClient, name: ImageName, challenge: str
+) -> None:
+    server.answers["/v2/"] = give(b"", 401, WWW_Authenticate=challenge)
+    with pytest.raises(RegistryError, match="wants a login"):
+        client.manifest(name)
+
+
+def test_a_redirect_elsewhere_gets_no_token(
+    server: Server, other: Server, client: RegistryClient, name: ImageName
+) -> None:
+    location = f"http://localhost:{other.server_port}/there"
+    guard(server, other, lambda handler: handler.reply(307, Location=location))
+    other.answers["/token"] = give(json.dumps({"token": SECRET}).encode())
+    other.answers["/there"] = give(BLOB)
+    assert client.blob(name, Digest.of(BLOB)) == BLOB
+    [headers] = [headers for path, headers in other.requests if path == "/there"]
+    assert "Authorization" not in headers
+
+
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/x", "/v2/loop"])
+def test_redirects_that_lead_nowhere(
+    server: Server, client: RegistryClient, name: ImageName, location: str
+) -> None:
+    server.answers["/v2/"] = give(b"", 307, Location=location)
+    with pytest.raises(RegistryError, match="bad answer"):
+        client.manifest(name)
+
+
+def test_netrc_and_proxies_are_left_alone(
+    server: Server,
+    client: RegistryClient,
+    name: ImageName,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Any,
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password mine\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    server.answers["/v2/"] = give(MANIFEST)
+    assert client.manifest(name)[0] == MANIFEST
+    assert "Authorization" not in server.requests[0][1]
+
+
+def test_many_threads(server: Server, other: Server, client: RegistryClient) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    guard(server, other, give(MANIFEST))
+    other.answers["/token"] = give(json.dumps({"token": SECRET}).encode())
+    names = [parse_name(f"{server.address}/app{number % 5}:1") for number in range(50)]
+    with ThreadPoolExecutor(8) as pool:
+        assert {data for data, _ in pool.map(client.manifest, names)} == {MANIFEST}
+    assert len(other.requests) == 5
+
+
+# ---------------------------------------------------------------------- addresses
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("localhost", True),
+        ("localhost:5000", True),
+        ("127.0.0.1:80", True),
+        ("127.9.9.9", True),
+        ("[::1]:5000", True),
+        ("example.org", False),
+        ("127.0.0.1.example.org", False),
+        ("10.0.0.1", False),
+        ("localhost.example.org", False),
+        ("[::1", False),
+    ],
+)
+def test_loopback(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize(
+    "registry_name", ["docker.io", "registry.hub.docker.com", "index.docker.io"]
+)
+def test_docker_hub(registry_name: str) -> None:
+    assert registry._location(ImageName(registry_name, "debian", "12")) == (
+        "registry-1.docker.io",
+        "library/debian",
+    )
+    assert registry._location(ImageName("quay.io", "a", "1")) == ("quay.io", "a")
