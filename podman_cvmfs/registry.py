@@ -34,6 +34,9 @@ _CHUNK = 256 * 1024
 _ATTEMPTS = 3
 #: A registry that asks for a longer pause than this is taken to have refused.
 _LONGEST_PAUSE = 10.0
+_TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
+#: urllib3 2 has an error of its own for it; urllib3 1 passes on what the resolver says.
+_UNKNOWN_HOST = ("NameResolutionError", "Name or service not known", "name resolution")
 _CHALLENGE = re.compile(r'([a-zA-Z]+)=(?:"([^"]*)"|([^\s,"]+))')
 
 
@@ -136,7 +139,7 @@ class RegistryClient:
                         yield chunk
                 except (urllib3.exceptions.HTTPError, OSError) as err:
                     log.debug("%s: blob broke off after %d bytes: %s", name, done, err)
-                    cause = "timed out" if isinstance(err, TimeoutError) else "broke off"
+                    cause = "timed out" if isinstance(err, _TIMEOUTS) else "broke off"
                     if attempt == _ATTEMPTS:
                         raise RegistryError(f"{name}: transfer of {digest} {cause}") from None
                 else:
@@ -337,17 +340,16 @@ def _may_pass(err: requests.RequestException) -> bool:
 
 def _failure(err: Exception, name: ImageName, host: str) -> RegistryError:
     """Put a failed request into words. The exception's own text may hold a URL: not used."""
-    timeouts = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
     text = str(err)
     if isinstance(err, requests.exceptions.SSLError):
         cause = "its TLS certificate or connection is not acceptable"
     elif isinstance(err, requests.exceptions.ProxyError):
         cause = "the proxy can't be reached"
-    elif isinstance(err, timeouts):
+    elif isinstance(err, _TIMEOUTS):
         cause = "it doesn't answer in time"
     elif "Connection refused" in text:
         cause = "connection refused"
-    elif "NameResolutionError" in text or "Name or service not known" in text:
+    elif any(sign in text for sign in _UNKNOWN_HOST):
         cause = "no such host"
     elif isinstance(err, (requests.ConnectionError, urllib3.exceptions.HTTPError, OSError)) and (
         not isinstance(err, requests.RequestException) or isinstance(err, requests.ConnectionError)

@@ -7,12 +7,15 @@ to its owner (directories writable too), or the tree could be neither merged nor
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+
+from podman_cvmfs.errors import RepositoryError
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +61,8 @@ def apply(attributes: Attributes, fd: int) -> None:
     """
     mode = attributes.mode & 0o7777
     if is_root():
-        os.fchown(fd, attributes.uid, attributes.gid)
+        with _owner_refused(attributes):
+            os.fchown(fd, attributes.uid, attributes.gid)
     else:
         mode |= 0o700 if stat.S_ISDIR(os.fstat(fd).st_mode) else 0o400
     os.fchmod(fd, mode)
@@ -71,7 +75,8 @@ def apply_special(attributes: Attributes, name: bytes, dir_fd: int) -> None:
     """Give ``attributes`` to the link, device or pipe ``name``, which can't be opened."""
     is_link = stat.S_ISLNK(os.lstat(name, dir_fd=dir_fd).st_mode)
     if is_root():
-        os.chown(name, attributes.uid, attributes.gid, dir_fd=dir_fd, follow_symlinks=False)
+        with _owner_refused(attributes):
+            os.chown(name, attributes.uid, attributes.gid, dir_fd=dir_fd, follow_symlinks=False)
     if not is_link:
         # Linux has no chmod for links; this is none, and nobody else writes to this directory.
         os.chmod(name, attributes.mode & 0o7777, dir_fd=dir_fd)
@@ -79,6 +84,20 @@ def apply_special(attributes: Attributes, name: bytes, dir_fd: int) -> None:
         _set_xattr(_through(dir_fd, name), key, value, False)
     times = (attributes.mtime_ns, attributes.mtime_ns)
     os.utime(name, ns=times, dir_fd=dir_fd, follow_symlinks=False)
+
+
+@contextlib.contextmanager
+def _owner_refused(attributes: Attributes) -> Iterator[None]:
+    """Say more than "Invalid argument" where root isn't root enough (NFS, user namespaces)."""
+    try:
+        yield
+    except OSError as err:
+        if err.errno not in (errno.EPERM, errno.EINVAL):
+            raise
+        raise RepositoryError(
+            f"files can't be given to owner {attributes.uid}:{attributes.gid} here: {err.strerror}",
+            "publish as an ordinary user, or on a file system where root may give files away",
+        ) from None
 
 
 def of_file(fd: int) -> Attributes:
