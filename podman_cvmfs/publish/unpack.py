@@ -91,13 +91,14 @@ def unpack(stream: LayerStream, root: int) -> frozenset[bytes]:
             errors="surrogateescape",
             pax_headers=_NoGlobals(),
         )
-        while True:
-            info = archive.next()
-            if info is None:
-                break
+        # Asked for more, Python 3.9's tarfile would go back in an archive without any member.
+        has_any = archive.firstmember is not None  # type: ignore[attr-defined]
+        info = archive.next() if has_any else None
+        while info is not None:
             # tarfile remembers all members, for a random access that a stream hasn't.
             archive.members.clear()  # type: ignore[attr-defined]
             work.add(info)
+            info = archive.next()
         stream.finish()
     except tarfile.TarError as err:
         raise InputError(f"the tar archive is damaged: {err}") from None
