@@ -68,7 +68,8 @@ class ImageName:
         return self
 
 
-def _split_domain(text: str) -> tuple[str | None, str]:
+def split_domain(text: str) -> tuple[str | None, str]:
+    """Split a name as it is typed into registry and path; the registry is None if it has none."""
     head, slash, rest = text.partition("/")
     is_domain = slash and (
         "." in head or ":" in head or head == "localhost" or head != head.lower()
@@ -76,7 +77,8 @@ def _split_domain(text: str) -> tuple[str | None, str]:
     return (head, rest) if is_domain else (None, text)
 
 
-def _check(registry: str, repository: str, tag: str | None, text: str) -> None:
+def check_parts(registry: str, repository: str, tag: str | None, text: str) -> None:
+    """Raise InputError, quoting ``text``, unless the parts make up an image name."""
     problem = None
     if not _DOMAIN.match(registry):
         problem = f"{printable(registry)!r} is no registry host"
@@ -102,7 +104,7 @@ def parse_name(text: str) -> ImageName:
     """
     rest, at, digest_text = text.partition("@")
     digest = Digest.parse(digest_text, f"the digest in {printable(text)[:300]!r}") if at else None
-    registry, path = _split_domain(rest)
+    registry, path = split_domain(rest)
     path, colon, tag = path.partition(":")
     if registry is None:
         registry = DOCKER_HUB
@@ -110,7 +112,7 @@ def parse_name(text: str) -> ImageName:
         path = f"library/{path}"
     if not colon and digest is None:
         tag, colon = "latest", ":"
-    _check(registry, path, tag if colon else None, text)
+    check_parts(registry, path, tag if colon else None, text)
     return ImageName(registry, path, tag if colon else None, digest).canonical
 
 
@@ -125,9 +127,9 @@ def parse_repository_path(path: str) -> ImageName:
         raise InputError(f"not the path of an image: {printable(path)[:300]!r}")
     if tag.startswith("sha256:"):
         digest = Digest.parse(tag, f"the digest in {printable(path)[:300]!r}")
-        _check(registry, repository, None, path)
+        check_parts(registry, repository, None, path)
         return ImageName(registry, repository, None, digest)
-    _check(registry, repository, tag, path)
+    check_parts(registry, repository, tag, path)
     return ImageName(registry, repository, tag)
 
 
