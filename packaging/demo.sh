@@ -194,7 +194,7 @@ say "What it took"
 cat <<END
 podman run, image pulled from loopback   $pull_seconds s   $(size pulled) in podman's storage
 podman run, image from the repository    $run_seconds s   $run_size in podman's storage
-podman-cvmfs sync                        $sync_seconds s   $(size store cache) of store and cache
+podman-cvmfs sync                        $sync_seconds s   $(size store) of store
 podman-cvmfs publish (once, centrally)   $publish_seconds s   $(size repository) in the repository
 A registry on loopback is as near as one can be; both ways started with empty storage.
 END

@@ -305,7 +305,10 @@ def push(built: Built, registry: Registry) -> str:
 
 
 def write_layout(images: Sequence[Built], path: Path) -> None:
-    """Write an OCI image layout (image-spec ``image-layout.md``) with each image's tag as name."""
+    """Write an OCI image layout (image-spec ``image-layout.md``) with each image's tag as name.
+
+    containers/image finds no Docker manifests in a layout: for podman, the images must be OCI's.
+    """
     blobs = path / "blobs/sha256"
     blobs.mkdir(parents=True)
     manifests = []

@@ -28,6 +28,11 @@ BUSYBOX = Path("/bin/busybox")
 
 _CGROUP2_MAGIC = "cgroup2fs"
 
+#: State of running containers, in directories that each namespace has for itself. They have to be
+#: short: with long ones podman 4.3 waits 20 seconds for each container that has ended.
+_RUN_ROOT = "/run/containers/storage"
+_RUN_STATE = "/run/libpod"
+
 
 class PodmanUnavailableError(RuntimeError):
     """podman can't run a container here; the text says what was tried and what it said."""
@@ -100,7 +105,7 @@ def _ulimits() -> list[str]:
 
 
 class Podman:
-    """podman with storage, configuration, caches and run-time state below ``root``.
+    """podman with storage, configuration and caches below ``root``, in a mount namespace.
 
     ``stores`` are additional image stores, ``insecure`` registries (host:port) spoken to over
     HTTP, which are also searched for unqualified names; ``aliases`` map short names to full ones.
@@ -129,7 +134,7 @@ class Podman:
 
     def _write_configuration(self) -> None:
         root = self.root
-        for name in ("graph", "run", "tmp", "home/.config/containers", "xdg", "etc", "net"):
+        for name in ("graph", "tmp", "home/.config/containers", "xdg", "etc", "net"):
             (root / name).mkdir(parents=True, exist_ok=True)
         os.chmod(root / "xdg", 0o700)
         etc = root / "etc"
@@ -139,7 +144,7 @@ class Podman:
                 "storage": {
                     "driver": "overlay",
                     "graphroot": str(self.graphroot),
-                    "runroot": str(root / "run"),
+                    "runroot": _RUN_ROOT,
                 },
                 "storage.options": {"additionalimagestores": list(map(str, self.stores))},
             },
@@ -157,7 +162,7 @@ class Podman:
                     "runtime": self._on.runtime,
                     "cgroup_manager": "cgroupfs",
                     "events_logger": "file",
-                    "tmp_dir": str(root / "run/libpod"),
+                    "tmp_dir": _RUN_STATE,
                     "image_copy_tmp_dir": str(root / "tmp"),
                 },
                 "network": {"network_config_dir": str(root / "net")},
