@@ -147,10 +147,13 @@ def scan(tree: Tree) -> Markers:
             directory = directory.rpartition("/")[0]
     # A directory that holds nothing but markers and is itself deleted beside: "rm -r" of a
     # directory, recorded for it and for what was in it. podman's pull lets the deletion win.
-    gone = tuple(path for path in beside if path not in solid and not _is_file(tree, path))
+    gone: set[str] = set()
+    for path in sorted(beside):  # what holds others comes before them
+        if path not in solid and not _is_file(tree, path) and gone.isdisjoint(parents_of(path)):
+            gone.add(path)
 
     def is_left(path: str) -> bool:
-        return not any(f"{path}/".startswith(f"{above}/") for above in gone)
+        return path not in gone and gone.isdisjoint(parents_of(path))
 
     files = [*filter(is_left, files), *gone]
     hidden = [*filter(is_left, hidden)]

@@ -43,10 +43,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class FlatRoot:
-    """A merged root: its absolute path, its mode, and directories that lost their sticky bit."""
+    """A merged root: its absolute path, and directories that lost their sticky bit."""
 
     path: str
-    mode: int
     lost_sticky: tuple[str, ...] = ()
 
 
@@ -130,14 +129,12 @@ class Resolver:
 
     def _flat_root(self, place: str) -> FlatRoot:
         tree = self._repository.tree
-        root = tree.lstat(place)
         lost = []
         for name in ("tmp", "var/tmp"):
             attributes = tree.lstat(f"{place}/{name}")
             if attributes is not None and attributes.st_mode & 0o177777 == 0o040777:
                 lost.append(name)
-        mode = root.st_mode & 0o7777 if root else 0o755
-        return FlatRoot(tree.path(place), mode, tuple(lost))
+        return FlatRoot(tree.path(place), tuple(lost))
 
     def _complete(
         self,

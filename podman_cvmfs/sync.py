@@ -208,7 +208,10 @@ class _Layout:
     def candidate(self, images: Sequence[PublishedImage]) -> Candidate:
         """Raises RepositoryError for an image that can't be shown right, StoreError."""
         image = self.resolver.resolve(images)
-        view = view_of(image, self.policy)
+        try:
+            view = view_of(image, self.policy)
+        except RepositoryError as err:
+            raise RepositoryError(f"{images[0].name}: {err.message}", err.hint) from None
         length = mount_bytes(view, self.store)
         # Only a deep image is worth asking podman for its version.
         limit = mount_data_limit() if length > SHORT_MOUNT_DATA else None

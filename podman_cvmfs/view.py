@@ -19,7 +19,7 @@ the layer: containers/image may re-read it and store the result under the genuin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from podman_cvmfs.errors import RepositoryError
@@ -39,6 +39,9 @@ from podman_cvmfs.store.records import (
     StoredLayer,
 )
 
+#: What podman gives the root directory of every layer it unpacks, whatever the layer says
+#: (containers/storage ``drivers/overlay/overlay.go``, ``defaultPerms``).
+ROOT_MODE = 0o555
 #: The publisher's mark of a nested catalogue, which no image has of itself.
 _CATALOGUE_MARK = ".cvmfscatalog"
 
@@ -149,7 +152,7 @@ def _mask(markers: Markers) -> LocalPart:
     """Directories with a whiteout over each marker file."""
     whiteouts = [Node(path, is_whiteout=True) for path in markers.files]
     return LocalPart(
-        _tree(markers, {p for path in markers.files for p in parents_of(path)}, whiteouts)
+        _tree(markers, {p for path in markers.files for p in parents_of(path)}, (), whiteouts)
     )
 
 
@@ -159,22 +162,27 @@ def _meaning(markers: Markers) -> LocalPart:
     directories = {
         above for path in (*markers.hidden, *markers.opaque) for above in parents_of(path)
     }
-    return LocalPart(_tree(markers, directories | set(markers.opaque), whiteouts))
+    directories.update(markers.opaque)
+    return LocalPart(_tree(markers, directories, markers.opaque, whiteouts))
 
 
 def _tree(
-    markers: Markers, directories: Iterable[str], whiteouts: Iterable[Node]
+    markers: Markers,
+    directories: Iterable[str],
+    opaque: Collection[str],
+    whiteouts: Iterable[Node],
 ) -> tuple[Node, ...]:
+    """The nodes of a local part: directories look as they do in the layer."""
     nodes = list(whiteouts)
     for path in {"", *directories}:
         facts = markers.directories[path]
         nodes.append(
             Node(
                 path,
-                mode=facts.mode,
+                mode=facts.mode if path else ROOT_MODE,
                 owner=(facts.uid, facts.gid),
                 mtime_ns=facts.mtime_ns,
-                opaque=path in markers.opaque,
+                opaque=path in opaque,
             )
         )
     return tuple(sorted(nodes, key=lambda node: node.path.split("/") if node.path else []))
@@ -195,10 +203,9 @@ def _stand_in(parent: str | None) -> Shown:
 
 
 def _flat_nodes(image: ResolvedImage, flat: FlatRoot) -> tuple[Node, ...]:
-    """What lies above a merged root: its own mode, the sticky bits it lost, the skeleton."""
-    nodes = {"": Node("", mode=flat.mode)}
-    for each in image.skeleton:
-        nodes[each.path] = Node(each.path, mode=each.mode, opaque=not each.readable)
+    """What lies above a merged root: the skeleton, and the sticky bits it lost."""
+    nodes = {"": Node("", mode=ROOT_MODE)}
+    nodes.update({node.path: node for node in _skeleton_nodes(image)})
     for path in flat.lost_sticky:
         # The parents' attributes come from here too; 0755 is what they have in every image.
         for above in parents_of(path):
@@ -208,13 +215,17 @@ def _flat_nodes(image: ResolvedImage, flat: FlatRoot) -> tuple[Node, ...]:
     return tuple(sorted(nodes.values(), key=lambda node: node.path.split("/") if node.path else []))
 
 
+def _skeleton_nodes(image: ResolvedImage) -> tuple[Node, ...]:
+    return tuple(
+        Node(each.path, mode=each.mode if each.path else ROOT_MODE, opaque=not each.readable)
+        for each in image.skeleton
+    )
+
+
 def _with_skeleton(top: Shown, image: ResolvedImage) -> Shown:
     """The top layer of an image shown by its layers, with the skeleton above it."""
     stored, directory = top
-    nodes = tuple(
-        Node(each.path, mode=each.mode, opaque=not each.readable) for each in image.skeleton
-    )
-    parts: tuple[Part, ...] = (LocalPart(nodes), *directory.parts)
+    parts: tuple[Part, ...] = (LocalPart(_skeleton_nodes(image)), *directory.parts)
     laid_out = LayerDirectory(directory.layer_id, parts, directory.lowers)
     hidden = StoredLayer(
         stored.layer_id,
@@ -233,8 +244,10 @@ def mount_bytes(view: ImageView, store: str) -> int:
     if not view.layers:
         return 0
     top = view.layers[-1][1]
-    parts = sum(len(directories[each].parts) for each in (top.layer_id, *top.lowers))
-    return parts * len(f"{store}/overlay/l/{link_name(top.layer_id)}/../diff1:")
+    parts = [len(directories[each].parts) for each in (top.layer_id, *top.lowers)]
+    link = len(f"{store}/overlay/l/{link_name(top.layer_id)}:")
+    # The first part is the link itself, the others lie beside what it leads to.
+    return sum(parts) * link + (sum(parts) - len(parts)) * len("/../diff1")
 
 
 def _compression(media_type: str) -> int:

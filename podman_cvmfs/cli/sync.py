@@ -127,7 +127,8 @@ def _tell(report: SyncReport, store: Store) -> None:
     for name in report.removed:
         log.info("removed %s", name)
     for name, error in report.failed.items():
-        log.warning("failed %s: %s", printable(name), _as_text(error))
+        text = _as_text(error)
+        log.warning("failed %s", text if name in text else f"{printable(name)}: {text}")
     made_up = f", {report.synthesised} with a synthesised config" if report.synthesised else ""
     log.info(
         "%s: %d images%s; %d names added, %d moved, %d removed, %d failed%s",

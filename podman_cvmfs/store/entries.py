@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 
 from podman_cvmfs.store.layout import link_name, lower_of
@@ -64,6 +65,17 @@ def _write_local_part(place: str, part: LocalPart) -> None:
             os.chmod(path, node.mode)
         if node.mtime_ns is not None:
             os.utime(path, ns=(node.mtime_ns, node.mtime_ns))
+
+
+def remove_entry(path: str) -> None:
+    """Remove a directory of ours with all below it, whatever modes it took over from an image."""
+    if os.geteuid() != 0:
+        os.chmod(path, 0o700)
+        for directory, names, _ in os.walk(path):
+            for name in names:
+                if not os.path.islink(f"{directory}/{name}"):
+                    os.chmod(f"{directory}/{name}", 0o700)
+    shutil.rmtree(path)
 
 
 def write_image_entry(path: str, image: ImageFiles) -> None:

@@ -16,7 +16,12 @@ from collections.abc import Iterable, Iterator
 
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.store import layout
-from podman_cvmfs.store.entries import write_file, write_image_entry, write_layer_entry
+from podman_cvmfs.store.entries import (
+    remove_entry,
+    write_file,
+    write_image_entry,
+    write_layer_entry,
+)
 from podman_cvmfs.store.locks import create_lock_files, podman_locked_out, sync_lock
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import (
@@ -130,7 +135,8 @@ class Store:
                 # An interrupt may arrive just after the flip: then all of it is in use.
                 if self._current_generation() != number:
                     for path in made:
-                        shutil.rmtree(path, ignore_errors=True)
+                        with contextlib.suppress(OSError):
+                            remove_entry(path)
                 raise
         except OSError as err:
             raise self._error(err) from err
@@ -215,7 +221,7 @@ class Store:
         for pool in (layout.POOL_LAYERS, layout.POOL_IMAGES):
             for entry in os.listdir(f"{self.path}/{pool}"):
                 if entry not in used:
-                    shutil.rmtree(f"{self.path}/{pool}/{entry}")
+                    remove_entry(f"{self.path}/{pool}/{entry}")
 
 
 def _sync_file_system(path: str) -> None:

@@ -45,7 +45,7 @@ def image(label: str, diffs: str, *, flat: bool = True, files: bool = True) -> R
         )
         for letter, layer_id, diff_id in zip(diffs, layer_ids(diff_ids), diff_ids)
     )
-    root = FlatRoot(f"/r/.flat/{config.digest.hex}", 0o755, ("tmp",)) if flat else None
+    root = FlatRoot(f"/r/.flat/{config.digest.hex}", ("tmp",)) if flat else None
     return ResolvedImage(config.digest, config, "cache", b"{}", layers, root)
 
 
@@ -75,7 +75,7 @@ def test_flat_view_shows_one_directory_and_counts_every_layer() -> None:
     local, link = directories[-1].parts
     assert isinstance(local, LocalPart) and isinstance(link, Link)
     assert [(node.path, node.mode) for node in local.nodes if not node.is_whiteout] == [
-        ("", 0o755),
+        ("", 0o555),
         ("tmp", 0o1777),
     ]
     genuine = layer_ids([layer.diff_id for layer in image("x", "abcd").layers])
