@@ -93,6 +93,9 @@ class Merger:
         present = lstat(name, target)
         if stat.S_ISDIR(status.st_mode):
             fresh = present is None or not stat.S_ISDIR(present.st_mode)
+            if fresh and path in layer.implied and _holds_only_markers(layer, path):
+                # Nothing is there to be hidden, and hiding it makes no directory.
+                return False
             if fresh:
                 remove(name, target)
                 os.mkdir(name, BUILD_MODE, dir_fd=target)
@@ -137,6 +140,23 @@ class Merger:
                 attributes.apply(wanted, target)
             finally:
                 os.close(target)
+
+
+def _holds_only_markers(layer: Layer, path: bytes) -> bool:
+    """Whether a directory that ``layer`` only implies is there for the sake of whiteouts."""
+    pending = [path]
+    while pending:
+        above = pending.pop()
+        with directory(above, layer.root) as fd:
+            for entry in os.listdir(fd):
+                name = os.fsencode(entry)
+                mode = os.lstat(name, dir_fd=fd).st_mode
+                if name.startswith(WHITEOUT) or stat.S_ISCHR(mode):
+                    continue
+                if not stat.S_ISDIR(mode) or join(above, name) not in layer.implied:
+                    return False
+                pending.append(join(above, name))
+    return True
 
 
 def _copy(name: bytes, status: os.stat_result, source: int, target: int) -> None:

@@ -114,7 +114,19 @@ CASES: dict[str, tuple[list[list[Entry]], dict[str, str]]] = {
     ),
     "a whiteout of nothing": (
         [[whiteout("nosuch"), whiteout("no/such/dir/x")]],
-        changed(no="/", no__such="/", no__such__dir="/"),
+        WHOLE,
+    ),
+    "deleted with all that lies below, one by one": (
+        [[whiteout("d"), whiteout("d/sub"), whiteout("d/sub/x"), whiteout("f/no")]],
+        changed("d"),
+    ),
+    "deleted one by one, but for something new": (
+        [[whiteout("d"), whiteout("d/sub"), file("d/sub/y", "y")]],
+        changed("d", d="/", d__sub="/", d__sub__y="y"),
+    ),
+    "deleted, and an empty directory stated": (
+        [[whiteout("d"), whiteout("d/sub/x"), directory("d/sub/e")]],
+        changed("d", d="/", d__sub="/", d__sub__e="/"),
     ),
     "opaque": ([[directory("d"), file("d/n", "n"), opaque("d")]], changed("d", d="/", d__n="n")),
     "opaque, marker first": (
