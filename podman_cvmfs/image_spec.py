@@ -90,11 +90,8 @@ class ImageSpec:
         A digest that only one of the two has is no contradiction where the tag fits: DUCC
         publishes an image wished for by tag and digest under its tag alone.
         """
-        registry, repository = name.registry, name.repository
-        if registry in DOCKER_HUB_ALIASES:
-            registry = DOCKER_HUB
-            repository = repository if "/" in repository else f"library/{repository}"
-        if (registry, repository) != (self.registry, self.repository):
+        name = name.canonical
+        if (name.registry, name.repository) != (self.registry, self.repository):
             return False
         if self.tag is None or name.tag is None:
             return self.digest is not None and self.digest == name.digest

@@ -62,10 +62,12 @@ class ImageName:
 
     @property
     def canonical(self) -> ImageName:
-        """The same name with Docker Hub's other host names replaced by ``docker.io``."""
-        if self.registry in DOCKER_HUB_ALIASES:
-            return replace(self, registry=DOCKER_HUB)
-        return self
+        """The same name as podman writes it: Docker Hub's other hosts are ``docker.io``, and its
+        images without a namespace are in ``library/``."""
+        if self.registry not in DOCKER_HUB_ALIASES:
+            return self
+        repository = self.repository if "/" in self.repository else f"library/{self.repository}"
+        return replace(self, registry=DOCKER_HUB, repository=repository)
 
 
 def split_domain(text: str) -> tuple[str | None, str]:

@@ -77,6 +77,10 @@ def test_docker_hub_has_its_own_name_first() -> None:
         "docker.io/library/x:y",
         "registry.hub.docker.com/library/x:y",
     )
+    assert podman_names(parse_repository_path("index.docker.io/x:y")) == (
+        "docker.io/library/x:y",
+        "index.docker.io/x:y",
+    )
     assert podman_names(parse_repository_path("quay.io/x:y")) == ("quay.io/x:y",)
 
 

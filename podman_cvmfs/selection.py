@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of a repository's images are wanted: wishes, and globs that include and exclude. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+from podman_cvmfs.image_spec import ImageSpec
+from podman_cvmfs.reference import ImageName, podman_names
+
+
+class Selection:
+    """Tells wanted images from others, and remembers which wishes found an image.
+
+    ``specs`` are the wishes; None means all images. A glob of ``include`` or ``exclude`` is a
+    shell's, in which ``*`` takes slashes too, and is held against all names podman has for the
+    image (``docker.io/library/debian:12``). No ``include`` includes everything; ``exclude`` wins.
+    """
+
+    def __init__(
+        self,
+        specs: Iterable[ImageSpec] | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> None:
+        self._include = tuple(include)
+        self._exclude = tuple(exclude)
+        self._unmatched: dict[ImageSpec, None] = {}
+        self._by_repository: dict[tuple[str, str], list[ImageSpec]] | None = None
+        if specs is not None:
+            self._by_repository = {}
+            # Equal wishes are one; a list may repeat another.
+            for spec in dict.fromkeys(specs):
+                self._unmatched[spec] = None
+                self._by_repository.setdefault((spec.registry, spec.repository), []).append(spec)
+
+    @property
+    def wants_all(self) -> bool:
+        """Whether no image is left out."""
+        return self._by_repository is None and not self._include and not self._exclude
+
+    def wants(self, name: ImageName) -> bool:
+        """Whether the image called ``name`` is wanted."""
+        if not self._is_wished(name):
+            return False
+        names = podman_names(name)
+        if self._include and not _any_match(names, self._include):
+            return False
+        return not _any_match(names, self._exclude)
+
+    def unmatched(self) -> tuple[ImageSpec, ...]:
+        """The wishes that no name asked about so far has fulfilled, in their order."""
+        return tuple(self._unmatched)
+
+    def _is_wished(self, name: ImageName) -> bool:
+        if self._by_repository is None:
+            return True
+        canonical = name.canonical
+        specs = self._by_repository.get((canonical.registry, canonical.repository), ())
+        matching = [spec for spec in specs if spec.matches(name)]
+        for spec in matching:
+            self._unmatched.pop(spec, None)
+        return bool(matching)
+
+
+def _any_match(names: Sequence[str], globs: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, glob) for name in names for glob in globs)
