@@ -17,6 +17,7 @@ from podman_cvmfs.errors import PodmanCvmfsError, printable
 #: Subcommand -> what it does. Each lives in the module of its name and is imported only when
 #: it is asked for, so that no command pays for another one's libraries.
 COMMANDS = {
+    "config": "Show the settings in force and where each comes from.",
     "publish": "Unpack images into a repository in DUCC's layout.",
     "sync": "Generate the additional image store from the repository.",
 }

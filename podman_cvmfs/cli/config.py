@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``podman-cvmfs config``: the settings in force, and where each comes from."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import click
+
+from podman_cvmfs.settings import Settings, load_settings
+
+log = logging.getLogger(__name__)
+
+
+@click.command("config")
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="With json, print an object on standard output.",
+)
+def command(output: str) -> None:
+    """Show each setting with its source.
+
+    What is printed is itself a valid settings file. Settings are read from
+    /etc/podman-cvmfs/config.toml and config.d/*.toml, then, for ordinary users, from
+    $XDG_CONFIG_HOME/podman-cvmfs, or from the file named by $PODMAN_CVMFS_CONFIG alone.
+    """
+    settings = load_settings()
+    for warning in settings.warnings:
+        log.warning("%s", warning)
+    if output == "json":
+        click.echo(json.dumps(_as_data(settings), indent=2))
+        return
+    lines = [(f"{key} = {_toml(value)}", key) for key, value in settings.values().items()]
+    width = max(len(line) for line, _ in lines if len(line) < 60)
+    for line, key in lines:
+        click.echo(f"{line:<{width}}  # {settings.source(key)}")
+
+
+def _as_data(settings: Settings) -> dict[str, object]:
+    return {
+        "files": list(settings.files),
+        "settings": {
+            key: {"value": value, "source": settings.source(key)}
+            for key, value in settings.values().items()
+        },
+    }
+
+
+def _toml(value: object) -> str:
+    """A value as TOML has it; JSON's form of texts, numbers and lists of them is TOML's too."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isprintable() else json.dumps(value)

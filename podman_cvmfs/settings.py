@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an administrator or a user has decided, and where.
+
+A later source overrides an earlier one, key by key: the defaults; ``/etc/podman-cvmfs/config.toml``
+and ``config.d/*.toml`` beside it, by name; for ordinary users the same below
+``$XDG_CONFIG_HOME/podman-cvmfs``; the command line. If the environment variable
+``PODMAN_CVMFS_CONFIG`` names a file, that one is read instead of all others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeVar
+
+from podman_cvmfs import paths
+from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.policy import Overlay, Policy, Reuse, View
+from podman_cvmfs.toml_file import TomlFile, drop_ins, read_toml
+
+SYSTEM_DIRECTORY = "/etc/podman-cvmfs"
+VARIABLE = "PODMAN_CVMFS_CONFIG"
+DEFAULT, COMMAND_LINE = "default", "command line"
+
+
+class OnOutage(str, Enum):
+    """What becomes of a repository's images while the repository can't be read."""
+
+    KEEP = "keep"
+    HIDE = "hide"
+
+
+@dataclass(frozen=True)
+class RegistrySettings:
+    """How patient we are with registries.
+
+    ``timeout`` is in seconds, for connecting and for each wait for data. ``retries`` is how often
+    a request that failed is made again. A registry that asks for a pause longer than ``max_pause``
+    seconds is taken to have refused.
+    """
+
+    timeout: float = 30.0
+    retries: int = 2
+    max_pause: float = 10.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings. ``repositories`` are in order of preference; paths are absolute.
+
+    ``wish_lists`` are files; none means all images. ``include`` and ``exclude`` are globs of
+    image names. ``grace_days`` is how long what has left the store stays usable.
+    """
+
+    repositories: tuple[str, ...] = (paths.REPOSITORY,)
+    wish_lists: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    store: str = field(default_factory=paths.default_store)
+    cache: str = field(default_factory=paths.default_cache)
+    view: View = View.AUTO
+    reuse: Reuse = Reuse.BASE
+    overlay: Overlay = Overlay.KERNEL
+    grace_days: int = 14
+    offline: bool = False
+    on_outage: OnOutage = OnOutage.KEEP
+    registries: RegistrySettings = RegistrySettings()
+    files: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def source(self, key: str) -> str:
+        """Where the value of ``key`` (such as ``registries.timeout``) comes from: ``default``,
+        ``command line``, or ``file:line``."""
+        if key not in _CHECKS:
+            raise KeyError(key)
+        return self.sources.get(key, DEFAULT)
+
+    def values(self) -> dict[str, object]:
+        """All values by key, as TOML and JSON have them."""
+        return {key: _plain(_get(self, key)) for key in _CHECKS}
+
+    @property
+    def policy(self) -> Policy:
+        """How images are shown."""
+        return Policy(self.view, self.reuse, self.overlay)
+
+
+def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
+    """Read all sources. ``overrides`` are values of the command line by key, None for those not
+    given; relative paths among them start at the current directory.
+
+    Raises InputError, which names file and line, for a file that can't be read and for a value
+    that is none.
+    """
+    found: dict[str, object] = {}
+    sources: dict[str, str] = {}
+    warnings: list[str] = []
+    files = []
+    for file, ignored in _files():
+        files.append(file.path)
+        for key, value in _flat(file, warnings):
+            if key in ignored:
+                continue
+            try:
+                found[key] = _CHECKS[key](value)
+            except ValueError as err:
+                raise file.wrong(key, str(err)) from None
+            sources[key] = file.where(key)
+    for key, value in (overrides or {}).items():
+        if value is None:
+            continue
+        try:
+            found[key] = _CHECKS[key](_from_here(key, value))
+        except ValueError as err:
+            raise InputError(f"{key} {err}") from None
+        sources[key] = COMMAND_LINE
+    patience = {k[len("registries.") :]: v for k, v in found.items() if k.startswith("registries.")}
+    values: dict[str, Any] = {key: value for key, value in found.items() if "." not in key}
+    return Settings(
+        **values,
+        registries=RegistrySettings(**patience),  # type: ignore[arg-type]
+        files=tuple(files),
+        warnings=tuple(warnings),
+        sources=sources,
+    )
+
+
+def user_directory() -> str:
+    """Where an ordinary user's settings are."""
+    base = os.environ.get("XDG_CONFIG_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.join(os.path.expanduser("~"), ".config")
+    return os.path.join(base, "podman-cvmfs")
+
+
+def _files() -> Iterator[tuple[TomlFile, frozenset[str]]]:
+    """The files there are, the weakest first, and the keys that don't count in each."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        file = read_toml(os.path.abspath(named))
+        if file is None:
+            raise InputError(f"{VARIABLE} names a file that isn't there: {printable(named)}")
+        yield file, frozenset()
+        return
+    is_root = os.geteuid() == 0
+    # The system's store and cache are root's to write.
+    yield from _below(SYSTEM_DIRECTORY, frozenset() if is_root else frozenset({"store", "cache"}))
+    if not is_root:
+        yield from _below(user_directory(), frozenset())
+
+
+def _below(directory: str, ignored: frozenset[str]) -> Iterator[tuple[TomlFile, frozenset[str]]]:
+    for path in [f"{directory}/config.toml", *drop_ins(f"{directory}/config.d", ".toml")]:
+        file = read_toml(path)
+        if file is not None:
+            yield file, ignored
+
+
+def _flat(file: TomlFile, warnings: list[str]) -> Iterator[tuple[str, object]]:
+    """The settings in ``file`` by key; unknown ones are warned of."""
+    for key, value in file.data.items():
+        if key == "registries":
+            if not isinstance(value, dict):
+                raise file.wrong(key, "must be a table")
+            inner = {f"{key}.{name}": each for name, each in value.items()}
+        else:
+            inner = {key: value}
+        for name, each in inner.items():
+            if name in _CHECKS:
+                yield name, each
+            else:
+                where = file.where(name)
+                warnings.append(f"{where}: unknown setting {printable(name)!r} ignored")
+
+
+def _from_here(key: str, value: object) -> object:
+    if key in ("repositories", "wish_lists") and isinstance(value, (list, tuple)):
+        return [os.path.abspath(each) for each in value]
+    if key in ("store", "cache") and isinstance(value, str) and value:
+        return os.path.abspath(value)
+    return value
+
+
+def _get(settings: Settings, key: str) -> object:
+    value: object = settings
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Enum):
+        return value.value
+    return list(value) if isinstance(value, tuple) else value
+
+
+# ---------------------------------------------------------------------- checks of one value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be a text that isn't empty")
+    if "\0" in value:
+        raise ValueError("must hold no null character")
+    return value
+
+
+def _path(value: object) -> str:
+    path = os.path.expanduser(_text(value))
+    if not os.path.isabs(path):
+        raise ValueError(f"must be an absolute path, not {printable(path)!r}")
+    return os.path.normpath(path)
+
+
+def _list_of(check: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
+    def checked(value: object) -> tuple[str, ...]:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError("must be a list of texts")
+        try:
+            return tuple(dict.fromkeys(check(each) for each in value))
+        except ValueError as err:
+            raise ValueError(f"is a list in which each {err}") from None
+
+    return checked
+
+
+def _some(check: Callable[[object], tuple[str, ...]]) -> Callable[[object], tuple[str, ...]]:
+    def checked(value: object) -> tuple[str, ...]:
+        found = check(value)
+        if not found:
+            raise ValueError("must name at least one")
+        return found
+
+    return checked
+
+
+Choice = TypeVar("Choice", bound=Enum)
+
+
+def _choice(kind: type[Choice]) -> Callable[[object], Choice]:
+    def checked(value: object) -> Choice:
+        try:
+            return kind(value)
+        except ValueError:
+            allowed = ", ".join(each.value for each in kind)
+            raise ValueError(f"must be one of {allowed}") from None
+
+    return checked
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def _whole(least: int, most: int) -> Callable[[object], int]:
+    def checked(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return value
+
+    return checked
+
+
+def _seconds(least: float, most: float) -> Callable[[object], float]:
+    def checked(value: object) -> float:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not least <= float(value) <= most:  # type: ignore[arg-type]
+            raise ValueError(f"must be a number of seconds from {least:g} to {most:g}")
+        return float(value)  # type: ignore[arg-type]
+
+    return checked
+
+
+#: All keys, in the order in which they are shown, and what turns TOML's value into ours.
+_CHECKS: dict[str, Callable[[object], object]] = {
+    "repositories": _some(_list_of(_path)),
+    "wish_lists": _list_of(_path),
+    "include": _list_of(_text),
+    "exclude": _list_of(_text),
+    "store": _path,
+    "cache": _path,
+    "view": _choice(View),
+    "reuse": _choice(Reuse),
+    "overlay": _choice(Overlay),
+    "grace_days": _whole(0, 3650),
+    "offline": _truth,
+    "on_outage": _choice(OnOutage),
+    "registries.timeout": _seconds(0.1, 3600),
+    "registries.retries": _whole(0, 10),
+    "registries.max_pause": _seconds(0, 3600),
+}

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads TOML files (TOML v1.0), with the lines of their keys for messages."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from podman_cvmfs.errors import InputError, printable
+
+#: No real settings file is nearly as long, in bytes.
+MAX_TOML = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class TomlFile:
+    """A file's path, its text, and what it says as plain dicts, lists, texts and numbers."""
+
+    path: str
+    text: str
+    data: dict[str, Any]
+
+    def where(self, key: str) -> str:
+        """``path:line`` of ``key`` (``table.key`` inside a table), else ``path`` alone.
+
+        The line is looked up in the text: the parser doesn't tell.
+        """
+        line = _line_of(self.text, key)
+        return printable(self.path) + (f":{line}" if line else "")
+
+    def wrong(self, key: str, problem: str) -> InputError:
+        """The error that ``key`` has this ``problem``."""
+        return InputError(f"{self.where(key)}: {key} {problem}")
+
+
+def read_toml(path: str) -> TomlFile | None:
+    """Read the file at ``path``; None if there is none.
+
+    Raises InputError if it can't be read or isn't TOML.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_TOML + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as err:
+        raise InputError(f"can't read {printable(path)}: {err.strerror}") from None
+    if len(data) > MAX_TOML:
+        raise InputError(f"{printable(path)}: longer than {MAX_TOML} bytes")
+    return parse_toml(data, path)
+
+
+def parse_toml(data: bytes, path: str) -> TomlFile:
+    """Parse what stands in the file at ``path``. Raises InputError."""
+    # Not at the top: most runs find no file, and needn't wait for the parser.
+    import tomlkit
+    from tomlkit.exceptions import ParseError, TOMLKitError
+
+    try:
+        text = data.decode("utf-8")
+        return TomlFile(path, text, tomlkit.parse(text).unwrap())
+    except ParseError as err:
+        reason = str(err).rpartition(" at line ")[0]
+        raise InputError(f"{printable(path)}:{err.line}: {printable(reason)}") from None
+    except RecursionError:
+        raise InputError(f"{printable(path)}: nested too deeply") from None
+    except (TOMLKitError, ValueError) as err:
+        raise InputError(f"{printable(path)}: not valid TOML: {printable(str(err))}") from None
+
+
+def drop_ins(directory: str, suffix: str) -> list[str]:
+    """The paths of the files called ``*suffix`` in ``directory``, sorted by name.
+
+    No directory is an empty one. Raises InputError if it can't be read.
+    """
+    try:
+        names = sorted(name for name in os.listdir(directory) if name.endswith(suffix))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as err:
+        raise InputError(f"can't read {printable(directory)}: {err.strerror}") from None
+    paths = [os.path.join(directory, name) for name in names]
+    return [path for path in paths if not os.path.isdir(path)]
+
+
+def _line_of(text: str, key: str) -> int | None:
+    table, _, last = key.rpartition(".")
+    header = ""
+    word = r"""["']?{}["']?"""
+    whole = r"\s*\.\s*".join(word.format(re.escape(part)) for part in key.split("."))
+    patterns = {table: rf"\s*{word.format(re.escape(last))}\s*=", "": rf"\s*{whole}\s*="}
+    for number, line in enumerate(text.split("\n"), 1):
+        opened = re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]", line)
+        if opened:
+            header = opened.group(1).strip("\"' ")
+            if header == key:
+                return number
+        elif header in patterns and re.match(patterns[header], line):
+            return number
+    return None
