@@ -35,9 +35,8 @@ _EXPORT = re.compile(
     r'(?P<value>(?!\$)(?:[^"\\\n]|\\.)*))"$',
     re.MULTILINE,
 )
-_RUN = re.compile(
-    r"^OCI_ENTRYPOINT='(.*?)'\nOCI_CMD='(.*?)'\n(?=CMDLINE_ARGS=|\Z)", re.MULTILINE | re.DOTALL
-)
+_WORDS = r"""'((?:"(?:[^"\\]|\\.)*" ?)*)'\n"""
+_RUN = re.compile(f"^OCI_ENTRYPOINT={_WORDS}OCI_CMD={_WORDS}", re.MULTILINE | re.DOTALL)
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _SHELL_ESCAPE = re.compile(r'\\([\\"`$])')
 _GO_ESCAPE = re.compile(
@@ -106,12 +105,12 @@ def environment_of(script: str) -> list[str]:
 
 def run_words(script: str) -> tuple[list[str], list[str]]:
     """Read entrypoint and command out of DUCC's run script."""
-    # A word may hold a single quote: DUCC doesn't escape those, so only the next line ends it.
+    # A word may hold a single quote: DUCC doesn't escape those, our own publisher does.
     match = _RUN.search(script)
     if match is None:
         return [], []
     entrypoint, command = (
-        [_valid_text(_shell_unescape(word)) for word in _WORD.findall(part)]
+        [_valid_text(_shell_unescape(word.replace("'\\''", "'"))) for word in _WORD.findall(part)]
         for part in match.groups()
     )
     return entrypoint, command

@@ -153,12 +153,7 @@ def test_named_images_only(world: World, tmp_path: Path, podman_host: Host) -> N
     "command",
     [
         ["cat", "var/lib/data/b"],
-        pytest.param(
-            [],
-            marks=pytest.mark.xfail(
-                reason="publish and synthesise disagree about what follows OCI_CMD in runscript"
-            ),
-        ),
+        [],
     ],
     ids=["given-command", "own-command"],
 )

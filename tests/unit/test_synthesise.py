@@ -50,6 +50,9 @@ def test_run_script_in_ducc_form() -> None:
     )
     assert run_words(script) == (["/bin/sh", "-c"], ['echo "it\'s $MODE"', "two\nlines"])
     assert run_words("#!/bin/sh\nOCI_ENTRYPOINT=''\nOCI_CMD=''\n") == ([], [])
+    # As our own publisher writes it, with the quote escaped and other lines after it.
+    ours = "#!/bin/sh\nOCI_ENTRYPOINT=''\nOCI_CMD='\"it'\\''s\" \"b\"'\nif [ x ]; then\n"
+    assert run_words(ours) == ([], ["it's", "b"])
     assert run_words("#!/bin/sh\nexec true\n") == ([], [])
 
 
