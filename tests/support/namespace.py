@@ -62,12 +62,9 @@ class Namespace:
 
     def command(self, argv: Sequence[str | os.PathLike[str]]) -> list[str]:
         """Return the command line that runs ``argv`` inside, in the directory ``/``."""
-        return [
-            "nsenter",
-            f"--mount=/proc/{self.pid}/ns/mnt",
-            "--",
-            *(os.fspath(word) for word in argv),
-        ]
+        # --root: entering the namespace alone would also leave a chroot that the tests run in.
+        enter = ["nsenter", f"--target={self.pid}", "--mount", "--root", "--"]
+        return [*enter, *(os.fspath(word) for word in argv)]
 
     def run(
         self,
