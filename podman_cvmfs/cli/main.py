@@ -19,6 +19,7 @@ from podman_cvmfs.errors import PodmanCvmfsError, printable
 COMMANDS = {
     "config": "Show the settings in force and where each comes from.",
     "publish": "Unpack images into a repository in DUCC's layout.",
+    "setup": "Make podman use the store, or undo that.",
     "sync": "Generate the additional image store from the repository.",
 }
 

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``podman-cvmfs setup``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+
+import click
+
+from podman_cvmfs import paths
+from podman_cvmfs.errors import InputError
+from podman_cvmfs.policy import Overlay
+from podman_cvmfs.setup import manifest as records
+from podman_cvmfs.setup.changes import Change, as_diff, make
+from podman_cvmfs.setup.mounts import volumes_for
+from podman_cvmfs.setup.plan import Wishes, plan_setup, serves
+from podman_cvmfs.setup.store import ensure_store, is_store
+from podman_cvmfs.setup.users import shadowed
+from podman_cvmfs.storage_conf.effective import Places
+from podman_cvmfs.storage_conf.generation import find_generation
+from podman_cvmfs.store.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@click.command("setup")
+@click.option(
+    "--user/--system",
+    "for_user",
+    default=None,
+    help="For yourself, or for the whole machine; the latter is what root gets by default.",
+)
+@click.option("--store", metavar="DIR", help="The additional image store to use.")
+@click.option("--undo", is_flag=True, help="Put every file back as it was.")
+@click.option("--dry-run", is_flag=True, help="Only print what would change, as a diff.")
+@click.option(
+    "--mount-cvmfs",
+    "repositories",
+    metavar="[=REPO,...]",
+    is_flag=False,
+    flag_value="",
+    help="Show /cvmfs, or only these repositories, inside every container.",
+)
+@click.option(
+    "--overlay",
+    type=click.Choice([each.value for each in Overlay]),
+    help="Also set what podman mounts layers with.",
+)
+def command(
+    for_user: bool | None,
+    store: str | None,
+    undo: bool,
+    dry_run: bool,
+    repositories: str | None,
+    overlay: str | None,
+) -> None:
+    """Make podman use the store, or undo that.
+
+    The store is made, empty, where there is none. storage.conf is edited, or made of what was in
+    force until now; newer podman gets a drop-in instead.
+    """
+    root = os.geteuid() == 0
+    if for_user is not None and for_user == root:
+        raise InputError(
+            "root sets up the system" if root else "setting up the system needs root",
+            "run it as the user concerned" if root else "run it with sudo, or use --user",
+        )
+    manifest_path = records.SYSTEM_MANIFEST if root else records.user_manifest()
+    if undo:
+        _undo(manifest_path, dry_run)
+    else:
+        target = Store(store or paths.default_store()).path
+        _set_up(manifest_path, target, dry_run, repositories, overlay)
+
+
+def _set_up(
+    manifest_path: str, store: str, dry_run: bool, repositories: str | None, overlay: str | None
+) -> None:
+    generation = find_generation()
+    places = Places.of_process()
+    wishes = Wishes(
+        store,
+        replaces=tuple(each for each in records.load(manifest_path).stores if each != store),
+        volumes=_volumes(repositories),
+        kernel=None if overlay is None else overlay == Overlay.KERNEL.value,
+        mount_program=_fuse_overlayfs() if overlay == Overlay.FUSE.value else None,
+    )
+    plan = plan_setup(places, generation, wishes)
+    if dry_run:
+        if not is_store(store):
+            log.info("would make the empty store %s", store)
+        click.echo(as_diff(plan.changes), nl=False)
+        _tell(plan.remarks)
+        return
+    if ensure_store(store):
+        log.info("made the empty store %s: 'podman-cvmfs sync' fills it", store)
+    records.perform(manifest_path, plan.changes, [store], wishes.volumes)
+    for change in plan.changes:
+        log.info("%s %s", "made" if change.before is None else "edited", change.path)
+    _tell(plan.remarks)
+    if not places.uid and not places.storage_conf:
+        for line in shadowed(places, generation, store):
+            log.warning("not reached: %s", line)
+    if not serves(places, generation, wishes):
+        log.warning("other settings still keep podman from %s", store)
+    else:
+        state = "now uses" if plan.changes else "already uses"
+        log.info("podman %s %s %s", generation.version, state, store)
+
+
+def _undo(manifest_path: str, dry_run: bool) -> None:
+    manifest = records.load(manifest_path)
+    changes, remarks = records.plan_undo(manifest)
+    if dry_run:
+        click.echo(as_diff(changes), nl=False)
+        _tell(remarks)
+        return
+    for change in changes:
+        make(change)
+        log.info("%s %s", _undone(change), change.path)
+    _tell(remarks)
+    records.finish_undo(manifest_path, manifest)
+    if not manifest.files:
+        log.info("nothing to undo")
+
+
+def _undone(change: Change) -> str:
+    return "removed" if change.after is None else "restored"
+
+
+def _tell(remarks: list[str]) -> None:
+    for remark in remarks:
+        log.warning("%s", remark)
+
+
+def _volumes(repositories: str | None) -> tuple[str, ...]:
+    if repositories is None:
+        return ()
+    return tuple(volumes_for([name for name in repositories.split(",") if name]))
+
+
+def _fuse_overlayfs() -> str:
+    program = shutil.which("fuse-overlayfs")
+    if program is None:
+        raise InputError("fuse-overlayfs is not in PATH", "install fuse-overlayfs first")
+    return program

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What set-up did, so that it can be undone: a JSON file, and a backup beside each edited file.
+
+``{"version": 1, "stores": [...], "volumes": [...], "directories": [...], "files": [{"path": ...,
+"written": "<sha256 hex of what we wrote>", "before": "<of what was there>" or null}]}``
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from podman_cvmfs.errors import PodmanCvmfsError, printable
+from podman_cvmfs.files import write_whole
+from podman_cvmfs.setup.changes import Change, make
+from podman_cvmfs.storage_conf.edit import STORES, VOLUMES, remove
+from podman_cvmfs.storage_conf.toml_file import read_file
+
+SYSTEM_MANIFEST = "/var/lib/podman-cvmfs/setup.json"
+
+_BACKUP = ".podman-cvmfs-backup"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """One file: SHA-256 of what we wrote and of what was there (None: nothing)."""
+
+    path: str
+    written: str
+    before: str | None
+
+    @property
+    def backup(self) -> str:
+        """Where the content of before is kept."""
+        return self.path + _BACKUP
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that set-up has done and not undone yet."""
+
+    stores: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()
+    files: tuple[Record, ...] = ()
+
+
+def user_manifest() -> str:
+    """Where the manifest of an ordinary user is."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(state):
+        state = os.path.expanduser("~/.local/state")
+    return f"{state}/podman-cvmfs/setup.json"
+
+
+def load(path: str) -> Manifest:
+    """Read the manifest, empty where there is none. Raises PodmanCvmfsError."""
+    data = read_file(path)
+    if data is None:
+        return Manifest()
+    try:
+        content = json.loads(data)
+        if content["version"] != _VERSION:
+            raise ValueError(f"version {content['version']}")
+        return Manifest(
+            tuple(map(str, content["stores"])),
+            tuple(map(str, content["volumes"])),
+            tuple(map(str, content["directories"])),
+            tuple(
+                Record(each["path"], each["written"], each["before"]) for each in content["files"]
+            ),
+        )
+    except (ValueError, KeyError, TypeError) as err:
+        raise PodmanCvmfsError(
+            f"{printable(path)} is not a record of podman-cvmfs setup: {printable(str(err))}",
+            "undo by hand what is set up, then remove that file",
+        ) from err
+
+
+def perform(
+    manifest_path: str,
+    changes: Sequence[Change],
+    stores: Sequence[str],
+    volumes: Sequence[str],
+) -> None:
+    """Make the changes, and record first what each will have replaced. Raises PodmanCvmfsError.
+
+    A kill at any point leaves whole files, and a record that ``plan_undo`` can work from.
+    """
+    manifest = load(manifest_path)
+    records = {record.path: record for record in manifest.files}
+    for change in changes:
+        assert change.after is not None
+        original = _original(records.get(change.path), change, manifest)
+        record = Record(change.path, _digest(change.after), _digest_or_none(original))
+        if original is not None and read_file(record.backup) != original:
+            # A backup is as private as its file.
+            mode = os.stat(change.path).st_mode & 0o777 if change.before is not None else 0o600
+            make(Change(record.backup, None, original, mode))
+        records[change.path] = record
+    manifest = replace(
+        manifest,
+        stores=_joined(manifest.stores, stores),
+        volumes=_joined(manifest.volumes, volumes),
+        files=tuple(records.values()),
+    )
+    _save(manifest_path, manifest)
+    for change in changes:
+        made = make(change)
+        if made:
+            manifest = replace(manifest, directories=_joined(manifest.directories, made))
+            _save(manifest_path, manifest)
+
+
+def plan_undo(manifest: Manifest) -> tuple[list[Change], list[str]]:
+    """What puts every file back, and remarks about those that have been changed since."""
+    changes: list[Change] = []
+    remarks: list[str] = []
+    for record in reversed(manifest.files):
+        now = read_file(record.path)
+        digest = _digest_or_none(now)
+        backup = read_file(record.backup) if record.before is not None else None
+        if digest == record.written and _digest_or_none(backup) == record.before:
+            changes.append(Change(record.path, now, backup))
+        elif digest == record.before:
+            pass
+        elif now is None:
+            remarks.append(f"{record.path} has been removed since set-up and stays so")
+        elif record.path.endswith(".conf"):
+            rest = without_entries(record.path, now, manifest)
+            if rest != now:
+                changes.append(Change(record.path, now, rest))
+            remarks.append(f"{record.path} has been changed since set-up: only our entry goes")
+        else:
+            remarks.append(f"{record.path} has been changed since set-up: look at it and remove it")
+    return changes, remarks
+
+
+def finish_undo(manifest_path: str, manifest: Manifest) -> None:
+    """Remove backups, directories that set-up made and that are empty again, and the manifest."""
+    for record in manifest.files:
+        if record.before is not None and _digest_or_none(read_file(record.path)) == record.before:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(record.backup)
+    for directory in reversed(manifest.directories):
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(manifest_path)
+
+
+def without_entries(path: str, data: bytes, manifest: Manifest) -> bytes:
+    """``data`` without what set-up added to arrays. Raises InputError for broken TOML."""
+    data = remove(path, data, STORES, manifest.stores)
+    return remove(path, data, VOLUMES, manifest.volumes)
+
+
+def _original(record: Record | None, change: Change, manifest: Manifest) -> bytes | None:
+    """What undoing has to bring back: not what an earlier set-up had written."""
+    if record is None or change.before is None:
+        return change.before
+    if _digest(change.before) == record.written:
+        backup = read_file(record.backup) if record.before is not None else None
+        if _digest_or_none(backup) == record.before:
+            return backup
+    if not change.path.endswith(".conf"):
+        return None
+    # Changed by others in between, or the backup is lost: what is there without our entry.
+    return without_entries(change.path, change.before, manifest)
+
+
+def _save(path: str, manifest: Manifest) -> None:
+    content = {
+        "version": _VERSION,
+        "stores": manifest.stores,
+        "volumes": manifest.volumes,
+        "directories": manifest.directories,
+        "files": [vars(record) for record in manifest.files],
+    }
+    try:
+        write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
+    except OSError as err:
+        raise PodmanCvmfsError(f"can't write {printable(path)}: {err.strerror}") from err
+
+
+def _joined(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*first, *second]))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _digest_or_none(data: bytes | None) -> str | None:
+    return None if data is None else _digest(data)

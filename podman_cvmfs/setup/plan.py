@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decides which files set-up makes or edits so that podman uses the store. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import tomlkit
+
+from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.setup import snippet
+from podman_cvmfs.setup.changes import Change
+from podman_cvmfs.setup.mounts import destination, drop_in
+from podman_cvmfs.storage_conf.edit import STORES, VOLUMES, add, remove, set_mount_program
+from podman_cvmfs.storage_conf.effective import (
+    Effective,
+    Places,
+    check_driver,
+    containers_files,
+    read_effective,
+    read_volumes,
+)
+from podman_cvmfs.storage_conf.generation import Generation
+from podman_cvmfs.storage_conf.toml_file import plain, read_file, section, strings
+
+#: Sorted behind the others: a drop-in whose array doesn't append takes away what came before.
+#: The user's has a name of its own, for of two with one name only the user's is read.
+SYSTEM_DROP_IN = "99-podman-cvmfs.conf"
+USER_DROP_IN = "99-podman-cvmfs-user.conf"
+
+_DROP_IN_HEADER = """\
+# Adds the image store of podman-cvmfs, keeping the others. Needs containers/storage 1.63 or later
+# (podman 6); 'podman-cvmfs setup' knows whether to put it here, 'setup --undo' removes it.
+"""
+_NEW_HEADER = """\
+# Made by 'podman-cvmfs setup': there was no storage.conf. 'podman-cvmfs setup --undo' removes it.
+"""
+_INHERITED_HEADER = """\
+# Made by 'podman-cvmfs setup' of what podman had taken from the system's storage.conf, which it
+# reads no more now. 'podman-cvmfs setup --undo' removes this file.
+"""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What set-up is asked for.
+
+    ``replaces``: stores of earlier set-ups, which this one takes the place of. ``volumes``:
+    entries for containers.conf. ``kernel``: True, the kernel mounts the layers;
+    False, ``mount_program`` does; None, that stays as it is.
+    """
+
+    store: str
+    replaces: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    kernel: bool | None = None
+    mount_program: str | None = None
+
+
+@dataclass
+class Plan:
+    """What to change, and what the user is to be told."""
+
+    changes: list[Change] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def put(self, path: str, after: bytes, mode: int = 0o644) -> None:
+        """Have ``path`` hold ``after``; where it is a symbolic link, what that leads to."""
+        path = os.path.realpath(path)
+        before = read_file(path)
+        if before != after:
+            self.changes.append(Change(path, before, after, mode))
+
+
+def plan_setup(
+    places: Places, generation: Generation, wishes: Wishes, environment_files: bool = True
+) -> Plan:
+    """Decide for the system (``places`` of root) or for one user. Raises InputError.
+
+    ``environment_files`` false leaves ordinary users of podman 5 and older as they are.
+    """
+    effective = read_effective(places, generation)
+    check_driver(places, effective)
+    plan = Plan()
+    if places.storage_conf:
+        plan.remarks.append(
+            f"CONTAINERS_STORAGE_CONF names {printable(places.storage_conf)}: only that file is "
+            "set up, and only for commands with this variable"
+        )
+    if generation.drop_ins and not places.storage_conf:
+        _put_drop_in(plan, places, effective, wishes)
+    else:
+        _put_main(plan, places, effective, wishes)
+        if environment_files and not places.uid and not places.storage_conf:
+            _put_environment(plan, wishes)
+    if wishes.volumes:
+        _put_volumes(plan, places, generation, wishes.volumes)
+    return plan
+
+
+def _put_drop_in(plan: Plan, places: Places, effective: Effective, wishes: Wishes) -> None:
+    name = USER_DROP_IN if places.uid else SYSTEM_DROP_IN
+    path = f"{places.user if places.uid else places.admin}/storage.conf.d/{name}"
+    present = read_file(path)
+    if present is None and wishes.store in effective.stores and wishes.kernel is None:
+        return
+    data = present or storage_drop_in(())
+    data = remove(path, data, STORES, wishes.replaces)
+    if wishes.store not in effective.stores:
+        data = add(path, data, STORES, [wishes.store])
+    if wishes.kernel is not None:
+        # Empty: what another file names doesn't count.
+        data = set_mount_program(path, data, "" if wishes.kernel else wishes.mount_program)
+    plan.put(path, data)
+    _look_behind(plan, path, effective.files, STORES)
+
+
+def _look_behind(plan: Plan, path: str, files: Sequence[str], key: Sequence[str]) -> None:
+    """Tell of drop-ins that are read after ours at ``path`` and replace its array ``key``."""
+    for each in files:
+        if ".conf.d/" not in each or os.path.basename(each) <= os.path.basename(path):
+            continue
+        table = section(each, plain(each, read_file(each) or b""), *key[:-1])
+        if key[-1] in table and not strings(each, key[-1], table[key[-1]])[1]:
+            plan.remarks.append(
+                f"{printable(each)} is read after {path} and replaces {key[-1]}: give it a name "
+                "that sorts earlier"
+            )
+
+
+def storage_drop_in(stores: Sequence[str]) -> bytes:
+    """The drop-in for containers/storage 1.63 and later that adds ``stores``."""
+    array = tomlkit.array()
+    for store in stores:
+        array.append(store)
+    attribute = tomlkit.inline_table()
+    attribute["append"] = True
+    array.append(attribute)
+    document = tomlkit.document()
+    options = tomlkit.table()
+    options["additionalimagestores"] = array
+    document["storage"] = tomlkit.table(is_super_table=True)
+    document["storage"]["options"] = options
+    return (_DROP_IN_HEADER + tomlkit.dumps(document)).encode()
+
+
+def _put_main(plan: Plan, places: Places, effective: Effective, wishes: Wishes) -> None:
+    """Edit the one storage.conf, or make it of what was in force until now."""
+    directory = places.user if places.uid else places.admin
+    path = places.storage_conf or f"{directory}/storage.conf"
+    if os.path.islink(path) and not os.path.exists(path):
+        raise InputError(
+            f"{printable(path)} is a symbolic link that leads nowhere", "remove it or mend it"
+        )
+    data = read_file(path)
+    if data is None:
+        data = _inherited_conf(effective) if places.uid else _system_conf(places, effective)
+        if effective.main and not places.storage_conf:
+            plan.remarks.append(f"{path} takes the place of {effective.main} from now on")
+    # With a file of one's own the options of the environment count no more.
+    stores = [*(effective.stores if places.uid else ()), wishes.store]
+    data = remove(path, data, STORES, wishes.replaces)
+    data = add(path, data, STORES, [each for each in stores if each not in wishes.replaces])
+    if wishes.kernel is not None:
+        data = set_mount_program(path, data, None if wishes.kernel else wishes.mount_program)
+    plan.put(path, data)
+    if places.storage_opts and not effective.inherited:
+        plan.remarks.append(
+            "STORAGE_OPTS is set in this environment and replaces the options of storage.conf"
+        )
+
+
+def _system_conf(places: Places, effective: Effective) -> bytes:
+    """The vendor's file, or podman's built-in defaults (containers/storage types/options_linux.go).
+
+    podman 4 and 5 refuse a system's storage.conf without the two directories.
+    """
+    if effective.main and effective.main != places.storage_conf:
+        return read_file(effective.main) or b""
+    document = tomlkit.document()
+    document["storage"] = {
+        "driver": "overlay",
+        "runroot": "/run/containers/storage",
+        "graphroot": "/var/lib/containers/storage",
+    }
+    return (_NEW_HEADER + tomlkit.dumps(document)).encode()
+
+
+def _inherited_conf(effective: Effective) -> bytes:
+    """What an ordinary user without a storage.conf gets from the system's.
+
+    containers/storage 1.43 to 1.62, types/options.go getRootlessStorageOpts: the driver, the
+    place of the images, ignore_chown_errors, the settings of pulls.
+    """
+    storage: dict[str, object] = {}
+    system: dict[str, object] = {}
+    options: dict[str, object] = {}
+    if effective.main and effective.inherited:
+        content = plain(effective.main, read_file(effective.main) or b"")
+        system = section(effective.main, content, "storage")
+        options = section(effective.main, content, "storage", "options")
+    storage["driver"] = system.get("driver") or "overlay"
+    for key in ("rootless_storage_path", "driver_priority"):
+        if key in system:
+            storage[key] = system[key]
+    kept: dict[str, object] = {
+        key: options[key] for key in ("pull_options", "ignore_chown_errors") if key in options
+    }
+    overlay = options.get("overlay")
+    if isinstance(overlay, dict) and "ignore_chown_errors" in overlay:
+        kept["overlay"] = {"ignore_chown_errors": overlay["ignore_chown_errors"]}
+    if kept:
+        storage["options"] = kept
+    header = _INHERITED_HEADER if effective.inherited else _NEW_HEADER
+    return (header + tomlkit.dumps({"storage": storage})).encode()
+
+
+def _put_environment(plan: Plan, wishes: Wishes) -> None:
+    """Reach ordinary users, who inherit no stores, without touching their files."""
+    program = None if wishes.kernel else wishes.mount_program
+    text = snippet.profile_text(wishes.store, program, snippet.podman_seen())
+    plan.put(snippet.PROFILE, text.encode())
+    if os.path.isdir("/etc/systemd"):
+        plan.put(snippet.GENERATOR, snippet.generator_text().encode(), 0o755)
+    plan.remarks.append("ordinary users get the store at their next login")
+
+
+def _put_volumes(
+    plan: Plan, places: Places, generation: Generation, volumes: Sequence[str]
+) -> None:
+    if places.containers_conf:
+        path = places.containers_conf
+        present = read_volumes(places, generation)
+        plan.put(path, add(path, read_file(path) or b"", VOLUMES, _missing(volumes, present)))
+        return
+    name = (USER_DROP_IN if places.uid else SYSTEM_DROP_IN).replace(".conf", "-mounts.conf")
+    path = f"{places.user if places.uid else places.admin}/containers.conf.d/{name}"
+    # For a user, the system's files are read before.
+    others = read_volumes(places, generation, without=path)
+    missing = _missing(volumes, others)
+    if missing:
+        plan.put(path, drop_in(missing, None if generation.appends else others))
+    _look_behind(plan, path, containers_files(places, generation), VOLUMES)
+
+
+def _missing(volumes: Sequence[str], present: Sequence[str]) -> list[str]:
+    taken = {destination(volume) for volume in present}
+    return [volume for volume in volumes if destination(volume) not in taken]
+
+
+def serves(places: Places, generation: Generation, wishes: Wishes) -> bool:
+    """Whether podman at ``places`` would use the store as the files are now."""
+    return wishes.store in read_effective(replace(places, storage_opts=""), generation).stores

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store has to be there before podman is told of it: else every podman command fails."""
+
+from __future__ import annotations
+
+import os
+
+from podman_cvmfs.store.store import Store
+
+#: What podman needs of an additional image store.
+_NEEDED = (
+    "overlay",
+    "overlay-images/images.json",
+    "overlay-images/images.lock",
+    "overlay-layers/layers.json",
+    "overlay-layers/layers.lock",
+)
+
+
+def is_store(path: str) -> bool:
+    """Whether podman finds a store at ``path``, ours or another."""
+    return all(os.path.exists(f"{path}/{name}") for name in _NEEDED)
+
+
+def ensure_store(path: str) -> bool:
+    """Make an empty valid store at ``path`` unless there is one; True if it was made.
+
+    Raises InputError for a path that podman can't use, StoreError where it can't be written.
+    """
+    store = Store(path)
+    if is_store(store.path):
+        return False
+    with store.opened() as content:
+        store.replace(content, (), ())
+    return True

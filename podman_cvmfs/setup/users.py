@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the ordinary users whose own settings keep the system's store from them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from podman_cvmfs.errors import PodmanCvmfsError, printable
+from podman_cvmfs.storage_conf.effective import Places, check_driver, read_effective
+from podman_cvmfs.storage_conf.generation import Generation
+
+_PASSWD = "/etc/passwd"
+_FIRST_UID = 1000
+_NOBODY = 65534
+
+
+def shadowed(
+    system: Places, generation: Generation, store: str, passwd: str = _PASSWD
+) -> list[str]:
+    """One line for each user of this machine that the store doesn't reach, saying why.
+
+    Only users in ``passwd`` are looked at: asking a directory service for all homes could have
+    thousands mounted.
+    """
+    lines = []
+    for name, uid, home in _users(passwd):
+        places = Places.of_user(uid, home, system)
+        try:
+            effective = read_effective(places, generation)
+            if not effective.inherited and effective.main and store not in effective.stores:
+                lines.append(
+                    f"{printable(name)}: {printable(effective.main)} doesn't name the store; "
+                    f"'podman-cvmfs setup --user --store {store}' run by that user adds it"
+                )
+            else:
+                check_driver(places, effective)
+                if os.path.isdir(f"{places.graphroot}/vfs-images"):
+                    lines.append(f"{printable(name)}: keeps images with the driver vfs")
+        except PodmanCvmfsError as err:
+            lines.append(f"{printable(name)}: {err.message}")
+        except OSError:
+            continue
+    return lines
+
+
+def _users(passwd: str) -> Iterator[tuple[str, int, str]]:
+    """Name, user ID and home of each ordinary user (passwd(5))."""
+    try:
+        with open(passwd, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                fields = line.rstrip("\n").split(":")
+                if len(fields) == 7 and fields[2].isdecimal():
+                    uid, home = int(fields[2]), fields[5]
+                    if uid >= _FIRST_UID and uid != _NOBODY and os.path.isdir(home):
+                        yield fields[0], uid, home
+    except OSError:
+        return

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What podman's configuration says, for one user of this machine: files in force, their sum.
+
+containers/storage up to 1.62 reads one storage.conf (``types/options.go``);
+1.63 and later one main file and drop-ins (``pkg/configfile/parse.go``). containers.conf has had
+drop-ins for long (containers/common ``pkg/config/new.go``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.storage_conf.edit import STORES, VOLUMES
+from podman_cvmfs.storage_conf.generation import Generation
+from podman_cvmfs.storage_conf.toml_file import plain, read_file, section, strings
+
+_OVERLAY_NAMES = ("overlay", "overlay2")
+_DRIVERS = ("overlay", "vfs", "btrfs", "zfs")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where one user's podman looks for its configuration and keeps its images."""
+
+    uid: int
+    #: .../containers of the vendor, of the administrator, of the user.
+    vendor: str
+    admin: str
+    user: str
+    #: Where the images are unless a file says otherwise.
+    graphroot: str
+    #: Files that the environment names: they are read alone.
+    storage_conf: str | None = None
+    containers_conf: str | None = None
+    #: STORAGE_OPTS.
+    storage_opts: str = ""
+
+    @classmethod
+    def of_process(cls, environ: Mapping[str, str] | None = None) -> Places:
+        """The places of whoever runs this, by environment and effective user ID."""
+        environ = os.environ if environ is None else environ
+        uid = os.geteuid()
+        home = environ.get("HOME") or os.path.expanduser("~")
+        config = environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
+        data = environ.get("XDG_DATA_HOME") or f"{home}/.local/share"
+        return cls(
+            uid=uid,
+            vendor="/usr/share/containers",
+            admin="/etc/containers",
+            user=f"{config}/containers",
+            graphroot=f"{data if uid else '/var/lib'}/containers/storage",
+            storage_conf=environ.get("CONTAINERS_STORAGE_CONF") or None,
+            containers_conf=environ.get("CONTAINERS_CONF") or None,
+            storage_opts=environ.get("STORAGE_OPTS", ""),
+        )
+
+    @classmethod
+    def of_user(cls, uid: int, home: str, system: Places) -> Places:
+        """The places of another user, who sets nothing in the environment."""
+        return cls(
+            uid=uid,
+            vendor=system.vendor,
+            admin=system.admin,
+            user=f"{home}/.config/containers",
+            graphroot=f"{home}/.local/share/containers/storage",
+        )
+
+
+@dataclass(frozen=True)
+class Effective:
+    """The sum of the storage configuration.
+
+    ``main`` is the storage.conf in force (None: podman's built-in defaults), ``files`` all that
+    are read, in order; ``inherited`` says that ``main`` is the system's and that this user gets
+    only a few of its settings, and no stores.
+    """
+
+    main: str | None
+    files: tuple[str, ...]
+    inherited: bool
+    driver: str
+    stores: tuple[str, ...]
+
+
+def read_effective(places: Places, generation: Generation) -> Effective:
+    """What podman of ``generation`` reads at ``places``. Raises InputError for broken files."""
+    files = storage_files(places, generation)
+    main = next((path for path in files if not _is_drop_in(path)), None)
+    inherited = not generation.drop_ins and bool(places.uid) and main in _system_mains(places)
+    driver = ""
+    stores: list[str] = []
+    for path in files:
+        content = plain(path, read_file(path) or b"")
+        storage = section(path, content, "storage")
+        driver = str(storage.get("driver") or driver)
+        if not inherited:
+            stores = _merged(path, STORES, section(path, content, *STORES[:-1]), stores)
+    if not generation.drop_ins and places.uid and (inherited or main is None):
+        # Only where the user has no file of his own are the options of the environment added.
+        stores += stores_of_options(places.storage_opts)
+    return Effective(main, tuple(files), inherited, driver, tuple(stores))
+
+
+def storage_files(places: Places, generation: Generation) -> list[str]:
+    """The storage.conf files in force, in the order they are read."""
+    if places.storage_conf:
+        return [places.storage_conf]
+    if generation.drop_ins:
+        return _with_drop_ins(places, "storage")
+    mains = [f"{places.user}/storage.conf"] if places.uid else []
+    return [path for path in [*mains, *_system_mains(places)] if _present(path)][:1]
+
+
+def containers_files(places: Places, generation: Generation) -> list[str]:
+    """The containers.conf files in force, in the order they are read."""
+    if places.containers_conf:
+        return [places.containers_conf]
+    if generation.drop_ins:
+        return _with_drop_ins(places, "containers")
+    files = [f"{places.vendor}/containers.conf"]
+    for directory in [places.admin, *([places.user] if places.uid else [])]:
+        files += [f"{directory}/containers.conf", *_drop_ins_in(f"{directory}/containers.conf.d")]
+    return [path for path in files if _present(path)]
+
+
+def read_volumes(places: Places, generation: Generation, without: str = "") -> list[str]:
+    """The volumes that every container gets, as if the file ``without`` weren't there."""
+    volumes: list[str] = []
+    for path in containers_files(places, generation):
+        if path != without:
+            content = plain(path, read_file(path) or b"")
+            volumes = _merged(path, VOLUMES, section(path, content, *VOLUMES[:-1]), volumes)
+    return volumes
+
+
+def check_driver(places: Places, effective: Effective) -> None:
+    """Raise InputError where images are kept with another driver than overlay.
+
+    Without a driver in the configuration podman takes the one whose images are there.
+    """
+    driver, reason = effective.driver, f"{effective.main} says so"
+    if not driver:
+        graphroot = _graphroot(places, effective)
+        found = [name for name in _DRIVERS if os.path.isdir(f"{graphroot}/{name}-images")]
+        driver = "overlay" if "overlay" in found or not found else found[0]
+        reason = f"{graphroot} holds its images"
+    if driver not in _OVERLAY_NAMES:
+        raise InputError(
+            f"podman uses the storage driver {printable(driver)} ({printable(reason)}); "
+            "the store needs overlay",
+            "change the driver to overlay; 'podman system reset' removes the other one's images",
+        )
+
+
+def stores_of_options(options: str) -> list[str]:
+    """The additional stores that a value of STORAGE_OPTS names."""
+    pairs = (option.partition("=") for option in options.split(","))
+    return [value for key, _, value in pairs if key.rpartition(".")[2] == "imagestore"]
+
+
+def _graphroot(places: Places, effective: Effective) -> str:
+    if effective.main and not effective.inherited:
+        content = plain(effective.main, read_file(effective.main) or b"")
+        storage = section(effective.main, content, "storage")
+        keys = ("graphroot", "rootless_storage_path")
+        for key in reversed(keys) if places.uid else keys:
+            value = storage.get(key)
+            if isinstance(value, str) and value.startswith("/") and "$" not in value:
+                return value
+    return places.graphroot
+
+
+def _merged(
+    path: str, key: Sequence[str], table: Mapping[str, Any], before: list[str]
+) -> list[str]:
+    if key[-1] not in table:
+        return before
+    values, append = strings(path, ".".join(key), table[key[-1]])
+    return before + values if append else values
+
+
+def _present(path: str) -> bool:
+    """Whether podman reads ``path``; it takes a link that leads nowhere for a missing file."""
+    return os.path.exists(path)
+
+
+def _system_mains(places: Places) -> list[str]:
+    return [f"{places.admin}/storage.conf", f"{places.vendor}/storage.conf"]
+
+
+def _with_drop_ins(places: Places, name: str) -> list[str]:
+    """One main file, then all drop-ins by file name; a later directory's replaces its namesake."""
+    mains = [f"{each}/{name}.conf" for each in (places.user, places.admin, places.vendor)]
+    kind = "rootless" if places.uid else "rootful"
+    named: dict[str, str] = {}
+    for directory in (places.vendor, places.admin):
+        special = f"{directory}/{name}.{kind}.conf.d"
+        for each in (
+            f"{directory}/{name}.conf.d",
+            special,
+            *([f"{special}/{places.uid}"] if places.uid else []),
+        ):
+            named.update((os.path.basename(path), path) for path in _regular_drop_ins_in(each))
+    user = _regular_drop_ins_in(f"{places.user}/{name}.conf.d")
+    named.update((os.path.basename(path), path) for path in user)
+    main = [path for path in mains if _present(path)][:1]
+    return main + [named[each] for each in sorted(named)]
+
+
+def _drop_ins_in(directory: str) -> list[str]:
+    try:
+        return sorted(
+            entry.path
+            for entry in os.scandir(directory)
+            if entry.name.endswith(".conf") and not entry.is_dir(follow_symlinks=False)
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _regular_drop_ins_in(directory: str) -> list[str]:
+    """The newer reader passes over symbolic links."""
+    return [path for path in _drop_ins_in(directory) if not os.path.islink(path)]
+
+
+def _is_drop_in(path: str) -> bool:
+    return ".conf.d/" in path

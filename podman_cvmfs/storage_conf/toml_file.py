@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TOML files that others own: read with clear errors, rendered with comments and order kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import tomlkit
+from tomlkit import TOMLDocument
+from tomlkit.exceptions import ParseError, TOMLKitError
+
+from podman_cvmfs.errors import InputError, printable
+
+
+def read_file(path: str) -> bytes | None:
+    """The content of ``path``, None where nothing is. Raises InputError."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as err:
+        raise InputError(f"can't read {printable(path)}: {err.strerror}") from err
+
+
+def parse(path: str, data: bytes) -> TOMLDocument:
+    """Parse ``data``, the content of ``path``. Raises InputError naming file and line."""
+    try:
+        return tomlkit.parse(data.decode("utf-8"))
+    except UnicodeDecodeError as err:
+        line = data.count(b"\n", 0, err.start) + 1
+        raise _bad(path, line, "not UTF-8") from err
+    except ParseError as err:
+        # tomlkit says "... at line 3 col 4".
+        raise _bad(path, err.line, str(err).rsplit(" at line ", 1)[0]) from err
+    except (TOMLKitError, ValueError) as err:
+        raise _bad(path, None, str(err)) from err
+
+
+def plain(path: str, data: bytes) -> dict[str, Any]:
+    """The same as ordinary dictionaries and lists, to look at."""
+    content: dict[str, Any] = parse(path, data).unwrap()
+    return content
+
+
+def section(path: str, content: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """The table ``names[0].names[1]...`` of a plain document; empty where it isn't there."""
+    found: Any = content
+    for number, name in enumerate(names):
+        found = found.get(name, {})
+        if not isinstance(found, dict):
+            raise _bad(path, None, f"{'.'.join(names[: number + 1])} is not a table")
+    assert isinstance(found, dict)
+    return found
+
+
+def strings(path: str, key: str, value: object) -> tuple[list[str], bool | None]:
+    """An array of strings that may hold ``{append=true}``: the strings, and that attribute.
+
+    As containers/storage 1.63 reads it (``pkg/configfile/slice.go``). Raises InputError.
+    """
+    append: bool | None = None
+    found: list[str] = []
+    for item in value if isinstance(value, list) else [None]:
+        if isinstance(item, str):
+            found.append(item)
+        elif isinstance(item, dict) and set(item) == {"append"}:
+            append = bool(item["append"])
+        else:
+            raise _bad(path, None, f"{key} is not an array of strings")
+    return found, append
+
+
+def _bad(path: str, line: int | None, what: str) -> InputError:
+    where = printable(path) + (f":{line}" if line else "")
+    hint = f"correct {printable(os.path.basename(path))}; nothing has been changed"
+    return InputError(f"{where}: {printable(what)}", hint)
