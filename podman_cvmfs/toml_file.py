@@ -23,9 +23,8 @@ class TomlFile:
     data: dict[str, Any]
 
     def where(self, key: str) -> str:
-        """``path:line`` of ``key`` (``table.key`` inside a table), else ``path`` alone.
-
-        The line is looked up in the text: the parser doesn't tell.
+        """``path:line`` of ``key`` (``table.key`` inside a table), or ``path`` alone where it
+        isn't certain: the line is looked up in the text, since the parser doesn't tell.
         """
         line = _line_of(self.text, key)
         return printable(self.path) + (f":{line}" if line else "")
@@ -86,17 +85,19 @@ def drop_ins(directory: str, suffix: str) -> list[str]:
 
 
 def _line_of(text: str, key: str) -> int | None:
+    """The number of the line that sets ``key``; None if none does, or several do."""
     table, _, last = key.rpartition(".")
-    header = ""
     word = r"""["']?{}["']?"""
     whole = r"\s*\.\s*".join(word.format(re.escape(part)) for part in key.split("."))
     patterns = {table: rf"\s*{word.format(re.escape(last))}\s*=", "": rf"\s*{whole}\s*="}
+    found = []
+    header = ""
     for number, line in enumerate(text.split("\n"), 1):
         opened = re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]", line)
         if opened:
             header = opened.group(1).strip("\"' ")
             if header == key:
-                return number
+                found.append(number)
         elif header in patterns and re.match(patterns[header], line):
-            return number
-    return None
+            found.append(number)
+    return found[0] if len(found) == 1 else None
