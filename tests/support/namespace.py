@@ -45,6 +45,7 @@ class Namespace:
         setup = _HOLD.format(mounts=mounts)
         self._holder = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "sh", "-c", setup],
+            cwd="/",
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -62,8 +63,8 @@ class Namespace:
 
     def command(self, argv: Sequence[str | os.PathLike[str]]) -> list[str]:
         """Return the command line that runs ``argv`` inside, in the directory ``/``."""
-        # --root: entering the namespace alone would also leave a chroot that the tests run in.
-        enter = ["nsenter", f"--target={self.pid}", "--mount", "--root", "--"]
+        # --root: the namespace alone would lead out of a chroot that the tests run in.
+        enter = ["nsenter", f"--target={self.pid}", "--mount", "--root", "--wd", "--"]
         return [*enter, *(os.fspath(word) for word in argv)]
 
     def run(
