@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Build hook: puts the library built from containers/storage into the wheel, where it can be.
+
+PODMAN_CVMFS_NATIVE=auto (the default) makes a pure wheel where Go or the sources are missing;
+``require`` fails there, ``off`` always makes a pure one. An editable installation is to be quick:
+it builds only when told ``require``, straight into the package directory.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+import tempfile
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+
+class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
+    """Called by hatchling for each wheel."""
+
+    _scratch: str | None = None
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Build before the files are gathered. ``version`` is "editable" or "standard"."""
+        sys.path.insert(0, self.root)
+        try:
+            from podman_cvmfs.storage_native import Unavailable
+            from podman_cvmfs.storage_native.build import build, toolchain
+            from podman_cvmfs.storage_native.locate import PACKAGE_DIRECTORY, Mode, mode
+        finally:
+            sys.path.remove(self.root)
+        wanted = mode()
+        editable = version == "editable"
+        if wanted is Mode.OFF or (editable and wanted is not Mode.REQUIRE):
+            return
+        try:
+            tools = toolchain()
+            if editable:
+                build(PACKAGE_DIRECTORY, tools)
+                return
+            self._scratch = tempfile.mkdtemp(prefix="podman-cvmfs-wheel-")
+            built = build(self._scratch, tools)
+        except Unavailable as err:
+            if wanted is Mode.REQUIRE:
+                raise
+            self.app.display_warning(f"without the containers/storage library: {err.message}")
+            return
+        for path in built:
+            inside = f"podman_cvmfs/storage_native/{os.path.basename(path)}"
+            build_data["force_include"][path] = inside
+        build_data["pure_python"] = False
+        # The library is loaded by ctypes, so any Python of this platform will do.
+        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build_data["tag"] = f"py3-none-{platform}"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Clean up."""
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
