@@ -47,18 +47,18 @@ def as_diff(changes: Iterable[Change]) -> str:
     return "".join(line + "\n" for line in diff)
 
 
-def make(change: Change) -> list[str]:
-    """Make one change by a rename; return the directories made for it, the outermost first.
+def make(change: Change) -> None:
+    """Make one change by a rename, with the directories it needs.
 
     Raises PodmanCvmfsError; then the file is as it was.
     """
     try:
         if change.after is None:
             os.unlink(change.path)
-            return []
-        directories = _make_directories(os.path.dirname(change.path))
+            return
+        for directory in missing_directories(change.path):
+            os.mkdir(directory, 0o755)
         _write(change.path, change.after, change.mode)
-        return directories
     except OSError as err:
         raise PodmanCvmfsError(
             f"can't write {printable(change.path)}: {err.strerror}",
@@ -66,13 +66,11 @@ def make(change: Change) -> list[str]:
         ) from err
 
 
-def _make_directories(path: str) -> list[str]:
+def missing_directories(path: str) -> list[str]:
+    """The directories that have to be made for a file at ``path``, the outermost first."""
     missing: list[str] = []
-    while not os.path.isdir(path):
+    while not os.path.isdir(path := os.path.dirname(path)):
         missing.insert(0, path)
-        path = os.path.dirname(path)
-    for each in missing:
-        os.mkdir(each, 0o755)
     return missing
 
 

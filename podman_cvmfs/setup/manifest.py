@@ -2,7 +2,7 @@
 """What set-up did, so that it can be undone: a JSON file, and a backup beside each edited file.
 
 ``{"version": 1, "stores": [...], "volumes": [...], "directories": [...], "files": [{"path": ...,
-"written": "<sha256 hex of what we wrote>", "before": "<of what was there>" or null}]}``
+"written": ["<sha256 hex of what we wrote>", ...], "before": "<of what was there>" or null}]}``
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from podman_cvmfs.errors import PodmanCvmfsError, printable
 from podman_cvmfs.files import write_whole
-from podman_cvmfs.setup.changes import Change, make
+from podman_cvmfs.setup.changes import Change, make, missing_directories
 from podman_cvmfs.storage_conf.edit import STORES, VOLUMES, remove
 from podman_cvmfs.storage_conf.toml_file import read_file
 
@@ -28,10 +28,10 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Record:
-    """One file: SHA-256 of what we wrote and of what was there (None: nothing)."""
+    """One file: SHA-256 of all that we ever wrote, and of what was there (None: nothing)."""
 
     path: str
-    written: str
+    written: tuple[str, ...]
     before: str | None
 
     @property
@@ -72,7 +72,8 @@ def load(path: str) -> Manifest:
             tuple(map(str, content["volumes"])),
             tuple(map(str, content["directories"])),
             tuple(
-                Record(each["path"], each["written"], each["before"]) for each in content["files"]
+                Record(each["path"], tuple(map(str, each["written"])), each["before"])
+                for each in content["files"]
             ),
         )
     except (ValueError, KeyError, TypeError) as err:
@@ -88,33 +89,37 @@ def perform(
     stores: Sequence[str],
     volumes: Sequence[str],
 ) -> None:
-    """Make the changes, and record first what each will have replaced. Raises PodmanCvmfsError.
+    """Make the changes, once it is recorded what each will replace. Raises PodmanCvmfsError.
 
     A kill at any point leaves whole files, and a record that ``plan_undo`` can work from.
     """
     manifest = load(manifest_path)
+    if not changes:
+        return
     records = {record.path: record for record in manifest.files}
+    backups = []
+    directories: list[str] = []
     for change in changes:
         assert change.after is not None
-        original = _original(records.get(change.path), change, manifest)
-        record = Record(change.path, _digest(change.after), _digest_or_none(original))
+        earlier = records.get(change.path)
+        original = _original(earlier, change, manifest)
+        written = _joined(earlier.written if earlier else (), [_digest(change.after)])
+        record = Record(change.path, written, _digest_or_none(original))
         if original is not None and read_file(record.backup) != original:
             # A backup is as private as its file.
-            mode = os.stat(change.path).st_mode & 0o777 if change.before is not None else 0o600
-            make(Change(record.backup, None, original, mode))
+            mode = os.stat(change.path).st_mode & 0o777
+            backups.append(Change(record.backup, None, original, mode))
         records[change.path] = record
-    manifest = replace(
-        manifest,
+        directories += missing_directories(change.path)
+    manifest = Manifest(
         stores=_joined(manifest.stores, stores),
         volumes=_joined(manifest.volumes, volumes),
+        directories=_joined(manifest.directories, directories),
         files=tuple(records.values()),
     )
     _save(manifest_path, manifest)
-    for change in changes:
-        made = make(change)
-        if made:
-            manifest = replace(manifest, directories=_joined(manifest.directories, made))
-            _save(manifest_path, manifest)
+    for change in [*backups, *changes]:
+        make(change)
 
 
 def plan_undo(manifest: Manifest) -> tuple[list[Change], list[str]]:
@@ -125,7 +130,7 @@ def plan_undo(manifest: Manifest) -> tuple[list[Change], list[str]]:
         now = read_file(record.path)
         digest = _digest_or_none(now)
         backup = read_file(record.backup) if record.before is not None else None
-        if digest == record.written and _digest_or_none(backup) == record.before:
+        if digest in record.written and _digest_or_none(backup) == record.before:
             changes.append(Change(record.path, now, backup))
         elif digest == record.before:
             pass
@@ -164,7 +169,7 @@ def _original(record: Record | None, change: Change, manifest: Manifest) -> byte
     """What undoing has to bring back: not what an earlier set-up had written."""
     if record is None or change.before is None:
         return change.before
-    if _digest(change.before) == record.written:
+    if _digest(change.before) in record.written:
         backup = read_file(record.backup) if record.before is not None else None
         if _digest_or_none(backup) == record.before:
             return backup

@@ -106,6 +106,8 @@ def _put_drop_in(plan: Plan, places: Places, effective: Effective, wishes: Wishe
     present = read_file(path)
     if present is None and wishes.store in effective.stores and wishes.kernel is None:
         return
+    if present is None and wishes.store not in effective.stores:
+        present = storage_drop_in([wishes.store])
     data = present or storage_drop_in(())
     data = remove(path, data, STORES, wishes.replaces)
     if wishes.store not in effective.stores:
@@ -221,10 +223,12 @@ def _put_environment(plan: Plan, wishes: Wishes) -> None:
     """Reach ordinary users, who inherit no stores, without touching their files."""
     program = None if wishes.kernel else wishes.mount_program
     text = snippet.profile_text(wishes.store, program, snippet.podman_seen())
+    known = len(plan.changes)
     plan.put(snippet.PROFILE, text.encode())
+    if len(plan.changes) > known:
+        plan.remarks.append("ordinary users get the store at their next login")
     if os.path.isdir("/etc/systemd"):
         plan.put(snippet.GENERATOR, snippet.generator_text().encode(), 0o755)
-    plan.remarks.append("ordinary users get the store at their next login")
 
 
 def _put_volumes(
