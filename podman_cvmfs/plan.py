@@ -17,16 +17,19 @@ from podman_cvmfs.store.records import (
 )
 from podman_cvmfs.view import ImageView
 
-#: How long layers and files stay that containers may still use, in seconds.
+#: How long layers and files stay that containers may still use, in seconds, unless told otherwise.
 GRACE = 14 * 24 * 3600
+#: No clock that is set tells an earlier time than that of this line, in seconds since 1970.
+_EARLIEST = 1_735_689_600
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A resolved image together with the view chosen for it."""
+    """A resolved image, the view chosen for it, and the repository it is from."""
 
     image: ResolvedImage
     view: ImageView
+    repository: str
 
 
 @dataclass(frozen=True)
@@ -67,14 +70,16 @@ def make_plan(
     current: StoreContent,
     wanted: Mapping[ImageName, str],
     candidates: Mapping[str, Candidate],
-    repository: str,
     policy: str,
     now: int,
+    grace: int = GRACE,
+    needed: Collection[str] = (),
 ) -> Plan:
     """Plan the store that offers ``wanted`` (name in the repository -> source ID).
 
     ``candidates`` (by source ID) are complete images, laid out under ``policy``; a wanted image
-    that is not among them stays as ``current`` has it. ``now`` is in seconds since 1970.
+    that is not among them stays as ``current`` has it. ``now`` is in seconds since 1970. What
+    leaves the store stays usable for ``grace`` seconds, and the layers ``needed`` stay longer.
     """
     sources = set(wanted.values())
     kept = {
@@ -91,9 +96,7 @@ def make_plan(
         if source in sources:
             for layer, directory in candidates[source].view.layers:
                 present = layers.get(layer.layer_id)
-                # A layer laid out for containers beats the same one as a mere base of others.
-                beats = present is not None and present.shows is None and layer.shows is not None
-                if present is None or beats or not _serves(present, sources):
+                if present is None or not _serves(present, sources) or _beats(layer, present):
                     layers[layer.layer_id] = layer
                     directories[layer.entry] = directory
 
@@ -117,14 +120,13 @@ def make_plan(
     names = assign_names(
         (name, image_of[source]) for name, source in wanted.items() if source in image_of
     )
-    _add_retired_layers(current, layers, now)
+    add_retired_layers(current, layers, now, grace, needed)
     content = StoreContent(
-        repository=repository,
         policy=policy,
         images=images,
         layers=layers,
         names=names,
-        retired_entries=_retired_entries(current, images, layers, now),
+        retired_entries=retired_entries(current, images, layers, now, grace, needed),
     )
     return Plan(
         content=content,
@@ -141,6 +143,19 @@ def make_plan(
 def _serves(layer: StoredLayer, sources: Collection[str]) -> bool:
     """Whether a layer can stay as it is: the image it is laid out for is still wanted."""
     return layer.shows is None or layer.shows in sources
+
+
+def _beats(layer: StoredLayer, other: StoredLayer) -> bool:
+    """Which of two ways to show one layer the store takes.
+
+    A merged root holds all that lies below the layer. Mounted as the lower of another layer, above
+    those below it once more, it would let them show what it deletes: so exact layers beat it. Below
+    a base there is nothing; there the merged root may be the one with a skeleton, which beats a
+    layer without.
+    """
+    if layer.merged != other.merged:
+        return layer.merged == (layer.parent is None)
+    return layer.shows is not None and other.shows is None
 
 
 def orphaned_views(current: StoreContent, sources: Collection[str]) -> set[str]:
@@ -173,6 +188,7 @@ def _stored_image(
     stored = StoredImage(
         image_id=files.image_id,
         entry=files.entry,
+        repository=candidate.repository,
         source_id=image.source_id.hex,
         published=published,
         top_layer=candidate.view.layers[-1][0].layer_id if image.layers else None,
@@ -186,30 +202,57 @@ def _stored_image(
     return stored, files
 
 
-def _add_retired_layers(current: StoreContent, layers: dict[str, StoredLayer], now: int) -> None:
+def retired_since(since: int | None, now: int) -> int:
+    """The time from which grace counts for what was retired at ``since``, None for just now.
+
+    A time that can't be right was told by a clock that wasn't: were it taken for true, things would
+    stay for ever, or go at once. So their grace begins now.
+    """
+    if since is None or since > now or since < _EARLIEST <= now:
+        return now
+    return since
+
+
+def add_retired_layers(
+    current: StoreContent,
+    layers: dict[str, StoredLayer],
+    now: int,
+    grace: int = GRACE,
+    needed: Collection[str] = (),
+    useless: Collection[str] = (),
+) -> None:
     """Add to ``layers`` those that images have left within the grace period, with their parents:
-    a container or a pulled image may stand on them."""
+    a container or a pulled image may stand on them. Those ``needed`` stay after it, too; those
+    ``useless`` have no grace."""
     for layer in current.layers.values():
-        since = now if layer.retired is None else layer.retired
-        if layer.layer_id not in layers and now - since < GRACE:
+        within = now - retired_since(layer.retired, now) < grace
+        keeps = layer.layer_id in needed or (within and layer.layer_id not in useless)
+        if keeps and layer.layer_id not in layers:
             for link in chain_of(current, layer.layer_id):
                 if link.layer_id not in layers:
-                    retired = now if link.retired is None else link.retired
-                    layers[link.layer_id] = replace(link, retired=retired)
+                    since = retired_since(link.retired, now)
+                    layers[link.layer_id] = replace(link, retired=since)
 
 
-def _retired_entries(
+def retired_entries(
     current: StoreContent,
     images: Mapping[str, StoredImage],
     layers: Mapping[str, StoredLayer],
     now: int,
+    grace: int = GRACE,
+    needed: Collection[str] = (),
 ) -> dict[str, int]:
-    """The pool entries that the store no longer leads to, within the grace period."""
+    """The pool entries that the store no longer leads to, within the grace period, with the time
+    since which it counts; after it, those of the layers ``needed``, which may be mounted still."""
     used = StoreContent(images=images, layers=layers).entries()
-    left = {image.entry: now for image in current.images.values()}
-    for layer in current.layers.values():
-        left[layer.entry] = now if layer.retired is None else layer.retired
+    left: dict[str, int | None] = {image.entry: None for image in current.images.values()}
+    left.update((layer.entry, layer.retired) for layer in current.layers.values())
     left.update(current.retired_entries)
+    counted = {
+        entry: retired_since(since, now) for entry, since in left.items() if entry not in used
+    }
     return {
-        entry: since for entry, since in left.items() if entry not in used and now - since < GRACE
+        entry: since
+        for entry, since in counted.items()
+        if now - since < grace or entry.partition("-")[0] in needed
     }

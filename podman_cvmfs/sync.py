@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bring a store up to date with a repository: drives reading, resolving, planning and writing."""
+"""Bring a store up to date with repositories: drives reading, resolving, planning and writing."""
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -20,27 +19,54 @@ from podman_cvmfs.errors import (
     StoreError,
     printable,
 )
-from podman_cvmfs.plan import Candidate, make_plan, orphaned_views
+from podman_cvmfs.offers import Held, Offer, Offers, collect, held_by, still_held
+from podman_cvmfs.plan import GRACE, Candidate, make_plan, orphaned_views
 from podman_cvmfs.policy import DEFAULT_POLICY, Policy
 from podman_cvmfs.progress import track
-from podman_cvmfs.reference import ImageName, parse_name, parse_repository_path
+from podman_cvmfs.reference import ImageName, parse_name
 from podman_cvmfs.resolve import Resolver
+from podman_cvmfs.selection import Selection
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.unpacked import Problem, PublishedImage, Repository
 from podman_cvmfs.view import mount_bytes, view_of
-
-log = logging.getLogger(__name__)
 
 #: Reads wait for the network where /cvmfs is cold, so many are under way at once.
 _READERS = 16
 #: Reading an image's few files from a local disk or a warm cache takes less, in seconds.
 _SLOW = 0.01
 
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What to bring into which store.
+
+    ``repositories`` are directories in order of preference: of two images with one name the first
+    wins. With ``requested`` names only these are added; else the store shall hold just what
+    ``selection`` wants. ``registry`` makes the client asked for configs that are nowhere else,
+    None leaves registries out. ``hide_outage`` takes the images of a repository that can't be read
+    out of the store until it can, so that podman pulls them.
+    """
+
+    repositories: Sequence[str]
+    store: Store
+    cache: BlobCache
+    registry: Callable[[], ConfigSource] | None = None
+    requested: Sequence[str] = ()
+    selection: Selection = field(default_factory=Selection)
+    policy: Policy = DEFAULT_POLICY
+    hide_outage: bool = False
+
 
 @dataclass
 class SyncReport:
-    """What a sync did. Names are podman's; ``failed`` maps what couldn't be done to why."""
+    """What a sync did. Names are podman's; ``failed`` maps what couldn't be done to why.
+
+    ``next_due`` is the time (seconds since 1970) at which something is to be done even if nothing
+    changes, None if never.
+    """
 
     added: Sequence[str] = ()
     removed: Sequence[str] = ()
@@ -49,189 +75,165 @@ class SyncReport:
     synthesised: int = 0
     changed: bool = False
     failed: dict[str, PodmanCvmfsError] = field(default_factory=dict)
+    next_due: int | None = None
 
 
-def sync(
-    repository: Repository,
-    store: Store,
-    cache: BlobCache,
-    registry: Callable[[], ConfigSource] | None,
-    requested: Sequence[str] = (),
-    policy: Policy = DEFAULT_POLICY,
-) -> SyncReport:
-    """Make ``store`` offer the images of ``repository``: all, or also those ``requested``.
+def sync(wishes: Wishes) -> SyncReport:
+    """Make the store offer what ``wishes`` say.
 
-    ``registry`` makes the client that is asked for configs which are nowhere else; None leaves
-    registries out. A store laid out under another ``policy`` is laid out anew. An image that can't
-    be done is reported in the result and keeps what the store had under its name. Raises
-    RepositoryError, StoreError, or InputError for a malformed name in ``requested``; then the
-    store is as it was.
+    A store laid out under another policy is laid out anew. An image that can't be done is reported
+    in the result and keeps what the store had under its name. Raises RepositoryError if no
+    repository can be read, StoreError, or InputError for a malformed name among those requested;
+    then the store is as it was.
     """
     report = SyncReport()
-    wishes = {name: parse_name(name) for name in requested}
-    problems: list[Problem] = []
-    listed = list(repository.images(problems))
-    with store.opened() as current:
-        held = _held(current)
+    requested = {text: parse_name(text) for text in wishes.requested}
+    with wishes.store.opened() as current:
+        held = held_by(current)
+        offers = collect(wishes.repositories, held)
+        if len(offers.down) == len(wishes.repositories) and not wishes.hide_outage:
+            raise next(iter(offers.down.values()))
+        report.failed.update(offers.down)
         if requested:
-            chosen = _chosen(listed, wishes, problems, report)
-            wanted = {**held, **{image.name: image.image_id.hex for image in chosen}}
+            chosen = _requested(offers, requested, report)
+            wanted = {name: each.source for name, each in held.items()}
+            wanted.update((o.image.name, o.image.image_id.hex) for o in chosen)
         else:
-            if not listed and current.images:
-                raise _nothing_listed(repository, problems)
-            chosen = listed
-            wanted = {image.name: image.image_id.hex for image in listed}
-            for problem in problems:
-                report.failed[problem.path or "."] = problem.error
-                wanted.update(_still_held(held, problem.path))
-        missing = _to_resolve(current, chosen, wanted, registry is not None)
-        if current.policy != str(policy):
-            missing |= set(wanted.values())
-        todo = _grouped(listed, missing)
-        ladder = ConfigLadder(repository, cache, registry)
-        layout = _Layout(Resolver(repository, cache, ladder, policy), policy, store.path)
-        candidates = _resolve_all(layout, todo, report)
-        for source, images in todo.items():
+            chosen, wanted = _selected(offers, wishes, held, report)
+        todo = offers.by_source(_to_resolve(current, chosen, wanted, wishes))
+        candidates = _resolve_all(_Layout(wishes), todo, report)
+        for source, group in todo.items():
             if source not in candidates:
-                _keep_old(wanted, held, images)
-        now = int(time.time())
-        plan = make_plan(current, wanted, candidates, repository.root, str(policy), now)
-        report.changed = store.replace(plan.content, plan.layers, plan.images)
+                _keep_old(wanted, held, group)
+        plan = make_plan(current, wanted, candidates, str(wishes.policy), int(time.time()))
+        report.changed = wishes.store.replace(plan.content, plan.layers, plan.images)
     report.added, report.removed, report.moved = plan.added, plan.removed, plan.moved
     report.images = len(plan.content.images)
     report.synthesised = sum(
         image.config_origin == SYNTHESISED for image in plan.content.images.values()
     )
+    report.next_due = _next_due(plan.content)
     return report
 
 
-def _nothing_listed(repository: Repository, problems: Sequence[Problem]) -> RepositoryError:
-    if problems:
-        return RepositoryError(problems[0].error.message, problems[0].error.hint)
-    return RepositoryError(
-        f"the repository {printable(repository.root)} holds no image; the store is left as it is",
-        "is it mounted? to empty the store on purpose, remove its directory",
-    )
-
-
-def _held(current: StoreContent) -> dict[ImageName, str]:
-    """What the store offers now: name in the repository -> source ID."""
-    return {
-        parse_repository_path(path): image.source_id
-        for image in current.images.values()
-        for path in image.published
-    }
-
-
-def _still_held(held: Mapping[ImageName, str], path: str) -> dict[ImageName, str]:
-    """The part of ``held`` at or below ``path``, which can't be read just now."""
-    return {
-        name: source
-        for name, source in held.items()
-        if not path or f"{name.repository_path}/".startswith(f"{path}/")
-    }
-
-
-def _keep_old(
-    wanted: dict[ImageName, str], held: Mapping[ImageName, str], images: Iterable[PublishedImage]
-) -> None:
-    """Let names whose new image can't be done lead to their old one, if they have one."""
-    for image in images:
-        if image.name in held:
-            wanted[image.name] = held[image.name]
-        else:
-            wanted.pop(image.name, None)
-
-
-def _chosen(
-    listed: Sequence[PublishedImage],
-    wishes: Mapping[str, ImageName],
-    problems: Sequence[Problem],
-    report: SyncReport,
-) -> list[PublishedImage]:
-    """The listed images that were asked for by name; the others go to the report."""
-    by_name: dict[ImageName, PublishedImage] = {}
-    for image in listed:
-        by_name.setdefault(image.name.canonical, image)
-    broken = {problem.path: problem.error for problem in problems}
+def _requested(
+    offers: Offers, requested: Mapping[str, ImageName], report: SyncReport
+) -> list[Offer]:
+    """The offers that were asked for by name; what there is none for goes to the report."""
+    by_name: dict[ImageName, Offer] = {}
+    for offer in offers.offers:
+        by_name.setdefault(offer.image.name.canonical, offer)
+    broken = {problem.path: problem.error for _, problem in offers.problems}
     chosen = []
-    for text, name in wishes.items():
+    for text, name in requested.items():
         if name in by_name:
             chosen.append(by_name[name])
             continue
-        error = broken.get(name.repository_path) or InputError(
+        report.failed[text] = broken.get(name.repository_path) or InputError(
             f"no such image in the repository: {printable(text)}",
             "names are as podman writes them, with their tag: registry/repository:tag",
         )
-        report.failed[text] = error
     return chosen
+
+
+def _selected(
+    offers: Offers, wishes: Wishes, held: Mapping[ImageName, Held], report: SyncReport
+) -> tuple[list[Offer], dict[ImageName, str]]:
+    """The offers that the store shall hold, and name -> source ID of all it shall hold: with them,
+    what can't be read just now."""
+    chosen = []
+    wanted: dict[ImageName, str] = {}
+    for offer in offers.offers:
+        if offer.image.name not in wanted and wishes.selection.wants(offer.image.name):
+            chosen.append(offer)
+            wanted[offer.image.name] = offer.image.image_id.hex
+    for root, problem in offers.problems:
+        report.failed[problem.path or root] = problem.error
+        for name, source in still_held(held, root, problem.path).items():
+            wanted.setdefault(name, source)
+    if not wishes.hide_outage:
+        for root in offers.down:
+            for name, source in still_held(held, root).items():
+                wanted.setdefault(name, source)
+    return chosen, wanted
+
+
+def _keep_old(
+    wanted: dict[ImageName, str], held: Mapping[ImageName, Held], group: Iterable[Offer]
+) -> None:
+    """Let names whose new image can't be done lead to their old one, if they have one."""
+    for offer in group:
+        name = offer.image.name
+        if name in held:
+            wanted[name] = held[name].source
+        else:
+            wanted.pop(name, None)
 
 
 def _to_resolve(
     current: StoreContent,
-    chosen: Sequence[PublishedImage],
+    chosen: Sequence[Offer],
     wanted: Mapping[ImageName, str],
-    online: bool,
+    wishes: Wishes,
 ) -> set[str]:
     """The source IDs of images that the store hasn't got, or not right.
 
     A synthesised config is tried again, since the registry may have the genuine one by now.
     """
+    if current.policy != str(wishes.policy):
+        return set(wanted.values())
     present = {
         image.source_id
         for image in current.images.values()
-        if not (online and image.config_origin == SYNTHESISED)
+        if wishes.registry is None or image.config_origin != SYNTHESISED
     }
-    missing = {image.image_id.hex for image in chosen} - present
+    missing = {offer.image.image_id.hex for offer in chosen} - present
     return missing | orphaned_views(current, set(wanted.values()))
 
 
-def _grouped(
-    listed: Sequence[PublishedImage], sources: Collection[str]
-) -> dict[str, list[PublishedImage]]:
-    """The listed images among ``sources``, by source ID: one image may have many names."""
-    grouped: dict[str, list[PublishedImage]] = {}
-    for image in listed:
-        if image.image_id.hex in sources:
-            grouped.setdefault(image.image_id.hex, []).append(image)
-    return grouped
-
-
-@dataclass(frozen=True)
 class _Layout:
-    """Completes images and lays them out for a store at the path ``store``."""
+    """Completes images and lays them out."""
 
-    resolver: Resolver
-    policy: Policy
-    store: str
+    def __init__(self, wishes: Wishes) -> None:
+        self._wishes = wishes
+        self._resolvers: dict[str, Resolver] = {}
 
-    def candidate(self, images: Sequence[PublishedImage]) -> Candidate:
+    def _resolver(self, offer: Offer) -> Resolver:
+        wishes, repository = self._wishes, offer.repository
+        if repository.root not in self._resolvers:
+            ladder = ConfigLadder(repository, wishes.cache, wishes.registry)
+            resolver = Resolver(repository, wishes.cache, ladder, wishes.policy)
+            self._resolvers[repository.root] = resolver
+        return self._resolvers[repository.root]
+
+    def candidate(self, group: Sequence[Offer]) -> Candidate:
         """Raises RepositoryError for an image that can't be shown right, StoreError."""
-        image = self.resolver.resolve(images)
+        name = group[0].image.name
+        image = self._resolver(group[0]).resolve([offer.image for offer in group])
         try:
-            view = view_of(image, self.policy)
+            view = view_of(image, self._wishes.policy)
         except RepositoryError as err:
-            raise RepositoryError(f"{images[0].name}: {err.message}", err.hint) from None
-        length = mount_bytes(view, self.store)
+            raise RepositoryError(f"{name}: {err.message}", err.hint) from None
+        length = mount_bytes(view, self._wishes.store.path)
         # Only a deep image is worth asking podman for its version.
         limit = mount_data_limit() if length > SHORT_MOUNT_DATA else None
         if limit is not None and length > limit:
             raise RepositoryError(
-                f"{images[0].name}: podman 4 can't mount its {len(image.layers)} layers: "
+                f"{name}: podman 4 can't mount its {len(image.layers)} layers: "
                 f"{length} bytes of mount options, where {limit} fit",
                 "use podman 5, the flat view, or a store with a shorter path",
             )
-        return Candidate(image, view)
+        return Candidate(image, view, group[0].repository.root)
 
 
 def _resolve_all(
-    layout: _Layout, todo: Mapping[str, list[PublishedImage]], report: SyncReport
+    layout: _Layout, todo: Mapping[str, list[Offer]], report: SyncReport
 ) -> dict[str, Candidate]:
     """Resolve images in parallel; those that fail go to the report."""
 
-    def resolve(images: list[PublishedImage]) -> Candidate | PodmanCvmfsError:
+    def resolve(group: list[Offer]) -> Candidate | PodmanCvmfsError:
         try:
-            return layout.candidate(images)
+            return layout.candidate(group)
         except StoreError:
             raise
         except PodmanCvmfsError as err:
@@ -239,16 +241,19 @@ def _resolve_all(
 
     candidates = {}
     results = track(_parallel(resolve, todo.values()), len(todo), "Reading images")
-    for (source, images), result in zip(todo.items(), results):
+    for (source, group), result in zip(todo.items(), results):
         if isinstance(result, Candidate):
             candidates[source] = result
         else:
-            report.failed.update({str(image.name): result for image in images})
+            report.failed.update({str(offer.image.name): result for offer in group})
     return candidates
 
 
-T = TypeVar("T")
-R = TypeVar("R")
+def _next_due(content: StoreContent) -> int | None:
+    """When the first of what has left the store is past its grace."""
+    times = [layer.retired for layer in content.layers.values() if layer.retired is not None]
+    times.extend(content.retired_entries.values())
+    return min(times) + GRACE if times else None
 
 
 def _parallel(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

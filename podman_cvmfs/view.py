@@ -101,7 +101,9 @@ def _flat(image: ResolvedImage, flat: FlatRoot, policy: Policy) -> tuple[Shown, 
     # What isn't shown by itself counts with the top.
     size = sum(layer.diff_size for layer in image.layers) - sum(s.diff_size for s, _ in below)
     parent = below[-1][0].layer_id if below else None
-    stored = StoredLayer(top_id, directory.entry, parent, diff_size=size, shows=image.source_id.hex)
+    stored = StoredLayer(
+        top_id, directory.entry, parent, size, shows=image.source_id.hex, merged=True
+    )
     return (*below, (stored, directory))
 
 

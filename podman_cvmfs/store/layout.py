@@ -38,7 +38,7 @@ import hashlib
 import re
 
 #: Format of state.json and of everything here that podman doesn't read.
-FORMAT = 1
+FORMAT = 2
 
 CURRENT = ".current"
 GENERATIONS = "generations"

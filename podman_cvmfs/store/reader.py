@@ -77,6 +77,7 @@ def _join(
             blob_size=record.get("compressed-size", 0),
             compression=record.get("compression", 0),
             shows=ours.get("shows"),
+            merged=ours.get("merged", False),
             retired=ours.get("retired"),
         )
     images = {}
@@ -88,6 +89,7 @@ def _join(
         images[image_id] = StoredImage(
             image_id=image_id,
             entry=ours["entry"],
+            repository=ours["repository"],
             source_id=ours["source"],
             published=tuple(ours["published"]),
             top_layer=record.get("layer"),
@@ -100,7 +102,6 @@ def _join(
         )
         names.update(dict.fromkeys(record["names"], image_id))
     return StoreContent(
-        repository=state["repository"],
         policy=state["policy"],
         images=images,
         layers=layers,

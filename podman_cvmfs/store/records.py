@@ -108,7 +108,8 @@ class StoredLayer:
     ``diff_id``, ``blob`` (its digest) and ``blob_size`` are set only where the layer may be found
     by its digests and so be reused by a pull. Sizes are in bytes.
     ``shows`` is the source ID of the image for which the layer is laid out (by its merged root or
-    with its skeleton), None where the layer is just itself. ``retired`` is the time (seconds since
+    with its skeleton), None where the layer is just itself. ``merged`` says that it shows a merged
+    root, with all that lies below the layer in it. ``retired`` is the time (seconds since
     1970) since which no image has needed the layer, None while one does.
     """
 
@@ -121,6 +122,7 @@ class StoredLayer:
     blob_size: int = 0
     compression: int = UNCOMPRESSED
     shows: str | None = None
+    merged: bool = False
     retired: int | None = None
 
 
@@ -128,13 +130,14 @@ class StoredLayer:
 class StoredImage:
     """An image of the store.
 
-    ``published`` are its names as the repository writes them, ``source_id`` the ID the repository
-    gives it (another one than ``image_id`` where the config is made up), ``view`` flat or layers,
+    ``repository`` is the directory it is from, ``published`` are its names as they are written
+    there, ``source_id`` the ID given to it there (another one than ``image_id`` where the config is made up), ``view`` flat or layers,
     ``config_origin`` the step of the ladder its config came from.
     """
 
     image_id: str
     entry: str
+    repository: str
     source_id: str
     published: tuple[str, ...]
     top_layer: str | None
@@ -155,7 +158,6 @@ class StoreContent:
     containers may still use, with the time since which nothing in the store leads to them.
     """
 
-    repository: str = ""
     policy: str = ""
     images: Mapping[str, StoredImage] = field(default_factory=dict)
     layers: Mapping[str, StoredLayer] = field(default_factory=dict)
@@ -255,6 +257,8 @@ def state_json(content: StoreContent) -> bytes:
         layers[layer_id] = {"entry": layer.entry}
         if layer.shows is not None:
             layers[layer_id]["shows"] = layer.shows
+        if layer.merged:
+            layers[layer_id]["merged"] = True
         if layer.retired is not None:
             layers[layer_id]["retired"] = layer.retired
     images = {}
@@ -262,6 +266,7 @@ def state_json(content: StoreContent) -> bytes:
         image = content.images[image_id]
         images[image_id] = {
             "entry": image.entry,
+            "repository": image.repository,
             "source": image.source_id,
             "published": sorted(image.published),
             "view": image.view,
@@ -270,7 +275,6 @@ def state_json(content: StoreContent) -> bytes:
     return to_json(
         {
             "format": FORMAT,
-            "repository": content.repository,
             "policy": content.policy,
             "images": images,
             "layers": layers,

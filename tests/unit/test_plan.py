@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 
 from podman_cvmfs.errors import RepositoryError
+from podman_cvmfs.markers import Markers
 from podman_cvmfs.oci import Descriptor, Digest, layer_ids, parse_config
 from podman_cvmfs.plan import GRACE, Candidate, Plan, assign_names, make_plan, orphaned_views
-from podman_cvmfs.policy import Policy
+from podman_cvmfs.policy import DEFAULT_POLICY, Policy, Reuse
 from podman_cvmfs.reference import ImageName, parse_repository_path
 from podman_cvmfs.resolve import FlatRoot, Layer, ResolvedImage
 from podman_cvmfs.store.records import (
@@ -50,16 +51,20 @@ def image(label: str, diffs: str, *, flat: bool = True, files: bool = True) -> R
 
 
 def plan(
-    current: StoreContent, wanted: dict[str, ResolvedImage], now: int = 1000, new: str | None = None
+    current: StoreContent,
+    wanted: dict[str, ResolvedImage],
+    now: int = 1000,
+    new: str | None = None,
+    policy: Policy = DEFAULT_POLICY,
 ) -> Plan:
     """Plan for ``wanted`` (path -> image); only the image at ``new``, if given, is resolved."""
     candidates = {
-        found.source_id.hex: Candidate(found, view_of(found, Policy()))
+        found.source_id.hex: Candidate(found, view_of(found, policy), "/r")
         for path, found in wanted.items()
         if new in (None, path)
     }
     names = {parse_repository_path(path): found.source_id.hex for path, found in wanted.items()}
-    return make_plan(current, names, candidates, "/r", "p", now)
+    return make_plan(current, names, candidates, str(policy), now)
 
 
 def test_flat_view_shows_one_directory_and_counts_every_layer() -> None:
@@ -217,7 +222,7 @@ def test_one_top_layer_shown_by_the_root_of_an_image_that_leaves() -> None:
 def test_a_wanted_image_that_was_never_resolved_has_no_name() -> None:
     one = image("1", "ab")
     result = make_plan(
-        StoreContent(), {ImageName("r", "x", "1"): one.source_id.hex}, {}, "/r", "p", now=1
+        StoreContent(), {ImageName("r", "x", "1"): one.source_id.hex}, {}, "p", now=1
     )
     assert not result.content.names and not result.content.images
 
@@ -228,3 +233,23 @@ def test_two_sources_with_one_synthesised_config_are_one_image() -> None:
     content = plan(StoreContent(), {"r/x:1": one, "r/x:2": other}).content
     assert len(content.images) == 1
     assert set(content.names) == {"r/x:1", "r/x:2"}
+
+
+@pytest.mark.parametrize("first", ["r/short:1", "r/long:1", None])
+def test_a_merged_root_is_never_mounted_above_the_layers_it_holds(first: str | None) -> None:
+    """The top of one image lies below the top of another: there it must be exact, whichever of
+    them came first, for a merged root lets lower layers show what it deletes."""
+    policy = Policy(reuse=Reuse.ALL)
+    marked = [replace(layer, markers=Markers()) for layer in image("2", "abc").layers]
+    images = {
+        "r/short:1": replace(image("1", "ab"), layers=tuple(marked[:2])),
+        "r/long:1": replace(image("2", "abc", flat=False), layers=tuple(marked)),
+    }
+    content = StoreContent()
+    if first is not None:
+        content = plan(content, {first: images[first]}, policy=policy).content
+    result = plan(content, images, policy=policy)
+    below = result.content.layers[marked[1].layer_id]
+    assert not below.merged and below.diff_id == marked[1].diff_id
+    again = plan(result.content, images, new="none", policy=policy)
+    assert again.content == result.content

@@ -30,13 +30,15 @@ from tests.unit.test_plan import image
 def put(store: Store, letters: str, now: int = 1000) -> bool:
     """Make the store hold one image for each letter, with that letter's layer on a common base."""
     images = [image(letter, f"z{letter}") for letter in letters]
-    candidates = {each.source_id.hex: Candidate(each, view_of(each, Policy())) for each in images}
+    candidates = {
+        each.source_id.hex: Candidate(each, view_of(each, Policy()), "/r") for each in images
+    }
     names = {
         parse_repository_path(f"r/{letter}:1"): each.source_id.hex
         for letter, each in zip(letters, images)
     }
     with store.opened() as current:
-        plan = make_plan(current, names, candidates, "/r", "p", now)
+        plan = make_plan(current, names, candidates, "p", now)
         return store.replace(plan.content, plan.layers, plan.images)
 
 
@@ -282,6 +284,6 @@ def test_state_is_part_of_what_counts_as_changed(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
     put(store, "a")
     with store.opened() as current:
-        assert store.replace(replace(current, repository="/elsewhere"), (), ())
+        assert store.replace(replace(current, policy="other"), (), ())
     content = read_store(store.path)
-    assert content is not None and content.repository == "/elsewhere"
+    assert content is not None and content.policy == "other"

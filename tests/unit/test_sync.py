@@ -24,9 +24,8 @@ from podman_cvmfs.reference import ImageName
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.sync import SyncReport, sync
+from podman_cvmfs.sync import SyncReport, Wishes, sync
 from podman_cvmfs.tree import Tree
-from podman_cvmfs.unpacked import Repository
 from tests.support.many import REGISTRY, make_repository
 from tests.support.trees import snapshot
 
@@ -62,11 +61,13 @@ class World:
 
     def sync(self, *names: str, registry: Blobs | None = None) -> SyncReport:
         return sync(
-            Repository(str(self.repository)),
-            self.store,
-            BlobCache(str(self.root / "cache")),
-            None if registry is None else lambda: registry,
-            names,
+            Wishes(
+                repositories=[str(self.repository)],
+                store=self.store,
+                cache=BlobCache(str(self.root / "cache")),
+                registry=None if registry is None else lambda: registry,
+                requested=names,
+            )
         )
 
     @property

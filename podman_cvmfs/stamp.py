@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tell in one check that nothing has changed since the last sync.
+
+A stamp is left in the cache when a sync has done everything: what the repository was like, and what
+was asked for. The next sync with the same wishes compares it first, and if it holds reads nothing
+else. This module imports little, for that case is the common one and must be cheap. A lost stamp
+costs one full comparison.
+
+What the repository is like is told by CernVM-FS's revision and root hash. A plain directory has
+none; there the times and inodes of the directories in which names are added, removed and moved
+stand for it, as in git's index: times so young that a later change could bear the same are not
+trusted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+
+_FORMAT = 1
+#: Extended attributes of a CernVM-FS mount (client 2.12): the catalogue's revision and its hash.
+_XATTRS = ("user.revision", "user.root_hash")
+#: Coarsest time step of file systems in use, in nanoseconds (NFS and ext3: a second).
+_RACY = 2_000_000_000
+
+#: path -> (mtime in ns, inode) of each directory, or the extended attributes' values.
+State = dict[str, list[int]]
+
+
+def revision_of(repository: str) -> list[str] | None:
+    """Revision and root hash of a CernVM-FS mount, None for a plain directory.
+
+    Listing the directory first makes the client look for a new revision; without that a fresh
+    process may be told the old one for up to a minute. Raises OSError.
+    """
+    os.listdir(repository)
+    try:
+        return [os.getxattr(repository, name).decode("ascii", "replace") for name in _XATTRS]
+    except OSError:
+        return None
+
+
+def directories_of(repository: str) -> State | None:
+    """Times and inodes of the directories that hold names; None while one of them is too young.
+
+    These are the directories of public links, and in ``.metadata`` those above the manifests.
+    """
+    found: State = {}
+    latest = time.time_ns() - _RACY
+    pending = [repository]
+    while pending:
+        directory = pending.pop()
+        attributes = os.stat(directory, follow_symlinks=False)
+        if attributes.st_mtime_ns > latest:
+            return None
+        found[os.path.relpath(directory, repository)] = [attributes.st_mtime_ns, attributes.st_ino]
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if _holds_names(entry, directory == repository):
+                    pending.append(entry.path)
+    return found
+
+
+def _holds_names(entry: os.DirEntry[str], at_top: bool) -> bool:
+    if at_top and (entry.name == "podmanStore" or entry.name.startswith(".")):
+        return entry.name == ".metadata" and entry.is_dir(follow_symlinks=False)
+    # A colon below the top is the tag: that directory holds a manifest, no names.
+    return (at_top or ":" not in entry.name) and entry.is_dir(follow_symlinks=False)
+
+
+def stamp_path(cache: str, store: str, repository: str) -> str:
+    """Where in the directory ``cache`` the stamp for ``repository`` in ``store`` is kept."""
+    key = hashlib.sha256(os.fsencode(f"{store}\0{repository}")).hexdigest()
+    return f"{cache}/stamps/{key}.json"
+
+
+def is_current(cache: str, store: str, repository: str, wishes: str, now: int) -> bool:
+    """Whether the last sync of ``store`` did all that ``wishes`` ask and nothing has changed.
+
+    ``now`` is in seconds since 1970. False in every doubt, and on every error.
+    """
+    try:
+        with open(stamp_path(cache, store, repository), "rb") as file:
+            stamp = json.loads(file.read())
+        if (
+            stamp["format"] != _FORMAT
+            or stamp["wishes"] != wishes
+            or stamp["repository"] != repository
+            or stamp["generation"] != generation_of(store)
+            or not stamp["written"] <= now < stamp["expires"]
+        ):
+            return False
+        if stamp["revision"] is not None:
+            return bool(stamp["revision"] == revision_of(repository))
+        for path, times in stamp["directories"].items():
+            attributes = os.stat(os.path.join(repository, path), follow_symlinks=False)
+            if [attributes.st_mtime_ns, attributes.st_ino] != times:
+                return False
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return bool(stamp["directories"])
+
+
+def generation_of(store: str) -> str:
+    """What tells one state of ``store`` from all others. Raises OSError."""
+    current = f"{store}/.current"
+    attributes = os.lstat(current)
+    return f"{os.readlink(current)} {attributes.st_mtime_ns} {attributes.st_ino}"
+
+
+class Stamp:
+    """A stamp in the making: to be begun before the repository is read."""
+
+    def __init__(self, repository: str) -> None:
+        """Look at ``repository`` as it is now."""
+        self.repository = repository
+        self._revision: list[str] | None = None
+        self._directories: State | None = None
+        try:
+            self._revision = revision_of(repository)
+            if self._revision is None:
+                self._directories = directories_of(repository)
+        except OSError:
+            pass
+
+    def content(self, store: str, wishes: str, now: int, expires: int) -> bytes | None:
+        """The stamp to keep after a sync of ``store`` that did everything; None if there is none
+        to be had. ``now`` and ``expires`` are in seconds since 1970. Raises OSError."""
+        if self._revision is None and not self._directories:
+            return None
+        document = {
+            "format": _FORMAT,
+            "repository": self.repository,
+            "wishes": wishes,
+            "generation": generation_of(store),
+            "written": now,
+            "expires": expires,
+            "revision": self._revision,
+            "directories": self._directories or {},
+        }
+        return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
