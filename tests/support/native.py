@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The containers/storage library of this machine and of other Debian releases, as judges.
+
+What is built is kept in the user's cache, by what it was built from. The programs of other
+releases run here, with those releases' C library, so a judgement costs a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from podman_cvmfs.storage_native import Artefact, Kind, Unavailable, judge
+from podman_cvmfs.storage_native.build import SOURCE, build, toolchain
+from podman_cvmfs.store.reader import read_store
+from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.verify_native import differences
+from tests.support.namespace import Namespace
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+#: The Debian releases whose containers/storage we know: 1.43, 1.57, 1.64.
+RELEASES = ("bookworm", "trixie", "sid")
+ROOTS_VARIABLE = "PODMAN_CVMFS_ROOTS"
+
+_PACKAGES = "golang-go gcc libc6-dev golang-github-containers-storage-dev"
+_CACHE = Path.home() / ".cache/podman-cvmfs-test/native"
+_CHECKOUT_INSIDE = "/mnt"
+
+
+class JudgeMissingError(RuntimeError):
+    """A library can't be built here; the text says why."""
+
+
+def required(reason: str) -> None:
+    """End the test: in CI, where all must be there, as failed, elsewhere as skipped."""
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+class Root:
+    """Another Debian release to run commands in: as a chroot, with this machine's temporary files
+    at the same place and the checkout's package for Python. Close it in the end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._namespace = Namespace()
+        scratch = tempfile.gettempdir()
+        (path / scratch.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        for words in (
+            ("-t", "proc", "proc", "/proc"),
+            ("--rbind", "/dev", "/dev"),
+            ("--rbind", "/sys", "/sys"),
+            ("-t", "tmpfs", "tmpfs", "/run"),
+            ("--bind", scratch, scratch),
+            ("--bind", str(CHECKOUT), _CHECKOUT_INSIDE),
+        ):
+            self._namespace.run(["mount", *words[:-1], f"{path}{words[-1]}"])
+
+    def python(self, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run ``python3 ARGS`` inside; no exit status is an error here."""
+        variables = {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/root",
+            "LANG": "C.UTF-8",
+            "PYTHONPATH": _CHECKOUT_INSIDE,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **environment,
+        }
+        words = [f"{name}={value}" for name, value in variables.items()]
+        chroot = ["chroot", self.path, "env", "-i", *words, "python3", *args]
+        return self._namespace.run(chroot, check=False)
+
+    def close(self) -> None:
+        """Drop the mounts."""
+        self._namespace.close()
+
+
+def host_release() -> str:
+    """The code name of the release this machine runs; "here" if it says none."""
+    try:
+        text = Path("/etc/os-release").read_text()
+    except OSError:
+        return "here"
+    found = re.search(r'^VERSION_CODENAME="?(\w+)', text, re.MULTILINE)
+    return found.group(1) if found else "here"
+
+
+def other_releases() -> dict[str, Path]:
+    """Code name -> root file system of the releases that this machine doesn't run.
+
+    They lie in the directory that PODMAN_CVMFS_ROOTS names. Raises JudgeMissingError for the
+    first that isn't there or can't compile.
+    """
+    directory = os.environ.get(ROOTS_VARIABLE)
+    if not directory:
+        raise JudgeMissingError(f"{ROOTS_VARIABLE} names no directory with other Debian releases")
+    found = {}
+    for name in RELEASES:
+        root = Path(directory, name)
+        if name == host_release():
+            continue
+        if not (root / "usr/bin/podman").exists():
+            raise JudgeMissingError(f"there is no Debian {name} at {root}")
+        if not (root / "usr/bin/go").exists() or not (root / "usr/share/gocode/src").exists():
+            raise JudgeMissingError(f"in {root} these packages are missing: {_PACKAGES}")
+        found[name] = root
+    return found
+
+
+def _key(status: Path) -> str:
+    """What is built depends on: our sources, and the packages installed."""
+    content = hashlib.sha256(f"{status} {status.stat().st_mtime_ns}".encode())
+    for source in (*sorted(Path(SOURCE).glob("*.go")), Path(SOURCE).with_name("build.py")):
+        content.update(source.read_bytes())
+    return content.hexdigest()[:16]
+
+
+@functools.cache
+def host_directory() -> Path:
+    """The directory with both artefacts for this machine. Raises JudgeMissingError."""
+    try:
+        tools = toolchain()
+    except Unavailable as err:
+        raise JudgeMissingError(f"{err.message} ({err.hint})") from None
+    target = _CACHE / _key(Path("/var/lib/dpkg/status"))
+    if not all((target / kind.value).exists() for kind in Kind):
+        build(str(target), tools)
+    return target
+
+
+@functools.cache
+def root_directory(root: Path) -> Path:
+    """The same for a release's root file system."""
+    target = _CACHE / _key(root / "var/lib/dpkg/status")
+    if not all((target / kind.value).exists() for kind in Kind):
+        with tempfile.TemporaryDirectory() as scratch:
+            inside = Root(root)
+            try:
+                done = inside.python("-m", "podman_cvmfs.storage_native.build", "--output", scratch)
+            finally:
+                inside.close()
+            if done.returncode:
+                raise JudgeMissingError(f"can't build in {root}: {done.stderr}")
+            shutil.copytree(scratch, target, dirs_exist_ok=True)
+    return target
+
+
+def _wrapped(root: Path) -> Artefact:
+    """The program built in ``root`` to be run here: with the C library it was built against."""
+    directory = root_directory(root)
+    script = directory / "here"
+    loader = root / "lib64/ld-linux-x86-64.so.2"
+    libraries = root / "lib/x86_64-linux-gnu"
+    program = directory / Kind.PROGRAM.value
+    fresh = script.with_name(f"here.{os.getpid()}")
+    fresh.write_text(f"#!/bin/sh\nexec '{loader}' --library-path '{libraries}' '{program}'\n")
+    fresh.chmod(0o755)
+    fresh.rename(script)
+    return Artefact(Kind.PROGRAM, str(script))
+
+
+@functools.cache
+def judges() -> dict[str, Artefact]:
+    """Code name -> what to judge with: this machine's library and the other releases' programs.
+
+    Raises JudgeMissingError where any of them is missing.
+    """
+    ours = Artefact(Kind.LIBRARY, str(host_directory() / Kind.LIBRARY.value))
+    others = {name: _wrapped(root) for name, root in other_releases().items()}
+    return {host_release(): ours, **others}
+
+
+def disagreements(store: Path) -> list[str]:
+    """What any of the judges finds wrong in a store, or otherwise than our own reader does."""
+    content = read_store(str(store)) or StoreContent()
+    found = []
+    for name, artefact in judges().items():
+        report = judge(str(store), artefact=artefact)
+        found += [f"{name}: {each}" for each in (*report.errors, *differences(report, content))]
+    return found
