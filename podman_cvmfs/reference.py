@@ -79,6 +79,11 @@ def split_domain(text: str) -> tuple[str | None, str]:
     return (head, rest) if is_domain else (None, text)
 
 
+def is_tag(text: str) -> bool:
+    """Whether ``text`` can be a tag."""
+    return bool(_TAG.match(text))
+
+
 def check_parts(registry: str, repository: str, tag: str | None, text: str) -> None:
     """Raise InputError, quoting ``text``, unless the parts make up an image name."""
     problem = None
@@ -88,7 +93,7 @@ def check_parts(registry: str, repository: str, tag: str | None, text: str) -> N
         problem = f"it is longer than {_MAX_NAME} characters"
     elif not all(_PATH_COMPONENT.match(part) for part in repository.split("/")):
         problem = f"{printable(repository)!r} is no repository path"
-    elif tag is not None and not _TAG.match(tag):
+    elif tag is not None and not is_tag(tag):
         problem = f"{printable(tag)!r} is no tag"
     if problem:
         raise InputError(

@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
-from podman_cvmfs import oci, registry
-from podman_cvmfs.errors import RegistryError
+from podman_cvmfs import oci, registry, registry_transport
+from podman_cvmfs.credentials import CredentialStore
+from podman_cvmfs.errors import RegistryError, RegistryUnreachable
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.reference import ImageName, parse_name
-from podman_cvmfs.registry import RegistryClient, RegistryUnreachable, is_loopback
+from podman_cvmfs.registries_conf import RegistriesConf
+from podman_cvmfs.registry import RegistryClient, is_loopback
 
 MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": oci.OCI_MANIFEST, "x": " "}).encode()
 DIGEST = Digest.of(MANIFEST)
@@ -86,9 +88,15 @@ def other() -> Iterator[Server]:
     yield from start()
 
 
+def new_client(**options: Any) -> RegistryClient:
+    """A client that knows nothing of this host's configuration."""
+    defaults = {"timeout": 5, "conf": RegistriesConf(), "credentials": CredentialStore([])}
+    return RegistryClient(**{**defaults, **options})
+
+
 @pytest.fixture
 def client() -> Iterator[RegistryClient]:
-    with RegistryClient(timeout=5) as made:
+    with new_client() as made:
         yield made
 
 
@@ -101,7 +109,8 @@ def name(server: Server) -> ImageName:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Pauses are noted, not made."""
     made: list[float] = []
-    monkeypatch.setattr(registry, "_pause", made.append)
+    monkeypatch.setattr(registry, "pause", made.append)
+    monkeypatch.setattr(registry_transport, "pause", made.append)
     return made
 
 
@@ -264,13 +273,13 @@ def test_no_such_host(client: RegistryClient) -> None:
 def test_timeout(server: Server, name: ImageName) -> None:
     done = threading.Event()
     server.answers["/v2/"] = lambda handler: done.wait(10) and None
-    with RegistryClient(timeout=0.1) as client, pytest.raises(RegistryUnreachable, match="in time"):
+    with new_client(timeout=0.1) as client, pytest.raises(RegistryUnreachable, match="in time"):
         client.manifest(name)
     done.set()
 
 
 def test_no_tls(client: RegistryClient, name: ImageName, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "is_loopback", lambda host: False)
+    monkeypatch.setattr(registry_transport, "is_loopback", lambda host: False)
     with pytest.raises(RegistryUnreachable, match="TLS"):
         client.manifest(name)
 
@@ -278,9 +287,9 @@ def test_no_tls(client: RegistryClient, name: ImageName, monkeypatch: pytest.Mon
 def test_insecure_is_plain_http(
     server: Server, name: ImageName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "is_loopback", lambda host: False)
+    monkeypatch.setattr(registry_transport, "is_loopback", lambda host: False)
     server.answers["/v2/"] = give(MANIFEST)
-    with RegistryClient(insecure=True) as client:
+    with new_client(insecure=True) as client:
         assert client.manifest(name)[0] == MANIFEST
 
 
@@ -372,10 +381,11 @@ def test_an_expired_token_is_renewed_once(
 ) -> None:
     guard(server, other, give(MANIFEST))
     other.answers["/token"] = give(json.dumps({"token": SECRET}).encode())
-    client._tokens[name.registry, name.repository] = "expired"
+    headers = client._authenticator._headers
+    headers[name.registry, name.repository] = "Bearer expired"
     assert client.manifest(name)[0] == MANIFEST
     other.answers["/token"] = give(b'{"token": "worthless"}')
-    client._tokens.clear()
+    headers.clear()
     with pytest.raises(RegistryError, match="denies access"):
         client.manifest(name)
 
@@ -474,8 +484,9 @@ def test_loopback(host: str, expected: bool) -> None:
     "registry_name", ["docker.io", "registry.hub.docker.com", "index.docker.io"]
 )
 def test_docker_hub(registry_name: str) -> None:
-    assert registry._location(ImageName(registry_name, "debian", "12")) == (
-        "registry-1.docker.io",
-        "library/debian",
-    )
-    assert registry._location(ImageName("quay.io", "a", "1")) == ("quay.io", "a")
+    name = ImageName(registry_name, "debian", "12")
+    [endpoint] = RegistriesConf().endpoints(name)
+    assert registry._host(endpoint) == "registry-1.docker.io"
+    assert endpoint.name.repository == "library/debian"
+    [endpoint] = RegistriesConf().endpoints(ImageName("quay.io", "a", "1"))
+    assert (registry._host(endpoint), endpoint.name.repository) == ("quay.io", "a")

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logs in to registries: basic authentication and tokens.
+
+Protocol: RFC 7235 challenges; the token authentication of the Docker registry ("Token
+Authentication Specification" and "OAuth 2 Token Authentication").
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from podman_cvmfs import oci
+from podman_cvmfs.credentials import Credentials, CredentialStore
+from podman_cvmfs.errors import InputError, RegistryError, printable
+from podman_cvmfs.registry_transport import Transport, is_loopback
+
+_SCHEME = re.compile(r"(?:^|,)\s*(bearer|basic)(?=\s|$)", re.IGNORECASE)
+_PARAMETER = re.compile(r'([a-zA-Z]+)=(?:"([^"]*)"|([^\s,"]+))')
+_MAX_TOKEN = 1024 * 1024
+_CLIENT_ID = "podman-cvmfs"
+
+
+@dataclass(frozen=True)
+class _Challenge:
+    """What a registry wants: ``scheme`` is bearer or basic; the rest is for tokens."""
+
+    scheme: str
+    realm: str = ""
+    service: str = ""
+    scope: str = ""
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where a login is wanted: the host asked, and the name credentials go by.
+
+    ``is_encrypted`` says whether the host is spoken to over TLS.
+    """
+
+    host: str
+    registry: str
+    repository: str
+    is_encrypted: bool
+    insecure: bool = False
+
+
+class Authenticator:
+    """Keeps what registries want to hear; may be used from several threads at once.
+
+    One thread asks for a token, others that want the same wait for it.
+    """
+
+    def __init__(self, transport: Transport, credentials: CredentialStore) -> None:
+        self._transport = transport
+        self._credentials = credentials
+        self._headers: dict[tuple[str, str], str] = {}
+        self._challenges: dict[str, _Challenge] = {}
+        self._locks: dict[tuple[str, str], threading.Lock] = {}
+
+    def authorization(self, door: Door, subject: str) -> str | None:
+        """The header to send, None as long as the registry hasn't asked for any.
+
+        A registry that has sent us for a token once will do so again: that request is saved.
+        Raises RegistryError.
+        """
+        key = (door.host, door.repository)
+        header = self._headers.get(key)
+        challenge = self._challenges.get(door.host)
+        if header is not None or challenge is None:
+            return header
+        with self._locks.setdefault(key, threading.Lock()):
+            if key not in self._headers:
+                self._headers[key] = self._answer(door, challenge, subject)
+            return self._headers[key]
+
+    def renew(self, door: Door, challenge: str, rejected: str | None, subject: str) -> str:
+        """The header that meets the ``challenge`` (a WWW-Authenticate header) to a request that
+        was sent with the header ``rejected``. Raises RegistryError."""
+        key = (door.host, door.repository)
+        with self._locks.setdefault(key, threading.Lock()):
+            current = self._headers.get(key)
+            if current is not None and current != rejected:
+                return current
+            parsed = _parse(challenge)
+            if parsed is None:
+                raise _wants_login(subject, door)
+            header = self._answer(door, parsed, subject)
+            self._headers[key] = header
+            # The scope is this repository's: the next one has its own.
+            self._challenges[door.host] = _Challenge(parsed.scheme, parsed.realm, parsed.service)
+            return header
+
+    def _answer(self, door: Door, challenge: _Challenge, subject: str) -> str:
+        credentials = self._credentials.find(door.registry, door.repository)
+        if challenge.scheme == "basic":
+            if credentials is None or credentials.identity_token:
+                raise _wants_login(subject, door)
+            return credentials.basic()
+        return f"Bearer {self._token(door, challenge, credentials, subject)}"
+
+    def _token(
+        self, door: Door, challenge: _Challenge, credentials: Credentials | None, subject: str
+    ) -> str:
+        realm = urlsplit(challenge.realm)
+        host = realm.netloc.rpartition("@")[2]
+        if credentials and realm.scheme == "http" and door.is_encrypted and not is_loopback(host):
+            raise RegistryError(
+                f"{subject}: {door.host} wants the password sent unencrypted to {printable(host)}"
+            )
+        values = {"scope": challenge.scope or f"repository:{door.repository}:pull"}
+        if challenge.service:
+            values["service"] = challenge.service
+        if credentials is not None and credentials.identity_token:
+            grant = {"grant_type": "refresh_token", "refresh_token": credentials.identity_token}
+            method, parameters, form = "POST", None, {**values, **grant, "client_id": _CLIENT_ID}
+            authorization = None
+        else:
+            method, parameters, form = "GET", values, None
+            authorization = None if credentials is None else credentials.basic()
+        response = self._transport.request(
+            method,
+            challenge.realm,
+            subject,
+            insecure=door.insecure and host == door.host,
+            authorization=authorization,
+            parameters=parameters,
+            form=form,
+            kind="token",
+        )
+        with response:
+            if response.status_code in (401, 403) and credentials is not None:
+                raise RegistryError(
+                    f"{subject}: {printable(host)} refuses the credentials for {door.registry}",
+                    f"log in again: podman login {door.registry}",
+                )
+            if response.status_code != 200:
+                raise RegistryError(
+                    f"{subject}: the token service {printable(host)} answered "
+                    f"HTTP {response.status_code}",
+                    "the image doesn't exist, or needs a login",
+                )
+            return _checked(self._transport.body(response, subject, host, _MAX_TOKEN), subject)
+
+
+def _wants_login(subject: str, door: Door) -> RegistryError:
+    return RegistryError(
+        f"{subject}: {door.host} wants a login", f"log in with: podman login {door.registry}"
+    )
+
+
+def _parse(header: str) -> _Challenge | None:
+    """The challenge to meet, a token before a password; None if there is none we can."""
+    marks = list(_SCHEME.finditer(header))
+    ends = [mark.start() for mark in marks[1:]] + [len(header)]
+    found: dict[str, _Challenge] = {}
+    for mark, end in zip(marks, ends):
+        scheme = mark.group(1).lower()
+        pairs = _PARAMETER.findall(header[mark.end() : end])
+        values = {key.lower(): quoted or bare for key, quoted, bare in pairs}
+        if scheme == "basic":
+            found[scheme] = _Challenge(scheme)
+            continue
+        realm = values.get("realm", "")
+        try:
+            is_address = urlsplit(realm).scheme in ("http", "https") and urlsplit(realm).hostname
+        except ValueError:
+            is_address = None
+        if is_address:
+            service, scope = values.get("service", ""), values.get("scope", "")
+            found[scheme] = _Challenge(scheme, realm, service, scope)
+    return found.get("bearer") or found.get("basic")
+
+
+def _checked(data: bytes, subject: str) -> str:
+    try:
+        document = oci.parse_json(data, "token")
+    except InputError:
+        document = None
+    if isinstance(document, dict):
+        token = document.get("token") or document.get("access_token")
+        # Only what can stand in a header: a line break in it would forge another one.
+        if isinstance(token, str) and token.isascii() and token.isprintable():
+            return token
+    raise RegistryError(f"{subject}: the registry's token service gave no token")

@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HTTP as registries need it: TLS of a site's own, proxies, patience with bounds.
+
+The only module that talks to the network. Proxies are those of the environment (``HTTPS_PROXY``,
+``NO_PROXY``), except for our own loopback, which no proxy can reach.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import ipaddress
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+
+from podman_cvmfs import __version__
+from podman_cvmfs.certificates import find_certificates, tls_context
+from podman_cvmfs.errors import RegistryError, RegistryUnreachable, printable
+
+log = logging.getLogger(__name__)
+
+CHUNK = 256 * 1024
+#: How long a host that refused or didn't answer is left alone, in seconds, if it doesn't say.
+_REST = 60.0
+_FIRST_PAUSE = 0.5
+
+TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
+#: urllib3 2 has an error of its own for it; urllib3 1 passes on what the resolver says.
+_UNKNOWN_HOST = ("NameResolutionError", "Name or service not known", "name resolution")
+
+
+class _WithoutQueries(logging.Filter):
+    """Cuts the query off addresses that urllib3 logs: signatures stand there."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                each.partition("?")[0] if isinstance(each, str) else each for each in record.args
+            )
+        return True
+
+
+for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
+    logging.getLogger(_name).addFilter(_WithoutQueries())
+
+
+class _Authorization(AuthBase):
+    """Sends a header, or none: giving it always keeps requests from consulting ~/.netrc."""
+
+    def __init__(self, value: str | None) -> None:
+        self._value = value
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._value is not None:
+            request.headers["Authorization"] = self._value
+        return request
+
+
+class _Session(requests.Session):
+    """A session that takes no credentials from ~/.netrc after a redirect either."""
+
+    def rebuild_auth(
+        self, prepared_request: requests.PreparedRequest, response: requests.Response
+    ) -> None:
+        headers = prepared_request.headers
+        old, new = response.request.url or "", prepared_request.url or ""
+        is_elsewhere = self.should_strip_auth(old, new)  # type: ignore[no-untyped-call]
+        if "Authorization" in headers and is_elsewhere:
+            del headers["Authorization"]
+
+
+class _Adapter(HTTPAdapter):
+    """Speaks TLS with a context of our own, and alone decides whether servers must prove who
+    they are: urllib3 would change a shared context on a request's say-so."""
+
+    def __init__(self, context: ssl.SSLContext, verify: bool) -> None:
+        self._context = context
+        self._verify = verify
+        super().__init__(pool_connections=4, pool_maxsize=4)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+
+    def proxy_manager_for(self, proxy: Any, **kwargs: Any) -> Any:
+        return super().proxy_manager_for(proxy, **kwargs, ssl_context=self._context)
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
+        if not (self._verify and isinstance(kwargs.get("verify"), str)):
+            kwargs["verify"] = self._verify
+        return super().send(request, *args, **kwargs)
+
+
+class Transport:
+    """Sends requests; may be used from several threads at once.
+
+    ``timeout`` is in seconds, for connecting and for each wait for data. A request that failed
+    and may succeed later is repeated ``retries`` times. A pause of more than ``max_pause`` seconds
+    is not made: who asks for it has refused, and for that long isn't asked again.
+    """
+
+    def __init__(self, timeout: float, retries: int, max_pause: float) -> None:
+        self._timeout = timeout
+        self._attempts = retries + 1
+        self._max_pause = max_pause
+        self._lock = threading.Lock()
+        self._sessions: list[requests.Session] = []
+        self._local = threading.local()
+        self._contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
+        self._schemes: dict[tuple[str, bool], tuple[str, ...]] = {}
+        #: What refused or didn't answer -> until when (monotonic time), and how it ended.
+        self._resting: dict[str, tuple[float, RegistryError]] = {}
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            sessions, self._sessions = self._sessions, []
+        for session in sessions:
+            session.close()
+        self._local = threading.local()
+
+    def get(
+        self,
+        host: str,
+        path: str,
+        subject: str,
+        *,
+        insecure: bool = False,
+        headers: Mapping[str, str] | None = None,
+        authorization: str | None = None,
+    ) -> requests.Response:
+        """Send a GET for ``path`` to a registry; any status is an answer. ``subject`` begins
+        the messages of errors. Raises RegistryError, RegistryUnreachable."""
+        schemes = self._schemes_of(host, insecure)
+        for scheme in schemes:
+            try:
+                response = self.request(
+                    "GET",
+                    f"{scheme}://{host}{path}",
+                    subject,
+                    insecure=insecure,
+                    headers=headers,
+                    authorization=authorization,
+                    kind=path.rpartition("/")[0].rpartition("/")[2],
+                )
+            except RegistryUnreachable:
+                if scheme == schemes[-1]:
+                    raise
+                # Not down: it may speak the other scheme.
+                self._resting.pop(host, None)
+            else:
+                self._schemes[host, insecure] = (scheme,)
+                return response
+        raise AssertionError("unreachable")
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        subject: str,
+        *,
+        insecure: bool = False,
+        headers: Mapping[str, str] | None = None,
+        authorization: str | None = None,
+        parameters: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        kind: str = "",
+    ) -> requests.Response:
+        """Send one request, a few times if the trouble may pass; any status is an answer.
+
+        ``kind`` is what a registry limits the rate of: manifests are dearer than blobs.
+        """
+        host = urlsplit(url).netloc.rpartition("@")[2]
+        for key in (host, f"{host} {kind}"):
+            self._refuse_if_resting(key, subject)
+        # Bytes are wanted as they are stored, not compressed once more on the way.
+        fixed = {"Accept-Encoding": "identity", "User-Agent": f"podman-cvmfs/{__version__}"}
+        session = self._session(host, insecure)
+        for attempt in range(1, self._attempts + 1):
+            try:
+                response = session.request(
+                    method,
+                    url,
+                    headers={**fixed, **(headers or {})},
+                    params=parameters,
+                    data=form,
+                    auth=_Authorization(authorization),
+                    timeout=self._timeout,
+                    stream=True,
+                    proxies={"http": None, "https": None} if is_loopback(host) else None,  # type: ignore[dict-item]
+                )
+            except (requests.RequestException, ValueError) as err:
+                if attempt < self._attempts and _may_pass(err):
+                    pause(self._back_off(attempt))
+                    continue
+                error = failure(err, subject, host)
+                if isinstance(error, RegistryUnreachable):
+                    self._rest(host, _REST, error)
+                raise error from None
+            if response.status_code != 429 and response.status_code < 500:
+                return response
+            asked = _retry_after(response)
+            wanted = self._back_off(attempt) if asked is None else asked
+            if attempt == self._attempts or wanted > self._max_pause:
+                if response.status_code == 429:
+                    self._rest(f"{host} {kind}", asked or _REST, limited(subject, host))
+                return response
+            response.close()
+            pause(wanted)
+        raise AssertionError("unreachable")
+
+    def body(self, response: requests.Response, subject: str, host: str, limit: int) -> bytes:
+        """The body of ``response``, at most ``limit`` bytes. Raises RegistryError."""
+        parts: list[bytes] = []
+        size = 0
+        try:
+            for chunk in response.raw.stream(CHUNK, decode_content=False):
+                parts.append(chunk)
+                size += len(chunk)
+                if size > limit:
+                    raise RegistryError(f"{subject}: the registry's answer exceeds {limit} bytes")
+        except (urllib3.exceptions.HTTPError, OSError) as err:
+            raise failure(err, subject, host) from None
+        # urllib3 1 takes a connection that breaks for the end of the body.
+        promised = response.headers.get("Content-Length", "")
+        if promised.isdigit() and int(promised) != size:
+            raise RegistryError(f"{subject}: {host} sent only a part of its answer")
+        return b"".join(parts)
+
+    # ------------------------------------------------------------------ hosts
+
+    def _schemes_of(self, host: str, insecure: bool) -> tuple[str, ...]:
+        """The schemes to try: podman's rule, but that a registry on this machine is spoken to
+        in plain HTTP unless there are certificates for it."""
+        known = self._schemes.get((host, insecure))
+        if known is not None:
+            return known
+        if insecure:
+            return ("https", "http")
+        if is_loopback(host) and find_certificates(host) is None:
+            return ("http",)
+        return ("https",)
+
+    def _session(self, host: str, insecure: bool) -> requests.Session:
+        """This thread's session, ready for ``host``."""
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = _Session()
+            session.mount("https://", _Adapter(self._context("", False), True))
+            with self._lock:
+                self._sessions.append(session)
+        prefix = f"https://{host.lower()}/"
+        if insecure or find_certificates(host) is not None:
+            mounted = session.adapters.get(prefix)
+            if mounted is None or getattr(mounted, "_verify", None) is insecure:
+                session.mount(prefix, _Adapter(self._context(host, insecure), not insecure))
+        return session
+
+    def _context(self, host: str, insecure: bool) -> ssl.SSLContext:
+        with self._lock:
+            if (host, insecure) not in self._contexts:
+                if insecure:
+                    # The administrator has said so; no need to be told at each request.
+                    urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+                certificates = find_certificates(host)
+                self._contexts[host, insecure] = tls_context(certificates, not insecure)
+            return self._contexts[host, insecure]
+
+    def _rest(self, key: str, seconds: float, error: RegistryError) -> None:
+        with self._lock:
+            self._resting[key] = (time.monotonic() + seconds, error)
+
+    def _refuse_if_resting(self, key: str, subject: str) -> None:
+        until, error = self._resting.get(key, (0.0, None))
+        if error is not None and time.monotonic() < until:
+            # The error was another image's: say the same of this one.
+            cause = error.message.partition(": ")[2]
+            raise type(error)(f"{subject}: {cause}", error.hint)
+
+    def _back_off(self, attempt: int) -> float:
+        return min(_FIRST_PAUSE * 2.0 ** (attempt - 1), self._max_pause)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` (``name[:port]``, ``address[:port]`` or ``[v6][:port]``) is this machine."""
+    try:
+        bare = urlsplit(f"//{host}").hostname or ""
+        return bare == "localhost" or ipaddress.ip_address(bare).is_loopback
+    except ValueError:
+        return False
+
+
+def limited(subject: str, host: str) -> RegistryError:
+    """The error that a registry wants no more requests for now."""
+    return RegistryError(
+        f"{subject}: {host} limits the rate of requests (HTTP 429)",
+        "try again later; those who log in may have a higher limit",
+    )
+
+
+def pause(seconds: float) -> None:
+    """Wait."""
+    time.sleep(seconds)
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    """How many seconds the server asks us to wait (RFC 9110, 10.2.3), None if it doesn't say."""
+    text = response.headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:12])
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+        return max(0.0, moment.timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _may_pass(err: Exception) -> bool:
+    """Whether a failed request is worth repeating: a connection that broke, not one refused."""
+    if isinstance(err, (requests.exceptions.SSLError, requests.exceptions.ProxyError)):
+        return False
+    if isinstance(err, requests.Timeout) or "NewConnectionError" in repr(err):
+        return False
+    return isinstance(err, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError))
+
+
+def failure(err: Exception, subject: str, host: str) -> RegistryError:
+    """Put a failed request into words. The exception's own text may hold a URL: not used."""
+    text = str(err)
+    if isinstance(err, requests.exceptions.SSLError):
+        cause = "its TLS certificate or connection is not acceptable"
+    elif isinstance(err, requests.exceptions.ProxyError):
+        cause = "the proxy can't be reached"
+    elif isinstance(err, TIMEOUTS):
+        cause = "it doesn't answer in time"
+    elif "Connection refused" in text:
+        cause = "connection refused"
+    elif any(sign in text for sign in _UNKNOWN_HOST):
+        cause = "no such host"
+    elif isinstance(err, (requests.ConnectionError, urllib3.exceptions.HTTPError, OSError)) and (
+        not isinstance(err, requests.RequestException) or isinstance(err, requests.ConnectionError)
+    ):
+        cause = "the connection failed"
+    else:
+        # A redirect to another scheme, too many redirects, an address that is none.
+        return RegistryError(f"{subject}: bad answer from {printable(host)}: {type(err).__name__}")
+    return RegistryUnreachable(f"{subject}: can't reach the registry {printable(host)}: {cause}")
