@@ -8,8 +8,7 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,71 +20,24 @@ from podman_cvmfs.oci import Digest
 from podman_cvmfs.reference import ImageName, parse_name
 from podman_cvmfs.registries_conf import RegistriesConf
 from podman_cvmfs.registry import RegistryClient, is_loopback
+from tests.support.http import Answer, Handler, Server, give, in_turn, serving
 
 MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": oci.OCI_MANIFEST, "x": " "}).encode()
 DIGEST = Digest.of(MANIFEST)
 BLOB = bytes(range(256)) * 4000
 SECRET = "secret-token-value"
 
-Answer = Callable[["Handler"], None]
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def do_GET(self) -> None:
-        self.server.requests.append((self.path, dict(self.headers)))
-        for prefix, answer in self.server.answers.items():
-            if self.path.startswith(prefix):
-                answer(self)
-                return
-        self.reply(404, b'{"errors": [{"code": "MANIFEST_UNKNOWN"}]}')
-
-    def reply(self, status: int, body: bytes = b"", **headers: str) -> None:
-        self.send_response(status)
-        for key, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(key.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answers: dict[str, Answer] = {}
-        self.requests: list[tuple[str, dict[str, str]]] = []
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.server_port}"
-
-    def handle_error(self, *args: object) -> None:
-        pass
-
-
-def start() -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    yield from start()
+    with serving() as made:
+        yield made
 
 
 @pytest.fixture
 def other() -> Iterator[Server]:
-    yield from start()
+    with serving() as made:
+        yield made
 
 
 def new_client(**options: Any) -> RegistryClient:
@@ -112,16 +64,6 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(registry, "pause", made.append)
     monkeypatch.setattr(registry_transport, "pause", made.append)
     return made
-
-
-def give(body: bytes, status: int = 200, **headers: str) -> Answer:
-    return lambda handler: handler.reply(status, body, **headers)
-
-
-def in_turn(*answers: Answer) -> Answer:
-    """One answer after the other, then the last one again and again."""
-    left = list(answers)
-    return lambda handler: (left.pop(0) if len(left) > 1 else left[0])(handler)
 
 
 # ---------------------------------------------------------------------- manifests and blobs
