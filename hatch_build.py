@@ -28,8 +28,8 @@ class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         sys.path.insert(0, self.root)
         try:
             from podman_cvmfs.storage_native import Unavailable
+            from podman_cvmfs.storage_native.artefact import PACKAGE_DIRECTORY, Mode, mode
             from podman_cvmfs.storage_native.build import build, toolchain
-            from podman_cvmfs.storage_native.locate import PACKAGE_DIRECTORY, Mode, mode
         finally:
             sys.path.remove(self.root)
         wanted = mode()

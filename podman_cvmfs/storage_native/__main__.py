@@ -16,11 +16,11 @@ import sys
 from dataclasses import asdict
 
 from podman_cvmfs.errors import PodmanCvmfsError
+from podman_cvmfs.storage_native.artefact import locate
 from podman_cvmfs.storage_native.binding import SharedLibrary
 from podman_cvmfs.storage_native.calls import Calls
 from podman_cvmfs.storage_native.envelope import MAX_REQUEST
-from podman_cvmfs.storage_native.judge import judge
-from podman_cvmfs.storage_native.locate import locate
+from podman_cvmfs.storage_native.report import judge
 from podman_cvmfs.storage_native.session import effective_config, started
 
 
@@ -36,8 +36,8 @@ def serve(path: str) -> int:
                 break
             answers.write(library.call(request) + b"\n")
             answers.flush()
-            if not request.endswith(b"\n"):
-                break
+            while len(request) > MAX_REQUEST and not request.endswith(b"\n"):
+                request = sys.stdin.buffer.readline(MAX_REQUEST + 1)
         Calls(library.call).close_all()
     return 0
 

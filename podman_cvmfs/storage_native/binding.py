@@ -15,8 +15,8 @@ from __future__ import annotations
 import ctypes
 
 from podman_cvmfs.errors import printable
+from podman_cvmfs.storage_native.artefact import ABI
 from podman_cvmfs.storage_native.errors import NativeError, Unavailable, WrongAbi
-from podman_cvmfs.storage_native.locate import ABI
 
 
 class SharedLibrary:

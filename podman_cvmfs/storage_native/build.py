@@ -18,8 +18,8 @@ import tempfile
 from dataclasses import dataclass
 
 from podman_cvmfs.errors import PodmanCvmfsError, printable
+from podman_cvmfs.storage_native.artefact import PACKAGE_DIRECTORY, Kind
 from podman_cvmfs.storage_native.errors import Unavailable
-from podman_cvmfs.storage_native.locate import PACKAGE_DIRECTORY, Kind
 
 SOURCE = os.path.join(PACKAGE_DIRECTORY, "go")
 

@@ -9,24 +9,30 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 
 import podman_cvmfs
 from podman_cvmfs.errors import printable
+from podman_cvmfs.storage_native.artefact import Artefact, Kind
 from podman_cvmfs.storage_native.envelope import MAX_ANSWER
 from podman_cvmfs.storage_native.errors import ChildError, Unavailable
-from podman_cvmfs.storage_native.locate import Artefact, Kind
 
 #: Seconds that one call may take.
 CALL_TIMEOUT = 300.0
 #: Seconds to wait for the process once its input has ended.
 _END_TIMEOUT = 30.0
+#: Seconds between the end of its output and its own end.
+_DYING_TIMEOUT = 2.0
+#: Bytes to write or read at once: what a pipe holds.
+_PIECE = 65536
 #: How much of its standard error is repeated when it dies.
 _LAST_WORDS = 2000
 
@@ -56,34 +62,53 @@ class Child:
                 # Python looks for modules where it is started: that must be nobody's place.
                 cwd="/",
                 env={**os.environ, **_python_path()},
+                bufsize=0,
                 # podman unshare and what it starts are killed together.
                 start_new_session=True,
             )
         except OSError as err:
             self._words.close()
             raise Unavailable(f"can't start {printable(argv[0])}: {err.strerror}") from err
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._pipes = (self._process.stdin.fileno(), self._process.stdout.fileno())
+        os.set_blocking(self._pipes[0], False)
 
     def call(self, request: bytes) -> bytes:
         """Hand over one request and return the answer. Raises ChildError."""
-        assert self._process.stdin is not None and self._process.stdout is not None
         with self._lock:
-            timer = threading.Timer(self._timeout, self._give_up)
-            timer.start()
-            try:
-                self._process.stdin.write(request + b"\n")
-                self._process.stdin.flush()
-                answer = self._process.stdout.readline(MAX_ANSWER + 1)
-            except (OSError, ValueError):
-                answer = b""
-            finally:
-                timer.cancel()
+            answer = self._exchange(request + b"\n")
             if not answer.endswith(b"\n"):
                 raise self._ended(len(answer))
         return answer
 
-    def _give_up(self) -> None:
-        self._timed_out = True
-        self._kill()
+    def _exchange(self, line: bytes) -> bytes:
+        """Write a line and read one; what is no whole line is the last that will come."""
+        pipe_in, pipe_out = self._pipes
+        deadline = time.monotonic() + self._timeout
+        pending = memoryview(line)
+        answer = bytearray()
+        poll = select.poll()
+        poll.register(pipe_out, select.POLLIN)
+        poll.register(pipe_in, select.POLLOUT)
+        while not answer.endswith(b"\n") and len(answer) <= MAX_ANSWER:
+            ready = dict(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+            if not ready:
+                self._timed_out = True
+                break
+            if pipe_in in ready:
+                try:
+                    pending = pending[os.write(pipe_in, pending[:_PIECE]) :]
+                except BrokenPipeError:
+                    # It may have answered all the same.
+                    pending = pending[:0]
+                if not pending:
+                    poll.unregister(pipe_in)
+            if pipe_out in ready:
+                piece = os.read(pipe_out, _PIECE)
+                if not piece:
+                    break
+                answer += piece
+        return bytes(answer)
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -91,6 +116,10 @@ class Child:
 
     def _ended(self, got: int) -> ChildError:
         """The error for a process that has given no whole answer."""
+        if not self._timed_out and got <= MAX_ANSWER:
+            # It is about to end, and how is worth knowing.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_DYING_TIMEOUT)
         self._kill()
         status = self._process.wait()
         subject = "the process with the containers/storage library"

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 from podman_cvmfs.errors import StoreError, printable
+from podman_cvmfs.storage_native.artefact import Artefact, locate
 from podman_cvmfs.storage_native.binding import check_abi
 from podman_cvmfs.storage_native.calls import Calls
 from podman_cvmfs.storage_native.child import CALL_TIMEOUT, Child, private_prefix
-from podman_cvmfs.storage_native.locate import Artefact, locate
 from podman_cvmfs.storage_native.records import CheckResult, Config, Image, Layer, Version
 
 

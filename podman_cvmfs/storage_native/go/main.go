@@ -20,7 +20,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -29,7 +28,7 @@ import (
 )
 
 // abi is raised whenever a request, an answer or an exported function changes its meaning.
-// podman_cvmfs/storage_native/locate.py has the same number.
+// podman_cvmfs/storage_native/artefact.py has the same number.
 const abi = 1
 
 // maxRequest is the size in bytes above which a request is refused.
@@ -120,18 +119,28 @@ func encode(result any, err error) []byte {
 
 // serve answers the lines of input until it ends.
 func serve(input io.Reader, output io.Writer) error {
-	lines := bufio.NewScanner(input)
-	lines.Buffer(nil, maxRequest)
-	for lines.Scan() {
-		if _, err := output.Write(append(answerTo(lines.Bytes()), '\n')); err != nil {
+	lines := bufio.NewReaderSize(input, maxRequest)
+	for {
+		line, err := lines.ReadSlice('\n')
+		if err == io.EOF {
+			return nil
+		}
+		var reply []byte
+		if err == bufio.ErrBufferFull {
+			for err == bufio.ErrBufferFull {
+				_, err = lines.ReadSlice('\n')
+			}
+			reply = encode(nil, tooLarge())
+		} else {
+			reply = answerTo(line)
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := output.Write(append(reply, '\n')); err != nil {
 			return err
 		}
 	}
-	err := lines.Err()
-	if errors.Is(err, bufio.ErrTooLong) {
-		_, err = output.Write(append(encode(nil, tooLarge()), '\n'))
-	}
-	return err
 }
 
 func main() {

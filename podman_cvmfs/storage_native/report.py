@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from podman_cvmfs.storage_native.artefact import Artefact
 from podman_cvmfs.storage_native.errors import CallError
-from podman_cvmfs.storage_native.locate import Artefact
 from podman_cvmfs.storage_native.records import Image, Layer
 from podman_cvmfs.storage_native.session import OpenStore
 
