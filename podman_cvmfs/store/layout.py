@@ -11,6 +11,7 @@ it is ours::
     STORE/.current         -> generations/<number>      flipped by one rename
     STORE/generations/<number>/
         state.json                                      ours: what podman has no field for
+        SHA256SUMS                                      of the three JSON files, as sha256sum has it
         overlay/<layer id>          -> ../../../pool/layers/<entry>
         overlay/l/<link name>       -> ../<layer id>/diff
         overlay-layers/layers.json, layers.lock
@@ -36,6 +37,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 
 #: Format of state.json and of everything here that podman doesn't read.
 FORMAT = 2
@@ -46,6 +48,7 @@ POOL_LAYERS = "pool/layers"
 POOL_IMAGES = "pool/images"
 LOCKS = "locks"
 STATE = "state.json"
+SUMS = "SHA256SUMS"
 
 OVERLAY = "overlay"
 LAYERS = "overlay-layers"
@@ -98,3 +101,13 @@ def synthetic_diff_id(layer_id: str) -> str:
 def entry_key(content: bytes) -> str:
     """The key of a pool entry whose whole content ``content`` describes."""
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def sums(files: Mapping[str, bytes]) -> bytes:
+    """The content of ``SHA256SUMS`` for these files, by their path in the generation.
+
+    Nothing else tells a damaged record from one that was meant so: not every number in it can be
+    computed anew.
+    """
+    lines = [f"{hashlib.sha256(files[path]).hexdigest()}  {path}\n" for path in sorted(files)]
+    return "".join(lines).encode()

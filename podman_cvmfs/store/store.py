@@ -71,12 +71,16 @@ class Store:
         try:
             self._begin()
             with sync_lock(self.path):
-                yield read_store(self.path) or StoreContent()
+                yield self._read()
         except OSError as err:
             raise self._error(err) from err
         finally:
             if begun and not os.path.lexists(f"{self.path}/{layout.CURRENT}"):
                 shutil.rmtree(self.path, ignore_errors=True)
+
+    def _read(self) -> StoreContent:
+        """What the store holds; a repair knows better than the files."""
+        return read_store(self.path) or StoreContent()
 
     def _error(self, err: OSError) -> StoreError:
         where = os.fsdecode(err.filename) if err.filename else self.path
@@ -105,23 +109,27 @@ class Store:
         content: StoreContent,
         layers: Iterable[LayerDirectory],
         images: Iterable[ImageFiles],
+        *,
+        anew: bool = False,
     ) -> bool:
         """Make ``content`` what the store holds; False if it holds just that already.
 
         To be called within ``opened``. ``layers`` and ``images`` describe at least those pool
-        entries that ``content`` refers to and the store hasn't got. Raises StoreError, and then
-        the store is as it was.
+        entries that ``content`` refers to and the store hasn't got. With ``anew`` even the same
+        content is written, as the next generation. Raises StoreError, and then the store is as it
+        was.
         """
         files = {
             layout.STATE: state_json(content),
             f"{layout.LAYERS}/{layout.LAYERS_JSON}": layers_json(content),
             f"{layout.IMAGES}/{layout.IMAGES_JSON}": images_json(content),
         }
-        if all(self._current_bytes(name) == data for name, data in files.items()):
+        files[layout.SUMS] = layout.sums(files)
+        if not anew and all(self._current_bytes(name) == data for name, data in files.items()):
             return False
         try:
             previous = self._current_generation()
-            self._sweep(read_store(self.path) or StoreContent(), keep={previous})
+            self._sweep(self._read(), keep={previous})
             made: list[str] = []
             number = max([previous, *self._generations()]) + 1
             generation = f"{self.path}/{layout.GENERATIONS}/{number}"

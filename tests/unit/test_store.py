@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.errors import InputError, StoreError
-from podman_cvmfs.plan import Candidate, make_plan
+from podman_cvmfs.plan import candidate_of, make_plan
 from podman_cvmfs.policy import Policy
 from podman_cvmfs.reference import parse_repository_path
 from podman_cvmfs.store import layout
@@ -31,7 +31,7 @@ def put(store: Store, letters: str, now: int = 1000) -> bool:
     """Make the store hold one image for each letter, with that letter's layer on a common base."""
     images = [image(letter, f"z{letter}") for letter in letters]
     candidates = {
-        each.source_id.hex: Candidate(each, view_of(each, Policy()), "/r") for each in images
+        each.source_id.hex: candidate_of(each, view_of(each, Policy()), "/r") for each in images
     }
     names = {
         parse_repository_path(f"r/{letter}:1"): each.source_id.hex
@@ -287,3 +287,19 @@ def test_state_is_part_of_what_counts_as_changed(tmp_path: Path) -> None:
         assert store.replace(replace(current, policy="other"), (), ())
     content = read_store(store.path)
     assert content is not None and content.policy == "other"
+
+
+def test_sums_are_those_of_sha256sum(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    put(store, "ab")
+    directory = os.path.realpath(f"{store.path}/{layout.CURRENT}")
+    subprocess.run(["sha256sum", "--check", "--strict", layout.SUMS], cwd=directory, check=True)
+
+
+def test_the_same_content_can_be_written_anew(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    put(store, "ab")
+    with store.opened() as current:
+        assert store.replace(current, (), (), anew=True)
+    assert os.readlink(f"{store.path}/{layout.CURRENT}") == "generations/2"
+    assert read_store(store.path) == current
