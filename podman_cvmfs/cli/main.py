@@ -18,6 +18,7 @@ from podman_cvmfs.errors import PodmanCvmfsError, printable
 #: it is asked for, so that no command pays for another one's libraries.
 COMMANDS = {
     "config": "Show the settings in force and where each comes from.",
+    "prune": "Remove layers that no image has any more and nobody uses.",
     "publish": "Unpack images into a repository in DUCC's layout.",
     "setup": "Make podman use the store, or undo that.",
     "sync": "Generate the additional image store from the repository.",

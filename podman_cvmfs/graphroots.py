@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the directories in which podman keeps containers and pulled images, of all users here."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from podman_cvmfs.errors import InputError, PodmanCvmfsError, printable
+from podman_cvmfs.foreign_file import read_bounded
+from podman_cvmfs.storage_conf.effective import Places, storage_files
+from podman_cvmfs.storage_conf.generation import Generation
+from podman_cvmfs.storage_conf.toml_file import plain, section
+
+_PASSWD = "/etc/passwd"
+#: The users that may run podman without root, among them those of a directory service (subuid(5)).
+_SUBUID = "/etc/subuid"
+#: Where a graphroot may be named (containers/storage ``types/options.go``). Which of them counts
+#: depends on podman's version and on who runs it; one too many does no harm.
+_KEYS = ("graphroot", "rootless_storage_path", "imagestore")
+_GENERATIONS = (Generation("", False, False), Generation("", True, True))
+#: Larger configuration files are refused, in bytes.
+_MAX_CONF = 1 << 20
+
+
+@dataclass
+class Graphroots:
+    """Existing graphroots, by their real paths.
+
+    ``own`` are the caller's and those that were named, ``others`` those of the other users.
+    ``unseen`` maps what could not be looked at to why: graphroots may be missing on its account.
+    """
+
+    own: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    unseen: dict[str, str] = field(default_factory=dict)
+
+
+def find_graphroots(
+    named: Sequence[str] = (),
+    places: Places | None = None,
+    passwd: str = _PASSWD,
+    subuid: str = _SUBUID,
+) -> Graphroots:
+    """Find the graphroots of this machine; ``named`` must exist, else InputError.
+
+    Other users than root see only those that they may read. Of the users that a directory service
+    knows only those in ``subuid`` are looked at: all homes of a site could be mounted for it.
+    """
+    places = Places.of_process() if places is None else places
+    found = Graphroots()
+    for path in named:
+        if not os.path.isdir(f"{path}/overlay-layers"):
+            raise InputError(
+                f"{printable(path)} is no graphroot: it has no directory overlay-layers",
+                "'podman info' tells the right one, as graphRoot",
+            )
+        _add(found.own, path, found)
+    conf: dict[str, list[str]] = {}
+    variables = {**os.environ, "UID": str(places.uid)}
+    for path in _graphroots_of(places, variables, conf, found):
+        _add(found.own, path, found)
+    for name, uid, home in _users(passwd, subuid):
+        if uid == places.uid:
+            continue
+        user = Places.of_user(uid, home, places)
+        variables = {"UID": str(uid), "HOME": home, "USER": name, "LOGNAME": name}
+        # What keeps an ordinary user from other users' directories is as it should be.
+        problems = found if places.uid == 0 else Graphroots()
+        for path in _graphroots_of(user, variables, conf, problems):
+            if places.uid == 0 or os.access(f"{path}/overlay-layers", os.R_OK | os.X_OK):
+                _add(found.others, path, problems)
+    return found
+
+
+def _add(paths: list[str], path: str, found: Graphroots) -> None:
+    """Add ``path`` to one of the lists of ``found``, unless it is in one or doesn't exist."""
+    path = os.path.realpath(path)
+    if path in found.own or path in paths:
+        return
+    try:
+        os.stat(f"{path}/overlay-layers")
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as err:
+        found.unseen[path] = err.strerror or str(err)
+    paths.append(path)
+
+
+def _graphroots_of(
+    places: Places, variables: Mapping[str, str], conf: dict[str, list[str]], found: Graphroots
+) -> Iterator[str]:
+    """Where one user's images may be. ``conf`` remembers what configuration files say."""
+    yield places.graphroot
+    try:
+        files = {path for each in _GENERATIONS for path in storage_files(places, each)}
+    except OSError as err:
+        found.unseen[places.user] = err.strerror or str(err)
+        return
+    for path in sorted(files):
+        if path not in conf:
+            try:
+                conf[path] = _named_in(path)
+            except FileNotFoundError:
+                conf[path] = []
+            except (OSError, PodmanCvmfsError) as err:
+                conf[path] = []
+                found.unseen[path] = err.message if isinstance(err, PodmanCvmfsError) else str(err)
+        for value in conf[path]:
+            value = string.Template(value).safe_substitute(variables)
+            if value.startswith("/") and "$" not in value and "\0" not in value:
+                yield value
+
+
+def _named_in(path: str) -> list[str]:
+    """What the storage.conf ``path`` names as graphroots. Raises OSError, InputError."""
+    storage = section(path, plain(path, read_bounded(path, _MAX_CONF)), "storage")
+    return [storage[key] for key in _KEYS if isinstance(storage.get(key), str)]
+
+
+def _users(passwd: str, subuid: str) -> Iterator[tuple[str, int, str]]:
+    """Name, user ID and home of each user in ``passwd``, then of those only in ``subuid``."""
+    seen: set[str] = set()
+    for fields in _fields(passwd):
+        if len(fields) == 7 and fields[2].isdecimal() and fields[5].startswith("/"):
+            seen.update((fields[0], fields[2]))
+            yield fields[0], int(fields[2]), fields[5]
+    for fields in _fields(subuid):
+        if fields[0] and fields[0] not in seen:
+            seen.add(fields[0])
+            try:
+                entry = (
+                    pwd.getpwuid(int(fields[0]))
+                    if fields[0].isdecimal()
+                    else pwd.getpwnam(fields[0])
+                )
+            except (KeyError, OverflowError):
+                continue
+            yield entry.pw_name, entry.pw_uid, entry.pw_dir
+
+
+def _fields(path: str) -> list[list[str]]:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return [line.rstrip("\n").split(":") for line in file]
+    except OSError:
+        return []

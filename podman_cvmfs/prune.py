@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Removes what images have left from a store, unless a container or another image needs it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from podman_cvmfs.errors import StoreError, printable
+from podman_cvmfs.graphroots import find_graphroots
+from podman_cvmfs.plan import (
+    GRACE,
+    add_retired_layers,
+    chain_of,
+    retired_entries,
+    retired_since,
+)
+from podman_cvmfs.references import References, User, references_to
+from podman_cvmfs.store.layout import OVERLAY
+from podman_cvmfs.store.reader import read_store
+from podman_cvmfs.store.records import StoreContent, StoredLayer
+from podman_cvmfs.store.store import Store
+
+log = logging.getLogger(__name__)
+
+#: The trees of a repository in which layers and merged roots lie.
+_TREES = ("/.flat/", "/.layers/")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What happens to something retired, and why.
+
+    ``layer`` is the ID of a layer, or of an image whose files these are; ``entry`` is set for a
+    superseded entry of the pool. ``retired`` is in seconds since 1970. ``reasons`` say why it
+    stays, and there are none if it goes. ``vanished``: the repository no longer has its files.
+    """
+
+    layer: str
+    entry: str | None
+    retired: int
+    reasons: tuple[str, ...]
+    vanished: bool = False
+
+    @property
+    def stays(self) -> bool:
+        """Whether it is kept."""
+        return bool(self.reasons)
+
+
+@dataclass
+class PruneReport:
+    """What was, or would be, done. ``graphroots`` were searched; ``unreadable`` maps those that
+    couldn't be read, wholly or in part, to why."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    graphroots: list[str] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    changed: bool = False
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What must stay in a store: layer ID -> its users, all chains down to their bases.
+
+    ``blocked_by`` are graphroots whose users can't be told though they should be: on their account
+    everything stays. Other users' graphroots that can't be read are only reported
+    (``unreadable``), or one broken file of anybody's would keep a site's store growing.
+    """
+
+    users: Mapping[str, tuple[User, ...]] = field(default_factory=dict)
+    graphroots: tuple[str, ...] = ()
+    blocked_by: tuple[str, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+    def layers(self, content: StoreContent) -> Collection[str]:
+        """The IDs of the layers of ``content`` that must stay."""
+        return content.layers.keys() if self.blocked_by else self.users.keys()
+
+
+def find_needs(content: StoreContent, graphroots: Sequence[str] = ()) -> Needs:
+    """Look for users of the layers of ``content`` in all graphroots that can be seen, and those
+    named. Raises InputError if one of these isn't there."""
+    places = find_graphroots(graphroots)
+    searched = (*places.own, *places.others)
+    references = references_to(content.layers, searched)
+    return Needs(
+        users=_down_to_bases(content, references),
+        graphroots=searched,
+        blocked_by=tuple(path for path in places.own if path in references.unreadable),
+        unreadable={**places.unseen, **references.unreadable},
+    )
+
+
+def needed_layers(
+    content: StoreContent, now: int, grace: int = GRACE, graphroots: Sequence[str] = ()
+) -> Collection[str]:
+    """The layers of ``content`` that a sync at the time ``now`` must keep for their users.
+
+    Nothing is looked for, and the answer is empty, while all that is retired is within ``grace``
+    (seconds).
+    """
+    retired = [layer.retired for layer in content.layers.values() if layer.retired is not None]
+    retired.extend(content.retired_entries.values())
+    if grace > 0 and all(now - retired_since(since, now) < grace for since in retired):
+        return ()
+    needs = find_needs(content, graphroots)
+    for path in needs.blocked_by:
+        log.warning(
+            "nothing is removed from the store while %s can't be read: %s",
+            printable(path),
+            needs.unreadable[path],
+        )
+    return needs.layers(content)
+
+
+def prune(
+    store: Store,
+    grace: int = GRACE,
+    graphroots: Sequence[str] = (),
+    dry_run: bool = False,
+    now: int | None = None,
+) -> PruneReport:
+    """Remove from ``store`` the layers and pool entries that were retired at least ``grace``
+    seconds before ``now`` (seconds since 1970) and that nobody needs.
+
+    With ``dry_run`` the store is only read. Raises StoreError if there is no store, InputError if
+    one of the ``graphroots`` isn't there.
+    """
+    now = int(time.time()) if now is None else now
+    present = read_store(store.path)
+    if present is None:
+        raise StoreError(
+            f"there is no store at {printable(store.path)}", "name it with --store DIR"
+        )
+    if dry_run:
+        return _prune(store, present, grace, graphroots, now)[1]
+    with store.opened() as current:
+        content, report = _prune(store, current, grace, graphroots, now)
+        report.changed = store.replace(content, (), ())
+    return report
+
+
+def _prune(
+    store: Store, current: StoreContent, grace: int, graphroots: Sequence[str], now: int
+) -> tuple[StoreContent, PruneReport]:
+    needs = find_needs(current, graphroots)
+    wanted = _wanted(current)
+    vanished = _vanished(store.path, current.layers.keys() - wanted.keys())
+    content = pruned(current, wanted, now, grace, needs.layers(current), vanished)
+    verdicts = explain(current, content, now, grace, needs, vanished)
+    return content, PruneReport(verdicts, list(needs.graphroots), dict(needs.unreadable))
+
+
+def pruned(
+    current: StoreContent,
+    wanted: Mapping[str, StoredLayer],
+    now: int,
+    grace: int,
+    needed: Collection[str],
+    vanished: Collection[str] = (),
+) -> StoreContent:
+    """``current`` without what has had its grace; layers ``needed`` stay, those ``vanished``, if
+    they aren't needed, go before their time."""
+    layers = dict(wanted)
+    add_retired_layers(current, layers, now, grace, needed, vanished)
+    entries = retired_entries(current, current.images, layers, now, grace, needed)
+    return replace(current, layers=layers, retired_entries=entries)
+
+
+def explain(
+    current: StoreContent,
+    content: StoreContent,
+    now: int,
+    grace: int,
+    needs: Needs,
+    vanished: Collection[str] = (),
+) -> list[Verdict]:
+    """Say of everything retired in ``current`` why it stays in ``content``, or that it goes."""
+    wanted = _wanted(current)
+    children: dict[str, str] = {}
+    for layer in content.layers.values():
+        if layer.parent is not None:
+            children.setdefault(layer.parent, layer.layer_id)
+
+    def reasons(layer_id: str, since: int, has_grace: bool = True) -> Iterable[str]:
+        yield from map(str, needs.users.get(layer_id, ()))
+        if has_grace and now - since < grace:
+            yield f"grace until {_date(since + grace)}"
+        yield from (f"{printable(path)} can't be read" for path in needs.blocked_by)
+
+    verdicts = []
+    for layer_id in sorted(current.layers.keys() - wanted.keys()):
+        since = retired_since(current.layers[layer_id].retired, now)
+        why: tuple[str, ...] = ()
+        if layer_id in content.layers:
+            why = tuple(reasons(layer_id, since, layer_id not in vanished))
+            if not why:
+                why = (f"layer {children[layer_id][:12]} stands on it",)
+        verdicts.append(Verdict(layer_id, None, since, why, layer_id in vanished))
+    for entry in sorted(current.retired_entries.keys() - content.entries()):
+        since = retired_since(current.retired_entries[entry], now)
+        layer_id = entry.partition("-")[0]
+        why = tuple(reasons(layer_id, since)) if entry in content.retired_entries else ()
+        verdicts.append(Verdict(layer_id, entry, since, why))
+    return verdicts
+
+
+def _wanted(current: StoreContent) -> dict[str, StoredLayer]:
+    """The layers of the listed images."""
+    return {
+        layer.layer_id: layer
+        for image in current.images.values()
+        for layer in chain_of(current, image.top_layer)
+    }
+
+
+def _down_to_bases(content: StoreContent, references: References) -> dict[str, tuple[User, ...]]:
+    found: dict[str, set[User]] = {}
+    for layer_id, users in references.layers.items():
+        for layer in chain_of(content, layer_id):
+            found.setdefault(layer.layer_id, set()).update(users)
+    return {layer_id: tuple(sorted(users)) for layer_id, users in found.items()}
+
+
+def _vanished(store: str, layer_ids: Iterable[str]) -> set[str]:
+    """The layers whose files the repository has no more.
+
+    A repository that isn't there just now proves nothing, nor does a file that can't be read: the
+    tree that held the files must be there, and they not.
+    """
+    found = set()
+    trees: dict[str, bool] = {}
+    for layer_id in layer_ids:
+        for target in _targets(f"{store}/{OVERLAY}/{layer_id}"):
+            tree = next((target[: target.find(t) + len(t)] for t in _TREES if t in target), None)
+            if tree is None:
+                continue
+            if tree not in trees:
+                trees[tree] = _lists_something(tree)
+            if trees[tree] and _is_missing(target):
+                found.add(layer_id)
+    return found
+
+
+def _targets(directory: str) -> Iterable[str]:
+    """Where the parts of a layer lead to, as far as they are links."""
+    number = 0
+    while True:
+        path = f"{directory}/diff{number or ''}"
+        if not os.path.lexists(path):
+            return
+        if os.path.islink(path):
+            yield os.readlink(path)
+        number += 1
+
+
+def _lists_something(directory: str) -> bool:
+    try:
+        with os.scandir(directory) as entries:
+            return next(entries, None) is not None
+    except OSError:
+        return False
+
+
+def _is_missing(path: str) -> bool:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _date(moment: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
