@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -27,6 +27,7 @@ from podman_cvmfs.registry_auth import Authenticator, Door
 from podman_cvmfs.registry_transport import (
     CHUNK,
     TIMEOUTS,
+    BrokenOffError,
     Transport,
     is_loopback,
     limited,
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 
 _DOCKER_HUB_HOST = "registry-1.docker.io"
 _MANIFEST_TYPES = (oci.OCI_MANIFEST, oci.OCI_INDEX, oci.DOCKER_MANIFEST, oci.DOCKER_LIST)
-#: How often a blob's transfer is begun, at most.
+#: How often a transfer is begun, at most, if it breaks off.
 _TRANSFERS = 3
 _TAGS_A_PAGE = 1000
 _MAX_TAGS = 100_000
@@ -101,9 +102,8 @@ class RegistryClient:
             # registries.conf may rewrite the tag too.
             is_own_tag = wanted == name.tag and endpoint.name.tag
             path = f"manifests/{endpoint.name.tag if is_own_tag else wanted}"
-            with self._get(endpoint, name, path, accept, "image") as response:
-                data = self._body(response, endpoint, name, oci.MAX_DOCUMENT)
-                media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+            data, headers = self._document(endpoint, name, path, accept, "image")
+            media_type = headers.get("Content-Type", "").partition(";")[0].strip()
             if by_digest:
                 _check(name, Digest.parse(wanted), data)
             if media_type not in _MANIFEST_TYPES:
@@ -119,8 +119,7 @@ class RegistryClient:
         """
 
         def ask(endpoint: Endpoint) -> bytes:
-            with self._get(endpoint, name, f"blobs/{digest}", {}, "blob") as response:
-                data = self._body(response, endpoint, name, limit)
+            data, _ = self._document(endpoint, name, f"blobs/{digest}", {}, "blob", limit)
             _check(name, digest, data)
             return data
 
@@ -156,9 +155,9 @@ class RegistryClient:
             found: dict[str, None] = {}
             path: str | None = f"tags/list?n={_TAGS_A_PAGE}"
             while path is not None:
-                with self._get(endpoint, name, path, {}, "repository") as response:
-                    data = self._body(response, endpoint, name, oci.MAX_DOCUMENT)
-                    following = response.links.get("next", {}).get("url", "")
+                data, headers = self._document(endpoint, name, path, {}, "repository")
+                links = requests.utils.parse_header_links(headers.get("Link", ""))
+                following = next((link["url"] for link in links if link.get("rel") == "next"), "")
                 before = len(found)
                 found.update(dict.fromkeys(_tags(data, name)))
                 if len(found) > _MAX_TAGS:
@@ -183,6 +182,26 @@ class RegistryClient:
                 log.debug("%s", err.message)
                 failures.append(err)
         raise _summed_up(failures)
+
+    def _document(
+        self,
+        endpoint: Endpoint,
+        name: ImageName,
+        path: str,
+        headers: dict[str, str],
+        what: str,
+        limit: int = oci.MAX_DOCUMENT,
+    ) -> tuple[bytes, Mapping[str, str]]:
+        """A short answer as a whole, and its headers."""
+        for attempt in range(1, _TRANSFERS + 1):
+            try:
+                with self._get(endpoint, name, path, headers, what) as response:
+                    return self._body(response, endpoint, name, limit), response.headers
+            except BrokenOffError:
+                if attempt == _TRANSFERS:
+                    raise
+                pause(0.5 * attempt)
+        raise AssertionError("unreachable")
 
     def _get(
         self, endpoint: Endpoint, name: ImageName, path: str, headers: dict[str, str], what: str

@@ -99,6 +99,10 @@ class _Adapter(HTTPAdapter):
         return super().send(request, *args, **kwargs)
 
 
+class BrokenOffError(RegistryError):
+    """An answer began and didn't end: the next one may."""
+
+
 class Transport:
     """Sends requests; may be used from several threads at once.
 
@@ -218,7 +222,8 @@ class Transport:
         raise AssertionError("unreachable")
 
     def body(self, response: requests.Response, subject: str, host: str, limit: int) -> bytes:
-        """The body of ``response``, at most ``limit`` bytes. Raises RegistryError."""
+        """The body of ``response``, at most ``limit`` bytes. Raises RegistryError; BrokenOffError
+        if it ends too early."""
         parts: list[bytes] = []
         size = 0
         try:
@@ -228,11 +233,12 @@ class Transport:
                 if size > limit:
                     raise RegistryError(f"{subject}: the registry's answer exceeds {limit} bytes")
         except (urllib3.exceptions.HTTPError, OSError) as err:
-            raise failure(err, subject, host) from None
+            cause = "doesn't come in time" if isinstance(err, TIMEOUTS) else "broke off"
+            raise BrokenOffError(f"{subject}: the answer of {printable(host)} {cause}") from None
         # urllib3 1 takes a connection that breaks for the end of the body.
         promised = response.headers.get("Content-Length", "")
         if promised.isdigit() and int(promised) != size:
-            raise RegistryError(f"{subject}: {host} sent only a part of its answer")
+            raise BrokenOffError(f"{subject}: the answer of {printable(host)} broke off")
         return b"".join(parts)
 
     # ------------------------------------------------------------------ hosts

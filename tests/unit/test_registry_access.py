@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from podman_cvmfs import oci, registry_transport
+from podman_cvmfs import oci, registry, registry_transport
 from podman_cvmfs.credentials import Credentials, CredentialStore
 from podman_cvmfs.errors import RegistryError, RegistryUnreachable
 from podman_cvmfs.oci import Digest
@@ -78,6 +78,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Pauses are noted, not made."""
     made: list[float] = []
     monkeypatch.setattr(registry_transport, "pause", made.append)
+    monkeypatch.setattr(registry, "pause", made.append)
     return made
 
 
@@ -388,9 +389,14 @@ def test_a_part_is_not_taken_for_the_whole(server: Server, name: ImageName) -> N
         handler.wfile.write(MANIFEST)
         handler.close_connection = True
 
-    server.answers["/v2/"] = short
-    with new_client() as client, pytest.raises(RegistryError):
-        client.manifest(name)
+    server.answers["/v2/"] = in_turn(short, short, give(MANIFEST))
+    with new_client() as client:
+        assert client.manifest(name)[0] == MANIFEST
+        server.answers["/v2/"] = short
+        with pytest.raises(RegistryError, match="broke off") as caught:
+            client.manifest(name)
+    # It is there, so others may be asked for.
+    assert not isinstance(caught.value, RegistryUnreachable)
 
 
 # ---------------------------------------------------------------------- proxies and schemes
