@@ -15,7 +15,7 @@ from podman_cvmfs.store.records import (
     StoredImage,
     StoredLayer,
 )
-from podman_cvmfs.view import ImageView
+from podman_cvmfs.view import ImageView, Shown
 
 #: How long layers and files stay that containers may still use, in seconds, unless told otherwise.
 GRACE = 14 * 24 * 3600
@@ -25,11 +25,35 @@ _EARLIEST = 1_735_689_600
 
 @dataclass(frozen=True)
 class Candidate:
-    """A resolved image, the view chosen for it, and the repository it is from."""
+    """A complete image as the store would hold it: its record, its files, its layers base first.
 
-    image: ResolvedImage
-    view: ImageView
-    repository: str
+    ``stored`` has no names yet. What else was found out about the image has gone: there may be
+    10,000 of these.
+    """
+
+    stored: StoredImage
+    files: ImageFiles
+    layers: tuple[Shown, ...]
+
+
+def candidate_of(image: ResolvedImage, view: ImageView, repository: str) -> Candidate:
+    """The candidate for ``image``, to be shown by ``view``, from the directory ``repository``."""
+    files = ImageFiles(image.config.digest.hex, image.manifest, image.config.raw)
+    stored = StoredImage(
+        image_id=files.image_id,
+        entry=files.entry,
+        repository=repository,
+        source_id=image.source_id.hex,
+        published=(),
+        top_layer=view.layers[-1][0].layer_id if view.layers else None,
+        created=image.config.created,
+        manifest_digest=str(files.manifest_digest),
+        manifest_size=len(files.manifest),
+        config_size=len(files.config),
+        view=view.kind.value,
+        config_origin=image.config_origin,
+    )
+    return Candidate(stored, files, view.layers)
 
 
 @dataclass(frozen=True)
@@ -94,7 +118,7 @@ def make_plan(
             layers[layer.layer_id] = replace(layer, retired=None)
     for source in sorted(candidates):
         if source in sources:
-            for layer, directory in candidates[source].view.layers:
+            for layer, directory in candidates[source].layers:
                 present = layers.get(layer.layer_id)
                 if present is None or not _serves(present, sources) or _beats(layer, present):
                     layers[layer.layer_id] = layer
@@ -109,8 +133,8 @@ def make_plan(
     for source, source_names in names_of.items():
         published = tuple(sorted(name.repository_path for name in source_names))
         if source in candidates:
-            stored, image_files = _stored_image(candidates[source], published)
-            files.append(image_files)
+            stored = replace(candidates[source].stored, published=published)
+            files.append(candidates[source].files)
         elif source in kept:
             stored = replace(kept[source], published=published)
         else:
@@ -178,28 +202,6 @@ def chain_of(content: StoreContent, top: str | None) -> list[StoredLayer]:
         chain.append(layer)
         top = layer.parent
     return chain
-
-
-def _stored_image(
-    candidate: Candidate, published: tuple[str, ...]
-) -> tuple[StoredImage, ImageFiles]:
-    image = candidate.image
-    files = ImageFiles(image.config.digest.hex, image.manifest, image.config.raw)
-    stored = StoredImage(
-        image_id=files.image_id,
-        entry=files.entry,
-        repository=candidate.repository,
-        source_id=image.source_id.hex,
-        published=published,
-        top_layer=candidate.view.layers[-1][0].layer_id if image.layers else None,
-        created=image.config.created,
-        manifest_digest=str(files.manifest_digest),
-        manifest_size=len(files.manifest),
-        config_size=len(files.config),
-        view=candidate.view.kind.value,
-        config_origin=image.config_origin,
-    )
-    return stored, files
 
 
 def retired_since(since: int | None, now: int) -> int:

@@ -25,6 +25,10 @@ from podman_cvmfs.tree import Tree
 from podman_cvmfs.unpacked import PublishedImage, PublishedLayer, Repository
 
 
+#: Layers whose description is remembered: bases are shared by many images, others by few.
+_LAYERS_KEPT = 4096
+
+
 @dataclass(frozen=True)
 class Layer:
     """A layer of a complete image: its ID in the chain, its digests, and its unpacked files.
@@ -123,9 +127,14 @@ class Resolver:
 
     def _layer(self, digest: Digest) -> PublishedLayer | None:
         # Two threads may read the same layer at once; that costs less than a lock around reads.
-        if digest not in self._layers:
-            self._layers[digest] = self._repository.layer(digest)
-        return self._layers[digest]
+        try:
+            return self._layers[digest]
+        except KeyError:
+            found = self._repository.layer(digest)
+        if len(self._layers) >= _LAYERS_KEPT:
+            self._layers.clear()
+        self._layers[digest] = found
+        return found
 
     def _flat_root(self, place: str) -> FlatRoot:
         tree = self._repository.tree

@@ -20,7 +20,7 @@ from podman_cvmfs.errors import (
     printable,
 )
 from podman_cvmfs.offers import Held, Offer, Offers, collect, held_by, still_held
-from podman_cvmfs.plan import GRACE, Candidate, make_plan, orphaned_views
+from podman_cvmfs.plan import GRACE, Candidate, candidate_of, make_plan, orphaned_views
 from podman_cvmfs.policy import DEFAULT_POLICY, Policy
 from podman_cvmfs.progress import track
 from podman_cvmfs.reference import ImageName, parse_name
@@ -223,7 +223,7 @@ class _Layout:
                 f"{length} bytes of mount options, where {limit} fit",
                 "use podman 5, the flat view, or a store with a shorter path",
             )
-        return Candidate(image, view, group[0].repository.root)
+        return candidate_of(image, view, group[0].repository.root)
 
 
 def _resolve_all(

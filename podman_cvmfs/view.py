@@ -18,6 +18,7 @@ the layer: containers/image may re-read it and store the result under the genuin
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -197,8 +198,12 @@ def _stored_id(layer: Layer, policy: Policy) -> str:
     return hashlib.sha256(f"podman-cvmfs private {layer.layer_id}".encode()).hexdigest()
 
 
+@functools.lru_cache(maxsize=65536)
 def _stand_in(parent: str | None) -> Shown:
-    """An empty layer on ``parent``, in the place of one that isn't shown."""
+    """An empty layer on ``parent``, in the place of one that isn't shown.
+
+    Kept, since thousands of images share the few there are.
+    """
     layer_id = hashlib.sha256(f"podman-cvmfs stand-in on {parent}".encode()).hexdigest()
     directory = LayerDirectory(layer_id, (LocalPart((Node(""),)),))
     return StoredLayer(layer_id, directory.entry, parent, diff_size=0), directory

@@ -11,7 +11,7 @@ import pytest
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.markers import Markers
 from podman_cvmfs.oci import Descriptor, Digest, layer_ids, parse_config
-from podman_cvmfs.plan import GRACE, Candidate, Plan, assign_names, make_plan, orphaned_views
+from podman_cvmfs.plan import GRACE, Plan, assign_names, candidate_of, make_plan, orphaned_views
 from podman_cvmfs.policy import DEFAULT_POLICY, Policy, Reuse
 from podman_cvmfs.reference import ImageName, parse_repository_path
 from podman_cvmfs.resolve import FlatRoot, Layer, ResolvedImage
@@ -59,7 +59,7 @@ def plan(
 ) -> Plan:
     """Plan for ``wanted`` (path -> image); only the image at ``new``, if given, is resolved."""
     candidates = {
-        found.source_id.hex: Candidate(found, view_of(found, policy), "/r")
+        found.source_id.hex: candidate_of(found, view_of(found, policy), "/r")
         for path, found in wanted.items()
         if new in (None, path)
     }
