@@ -24,7 +24,6 @@ from podman_cvmfs.skeleton import SkeletonDirectory, skeleton_of
 from podman_cvmfs.tree import Tree
 from podman_cvmfs.unpacked import PublishedImage, PublishedLayer, Repository
 
-
 #: Layers whose description is remembered: bases are shared by many images, others by few.
 _LAYERS_KEPT = 4096
 
