@@ -34,6 +34,14 @@ _DROP_IN_HEADER = """\
 # Adds the image store of podman-cvmfs, keeping the others. Needs containers/storage 1.63 or later
 # (podman 6); 'podman-cvmfs setup' knows whether to put it here, 'setup --undo' removes it.
 """
+_GUARD = "00-podman-cvmfs.conf"
+_GUARD_TEXT = b"""\
+# Made by 'podman-cvmfs setup' with ../storage.conf, where podman 5 and older need these directories.
+# Only podman 6 reads this: it would take them for ordinary users too, who can't write there.
+[storage]
+runroot = ""
+graphroot = ""
+"""
 _NEW_HEADER = """\
 # Made by 'podman-cvmfs setup': there was no storage.conf. 'podman-cvmfs setup --undo' removes it.
 """
@@ -94,7 +102,14 @@ def plan_setup(
     else:
         _put_main(plan, places, effective, wishes)
         if environment_files and not places.uid and not places.storage_conf:
-            _put_environment(plan, wishes)
+            if effective.driver or not effective.main:
+                _put_environment(plan, wishes)
+            else:
+                # podman 4 takes vfs for ordinary users then, and vfs refuses the option.
+                plan.remarks.append(
+                    f"{printable(effective.main)} sets no driver: ordinary users aren't given the "
+                    'store; add driver = "overlay" to its [storage] and run this again'
+                )
     if wishes.volumes:
         _put_volumes(plan, places, generation, wishes.volumes)
     return plan
@@ -159,6 +174,9 @@ def _put_main(plan: Plan, places: Places, effective: Effective, wishes: Wishes) 
     data = read_file(path)
     if data is None:
         data = _inherited_conf(effective) if places.uid else _system_conf(places, effective)
+        if not places.uid and not places.storage_conf:
+            guard = f"{places.admin}/storage.rootless.conf.d/{_GUARD}"
+            plan.put(guard, _GUARD_TEXT)
         if effective.main and not places.storage_conf:
             plan.remarks.append(f"{path} takes the place of {effective.main} from now on")
     # With a file of one's own the options of the environment count no more.

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import tomlkit
 
+from podman_cvmfs.setup import snippet
 from podman_cvmfs.storage_conf.generation import Generation, find_generation
 from tests.support.cli import Target, podman_cvmfs
 from tests.support.ducc_sample import Sample
@@ -35,6 +36,12 @@ _NAMING = (
     *("CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "CONTAINER_HOST"),
     *("STORAGE_DRIVER", "STORAGE_OPTS", "XDG_CONFIG_HOME", "XDG_DATA_HOME"),
 )
+#: A podman that understands no token in arrays.
+_OLDER = """\
+#!/bin/sh
+[ "$1" != --version ] || { echo podman version 4.0.0; exit; }
+! grep -q append "$CONTAINERS_STORAGE_CONF" "$CONTAINERS_CONF"
+"""
 
 
 class Machine:
@@ -108,10 +115,10 @@ class Machine:
         assert done.returncode == 0, done.stderr
         return _names(done.stdout)
 
-    def set_up(self, *args: str) -> str:
+    def set_up(self, *args: str, path: str = "") -> str:
         """Run ``podman-cvmfs setup ARGS`` as root, which must work; return what it says."""
         prefix = ["env", *(word for name in _NAMING for word in ("-u", name))]
-        prefix.append(f"HOME={self.podman.env['HOME']}")
+        prefix += [f"HOME={self.podman.env['HOME']}", f"PATH={path or self.podman.env['PATH']}"]
         done = podman_cvmfs("setup", *args, within=self.namespace, prefix=prefix)
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
@@ -302,6 +309,47 @@ def test_service_manager_gets_what_a_login_gets(filled: Machine, generation: Gen
     if needed:
         printed = filled.user(script, login=False).stdout
         assert printed == f"STORAGE_OPTS=overlay.imagestore={_STORE}\n"
+
+
+def test_login_asks_a_podman_it_has_not_seen(filled: Machine, generation: Generation) -> None:
+    """After an upgrade the options of the environment may replace all others."""
+    filled.set_up()
+    profile = filled.namespace.outside("/etc/profile.d/podman-cvmfs.sh")
+    profile.write_text(snippet.profile_text(_STORE, None, "another"))
+    told = "" if generation.drop_ins else f"overlay.imagestore={_STORE}"
+    assert filled.user('printf %s "${STORAGE_OPTS-}"').stdout == told
+    assert len(filled.user_images()) == 3
+
+
+def test_driver_left_to_podman_leaves_users_working(
+    filled: Machine, generation: Generation
+) -> None:
+    path = filled.namespace.outside("/etc/containers/storage.conf")
+    places = 'runroot = "/run/containers/storage"\ngraphroot = "/var/lib/containers/storage"\n'
+    path.write_text("[storage]\n" + places)
+    said = filled.set_up()
+    assert len(filled.images()) == 3
+    assert ("sets no driver" in said) != generation.drop_ins
+    if not generation.drop_ins:  # Newer ones take the system's directories for users.
+        assert filled.user("podman images").returncode == 0
+
+
+def test_what_was_set_up_for_an_older_podman_serves_a_newer_one(filled: Machine) -> None:
+    """No command of root or a user may fail between podman's upgrade and the next set-up."""
+    older = filled.podman.root / "older"
+    older.mkdir()
+    (older / "podman").write_text(_OLDER)
+    (older / "podman").chmod(0o755)
+    before = filled.files()
+    said = filled.set_up(path=f"{older}:{filled.podman.env['PATH']}")
+    assert "podman 4.0.0 now uses" in said
+    assert len(filled.images()) == 3
+    assert len(filled.user_images()) == 3
+    filled.set_up()
+    assert len(filled.images()) == 3
+    assert len(filled.user_images()) == 3
+    filled.set_up("--undo")
+    assert filled.files() == before
 
 
 @pytest.fixture

@@ -12,9 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from podman_cvmfs.cli.setup import command
 from podman_cvmfs.errors import InputError, PodmanCvmfsError
 from podman_cvmfs.setup import manifest as records
 from podman_cvmfs.setup import snippet
@@ -124,7 +126,10 @@ def test_set_up_twice_and_undone(root: Path, generation: Generation, uid: int, w
 def test_old_podman_gets_the_vendor_s_file_with_one_more_line(root: Path) -> None:
     _write(root / "vendor/storage.conf", FEDORA)
     plan = Machine(root, OLD).set_up()
-    assert [change.path for change in plan.changes] == [str(root / "admin/storage.conf")]
+    assert [change.path for change in plan.changes] == [
+        str(root / "admin/storage.rootless.conf.d/00-podman-cvmfs.conf"),
+        str(root / "admin/storage.conf"),
+    ]
     assert (
         f"{root}/admin/storage.conf takes the place of {root}/vendor/storage.conf"
         in (plan.remarks[0])
@@ -575,3 +580,20 @@ def test_podman_that_can_t_start_is_told(tmp_path: Path) -> None:
         find_generation(_fake_podman(tmp_path, script))
     with pytest.raises(InputError, match="not in PATH"):
         find_generation({"PATH": str(tmp_path / "none"), "HOME": "/"})
+
+
+def test_system_is_for_root_and_users_are_for_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    for uid, wrong in ((0, "--user"), (1000, "--system")):
+        monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
+        result = CliRunner().invoke(command, [wrong])
+        assert isinstance(result.exception, InputError)
+
+
+def test_undo_of_nothing_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(records, "SYSTEM_MANIFEST", str(tmp_path / "setup.json"))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    result = CliRunner().invoke(command, ["--undo"])
+    assert (result.exit_code, caplog.messages) == (0, ["nothing to undo"])
