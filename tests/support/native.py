@@ -56,6 +56,8 @@ class Root:
         self._namespace = Namespace()
         scratch = tempfile.gettempdir()
         (path / scratch.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        # A mount point itself, or no namespace inside can say how its mounts are shared.
+        self._namespace.run(["mount", "--rbind", path, path])
         for words in (
             ("-t", "proc", "proc", "/proc"),
             ("--rbind", "/dev", "/dev"),
