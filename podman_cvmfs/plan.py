@@ -98,12 +98,14 @@ def make_plan(
     now: int,
     grace: int = GRACE,
     needed: Collection[str] = (),
+    useless: Collection[str] = (),
 ) -> Plan:
     """Plan the store that offers ``wanted`` (name in the repository -> source ID).
 
     ``candidates`` (by source ID) are complete images, laid out under ``policy``; a wanted image
     that is not among them stays as ``current`` has it. ``now`` is in seconds since 1970. What
-    leaves the store stays usable for ``grace`` seconds, and the layers ``needed`` stay longer.
+    leaves the store stays usable for ``grace`` seconds, the layers ``needed`` stay longer, and
+    those ``useless`` go at once.
     """
     sources = set(wanted.values())
     kept = {
@@ -144,7 +146,7 @@ def make_plan(
     names = assign_names(
         (name, image_of[source]) for name, source in wanted.items() if source in image_of
     )
-    add_retired_layers(current, layers, now, grace, needed)
+    add_retired_layers(current, layers, now, grace, needed, useless)
     content = StoreContent(
         policy=policy,
         images=images,

@@ -20,9 +20,18 @@ from podman_cvmfs.errors import (
     printable,
 )
 from podman_cvmfs.offers import Held, Offer, Offers, collect, held_by, still_held
-from podman_cvmfs.plan import GRACE, Candidate, candidate_of, make_plan, orphaned_views
+from podman_cvmfs.plan import (
+    GRACE,
+    Candidate,
+    Plan,
+    candidate_of,
+    chain_of,
+    make_plan,
+    orphaned_views,
+)
 from podman_cvmfs.policy import DEFAULT_POLICY, Policy
 from podman_cvmfs.progress import track
+from podman_cvmfs.prune import find_needs, needed_layers
 from podman_cvmfs.reference import ImageName, parse_name
 from podman_cvmfs.resolve import Resolver
 from podman_cvmfs.selection import Selection
@@ -47,7 +56,8 @@ class Wishes:
     wins. With ``requested`` names only these are added; else the store shall hold just what
     ``selection`` wants. ``registry`` makes the client asked for configs that are nowhere else,
     None leaves registries out. ``hide_outage`` takes the images of a repository that can't be read
-    out of the store until it can, so that podman pulls them.
+    out of the store until it can, so that podman pulls them. What leaves the store stays usable
+    for ``grace`` seconds.
     """
 
     repositories: Sequence[str]
@@ -58,6 +68,7 @@ class Wishes:
     selection: Selection = field(default_factory=Selection)
     policy: Policy = DEFAULT_POLICY
     hide_outage: bool = False
+    grace: int = GRACE
 
 
 @dataclass
@@ -105,15 +116,39 @@ def sync(wishes: Wishes) -> SyncReport:
         for source, group in todo.items():
             if source not in candidates:
                 _keep_old(wanted, held, group)
-        plan = make_plan(current, wanted, candidates, str(wishes.policy), int(time.time()))
+        plan = _plan(current, wanted, candidates, offers, wishes)
         report.changed = wishes.store.replace(plan.content, plan.layers, plan.images)
     report.added, report.removed, report.moved = plan.added, plan.removed, plan.moved
     report.images = len(plan.content.images)
     report.synthesised = sum(
         image.config_origin == SYNTHESISED for image in plan.content.images.values()
     )
-    report.next_due = _next_due(plan.content)
+    report.next_due = _next_due(plan.content, wishes.grace)
     return report
+
+
+def _plan(
+    current: StoreContent,
+    wanted: Mapping[ImageName, str],
+    candidates: Mapping[str, Candidate],
+    offers: Offers,
+    wishes: Wishes,
+) -> Plan:
+    """Plan the next generation. Layers that users still stand on are looked for only when some are
+    about to go: past their grace, or because a repository is down and pulls must not find them."""
+    now = int(time.time())
+    useless: set[str] = set()
+    if wishes.hide_outage:
+        for image in current.images.values():
+            if image.repository in offers.down:
+                useless.update(layer.layer_id for layer in chain_of(current, image.top_layer))
+    if useless:
+        needed = find_needs(current).layers(current)
+    else:
+        needed = needed_layers(current, now, wishes.grace)
+    return make_plan(
+        current, wanted, candidates, str(wishes.policy), now, wishes.grace, needed, useless
+    )
 
 
 def _requested(
@@ -249,11 +284,11 @@ def _resolve_all(
     return candidates
 
 
-def _next_due(content: StoreContent) -> int | None:
+def _next_due(content: StoreContent, grace: int) -> int | None:
     """When the first of what has left the store is past its grace."""
     times = [layer.retired for layer in content.layers.values() if layer.retired is not None]
     times.extend(content.retired_entries.values())
-    return min(times) + GRACE if times else None
+    return min(times) + grace if times else None
 
 
 def _parallel(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

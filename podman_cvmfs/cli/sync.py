@@ -157,6 +157,7 @@ def _wishes(settings: Settings, images: tuple[str, ...]) -> Wishes:
         requested=images,
         selection=Selection(specs, settings.include, settings.exclude),
         policy=settings.policy,
+        grace=settings.grace_days * 24 * 3600,
         hide_outage=settings.on_outage is OnOutage.HIDE,
     )
 

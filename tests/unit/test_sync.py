@@ -59,7 +59,9 @@ class World:
         self.repository = make_repository(root / "repository", 4, layers=3, shared=1)
         self.store = Store(str(root / "store"))
 
-    def sync(self, *names: str, registry: Blobs | None = None) -> SyncReport:
+    def sync(
+        self, *names: str, registry: Blobs | None = None, hide_outage: bool = False
+    ) -> SyncReport:
         return sync(
             Wishes(
                 repositories=[str(self.repository)],
@@ -67,6 +69,7 @@ class World:
                 cache=BlobCache(str(self.root / "cache")),
                 registry=None if registry is None else lambda: registry,
                 requested=names,
+                hide_outage=hide_outage,
             )
         )
 
@@ -293,3 +296,45 @@ def test_a_cache_that_cannot_be_written_is_an_error(world: World) -> None:
     with pytest.raises(StoreError, match="can't write to the cache"):
         world.sync(registry=Blobs(configs))
     assert not (world.root / "store").exists()
+
+
+def test_images_of_a_repository_that_is_down_can_be_hidden(world: World) -> None:
+    world.sync()
+    names = set(world.content.names)
+    world.repository.rename(world.root / "away")
+    before = snapshot(world.root / "store")
+    with pytest.raises(RepositoryError, match="no such repository"):
+        world.sync()
+    assert snapshot(world.root / "store") == before
+    report = world.sync(hide_outage=True)
+    assert str(world.repository) in report.failed
+    content = world.content
+    assert not content.names and not content.layers, "pulls must not find what can't be read"
+    assert content.retired_entries, "running containers may have it mounted"
+    assert not world.sync(hide_outage=True).changed
+    (world.root / "away").rename(world.repository)
+    report = world.sync(hide_outage=True)
+    assert set(report.added) == names and not report.failed
+
+
+def test_two_repositories_with_one_name(world: World, tmp_path: Path) -> None:
+    other = make_repository(tmp_path / "other", 5, layers=2, shared=1)
+
+    def sync_both(*repositories: Path) -> SyncReport:
+        cache = BlobCache(str(world.root / "cache"))
+        return sync(Wishes([str(each) for each in repositories], world.store, cache))
+
+    sync_both(world.repository, other)
+    images = {image.published[0]: image.repository for image in world.content.images.values()}
+    assert images == {
+        **{app(n): str(world.repository) for n in range(4)},
+        app(4): str(other),
+    }
+    before = world.content.names
+    report = sync_both(other, world.repository)
+    assert set(report.moved) == {app(n) for n in range(4)}
+    assert set(world.content.names) == set(before)
+    shutil.rmtree(other)
+    report = sync_both(other, world.repository)
+    assert str(other) in report.failed
+    assert set(world.content.names) == set(before), "a repository that is down keeps its images"
