@@ -36,7 +36,7 @@ _DROP_IN_HEADER = """\
 """
 _GUARD = "00-podman-cvmfs.conf"
 _GUARD_TEXT = b"""\
-# Made by 'podman-cvmfs setup' with ../storage.conf, where podman 5 and older need these directories.
+# Made by 'podman-cvmfs setup' with ../storage.conf, where podman 5 and older need these paths.
 # Only podman 6 reads this: it would take them for ordinary users too, who can't write there.
 [storage]
 runroot = ""
