@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sync with nothing to do, and what must wake it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from podman_cvmfs import stamp as stamp_module
+from podman_cvmfs.errors import RepositoryError
+from podman_cvmfs.stamp import Stamp, directories_of, is_current, stamp_path
+from podman_cvmfs.watch import follow
+from tests.support.cli import Target, podman_cvmfs
+from tests.support.many import REGISTRY, make_repository
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository in which nothing has happened for a while."""
+    root = make_repository(tmp_path / "repository", 3, layers=2, shared=1)
+    _age(root)
+    return root
+
+
+def _age(root: Path) -> None:
+    old = time.time() - 60
+    for directory, _, _ in os.walk(root):
+        os.utime(directory, (old, old))
+
+
+def _target(tmp_path: Path, repository: Path) -> Target:
+    return Target(repository, tmp_path / "store", tmp_path / "cache")
+
+
+def _sync(target: Target, *args: str) -> dict[str, object]:
+    done = podman_cvmfs(*target.argv("--offline", "--format", "json", *args))
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert isinstance(report, dict)
+    return report
+
+
+def _is_skipped(target: Target, *args: str) -> bool:
+    """Whether the next sync is over after one check: it then reports no number of images."""
+    return "images" not in _sync(target, *args)
+
+
+def test_the_second_sync_reads_nothing(tmp_path: Path, repository: Path) -> None:
+    target = _target(tmp_path, repository)
+    _sync(target)
+    # Whoever read a manifest now would fail.
+    for path in repository.glob(".metadata/**/manifest.json"):
+        path.write_text("{")
+    assert _is_skipped(target)
+
+
+@pytest.mark.parametrize("change", ["link", "new", "gone", "metadata", "deeper"])
+def test_a_change_in_a_directory_is_seen(tmp_path: Path, repository: Path, change: str) -> None:
+    target = _target(tmp_path, repository)
+    _sync(target)
+    assert _is_skipped(target)
+    names = repository / REGISTRY / "project"
+    link = names / "app1:1"
+    if change == "link":
+        (names / "new").symlink_to(os.readlink(names / "app2:2"))
+        (names / "new").rename(link)
+    elif change == "new":
+        (names / "other:1").symlink_to(os.readlink(link))
+    elif change == "gone":
+        link.unlink()
+    elif change == "metadata":
+        (repository / f".metadata/{REGISTRY}/project/other:1").mkdir()
+    else:
+        (names / "below").mkdir()
+    assert not _is_skipped(target)
+
+
+@pytest.mark.parametrize(
+    "args", [["--view", "layers"], ["--reuse", "none"], ["--on-outage", "hide"]]
+)
+def test_other_wishes_are_seen(tmp_path: Path, repository: Path, args: list[str]) -> None:
+    target = _target(tmp_path, repository)
+    _sync(target)
+    assert not _is_skipped(target, *args)
+    assert _is_skipped(target, *args)
+
+
+def test_a_store_that_somebody_else_changed_is_seen(tmp_path: Path, repository: Path) -> None:
+    target = _target(tmp_path, repository)
+    _sync(target)
+    podman_cvmfs(*target.argv("--offline", "--reuse", "all"))
+    assert not _is_skipped(target)
+    (target.store / ".current").unlink()
+    with_no_current = podman_cvmfs(*target.argv("--offline"))
+    assert "nothing has changed" not in with_no_current.stderr
+
+
+def test_failures_are_tried_again(tmp_path: Path, repository: Path) -> None:
+    target = _target(tmp_path, repository)
+    manifest = next(repository.glob(".metadata/**/manifest.json"))
+    good = manifest.read_text()
+    manifest.write_text("{")
+    assert podman_cvmfs(*target.argv("--offline")).returncode == 7
+    manifest.write_text(good)
+    assert len(_sync(target)["added"]) == 1  # type: ignore[arg-type]
+
+
+def test_a_directory_changed_just_now_is_not_trusted(repository: Path) -> None:
+    assert directories_of(str(repository)) is not None
+    os.utime(repository / REGISTRY)
+    assert directories_of(str(repository)) is None
+
+
+def test_revision_of_a_mount(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CernVM-FS played by two attributes: nothing but them counts, and listing comes first."""
+    calls: list[str] = []
+    values = {"user.revision": b"7", "user.root_hash": b"ab"}
+    real = os.listdir
+
+    def listdir(path: str) -> list[str]:
+        calls.append("list")
+        return real(path)
+
+    def getxattr(path: str, name: str) -> bytes:
+        calls.append(name)
+        return values[name]
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    monkeypatch.setattr(os, "getxattr", getxattr, raising=False)
+    store, cache = tmp_path / "store", tmp_path / "cache"
+    store.mkdir()
+    (store / ".current").symlink_to("generations/1")
+    path = Path(stamp_path(str(cache), str(store), str(repository)))
+    path.parent.mkdir(parents=True)
+
+    def current(now: int = 100) -> bool:
+        return is_current(str(cache), str(store), str(repository), "wishes", now)
+
+    assert not current()
+    content = Stamp(str(repository)).content(str(store), "wishes", 100, 200)
+    assert content is not None
+    path.write_bytes(content)
+    calls.clear()
+    assert current()
+    assert calls == ["list", "user.revision", "user.root_hash"]
+    assert not current(now=200), "something was due"
+    assert not current(now=99), "the clock was set back"
+    values["user.revision"] = b"8"
+    assert not current()
+    values["user.revision"] = b"7"
+    assert current()
+    for broken in (b"", b"{", b"[]", b'{"format": 1}'):
+        path.write_bytes(broken)
+        assert not current()
+    assert stamp_module.revision_of(str(repository)) == ["7", "ab"]
+
+
+def test_watch_sees_changes_and_outages(tmp_path: Path, repository: Path) -> None:
+    target = _target(tmp_path, repository)
+    argv = [sys.executable, "-m", "podman_cvmfs", *target.argv("--offline", "--watch")]
+    index = target.store / "overlay-images/images.json"
+
+    def names() -> int:
+        return index.read_text().count('"names"') if index.exists() else 0
+
+    def wait_for(number: int) -> None:
+        end = time.monotonic() + 20
+        while names() != number and time.monotonic() < end:
+            time.sleep(0.05)
+        assert names() == number
+
+    with subprocess.Popen([*argv, "--interval", "0.1"], stderr=subprocess.PIPE, text=True) as watch:
+        wait_for(3)
+        (repository / REGISTRY / "project/app1:1").unlink()
+        described = repository / f".metadata/{REGISTRY}/project/app1:1"
+        described.rename(tmp_path / "described")
+        wait_for(2)
+        repository.rename(tmp_path / "away")
+        time.sleep(0.5)
+        assert names() == 2 and watch.poll() is None
+        (tmp_path / "away").rename(repository)
+        (tmp_path / "described").rename(described)
+        wait_for(3)
+        watch.send_signal(signal.SIGTERM)
+        _, errors = watch.communicate(timeout=20)
+    assert watch.returncode == 0
+    assert errors.count("no such repository") == 1
+
+
+def test_watch_says_each_failure_once(caplog: pytest.LogCaptureFixture) -> None:
+    calls = 0
+
+    def work() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if calls < 3:
+            raise RepositoryError("it is down", "mount it")
+
+    assert threading.current_thread() is threading.main_thread()
+    with caplog.at_level(logging.INFO, "podman_cvmfs.watch"):
+        follow(work, 0.001)
+    assert [record.message for record in caplog.records] == ["it is down (mount it)", "works again"]
