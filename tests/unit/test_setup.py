@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podman_cvmfs.cli.setup import command
@@ -303,6 +303,7 @@ def test_link_stays_and_mode_and_owner_too(root: Path) -> None:
     assert target.read_bytes() == FEDORA
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(SHAPES)), st.sampled_from([OLD, MIDDLE]), st.integers(1, 3))
 def test_undo_restores_every_byte(shape: str, generation: Generation, times: int) -> None:
     """However often it was set up, with another store or mounts in between."""

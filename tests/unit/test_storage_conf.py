@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podman_cvmfs.errors import InputError
@@ -167,6 +167,7 @@ def _files(draw: st.DrawFn) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
+@settings(deadline=None)
 @given(_files(), _NAMES)
 def test_editing_any_file_is_idempotent_and_can_be_taken_back(data: bytes, store: str) -> None:
     present = _stores(data)
