@@ -17,11 +17,13 @@ from podman_cvmfs.errors import PodmanCvmfsError, printable
 #: Subcommand -> what it does. Each lives in the module of its name and is imported only when
 #: it is asked for, so that no command pays for another one's libraries.
 COMMANDS = {
+    "cache": "Carry the cache of blobs to another host.",
     "config": "Show the settings in force and where each comes from.",
     "prune": "Remove layers that no image has any more and nobody uses.",
     "publish": "Unpack images into a repository in DUCC's layout.",
     "setup": "Make podman use the store, or undo that.",
     "sync": "Generate the additional image store from the repository.",
+    "verify": "Examine the store, and mend it.",
 }
 
 _EXIT_INTERRUPTED = 130

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Examine what holds a store together: its top directory, generations, pool and locks."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import struct
+
+from podman_cvmfs.store import layout
+from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.verify.documents import entry_id
+from podman_cvmfs.verify.finding import REMOVE, REPAIR
+from podman_cvmfs.verify.inspection import Inspection
+
+_GENERATION = re.compile(rf"{layout.GENERATIONS}/([1-9][0-9]*)\Z")
+_POOL = "pool"
+_CURRENT_NEW = layout.CURRENT + ".new"
+_NEXT_SYNC = "nothing: the next sync that changes something removes it"
+
+
+def current_generation(look: Inspection) -> str | None:
+    """The directory of the current generation; None, and findings, where there is none."""
+    attributes = look.attributes("", optional=True)
+    if attributes is None:
+        look.error("", "there is no store", "podman-cvmfs sync")
+        return None
+    look.owner = attributes.st_uid
+    names = look.names("")
+    if names is None:
+        return None
+    if layout.CURRENT not in names:
+        look.error("", "is no store, or one in which nothing has been written", "podman-cvmfs sync")
+        return None
+    target = look.link(layout.CURRENT)
+    if target is None:
+        return None
+    if not _GENERATION.match(target):
+        look.error(layout.CURRENT, f"leads to {target!r}, which is no generation")
+        return None
+    return target if look.names(target) is not None else None
+
+
+def check_frame(look: Inspection) -> None:
+    """Examine the top directory, and the locks in it."""
+    names = look.names("") or set()
+    leftovers = names & {_CURRENT_NEW}
+    known = {*layout.PUBLIC, layout.CURRENT, layout.GENERATIONS, layout.LOCKS, _POOL, *leftovers}
+    look.no_others("", names, known)
+    for name in layout.PUBLIC:
+        look.link(name, f"{layout.CURRENT}/{name}")
+    pools = {os.path.basename(path) for path in (layout.POOL_LAYERS, layout.POOL_IMAGES)}
+    look.no_others(_POOL, look.names(_POOL) or set(), pools)
+    locks = look.names(layout.LOCKS)
+    if locks is not None:
+        look.no_others(layout.LOCKS, locks, {*layout.LOCK_FILES, layout.SYNC_LOCK})
+        if layout.SYNC_LOCK in locks:
+            look.regular(f"{layout.LOCKS}/{layout.SYNC_LOCK}")
+    if leftovers and not sync_runs(look):
+        look.warning(_CURRENT_NEW, "is left from a sync that was killed", _NEXT_SYNC)
+
+
+def check_locks(look: Inspection, generation: str) -> None:
+    """Examine podman's lock files in ``generation``, without opening them."""
+    for name, directory in layout.LOCK_FILES.items():
+        kept = look.regular(f"{layout.LOCKS}/{name}")
+        path = f"{generation}/{directory}/{name}"
+        linked = look.regular(path)
+        if linked is None:
+            continue
+        if linked.st_size != layout.TOKEN_BYTES:
+            look.error(path, f"has {linked.st_size} bytes, not {layout.TOKEN_BYTES}")
+        elif kept is not None and not _same_file(look, kept, linked):
+            look.error(path, f"is not the same file as {layout.LOCKS}/{name}")
+
+
+def _same_file(look: Inspection, one: os.stat_result, other: os.stat_result) -> bool:
+    if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino):
+        return True
+    # Nobody changes a store that is served read-only; CernVM-FS breaks hard links up.
+    return bool(os.statvfs(look.store).f_flag & os.ST_RDONLY)
+
+
+def check_generation(look: Inspection, generation: str, content: StoreContent) -> None:
+    """Examine which names the directories of ``generation`` hold.
+
+    A layer's directory that layers.json doesn't know is worst: the pull of a user who needs that
+    layer fails and leaves storage in which no podman command works.
+    """
+    top = {layout.STATE, layout.SUMS, *layout.PUBLIC}
+    look.no_others(generation, look.names(generation) or set(), top)
+    overlay = f"{generation}/{layout.OVERLAY}"
+    present = look.names(overlay) or set()
+    for name in sorted(present - {"l"} - set(content.layers)):
+        orphan = re.match(r"[0-9a-f]{64}\Z", name)
+        what = f"is a layer that {layout.LAYERS_JSON} doesn't know: it breaks pulls of that layer"
+        look.error(f"{overlay}/{name}", what if orphan else "doesn't belong here", REPAIR)
+    links = {layout.link_name(layer_id) for layer_id in content.layers}
+    look.no_others(f"{overlay}/l", look.names(f"{overlay}/l") or set(), links)
+    layers = f"{generation}/{layout.LAYERS}"
+    look.no_others(layers, look.names(layers) or set(), {layout.LAYERS_JSON, "layers.lock"})
+    images = f"{generation}/{layout.IMAGES}"
+    known = {layout.IMAGES_JSON, "images.lock", *content.images}
+    look.no_others(images, look.names(images) or set(), known)
+
+
+def check_leftovers(look: Inspection, generation: str, content: StoreContent) -> None:
+    """Examine the names of generations and in the pool; what a killed sync has left is a warning.
+
+    While a sync runs nobody can tell what is left over.
+    """
+    number = int(os.path.basename(generation))
+    running = sync_runs(look)
+    names = look.names(layout.GENERATIONS) or set()
+    numbers = {name for name in names if re.match(r"[1-9][0-9]*\Z", name)}
+    look.no_others(layout.GENERATIONS, names, numbers)
+    # The one before the current stays, for those who are just reading it.
+    previous = max((int(name) for name in numbers if int(name) < number), default=0)
+    for name in sorted(numbers - {str(number), str(previous)}):
+        if not running:
+            what = "is left from a sync that was killed"
+            look.warning(f"{layout.GENERATIONS}/{name}", what, _NEXT_SYNC)
+    used = content.entries() | set(content.retired_entries)
+    for pool in (layout.POOL_LAYERS, layout.POOL_IMAGES):
+        for name in sorted((look.names(pool) or set()) - used):
+            ours = entry_id(name.partition(".")[0]) is not None
+            if not ours:
+                look.error(f"{pool}/{name}", "doesn't belong here", REMOVE)
+            elif not running:
+                look.warning(f"{pool}/{name}", "nothing in the store leads to it", _NEXT_SYNC)
+
+
+def sync_runs(look: Inspection) -> bool:
+    """Whether a sync is at work on the store; no lock is taken to find out."""
+    try:
+        with open(look.path(f"{layout.LOCKS}/{layout.SYNC_LOCK}"), "rb") as file:
+            # struct flock of Linux on 64-bit machines: type, whence, start, length, pid.
+            asked = struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            answer = fcntl.fcntl(file, fcntl.F_GETLK, asked)
+            return bool(struct.unpack("hhqqi0q", answer)[0] != fcntl.F_UNLCK)
+    except OSError:
+        return False

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Examine the images of a store: files, digests, names, and the layers they need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from podman_cvmfs.config_ladder import SYNTHESISED
+from podman_cvmfs.engine import SHORT_MOUNT_DATA, mount_data_limit
+from podman_cvmfs.errors import InputError
+from podman_cvmfs.oci import Digest, ImageConfig, Manifest, layer_ids, parse_config, parse_manifest
+from podman_cvmfs.plan import chain_of
+from podman_cvmfs.policy import View
+from podman_cvmfs.reference import ImageName, parse_repository_path, podman_names
+from podman_cvmfs.store import layout
+from podman_cvmfs.store.records import ImageFiles, StoreContent, StoredImage, StoredLayer
+from podman_cvmfs.verify.documents import IMAGES_PATH, LAYERS_PATH
+from podman_cvmfs.verify.inspection import Inspection
+from podman_cvmfs.verify.layers import Layers, private_id, stand_in_id
+from podman_cvmfs.view import ImageView, mount_bytes
+
+
+def check_images(
+    look: Inspection, generation: str, content: StoreContent, layers: Layers
+) -> dict[str, ImageFiles]:
+    """Examine all images of ``content``; returns the files of those that are as they were written.
+
+    ``layers`` are what the examination of the layers has found.
+    """
+    genuine = {}
+    for image_id, image in content.images.items():
+        entry = f"{layout.POOL_IMAGES}/{image.entry}"
+        look.link(f"{generation}/{layout.IMAGES}/{image_id}", f"../../../{entry}")
+        files = _files(look, entry, image)
+        if files is None:
+            continue
+        genuine[image_id] = files
+        for path, what in _contradictions(content, layers, image, files):
+            look.error(f"{generation}/{path}", f"image {image_id} {what}")
+        _check_depth(look, entry, content, layers, image)
+    for what in _wrong_names(content):
+        look.error(f"{generation}/{IMAGES_PATH}", what)
+    return genuine
+
+
+def _files(look: Inspection, entry: str, image: StoredImage) -> ImageFiles | None:
+    """The image's files; None, and findings, if they aren't as they were written."""
+    names = look.names(entry)
+    if names is None:
+        return None
+    config_name = layout.big_data_file(f"sha256:{image.image_id}")
+    digest_name = layout.big_data_file(f"manifest-{image.manifest_digest}")
+    look.no_others(entry, names, {"manifest", config_name, digest_name})
+    manifest = look.read(f"{entry}/manifest")
+    again = look.read(f"{entry}/{digest_name}")
+    config = look.read(f"{entry}/{config_name}")
+    for name, data, size in (
+        ("manifest", manifest, image.manifest_size),
+        (digest_name, again, image.manifest_size),
+        (config_name, config, image.config_size),
+    ):
+        if data is not None and len(data) != size:
+            look.error(f"{entry}/{name}", f"has {len(data)} bytes, not {size}")
+    if manifest is None or config is None:
+        return None
+    files = ImageFiles(image.image_id, manifest, config)
+    is_whole = again == manifest
+    if again is not None and again != manifest:
+        look.error(f"{entry}/{digest_name}", "isn't the same as manifest")
+    if str(files.manifest_digest) != image.manifest_digest:
+        look.error(f"{entry}/manifest", f"hasn't the digest {image.manifest_digest}")
+        is_whole = False
+    if Digest.of(config).hex != image.image_id:
+        look.error(f"{entry}/{config_name}", f"hasn't the digest sha256:{image.image_id}")
+        is_whole = False
+    if is_whole and files.entry != image.entry:
+        look.error(entry, "isn't as it was written: its name has another checksum")
+        is_whole = False
+    return files if is_whole else None
+
+
+def _contradictions(
+    content: StoreContent, layers: Layers, image: StoredImage, files: ImageFiles
+) -> Iterator[tuple[str, str]]:
+    """Where an image's record, files and layers don't go together: the path of the record and what
+    is wrong with it, as the end of a sentence."""
+    try:
+        config = parse_config(files.config, "the config")
+        manifest = parse_manifest(files.manifest, "the manifest")
+    except InputError as err:
+        yield IMAGES_PATH, f"can't be understood: {err.message}"
+        return
+    if config.created != image.created:
+        yield IMAGES_PATH, f"was created {config.created}, not {image.created}"
+    if (image.config_origin == SYNTHESISED) != (image.source_id != image.image_id):
+        yield layout.STATE, "has the source of a config that is made up, or none against that"
+    if (manifest.config.digest, manifest.config.size) != (config.digest, len(config.raw)):
+        yield IMAGES_PATH, "has a manifest of another config"
+    if len(manifest.layers) != len(config.diff_ids):
+        yield IMAGES_PATH, "has more or fewer layers in its manifest than in its config"
+    if image.top_layer is not None and image.top_layer not in content.layers:
+        yield IMAGES_PATH, f"has the top layer {image.top_layer}, which is missing"
+    elif image.top_layer is None or image.top_layer in layers.sound:
+        chain = chain_of(content, image.top_layer)[::-1]
+        for what in _wrong_chain(chain, config, image):
+            yield IMAGES_PATH, what
+        for what in _wrong_blobs(chain, manifest):
+            yield LAYERS_PATH, what
+
+
+def _wrong_chain(
+    chain: Sequence[StoredLayer], config: ImageConfig, image: StoredImage
+) -> Iterator[str]:
+    """Whether the layers, base first, are those that the config's diff IDs give."""
+    if len(chain) != len(config.diff_ids):
+        yield f"has {len(chain)} layers in the store, but {len(config.diff_ids)} in its config"
+        return
+    parent = None
+    for layer, genuine in zip(chain, layer_ids(config.diff_ids)):
+        allowed = {genuine, private_id(genuine)}
+        if image.view == View.FLAT.value and layer is not chain[-1]:
+            allowed.add(stand_in_id(parent))
+        if layer.layer_id not in allowed:
+            yield f"has the layer {layer.layer_id}, where its config wants {genuine}"
+            return
+        if layer.retired is not None:
+            yield f"needs the layer {layer.layer_id}, which is retired"
+        parent = layer.layer_id
+
+
+def _wrong_blobs(chain: Sequence[StoredLayer], manifest: Manifest) -> Iterator[str]:
+    """Whether the sizes of advertised layers are the manifest's."""
+    for layer, blob in zip(chain, manifest.layers):
+        # Another image may have the same layer packed otherwise.
+        if layer.blob == blob.digest and layer.blob_size != blob.size:
+            yield f"has the layer {layer.layer_id} packed in {blob.size} bytes, not as recorded"
+
+
+def _check_depth(
+    look: Inspection, entry: str, content: StoreContent, layers: Layers, image: StoredImage
+) -> None:
+    """Whether podman can mount the image."""
+    if image.top_layer not in layers.sound:
+        return
+    chain = chain_of(content, image.top_layer)[::-1]
+    if all(layer.layer_id in layers.directories for layer in chain):
+        shown = tuple((layer, layers.directories[layer.layer_id]) for layer in chain)
+        wanted = {each.layer_id for each in chain}
+        if not wanted.issuperset(shown[-1][1].lowers):
+            return
+        length = mount_bytes(ImageView(View(image.view), shown), look.store)
+        limit = mount_data_limit() if length > SHORT_MOUNT_DATA else None
+        if limit is not None and length > limit:
+            look.error(
+                entry,
+                f"podman 4 can't mount this image: {length} bytes of options, where {limit} fit",
+                "use podman 5, the flat view, or a store with a shorter path",
+            )
+
+
+def _wrong_names(content: StoreContent) -> Iterator[str]:
+    """Names that no image of the repositories explains, and those that podman wouldn't find."""
+    offered: dict[str, set[str]] = {}
+    for image_id, image in content.images.items():
+        for path in image.published:
+            try:
+                name = parse_repository_path(path)
+            except InputError as err:
+                yield f"image {image_id} has a malformed name in the state: {err.message}"
+                continue
+            yield from _not_its_own(content, image_id, name)
+            for each in podman_names(name):
+                offered.setdefault(each, set()).add(image_id)
+    for text, image_id in content.names.items():
+        if image_id in content.images and image_id not in offered.get(text, ()):
+            yield f"image {image_id} has the name {text[:300]!r}, which isn't one of its names"
+    for missing in sorted(set(offered) - set(content.names)):
+        yield f"no image has the name {missing!r}"
+
+
+def _not_its_own(content: StoreContent, image_id: str, name: ImageName) -> Iterator[str]:
+    holder = content.names.get(str(name))
+    if holder is not None and holder != image_id:
+        yield f"image {image_id} hasn't got its name {str(name)!r}, which {holder} has"

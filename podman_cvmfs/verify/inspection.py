@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look at the files of a store and note what is wrong with them.
+
+Nothing is trusted: no link is followed where a file is expected, a FIFO doesn't block, a huge file
+isn't read. Nothing is written, and no lock file is opened.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection
+
+from podman_cvmfs.errors import printable
+from podman_cvmfs.verify.finding import REMOVE, REPAIR, Finding, Severity
+
+#: The index of a million images fits.
+_MAX_FILE = 1 << 30
+
+
+class Inspection:
+    """Looks into the store in the directory ``store``. Paths are relative to it, "" is itself.
+
+    ``owner`` is the uid that everything in the store shall have.
+    """
+
+    def __init__(self, store: str) -> None:
+        self.store = store
+        self.owner: int | None = None
+        self._found: dict[Finding, None] = {}
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All that was noted, in order, nothing twice."""
+        return tuple(self._found)
+
+    def path(self, relative: str) -> str:
+        """The absolute path of ``relative``."""
+        return f"{self.store}/{relative}" if relative else self.store
+
+    def error(self, relative: str, what: str, cure: str = REPAIR) -> None:
+        """Note an error of the file at ``relative``."""
+        self._note(Severity.ERROR, relative, what, cure)
+
+    def warning(self, relative: str, what: str, cure: str) -> None:
+        """Note a warning about the file at ``relative``."""
+        self._note(Severity.WARNING, relative, what, cure)
+
+    def _note(self, severity: Severity, relative: str, what: str, cure: str) -> None:
+        path = relative if relative.startswith("/") else self.path(relative)
+        self._found[Finding(severity, printable(path), printable(what)[:500], cure)] = None
+
+    def attributes(self, relative: str, *, optional: bool = False) -> os.stat_result | None:
+        """The attributes of what is at ``relative``; None, and a finding, if there is nothing."""
+        try:
+            return os.lstat(self.path(relative))
+        except FileNotFoundError:
+            if not optional:
+                self.error(relative, "is missing")
+        except OSError as err:
+            self.error(relative, f"can't be looked at: {err.strerror}")
+        return None
+
+    def names(self, relative: str, *, optional: bool = False) -> set[str] | None:
+        """What a directory of ours holds; None, and a finding, if it is none or can't be read."""
+        attributes = self.attributes(relative, optional=optional)
+        if attributes is None:
+            return None
+        if not stat.S_ISDIR(attributes.st_mode):
+            self.error(relative, f"is {_kind(attributes)}, not a directory")
+            return None
+        self._rights(relative, attributes, 0o755)
+        try:
+            return set(os.listdir(self.path(relative)))
+        except OSError as err:
+            self.error(relative, f"can't be listed: {err.strerror}")
+            return None
+
+    def no_others(self, relative: str, names: Collection[str], known: Collection[str]) -> None:
+        """Note what a directory that holds ``names`` has besides ``known``."""
+        for name in sorted(set(names) - set(known)):
+            self.error(f"{relative}/{name}" if relative else name, "doesn't belong here", REMOVE)
+
+    def regular(self, relative: str) -> os.stat_result | None:
+        """The attributes of a regular file of ours; None, and a finding, if it is none."""
+        attributes = self.attributes(relative)
+        if attributes is None:
+            return None
+        if not stat.S_ISREG(attributes.st_mode):
+            self.error(relative, f"is {_kind(attributes)}, not a regular file")
+            return None
+        self._rights(relative, attributes, 0o644)
+        return attributes
+
+    def read(self, relative: str) -> bytes | None:
+        """The content of a regular file of ours; None, and a finding, if it can't be had."""
+        if self.regular(relative) is None:
+            return None
+        try:
+            descriptor = os.open(
+                self.path(relative), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            )
+            with open(descriptor, "rb") as file:
+                data = file.read(_MAX_FILE + 1)
+        except OSError as err:
+            self.error(relative, f"can't be read: {err.strerror}")
+            return None
+        if len(data) > _MAX_FILE:
+            self.error(relative, f"has more than {_MAX_FILE} bytes")
+            return None
+        return data
+
+    def link(self, relative: str, target: str | None = None) -> str | None:
+        """Where a symbolic link leads; a finding unless it is ``target``, if that is given.
+
+        None, and a finding, if it is no link.
+        """
+        try:
+            found = os.readlink(self.path(relative))
+        except FileNotFoundError:
+            self.error(relative, "is missing")
+            return None
+        except OSError:
+            attributes = self.attributes(relative)
+            if attributes is not None:
+                self.error(relative, f"is {_kind(attributes)}, not a symbolic link")
+            return None
+        if target is not None and found != target:
+            self.error(relative, f"leads to {found!r}, not to {target!r}")
+        return found
+
+    def belongs(self, relative: str, attributes: os.stat_result) -> None:
+        """Note it if something isn't owned by whom the store is."""
+        if self.owner is not None and attributes.st_uid != self.owner:
+            self.error(
+                relative, f"is owned by uid {attributes.st_uid}, but the store by {self.owner}"
+            )
+
+    def _rights(self, relative: str, attributes: os.stat_result, mode: int) -> None:
+        # A directory may have taken over the setgid bit of the one it is in.
+        found = stat.S_IMODE(attributes.st_mode) & ~stat.S_ISGID
+        if found != mode:
+            self.error(relative, f"has the mode {found:04o}, not {mode:04o}")
+        self.belongs(relative, attributes)
+
+
+def _kind(attributes: os.stat_result) -> str:
+    """What a file is, for people."""
+    return {
+        stat.S_IFDIR: "a directory",
+        stat.S_IFREG: "a regular file",
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+    }.get(stat.S_IFMT(attributes.st_mode), "a device")

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Examine a whole store, without podman and without changing anything.
+
+One generation is examined, the current one. A sync may flip to another meanwhile, and the next sync
+after it removes the one looked at: then what was found counts for nothing, and the examination is
+made again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from podman_cvmfs.store import layout
+from podman_cvmfs.store.records import ImageFiles, LayerDirectory
+from podman_cvmfs.verify.documents import IMAGES_PATH, LAYERS_PATH, Documents, read_documents
+from podman_cvmfs.verify.finding import Finding, Severity
+from podman_cvmfs.verify.frame import (
+    check_frame,
+    check_generation,
+    check_leftovers,
+    check_locks,
+    current_generation,
+)
+from podman_cvmfs.verify.images import check_images
+from podman_cvmfs.verify.inspection import Inspection
+from podman_cvmfs.verify.layers import check_layers
+from podman_cvmfs.verify.targets import check_targets
+
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an examination has found.
+
+    ``documents`` is what the store's JSON says; ``layers`` and ``images``, by ID, are what the pool
+    holds just as it was written.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    documents: Documents = field(default_factory=Documents)
+    layers: Mapping[str, LayerDirectory] = field(default_factory=dict)
+    images: Mapping[str, ImageFiles] = field(default_factory=dict)
+
+    @property
+    def errors(self) -> int:
+        """How many of the findings are errors."""
+        return sum(finding.severity is Severity.ERROR for finding in self.findings)
+
+
+def verify(store: str) -> Verdict:
+    """Examine the store in the directory ``store``. Whatever is wrong is in the result."""
+    path = os.path.abspath(store)
+    for attempt in range(_ATTEMPTS):
+        look = Inspection(path)
+        generation = current_generation(look)
+        if generation is None:
+            return Verdict(look.findings)
+        verdict = examine(look, generation)
+        if not verdict.errors or _still(path, generation) or attempt == _ATTEMPTS - 1:
+            break
+    return verdict
+
+
+def examine(look: Inspection, generation: str) -> Verdict:
+    """Examine ``generation``, a directory of the store that ``look`` looks into."""
+    check_frame(look)
+    check_locks(look, generation)
+    documents = read_documents(look, generation)
+    content = documents.content
+    if documents.read != {layout.STATE, LAYERS_PATH, IMAGES_PATH}:
+        # Without one of them nothing else can be told right from wrong.
+        return Verdict(look.findings, documents)
+    check_generation(look, generation, content)
+    check_leftovers(look, generation, content)
+    layers = check_layers(look, generation, content)
+    images = check_images(look, generation, content, layers)
+    check_targets(look, content, layers.directories)
+    return Verdict(look.findings, documents, layers.genuine, images)
+
+
+def _still(store: str, generation: str) -> bool:
+    try:
+        return os.readlink(f"{store}/{layout.CURRENT}") == generation
+    except OSError:
+        return True

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Examine where a store's layers lead: into repositories that are there, to what is there.
+
+The only part of the examination that reads repositories; it asks once for each layer.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from podman_cvmfs.store import layout
+from podman_cvmfs.store.records import LayerDirectory, Link, StoreContent
+from podman_cvmfs.verify.inspection import Inspection
+from podman_cvmfs.verify.layers import TARGET
+
+#: Where /cvmfs is cold each look waits for the network.
+_READERS = 16
+_SYNC = "podman-cvmfs sync"
+
+
+def check_targets(
+    look: Inspection, content: StoreContent, directories: Mapping[str, LayerDirectory]
+) -> None:
+    """Examine the links into repositories of the layers with these ``directories``.
+
+    A repository that can't be read at all is one warning: it may come back. So is what is gone from
+    under a layer that no image needs any more.
+    """
+    known = {image.repository for image in content.images.values()}
+    down: dict[str, str | None] = {}
+    links: list[tuple[str, str, str, bool]] = []
+    for layer_id, directory in directories.items():
+        layer = content.layers[layer_id]
+        for place, target in _links(f"{layout.POOL_LAYERS}/{layer.entry}", directory):
+            match = TARGET.match(target)
+            root = match["root"] if match else None
+            if layer.retired is None and root not in known:
+                look.error(place, f"leads to {target!r}, into none of the images' repositories")
+            if root is None or os.path.normpath(target) != target:
+                continue
+            if root not in down:
+                down[root] = _why_down(root)
+            if down[root] is None:
+                links.append((place, target, root, layer.retired is not None))
+    for root, why in sorted(down.items()):
+        if why is not None:
+            look.warning(root, f"the repository {why}: what is in it isn't checked", "mount it")
+    with ThreadPoolExecutor(_READERS) as pool:
+        answers = pool.map(_why_missing, [target for _, target, _, _ in links])
+        for (place, target, _, retired), why in zip(links, answers):
+            if why is None:
+                continue
+            if retired:
+                what = f"leads to {target}, which {why}; no image needs it"
+                look.warning(place, what, "nothing: it leaves the store in time")
+            else:
+                look.error(place, f"leads to {target}, which {why}", _SYNC)
+
+
+def _links(entry: str, directory: LayerDirectory) -> Iterator[tuple[str, str]]:
+    for number, part in enumerate(directory.parts):
+        if isinstance(part, Link):
+            yield f"{entry}/diff{number or ''}", part.target
+
+
+def _why_down(root: str) -> str | None:
+    """Why a repository can't be read; None if it can. An empty mount point is one without it."""
+    try:
+        return None if os.listdir(root) else "is empty"
+    except OSError as err:
+        return f"can't be read ({err.strerror})"
+
+
+def _why_missing(target: str) -> str | None:
+    """Why there is no directory at ``target``; None if there is."""
+    try:
+        mode = os.lstat(target).st_mode
+    except FileNotFoundError:
+        return "is gone"
+    except OSError as err:
+        return f"can't be looked at ({err.strerror})"
+    return None if stat.S_ISDIR(mode) else "is no directory"
