@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cache's blobs as one file, for hosts that no registry can be reached from.
+
+Format: a ustar archive (POSIX.1-1988) of plain files ``sha256/<2 hex digits>/<64 hex digits>``,
+sorted by name, without owners and times: equal caches give equal bytes. Markers of layers stay
+behind: nothing could check them at the other end, where they are found again by looking.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.errors import InputError, StoreError, printable
+from podman_cvmfs.oci import MAX_DOCUMENT, Digest
+
+log = logging.getLogger(__name__)
+
+_BLOCK = 512
+_NAME = re.compile(r"sha256/([0-9a-f]{2})/(\1[0-9a-f]{62})\Z")
+_SIZE = re.compile(rb"([0-7]{11})\0\Z")
+#: More blobs than a hundred times the largest repository has images.
+_MAX_BLOBS = 1_000_000
+#: How much of a pipe is kept on disk, in bytes.
+_MAX_ARCHIVE = 64 * 1024**3
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What was exported or imported: blobs, their bytes, and how many were new or left out."""
+
+    blobs: int = 0
+    size: int = 0
+    new: int = 0
+    broken: int = 0
+
+
+def export_cache(cache: BlobCache, output: BinaryIO) -> Shipped:
+    """Write all blobs of ``cache``; those that are not what they are called are left out.
+
+    Raises OSError if ``output`` can't be written.
+    """
+    blobs = size = broken = 0
+    for digest in _held(cache):
+        data = cache.get(digest)
+        if data is None:
+            broken += 1
+            log.warning("a broken blob is left out: %s", digest)
+            continue
+        output.write(_header(digest, len(data)) + data + bytes(-len(data) % _BLOCK))
+        blobs += 1
+        size += len(data)
+    output.write(bytes(2 * _BLOCK))
+    return Shipped(blobs, size, broken=broken)
+
+
+def import_cache(cache: BlobCache, file: BinaryIO, source: str) -> Shipped:
+    """Put all blobs of an archive into ``cache``; ``source`` is what messages call it.
+
+    The archive is checked as a whole before anything changes; a cache that can't take all of it
+    is left as it was. Raises InputError for an archive that isn't exactly what ``export_cache``
+    writes, StoreError, and OSError if ``file`` can't be read.
+    """
+    if not file.seekable():
+        with tempfile.TemporaryFile() as copy:
+            _spool(file, copy)
+            return import_cache(cache, copy, source)
+    start = file.tell()
+    for _ in _entries(file, source):
+        pass
+    file.seek(start)
+    made: list[Digest] = []
+    blobs = size = 0
+    try:
+        for digest, data in _entries(file, source):
+            blobs += 1
+            size += len(data)
+            if cache.get(digest) is None:
+                cache.put(data)
+                made.append(digest)
+    except BaseException:
+        _take_back(cache, made)
+        raise
+    return Shipped(blobs, size, len(made))
+
+
+def _held(cache: BlobCache) -> Iterator[Digest]:
+    """The digests of all blobs, in order."""
+    top = f"{cache.directory}/sha256"
+    try:
+        for directory in sorted(name for name in os.listdir(top) if len(name) == 2):
+            for name in sorted(os.listdir(f"{top}/{directory}")):
+                match = _NAME.match(f"sha256/{directory}/{name}")
+                if match:
+                    yield Digest(match.group(2))
+    except FileNotFoundError:
+        return
+    except OSError as err:
+        where = printable(cache.directory)
+        raise StoreError(f"can't read the cache {where}: {err.strerror}") from None
+
+
+def _header(digest: Digest, size: int) -> bytes:
+    """The header of a blob: mode 0644, owner 0, time 0."""
+    name = f"sha256/{digest.hex[:2]}/{digest.hex}".encode()
+    header = bytearray(_BLOCK)
+    fields = {0: name, 100: b"0000644", 108: b"0000000", 116: b"0000000", 124: b"%011o" % size}
+    fields.update({136: b"00000000000", 148: b" " * 8, 156: b"0", 257: b"ustar\x0000"})
+    fields.update({329: b"0000000", 337: b"0000000"})
+    for place, value in fields.items():
+        header[place : place + len(value)] = value
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+def _entries(file: BinaryIO, source: str) -> Iterator[tuple[Digest, bytes]]:
+    """Digest and bytes of each blob.
+
+    Nothing but what ``export_cache`` writes is understood: ``tarfile`` would also take links,
+    holes, and headers of any size.
+    """
+    shown = printable(source)
+    last = ""
+    for _ in range(_MAX_BLOBS + 1):
+        header = _exactly(file, _BLOCK, shown)
+        if header == bytes(_BLOCK):
+            if _exactly(file, _BLOCK, shown) != bytes(_BLOCK):
+                raise InputError(f"{shown}: not an exported cache: it goes on after its end")
+            return
+        name = header[:100].rstrip(b"\0").decode("ascii", "replace")
+        match, octal = _NAME.match(name), _SIZE.match(header[124:136])
+        name = printable(name)
+        if match is None or octal is None:
+            raise InputError(f"{shown}: not an exported cache: it holds {name!r}")
+        digest, size = Digest(match.group(2)), int(octal.group(1), 8)
+        if size > MAX_DOCUMENT:
+            raise InputError(f"{shown}: {name!r} is larger than {MAX_DOCUMENT} bytes")
+        if header != _header(digest, size):
+            raise InputError(f"{shown}: {name!r} is no plain file, or is damaged")
+        if digest.hex <= last:
+            raise InputError(f"{shown}: not an exported cache: {name!r} is out of order")
+        data = _exactly(file, size, shown)
+        if any(_exactly(file, -size % _BLOCK, shown)):
+            raise InputError(f"{shown}: not an exported cache, or damaged")
+        if Digest.of(data) != digest:
+            raise InputError(f"{shown}: the bytes of {name!r} are others: it is damaged")
+        last = digest.hex
+        yield digest, data
+    raise InputError(f"{shown}: more than {_MAX_BLOBS} blobs")
+
+
+def _exactly(file: BinaryIO, size: int, shown: str) -> bytes:
+    data = file.read(size)
+    if len(data) != size:
+        raise InputError(f"{shown}: not an exported cache, or cut off")
+    return data
+
+
+def _spool(file: BinaryIO, copy: BinaryIO) -> None:
+    """Copy what comes out of a pipe, which can't be read twice."""
+    left = _MAX_ARCHIVE
+    while True:
+        chunk = file.read(1024 * 1024)
+        if not chunk:
+            break
+        left -= len(chunk)
+        if left < 0:
+            raise InputError(f"the archive is longer than {_MAX_ARCHIVE} bytes")
+        copy.write(chunk)
+    copy.seek(0)
+
+
+def _take_back(cache: BlobCache, made: list[Digest]) -> None:
+    for digest in made:
+        with contextlib.suppress(OSError):
+            os.unlink(f"{cache.directory}/sha256/{digest.hex[:2]}/{digest.hex}")

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``podman-cvmfs cache``: carry the blob cache to where no registry can be reached."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import click
+
+from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.cache_archive import Shipped, export_cache, import_cache
+from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.settings import load_settings
+
+log = logging.getLogger(__name__)
+
+
+@click.group("cache")
+def command() -> None:
+    """Carry configs and manifests fetched from registries to other hosts.
+
+    A host without outside network gets genuine image configs from a host that has it: sync
+    there, export the cache, import it here, sync.
+    """
+
+
+@command.command("export")
+@click.argument("file")
+@click.option("--cache", metavar="DIR", help="The cache, if not the one of the settings.")
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="With json, print what was done as an object on standard output.",
+)
+def export_command(file: str, cache: str | None, output: str) -> None:
+    """Write all blobs of the cache to FILE, a tar archive; "-" is standard output."""
+    if file == "-" and output == "json":
+        raise click.UsageError('"-" and --format json both want standard output')
+    opened = _cache(cache)
+    try:
+        with _written(file) as target:
+            done = export_cache(opened, target)
+    except BrokenPipeError:
+        raise
+    except OSError as err:
+        raise InputError(f"can't write {printable(file)}: {err.strerror}") from None
+    log.info("%s: %d blobs, %d bytes", printable(file), done.blobs, done.size)
+    _tell(done, output, broken=done.broken)
+
+
+@command.command("import")
+@click.argument("file")
+@click.option("--cache", metavar="DIR", help="The cache, if not the one of the settings.")
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="With json, print what was done as an object on standard output.",
+)
+def import_command(file: str, cache: str | None, output: str) -> None:
+    """Put the blobs of FILE, as "cache export" wrote it, into the cache; "-" is standard input.
+
+    Every blob is checked. A damaged FILE changes nothing.
+    """
+    opened = _cache(cache)
+    try:
+        with sys.stdin.buffer if file == "-" else open(file, "rb") as source:
+            done = import_cache(opened, source, file)
+    except OSError as err:
+        raise InputError(f"can't read {printable(file)}: {err.strerror}") from None
+    log.info("%s: %d blobs, %d of them new", opened.directory, done.blobs, done.new)
+    _tell(done, output, new=done.new)
+
+
+def _cache(directory: str | None) -> BlobCache:
+    settings = load_settings({"cache": directory})
+    for warning in settings.warnings:
+        log.warning("%s", warning)
+    return BlobCache(settings.cache)
+
+
+def _tell(done: Shipped, output: str, **more: int) -> None:
+    if output == "json":
+        click.echo(json.dumps({"blobs": done.blobs, "bytes": done.size, **more}))
+
+
+@contextlib.contextmanager
+def _written(path: str) -> Iterator[BinaryIO]:
+    """A file that takes the place of ``path`` once it is whole; what was there stays till then."""
+    if path == "-":
+        yield sys.stdout.buffer
+        return
+    if os.path.exists(path) and not os.path.isfile(path):
+        # A pipe or a device takes it as it comes.
+        with open(path, "wb") as file:
+            yield file
+        return
+    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".new-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
