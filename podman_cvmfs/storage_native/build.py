@@ -25,6 +25,7 @@ SOURCE = os.path.join(PACKAGE_DIRECTORY, "go")
 
 #: Where distributions put the sources of Go libraries; the environment's GOPATH comes first.
 _GOPATH = "/usr/share/gocode"
+_IMPORT_PATH = "podman-cvmfs/storage"
 #: Storage drivers that need further C libraries.
 _WITHOUT = tuple(f"exclude_graphdriver_{name}" for name in ("btrfs", "devicemapper", "zfs", "aufs"))
 #: pie, not exe: what it compiles is what the shared library needs too, so it is compiled once.
@@ -100,6 +101,8 @@ def build(output: str, tools: Toolchain | None = None) -> list[str]:
     tools = tools or toolchain()
     built = []
     with tempfile.TemporaryDirectory(prefix="podman-cvmfs-build-") as scratch:
+        # Inside a GOPATH the path of the checkout doesn't get into the result.
+        shutil.copytree(SOURCE, os.path.join(scratch, "src", _IMPORT_PATH))
         environment = _environment(tools, scratch)
         for kind, mode in _MODES.items():
             made = os.path.join(scratch, kind.value)
@@ -111,10 +114,10 @@ def build(output: str, tools: Toolchain | None = None) -> list[str]:
                 f"-ldflags=-s -w -X main.storageVersion={tools.version}",
                 f"-tags={' '.join((*_WITHOUT, tools.tag))}",
                 f"-o={made}",
-                ".",
+                _IMPORT_PATH,
             ]
             done = subprocess.run(
-                argv, cwd=SOURCE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+                argv, cwd=scratch, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
             )
             if done.returncode:
                 words = done.stdout.decode(errors="replace").strip()
@@ -128,7 +131,7 @@ def _environment(tools: Toolchain, scratch: str) -> dict[str, str]:
     environment = {
         **os.environ,
         "GO111MODULE": "off",
-        "GOPATH": tools.gopath,
+        "GOPATH": scratch + os.pathsep + tools.gopath,
         "GOPROXY": "off",
         "GOTOOLCHAIN": "local",
         "GOENV": "off",

@@ -7,7 +7,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 from podman_cvmfs.errors import StoreError, printable
@@ -140,16 +140,18 @@ class OpenStore:
 def _throwaway(stack: contextlib.ExitStack) -> str:
     """A directory that is removed with the stack, after the process that writes to it."""
     root = tempfile.mkdtemp(prefix="podman-cvmfs-")
-    stack.callback(shutil.rmtree, root, onerror=_open_up)
+    stack.callback(_remove, root)
     return root
 
 
-def _open_up(remove: Callable[..., object], path: str, _: object) -> None:
-    """Try again to remove what is in the way: overlay makes directories of mode 0."""
-    with contextlib.suppress(OSError):
-        os.chmod(path, 0o700)
-        os.chmod(os.path.dirname(path), 0o700)
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            os.unlink(path)
+def _remove(root: str) -> None:
+    shutil.rmtree(root, ignore_errors=True)
+    if not os.path.lexists(root):
+        return
+    # An ordinary user can't look into the directories of mode 0 that overlay makes.
+    for directory, names, _ in os.walk(root):
+        for path in (os.path.join(directory, name) for name in names):
+            if not os.path.islink(path):
+                with contextlib.suppress(OSError):
+                    os.chmod(path, 0o700)
+    shutil.rmtree(root, ignore_errors=True)

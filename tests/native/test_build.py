@@ -138,6 +138,16 @@ def test_other_things_that_are_missing(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_where_it_is_built_makes_no_difference(built: Path, checkout: Path) -> None:
+    argv = [sys.executable, "-m", "podman_cvmfs.storage_native.build", "--output", checkout / "out"]
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    subprocess.run(argv, check=True, stdout=subprocess.PIPE, cwd=checkout, env=environment)
+    for kind in Kind:
+        made = (checkout / "out" / kind.value).read_bytes()
+        assert made == (built / kind.value).read_bytes()
+        assert os.fsencode(checkout) not in made
+
+
 @pytest.mark.parametrize(
     ("files", "tag"),
     [

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,19 +63,22 @@ def test_all_agree_on_every_kind_of_store(all_stores: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_both_artefacts_where_they_belong(
-    others: dict[str, Path], inside: dict[str, Root], sample_store: Path, store: Path, kind: Kind
+    others: dict[str, Path],
+    inside: dict[str, Root],
+    sample_store: Path,
+    store: Path,
+    tmp_path: Path,
+    kind: Kind,
 ) -> None:
     """In the release itself, with its own Python."""
     stores = [str(sample_store), str(store)]
     for name, root in inside.items():
-        artefact = root_directory(others[name]) / kind.value
         # Below the temporary directory, which the release sees too.
-        copy = sample_store.parent / f"{name}-{kind.value}"
-        copy.write_bytes(artefact.read_bytes())
-        copy.chmod(0o755)
+        artefact = tmp_path / f"{name}-{kind.value}"
+        shutil.copy(root_directory(others[name]) / kind.value, artefact)
         done = root.python(
             *("-m", "podman_cvmfs.storage_native", "judge", *stores),
-            PODMAN_CVMFS_NATIVE_LIBRARY=str(copy),
+            PODMAN_CVMFS_NATIVE_LIBRARY=str(artefact),
         )
         assert done.returncode == 0, (name, done.stderr)
         for path, report in json.loads(done.stdout).items():
@@ -88,12 +92,15 @@ def test_both_artefacts_where_they_belong(
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_mounting_in_each_release(
-    others: dict[str, Path], inside: dict[str, Root], sample_store: Path, kind: Kind
+    others: dict[str, Path],
+    inside: dict[str, Root],
+    sample_store: Path,
+    tmp_path: Path,
+    kind: Kind,
 ) -> None:
     for name, root in inside.items():
-        artefact = sample_store.parent / f"{name}-mount-{kind.value}"
-        artefact.write_bytes((root_directory(others[name]) / kind.value).read_bytes())
-        artefact.chmod(0o755)
+        artefact = tmp_path / f"{name}-{kind.value}"
+        shutil.copy(root_directory(others[name]) / kind.value, artefact)
         done = root.python(
             "-c",
             "import os, sys\n"
@@ -106,6 +113,33 @@ def test_mounting_in_each_release(
             PODMAN_CVMFS_NATIVE_LIBRARY=str(artefact),
         )
         assert done.stdout.split() == ["True"] * 3, (name, done.stderr)
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_the_configuration_in_each_release(
+    others: dict[str, Path], inside: dict[str, Root], tmp_path: Path, kind: Kind
+) -> None:
+    stores = [str(tmp_path / "one"), str(tmp_path / "two")]
+    for store in stores:
+        Path(store).mkdir()
+    conf = tmp_path / "storage.conf"
+    conf.write_text(
+        f'[storage]\ndriver = "overlay"\ngraphroot = "{tmp_path}/graph"\n'
+        f'runroot = "{tmp_path}/run"\n[storage.options]\n'
+        f"additionalimagestores = {json.dumps(stores)}\n"
+    )
+    for name, root in inside.items():
+        artefact = tmp_path / f"{name}-{kind.value}"
+        shutil.copy(root_directory(others[name]) / kind.value, artefact)
+        done = root.python(
+            "-c",
+            "from podman_cvmfs.storage_native import effective_config\n"
+            "found = effective_config()\n"
+            "print(found.driver, found.graph_root, *found.additional_stores)\n",
+            CONTAINERS_STORAGE_CONF=str(conf),
+            PODMAN_CVMFS_NATIVE_LIBRARY=str(artefact),
+        )
+        assert done.stdout.split() == ["overlay", f"{tmp_path}/graph", *stores], done.stderr
 
 
 @pytest.mark.usefixtures("others")

@@ -14,12 +14,14 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from podman_cvmfs.storage_native import Artefact, Kind, Unavailable, judge
-from podman_cvmfs.storage_native.build import SOURCE, build, toolchain
+from podman_cvmfs.storage_native.build import SOURCE, Toolchain, build, toolchain
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.verify_native import differences
@@ -33,6 +35,8 @@ ROOTS_VARIABLE = "PODMAN_CVMFS_ROOTS"
 
 _PACKAGES = "golang-go gcc libc6-dev golang-github-containers-storage-dev"
 _CACHE = Path.home() / ".cache/podman-cvmfs-test/native"
+#: Seconds for which artefacts that nobody builds any more are kept.
+_KEPT = 7 * 24 * 3600
 _CHECKOUT_INSIDE = "/mnt"
 
 
@@ -127,6 +131,29 @@ def _key(status: Path) -> str:
     return content.hexdigest()[:16]
 
 
+def _publish(made: Path, target: Path) -> None:
+    """Copy an executable file to where other test sessions may be looking for it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f"{target.name}.{os.getpid()}")
+    shutil.copyfile(made, fresh)
+    fresh.chmod(0o755)
+    fresh.rename(target)
+
+
+def _cached(status: Path, make: Callable[[str], None]) -> Path:
+    """The directory of artefacts, which ``make`` fills if they aren't there yet."""
+    target = _CACHE / _key(status)
+    if not all((target / kind.value).exists() for kind in Kind):
+        with tempfile.TemporaryDirectory() as scratch:
+            make(scratch)
+            for kind in Kind:
+                _publish(Path(scratch, kind.value), target / kind.value)
+        for other in _CACHE.iterdir():
+            if time.time() - other.stat().st_mtime > _KEPT:
+                shutil.rmtree(other, ignore_errors=True)
+    return target
+
+
 @functools.cache
 def host_directory() -> Path:
     """The directory with both artefacts for this machine. Raises JudgeMissingError."""
@@ -134,27 +161,27 @@ def host_directory() -> Path:
         tools = toolchain()
     except Unavailable as err:
         raise JudgeMissingError(f"{err.message} ({err.hint})") from None
-    target = _CACHE / _key(Path("/var/lib/dpkg/status"))
-    if not all((target / kind.value).exists() for kind in Kind):
-        build(str(target), tools)
-    return target
+    return _cached(Path("/var/lib/dpkg/status"), lambda scratch: _build_here(scratch, tools))
+
+
+def _build_here(scratch: str, tools: Toolchain) -> None:
+    build(scratch, tools)
 
 
 @functools.cache
 def root_directory(root: Path) -> Path:
     """The same for a release's root file system."""
-    target = _CACHE / _key(root / "var/lib/dpkg/status")
-    if not all((target / kind.value).exists() for kind in Kind):
-        with tempfile.TemporaryDirectory() as scratch:
-            inside = Root(root)
-            try:
-                done = inside.python("-m", "podman_cvmfs.storage_native.build", "--output", scratch)
-            finally:
-                inside.close()
-            if done.returncode:
-                raise JudgeMissingError(f"can't build in {root}: {done.stderr}")
-            shutil.copytree(scratch, target, dirs_exist_ok=True)
-    return target
+    return _cached(root / "var/lib/dpkg/status", lambda scratch: _build_inside(scratch, root))
+
+
+def _build_inside(scratch: str, root: Path) -> None:
+    inside = Root(root)
+    try:
+        done = inside.python("-m", "podman_cvmfs.storage_native.build", "--output", scratch)
+    finally:
+        inside.close()
+    if done.returncode:
+        raise JudgeMissingError(f"can't build in {root}: {done.stderr}")
 
 
 def _wrapped(root: Path) -> Artefact:
