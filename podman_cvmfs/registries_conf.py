@@ -92,7 +92,8 @@ class RegistriesConf:
         return (*found, Endpoint(itself, table.insecure))
 
     def _table(self, name: ImageName) -> RegistryTable | None:
-        matching = [table for table in self.tables if _match(str(name), table.prefix) is not None]
+        text = f"{name.registry}/{name.repository}"
+        matching = [table for table in self.tables if _match(text, table.prefix) is not None]
         return max(matching, key=lambda table: len(table.prefix), default=None)
 
 
@@ -150,7 +151,8 @@ def _chosen_aliases() -> str:
 def _match(text: str, prefix: str) -> int | None:
     """The length of the part of ``text`` that ``prefix`` stands for, None if it doesn't fit.
 
-    As in containers/image, a prefix without a port fits a host with any port.
+    As in containers/image, a prefix without a port fits a host with any port, and one with a tag
+    fits nothing: ``text`` has none.
     """
     if prefix.startswith("*."):
         start = text.find(prefix[1:])
@@ -161,24 +163,20 @@ def _match(text: str, prefix: str) -> int | None:
         end = len(prefix)
     else:
         return None
-    return end if text[end : end + 1] in ("", ":", "/", "@") else None
+    return end if text[end : end + 1] in ("", ":", "/") else None
 
 
 def _rewritten(name: ImageName, prefix: str, location: str) -> ImageName:
-    text = str(name)
+    text = f"{name.registry}/{name.repository}"
     length = _match(text, prefix)
     if not location or length is None:
         return name
-    rest = (location + text[length:]).partition("@")[0]
-    registry, _, path = rest.partition("/")
-    repository, colon, tag = path.partition(":")
+    registry, _, repository = (location + text[length:]).partition("/")
     try:
-        check_parts(registry, repository, tag if colon else None, rest)
+        check_parts(registry, repository, None, f"{registry}/{repository}")
     except InputError as err:
         raise RegistryError(f"{name}: as registries.conf rewrites it: {err.message}") from None
-    if not colon and name.digest is None:
-        raise RegistryError(f"{name}: registries.conf takes its tag away")
-    return ImageName(registry, repository, tag if colon else None, name.digest).canonical
+    return replace(name, registry=registry, repository=repository).canonical
 
 
 # ---------------------------------------------------------------------- files

@@ -99,10 +99,7 @@ class RegistryClient:
         accept = {"Accept": ", ".join(_MANIFEST_TYPES)}
 
         def ask(endpoint: Endpoint) -> tuple[bytes, str]:
-            # registries.conf may rewrite the tag too.
-            is_own_tag = wanted == name.tag and endpoint.name.tag
-            path = f"manifests/{endpoint.name.tag if is_own_tag else wanted}"
-            data, headers = self._document(endpoint, name, path, accept, "image")
+            data, headers = self._document(endpoint, name, f"manifests/{wanted}", accept, "image")
             media_type = headers.get("Content-Type", "").partition(";")[0].strip()
             if by_digest:
                 _check(name, Digest.parse(wanted), data)

@@ -276,8 +276,11 @@ class Transport:
                 if insecure:
                     # The administrator has said so; no need to be told at each request.
                     urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-                certificates = find_certificates(host)
-                self._contexts[host, insecure] = tls_context(certificates, not insecure)
+                context = tls_context(find_certificates(host), not insecure)
+                if getattr(urllib3, "__version__", "").startswith("1."):
+                    # It compares the names itself, and without this can't reach an address.
+                    context.check_hostname = False
+                self._contexts[host, insecure] = context
             return self._contexts[host, insecure]
 
     def _rest(self, key: str, seconds: float, error: RegistryError) -> None:

@@ -151,6 +151,9 @@ def test_tls(surroundings: Path, start: Start) -> None:
     assert "its TLS certificate or connection is not acceptable" in error.message
     shutil.copy(authority.certificate, certs / "ca.crt")
     assert_served(image(registry))
+    misnamed = start("misnamed", certificate=authority.issue("misnamed", "DNS:example.org"))
+    shutil.copytree(certs, certs.parent / misnamed.address)
+    assert "TLS" in refusal(image(misnamed)).message
     # Somebody else's authority is no help.
     shutil.copy(Authority(surroundings / "other").certificate, certs / "ca.crt")
     assert "TLS" in refusal(image(registry)).message

@@ -310,13 +310,6 @@ def test_blocked(server: Server, name: ImageName) -> None:
     assert server.requests == []
 
 
-def test_tags_may_be_rewritten(server: Server, other: Server, name: ImageName) -> None:
-    table = RegistryTable(str(name), f"{other.address}/new/app:one")
-    other.answers["/v2/new/app/manifests/one"] = give(MANIFEST)
-    with new_client(None, RegistriesConf((table,))) as client:
-        assert client.manifest(name)[0] == MANIFEST
-
-
 # ---------------------------------------------------------------------- patience
 
 
