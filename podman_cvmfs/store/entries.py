@@ -81,11 +81,5 @@ def remove_entry(path: str) -> None:
 def write_image_entry(path: str, image: ImageFiles) -> None:
     """Make the directory ``path`` of an image."""
     os.mkdir(path, 0o755)
-    written: dict[bytes, str] = {}
     for name, data in image.files().items():
-        # The manifest stands under two names: one file, for there are thousands of them.
-        if data in written:
-            os.link(f"{path}/{written[data]}", f"{path}/{name}")
-        else:
-            write_file(f"{path}/{name}", data)
-            written[data] = name
+        write_file(f"{path}/{name}", data)

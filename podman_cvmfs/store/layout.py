@@ -22,7 +22,7 @@ it is ours::
         lower                       l/<parent>:l/<grandparent>:..; absent where nothing lies below
         diff, diff1, diff2, ..      link into the repository, or a directory of our own
     STORE/pool/images/<image id>-<key>/
-        manifest, =<base64 of "sha256:<image id>">, =<base64 of "manifest-sha256:<digest>">
+        manifest, =<base64 of "sha256:<image id>">
     STORE/locks/layers.lock, images.lock, sync.lock
 
 A generation and the entries of the pool never change once they are written, so podman sees the
@@ -40,7 +40,7 @@ import re
 from collections.abc import Mapping
 
 #: Format of state.json and of everything here that podman doesn't read.
-FORMAT = 2
+FORMAT = 1
 
 CURRENT = ".current"
 GENERATIONS = "generations"

@@ -4,7 +4,9 @@
 Sources: containers/storage ``layers.go`` (``Layer``) and ``images.go`` (``Image``), 1.43 to 1.64;
 ``compression`` is ``pkg/archive``'s ``Compression`` (0 none, 2 gzip, 4 zstd). Fields that podman
 does without are left out: parsing these two files is most of what ``podman run`` pays for a large
-store.
+store. So is the second copy of the manifest that podman keeps as ``manifest-<digest>``: it looks
+under ``manifest`` where there is none (containers/image ``storage_src.go``), and finds an image by
+the ``digest`` of its record.
 """
 
 from __future__ import annotations
@@ -97,7 +99,6 @@ class ImageFiles:
         return {
             "manifest": self.manifest,
             big_data_file(f"sha256:{self.image_id}"): self.config,
-            big_data_file(f"manifest-{self.manifest_digest}"): self.manifest,
         }
 
 
@@ -202,22 +203,18 @@ def layer_json(layer: StoredLayer) -> dict[str, Any]:
 def image_json(image: StoredImage, names: Iterable[str]) -> dict[str, Any]:
     """The image's entry in images.json."""
     config = f"sha256:{image.image_id}"
-    manifest = f"manifest-{image.manifest_digest}"
     record: dict[str, Any] = {
         "id": image.image_id,
         "digest": image.manifest_digest,
         "names": sorted(names),
-        "metadata": "{}",
         "created": image.created,
-        "big-data-names": [config, manifest, "manifest"],
+        "big-data-names": [config, "manifest"],
         "big-data-sizes": {
             config: image.config_size,
-            manifest: image.manifest_size,
             "manifest": image.manifest_size,
         },
         "big-data-digests": {
             config: config,
-            manifest: image.manifest_digest,
             "manifest": image.manifest_digest,
         },
     }
