@@ -31,12 +31,14 @@ class Graphroots:
     """Existing graphroots, by their real paths.
 
     ``own`` are the caller's and those that were named, ``others`` those of the other users.
-    ``unseen`` maps what could not be looked at to why: graphroots may be missing on its account.
+    ``unseen`` maps what could not be looked at to why: graphroots may be missing on its account;
+    ``own_unseen`` is the part of it that belongs to the caller.
     """
 
     own: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     unseen: dict[str, str] = field(default_factory=dict)
+    own_unseen: tuple[str, ...] = ()
 
 
 def find_graphroots(
@@ -63,6 +65,7 @@ def find_graphroots(
     variables = {**os.environ, "UID": str(places.uid)}
     for path in _graphroots_of(places, variables, conf, found):
         _add(found.own, path, found)
+    found.own_unseen = tuple(found.unseen)
     for name, uid, home in _users(passwd, subuid):
         if uid == places.uid:
             continue

@@ -110,7 +110,8 @@ def make_plan(
     sources = set(wanted.values())
     kept = {
         image.source_id: image
-        for image in current.images.values()
+        # A retired image may have the source of a listed one, which then counts.
+        for image in sorted(current.images.values(), key=is_retired, reverse=True)
         if image.source_id in sources and image.source_id not in candidates
     }
     layers: dict[str, StoredLayer] = {}
@@ -238,6 +239,33 @@ def add_retired_layers(
                     layers[link.layer_id] = replace(link, retired=since)
 
 
+def is_retired(image: StoredImage) -> bool:
+    """Whether ``image`` has lost its names, and stays only for containers made of it."""
+    return not image.published
+
+
+def add_retired_images(
+    current: StoreContent,
+    images: dict[str, StoredImage],
+    layers: Mapping[str, StoredLayer],
+    now: int,
+    grace: int = GRACE,
+    needed: Collection[str] = (),
+) -> None:
+    """Add to ``images``, without names, those that have left within the grace period, and after it
+    those whose top layer is ``needed``; but none whose layers are not among ``layers``.
+
+    podman can't inspect or commit a container whose image isn't known, and ``podman system df``
+    fails for all.
+    """
+    for image in current.images.values():
+        since = retired_since(current.retired_entries.get(image.entry), now)
+        keeps = now - since < grace or image.top_layer in needed
+        complete = image.top_layer is None or image.top_layer in layers
+        if keeps and complete and image.image_id not in images:
+            images[image.image_id] = replace(image, published=())
+
+
 def retired_entries(
     current: StoreContent,
     images: Mapping[str, StoredImage],
@@ -247,8 +275,13 @@ def retired_entries(
     needed: Collection[str] = (),
 ) -> dict[str, int]:
     """The pool entries that the store no longer leads to, within the grace period, with the time
-    since which it counts; after it, those of the layers ``needed``, which may be mounted still."""
-    used = StoreContent(images=images, layers=layers).entries()
+    since which it counts; after it, those of the layers ``needed``, which may be mounted still.
+
+    Those of retired images are among them, to remember since when they are retired.
+    """
+    listed = {key: image for key, image in images.items() if not is_retired(image)}
+    used = StoreContent(images=listed, layers=layers).entries()
+    retired = {image.entry for image in images.values() if is_retired(image)}
     left: dict[str, int | None] = {image.entry: None for image in current.images.values()}
     left.update((layer.entry, layer.retired) for layer in current.layers.values())
     left.update(current.retired_entries)
@@ -258,5 +291,5 @@ def retired_entries(
     return {
         entry: since
         for entry, since in counted.items()
-        if now - since < grace or entry.partition("-")[0] in needed
+        if now - since < grace or entry in retired or entry.partition("-")[0] in needed
     }

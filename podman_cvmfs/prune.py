@@ -13,8 +13,10 @@ from podman_cvmfs.errors import StoreError, printable
 from podman_cvmfs.graphroots import find_graphroots
 from podman_cvmfs.plan import (
     GRACE,
+    add_retired_images,
     add_retired_layers,
     chain_of,
+    is_retired,
     retired_entries,
     retired_since,
 )
@@ -34,13 +36,14 @@ _TREES = ("/.flat/", "/.layers/")
 class Verdict:
     """What happens to something retired, and why.
 
-    ``layer`` is the ID of a layer, or of an image whose files these are; ``entry`` is set for a
-    superseded entry of the pool. ``retired`` is in seconds since 1970. ``reasons`` say why it
-    stays, and there are none if it goes. ``vanished``: the repository no longer has its files.
+    ``kind`` is image, layer, or entry: of the pool, superseded by another for the same image or
+    layer. ``name`` is its ID; an entry's begins with that of its layer or image. ``retired`` is in
+    seconds since 1970. ``reasons`` say why it stays, and there are none if it goes. ``vanished``:
+    the repository no longer has its files.
     """
 
-    layer: str
-    entry: str | None
+    kind: str
+    name: str
     retired: int
     reasons: tuple[str, ...]
     vanished: bool = False
@@ -66,8 +69,8 @@ class PruneReport:
 class Needs:
     """What must stay in a store: layer ID -> its users, all chains down to their bases.
 
-    ``blocked_by`` are graphroots whose users can't be told though they should be: on their account
-    everything stays. Other users' graphroots that can't be read are only reported
+    ``blocked_by`` are files and graphroots of the caller, or named by him, that can't be read: on
+    their account everything stays. Other users' graphroots that can't be read are only reported
     (``unreadable``), or one broken file of anybody's would keep a site's store growing.
     """
 
@@ -86,11 +89,13 @@ def find_needs(content: StoreContent, graphroots: Sequence[str] = ()) -> Needs:
     named. Raises InputError if one of these isn't there."""
     places = find_graphroots(graphroots)
     searched = (*places.own, *places.others)
-    references = references_to(content.layers, searched)
+    references = references_to(content, searched)
     return Needs(
         users=_down_to_bases(content, references),
         graphroots=searched,
-        blocked_by=tuple(path for path in places.own if path in references.unreadable),
+        blocked_by=tuple(
+            sorted({*places.own_unseen, *(references.unreadable.keys() & set(places.own))})
+        ),
         unreadable={**places.unseen, **references.unreadable},
     )
 
@@ -166,9 +171,11 @@ def pruned(
     """``current`` without what has had its grace; layers ``needed`` stay, those ``vanished``, if
     they aren't needed, go before their time."""
     layers = dict(wanted)
+    images = {key: image for key, image in current.images.items() if not is_retired(image)}
     add_retired_layers(current, layers, now, grace, needed, vanished)
-    entries = retired_entries(current, current.images, layers, now, grace, needed)
-    return replace(current, layers=layers, retired_entries=entries)
+    add_retired_images(current, images, layers, now, grace, needed)
+    entries = retired_entries(current, images, layers, now, grace, needed)
+    return replace(current, images=images, layers=layers, retired_entries=entries)
 
 
 def explain(
@@ -193,19 +200,25 @@ def explain(
         yield from (f"{printable(path)} can't be read" for path in needs.blocked_by)
 
     verdicts = []
+    images = [image for image in current.images.values() if is_retired(image)]
+    for image in sorted(images, key=lambda each: each.image_id):
+        since = retired_since(current.retired_entries.get(image.entry), now)
+        stays = image.image_id in content.images
+        why = tuple(reasons(image.top_layer or "", since)) if stays else ()
+        verdicts.append(Verdict("image", image.image_id, since, why))
     for layer_id in sorted(current.layers.keys() - wanted.keys()):
         since = retired_since(current.layers[layer_id].retired, now)
-        why: tuple[str, ...] = ()
+        why = ()
         if layer_id in content.layers:
             why = tuple(reasons(layer_id, since, layer_id not in vanished))
             if not why:
                 why = (f"layer {children[layer_id][:12]} stands on it",)
-        verdicts.append(Verdict(layer_id, None, since, why, layer_id in vanished))
-    for entry in sorted(current.retired_entries.keys() - content.entries()):
+        verdicts.append(Verdict("layer", layer_id, since, why, layer_id in vanished))
+    for entry in sorted(current.retired_entries.keys() - current.entries()):
         since = retired_since(current.retired_entries[entry], now)
         layer_id = entry.partition("-")[0]
         why = tuple(reasons(layer_id, since)) if entry in content.retired_entries else ()
-        verdicts.append(Verdict(layer_id, entry, since, why))
+        verdicts.append(Verdict("entry", entry, since, why))
     return verdicts
 
 
@@ -214,6 +227,7 @@ def _wanted(current: StoreContent) -> dict[str, StoredLayer]:
     return {
         layer.layer_id: layer
         for image in current.images.values()
+        if not is_retired(image)
         for layer in chain_of(current, image.top_layer)
     }
 

@@ -14,14 +14,16 @@ goes on mounting all of them after the store shows the image by one.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from podman_cvmfs.errors import InputError, StoreError, printable
+from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.foreign_file import read_bounded
 from podman_cvmfs.oci import parse_json
-from podman_cvmfs.store.layout import OVERLAY, link_name
+from podman_cvmfs.store.layout import link_name
+from podman_cvmfs.store.reader import read_store
+from podman_cvmfs.store.records import StoreContent
 
 _CONTAINERS = (
     "overlay-containers/containers.json",
@@ -61,25 +63,20 @@ class References:
 
 def find_references(store: str, graphroots: Sequence[str]) -> References:
     """Who in ``graphroots`` uses layers of the store at the path ``store``. Raises StoreError."""
-    try:
-        names = os.listdir(f"{store}/{OVERLAY}")
-    except OSError as err:
-        raise StoreError(f"can't read the store {printable(store)}: {err.strerror}") from err
-    return references_to([name for name in names if len(name) == 64], graphroots)
+    return references_to(read_store(store) or StoreContent(), graphroots)
 
 
-def references_to(layers: Collection[str], graphroots: Sequence[str]) -> References:
-    """Who in ``graphroots`` uses the layers whose IDs are ``layers``.
+def references_to(content: StoreContent, graphroots: Sequence[str]) -> References:
+    """Who in ``graphroots`` uses layers of ``content``.
 
     What is missing counts as empty; what can't be read or makes no sense is reported.
     """
-    links = {link_name(layer_id): layer_id for layer_id in layers}
-    known = frozenset(layers)
+    links = {link_name(layer_id): layer_id for layer_id in content.layers}
     users: dict[str, set[User]] = {}
     unreadable = {}
     for path in graphroots:
         graphroot = _Graphroot(path)
-        for layer_id, found in graphroot.users(known, links).items():
+        for layer_id, found in graphroot.users(content, links).items():
             users.setdefault(layer_id, set()).update(found)
         if graphroot.problem is not None:
             unreadable[path] = graphroot.problem
@@ -95,16 +92,19 @@ class _Graphroot:
         self._path = path
         self.problem: str | None = None
 
-    def users(self, known: frozenset[str], links: Mapping[str, str]) -> dict[str, set[User]]:
-        """Users by layer ID of ours. ``known`` are our layer IDs, ``links`` their link names."""
-        tops = [
-            (record["layer"], self._user(kind, record))
-            for kind, files in (("container", _CONTAINERS), ("image", _IMAGES))
-            for record in self._records(files)
-            if record.get("layer")
-        ]
+    def users(self, content: StoreContent, links: Mapping[str, str]) -> dict[str, set[User]]:
+        """Users by layer ID of ours. ``links`` are the link names of all our layers."""
+        tops = []
+        for kind, files in (("container", _CONTAINERS), ("image", _IMAGES)):
+            for record in self._records(files):
+                user = self._user(kind, record)
+                tops.append((record.get("layer", ""), user))
+                # In a user namespace a container may stand on a copy of its image's top layer.
+                image = content.images.get(record.get("image", ""))
+                if image is not None and image.top_layer is not None:
+                    tops.append((image.top_layer, user))
         parents = {record["id"]: record.get("parent", "") for record in self._records(_LAYERS)}
-        below = _Below(parents, self._lowers(links), known)
+        below = _Below(parents, self._lowers(links), frozenset(content.layers))
         found: dict[str, set[User]] = {}
         for top, user in tops:
             for layer_id in below.of(top):
@@ -185,6 +185,7 @@ def _is_record(record: object) -> bool:
         and isinstance(record.get("id"), str)
         and isinstance(record.get("layer", ""), str)
         and isinstance(record.get("parent", ""), str)
+        and isinstance(record.get("image", ""), str)
     )
 
 

@@ -43,10 +43,11 @@ def command(
     graphroots: tuple[str, ...],
     output: str,
 ) -> None:
-    """Remove the layers that no image of the store has any more.
+    """Remove what images have left in the store: their layers, and their records, which lose
+    their names at once.
 
-    They stay for a grace period, and as long as containers, pulled images, or images built on them
-    need them. These are looked for in the graphroots of root (or the caller), of all users of this
+    It stays for a grace period, and as long as containers, pulled images, or images built on them
+    need it. These are looked for in the graphroots of root (or the caller), of all users of this
     machine, and in those named. If the caller's own or one that was named can't be read, everything
     stays; another user's is only reported.
     """
@@ -72,8 +73,8 @@ def command(
             "unreadable": report.unreadable,
             "retired": [
                 {
-                    "layer": each.layer,
-                    "entry": each.entry,
+                    "kind": each.kind,
+                    "name": each.name,
                     "retired": each.retired,
                     "vanished": each.vanished,
                     "stays": each.stays,
@@ -85,7 +86,7 @@ def command(
         click.echo(json.dumps(data, indent=2))
     elif dry_run:
         for each in report.verdicts:
-            what = f"entry {each.entry}" if each.entry else f"layer {each.layer[:12]}"
+            what = f"{each.kind} {each.name if each.kind == 'entry' else each.name[:12]}"
             gone = " (the repository has no files for it)" if each.vanished else ""
             click.echo(f"{what}{gone}: {_reasons(each.reasons)}")
     log.info(

@@ -11,7 +11,15 @@ import pytest
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.markers import Markers
 from podman_cvmfs.oci import Descriptor, Digest, layer_ids, parse_config
-from podman_cvmfs.plan import GRACE, Plan, assign_names, candidate_of, make_plan, orphaned_views
+from podman_cvmfs.plan import (
+    GRACE,
+    Plan,
+    assign_names,
+    candidate_of,
+    make_plan,
+    orphaned_views,
+    retired_since,
+)
 from podman_cvmfs.policy import DEFAULT_POLICY, Policy, Reuse
 from podman_cvmfs.reference import ImageName, parse_repository_path
 from podman_cvmfs.resolve import FlatRoot, Layer, ResolvedImage
@@ -183,6 +191,35 @@ def test_a_removed_image_leaves_its_layers_for_the_grace_period() -> None:
     last = plan(second.content, wanted, new="none", now=2000 + GRACE).content
     assert set(last.layers) == set(first.layers) - gone
     assert not last.retired_entries
+
+
+def test_grace_and_what_is_needed_beyond_it() -> None:
+    wanted = {"r/x:1": image("1", "ab"), "r/y:1": image("2", "cd")}
+    first = plan(StoreContent(), wanted).content
+    (top,) = layer_ids([Digest.of(b"a"), Digest.of(b"b")])[-1:]
+    names = {parse_repository_path("r/y:1"): wanted["r/y:1"].source_id.hex}
+
+    def layers_after(grace: int, needed: tuple[str, ...] = ()) -> int:
+        return len(make_plan(first, names, {}, "p", 2000, grace, needed).content.layers)
+
+    assert layers_after(1) == 4
+    assert layers_after(0) == 2
+    assert layers_after(0, (top,)) == 4, "with its base"
+    assert layers_after(0, ("0" * 64,)) == 2
+
+
+@pytest.mark.parametrize(
+    ("since", "now", "expected"),
+    [
+        (None, 2_000_000_000, 2_000_000_000),
+        (1_900_000_000, 2_000_000_000, 1_900_000_000),
+        (2_000_000_001, 2_000_000_000, 2_000_000_000),
+        (0, 2_000_000_000, 2_000_000_000),
+        (5, 10, 5),
+    ],
+)
+def test_times_that_cannot_be_right(since: int | None, now: int, expected: int) -> None:
+    assert retired_since(since, now) == expected
 
 
 def test_an_image_that_comes_back_takes_its_layers_up_again() -> None:

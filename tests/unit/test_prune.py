@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a prune removes, what it keeps, and what it says about both."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from podman_cvmfs import prune as prune_module
+from podman_cvmfs.errors import InputError, StoreError
+from podman_cvmfs.graphroots import Graphroots
+from podman_cvmfs.oci import Digest, layer_ids
+from podman_cvmfs.plan import GRACE, candidate_of, is_retired, make_plan
+from podman_cvmfs.policy import Policy, View
+from podman_cvmfs.prune import PruneReport, needed_layers, prune
+from podman_cvmfs.reference import parse_repository_path
+from podman_cvmfs.resolve import FlatRoot, ResolvedImage
+from podman_cvmfs.store.reader import read_store
+from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.store.store import Store
+from podman_cvmfs.view import view_of
+from tests.support.cli import podman_cvmfs
+from tests.support.trees import snapshot
+from tests.unit.test_plan import image
+
+START = 1_800_000_000
+DAY = 24 * 3600
+
+
+class Site:
+    """A repository, a store and one graphroot below one directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.repository = root / "repository"
+        self.graphroot = root / "graph"
+        self.store = Store(str(root / "store"))
+        self.graphroots = Graphroots(own=[str(self.graphroot)])
+        for kind in ("containers", "images", "layers"):
+            (self.graphroot / f"overlay-{kind}").mkdir(parents=True)
+
+    def image(self, letters: str) -> ResolvedImage:
+        """An image of one layer a letter; its files are in the repository."""
+        found = image(letters, letters)
+        layers = []
+        for letter, layer in zip(letters, found.layers):
+            files = self.repository / ".layers" / letter
+            files.mkdir(parents=True, exist_ok=True)
+            layers.append(replace(layer, files=str(files)))
+        flat = self.repository / ".flat" / letters
+        flat.mkdir(parents=True, exist_ok=True)
+        return replace(found, layers=tuple(layers), flat=FlatRoot(str(flat), ()))
+
+    def sync(self, *wanted: str, now: int = START, view: View = View.AUTO) -> None:
+        """Make the store hold just these images, each given by its layers."""
+        images = [self.image(letters) for letters in wanted]
+        candidates = {
+            each.source_id.hex: candidate_of(each, view_of(each, Policy(view=view)), "/r")
+            for each in images
+        }
+        names = {
+            parse_repository_path(f"r/{letters}:1"): each.source_id.hex
+            for letters, each in zip(wanted, images)
+        }
+        with self.store.opened() as current:
+            plan = make_plan(current, names, candidates, str(view), now)
+            self.store.replace(plan.content, plan.layers, plan.images)
+
+    def use(self, **containers: str) -> None:
+        """Have the graphroot hold these containers: name -> layer below."""
+        for kind, records in (
+            ("containers", [{"id": n, "names": [n], "layer": f"rw-{n}"} for n in containers]),
+            ("layers", [{"id": f"rw-{n}", "parent": below} for n, below in containers.items()]),
+        ):
+            path = self.graphroot / f"overlay-{kind}/{kind}.json"
+            path.write_text(json.dumps(records))
+
+    def prune(
+        self, now: int, grace: int = GRACE, dry_run: bool = False, named: Sequence[str] = ()
+    ) -> PruneReport:
+        return prune(self.store, grace, named, dry_run, now)
+
+    @property
+    def content(self) -> StoreContent:
+        found = read_store(self.store.path)
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    site = Site(tmp_path)
+    monkeypatch.setattr(prune_module, "find_graphroots", lambda named: site.graphroots)
+    return site
+
+
+def top(letters: str) -> str:
+    return layer_ids([Digest.of(letter.encode()) for letter in letters])[-1]
+
+
+def said(report: PruneReport) -> dict[str, tuple[str, ...]]:
+    return {each.name: each.reasons for each in report.verdicts if each.kind == "layer"}
+
+
+def test_grace_then_gone(site: Site) -> None:
+    site.sync("ab", "cd")
+    site.sync("ab", now=START + DAY)
+    before = snapshot(Path(site.store.path))
+    report = site.prune(START + 2 * DAY)
+    assert not report.changed and snapshot(Path(site.store.path)) == before
+    assert set(said(report)) == {top("c"), top("cd")}
+    assert {reason[:12] for reasons in said(report).values() for reason in reasons} == {
+        "grace until "
+    }
+    report = site.prune(START + DAY + GRACE)
+    assert report.changed and not any(each.stays for each in report.verdicts)
+    assert set(site.content.layers) == {top("a"), top("ab")}
+    assert not site.content.retired_entries
+    assert len(os.listdir(f"{site.store.path}/pool/layers")) == 2
+    assert site.prune(START + 99 * DAY).verdicts == []
+
+
+def test_a_dry_run_says_the_same_and_changes_nothing(site: Site) -> None:
+    site.sync("ab", "cd", "cde")
+    site.sync("ab")
+    site.use(web=top("cd"))
+    before = snapshot(Path(site.store.path))
+    dry = site.prune(START + GRACE, dry_run=True)
+    assert snapshot(Path(site.store.path)) == before and not dry.changed
+    assert site.prune(START + GRACE).verdicts == dry.verdicts
+    by_container = (f"container web in {site.graphroot}",)
+    assert {name: reasons for name, reasons in said(dry).items() if reasons} == {
+        top("c"): by_container,
+        top("cd"): by_container,
+    }
+
+
+def test_a_base_stays_for_a_child_within_its_grace(site: Site) -> None:
+    site.sync("ab", "a")
+    site.sync("ab", "x")
+    site.sync("x", now=START + DAY)
+    site.use()
+    with site.store.opened() as current:
+        layers = dict(current.layers)
+        layers[top("a")] = replace(layers[top("a")], retired=START)
+        site.store.replace(replace(current, layers=layers), (), ())
+    report = site.prune(START + GRACE)
+    assert said(report)[top("a")] == (f"layer {top('ab')[:12]} stands on it",)
+    assert top("a") in site.content.layers
+    site.prune(START + DAY + GRACE)
+    assert set(site.content.layers) == {top("x")}
+
+
+def test_what_listed_images_need_is_never_touched(site: Site) -> None:
+    site.sync("ab", "abc")
+    site.sync("ab")
+    site.prune(START, grace=0)
+    assert set(site.content.layers) == {top("a"), top("ab")}
+    assert len(site.content.images) == 1
+
+
+def test_superseded_entries_stay_while_their_layer_is_used(site: Site) -> None:
+    site.sync("ab", "x")
+    entry = site.content.layers[top("ab")].entry
+    site.sync("ab", "x", view=View.LAYERS)
+    assert entry in site.content.retired_entries
+    site.use(web=top("ab"))
+    report = site.prune(START + GRACE)
+    (verdict,) = [each for each in report.verdicts if each.stays]
+    assert (verdict.kind, verdict.name) == ("entry", entry)
+    assert os.path.isdir(f"{site.store.path}/pool/layers/{entry}")
+    site.use()
+    site.prune(START + GRACE)
+    assert not os.path.exists(f"{site.store.path}/pool/layers/{entry}")
+
+
+def test_a_broken_graphroot_of_ours_keeps_everything_another_s_is_told(site: Site) -> None:
+    site.sync("ab", "cd")
+    site.sync("ab")
+    (site.graphroot / "overlay-containers/containers.json").write_text("[")
+    before = set(site.content.layers)
+    report = site.prune(START, grace=0)
+    assert set(site.content.layers) == before
+    assert set(report.unreadable) == {str(site.graphroot)}
+    assert set(said(report).values()) == {(f"{site.graphroot} can't be read",)}
+    site.graphroots = Graphroots(others=[str(site.graphroot)])
+    report = site.prune(START, grace=0)
+    assert set(report.unreadable) == {str(site.graphroot)}
+    assert set(site.content.layers) == {top("a"), top("ab")}
+
+
+def test_a_storage_conf_that_cannot_be_read_keeps_everything(site: Site) -> None:
+    site.sync("ab", "cd")
+    site.sync("ab")
+    site.graphroots = Graphroots(unseen={"/etc/x.conf": "bad"}, own_unseen=("/etc/x.conf",))
+    site.prune(START + GRACE)
+    assert top("cd") in site.content.layers
+
+
+def test_vanished_files(site: Site) -> None:
+    site.sync("ab", "cd", "ef")
+    site.sync("ab")
+    shutil.rmtree(site.repository / ".flat/cd")
+    site.use(web=top("cd"))
+    report = site.prune(START)
+    assert not report.changed
+    assert {each.name for each in report.verdicts if each.vanished} == {top("cd")}
+    site.use()
+    report = site.prune(START)
+    assert said(report)[top("cd")] == ()
+    assert set(site.content.layers) == {top(each) for each in ("a", "ab", "c", "e", "ef")}
+
+
+@pytest.mark.parametrize("how", ["absent", "empty", "no trees"])
+def test_a_repository_that_is_not_there_proves_nothing(site: Site, how: str) -> None:
+    site.sync("ab", "cd")
+    site.sync("ab")
+    shutil.rmtree(site.repository)
+    if how != "absent":
+        site.repository.mkdir()
+    if how == "no trees":
+        (site.repository / ".flat").mkdir()
+    report = site.prune(START)
+    assert not report.changed and not any(each.vanished for each in report.verdicts)
+
+
+@pytest.mark.parametrize("told", [START + 1000 * DAY, 0, 12345])
+def test_a_time_that_cannot_be_right_neither_keeps_for_ever_nor_removes_at_once(
+    site: Site, told: int
+) -> None:
+    site.sync("ab", "cd")
+    site.sync("ab", now=told)
+    site.prune(START)
+    assert top("cd") in site.content.layers
+    assert site.content.layers[top("cd")].retired == START
+    assert set(site.content.retired_entries.values()) == {START}
+    site.prune(START + GRACE - 1)
+    assert top("cd") in site.content.layers
+    site.prune(START + GRACE)
+    assert top("cd") not in site.content.layers and not site.content.retired_entries
+
+
+def test_needed_layers_looks_only_when_something_is_due(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.sync("ab", "cd")
+    site.sync("ab")
+    site.use(web=top("cd"))
+    needed = needed_layers(site.content, START + GRACE)
+    assert set(needed) == {top("c"), top("cd")}
+    assert set(needed_layers(site.content, START, grace=0)) == {top("c"), top("cd")}
+    monkeypatch.setattr(prune_module, "find_graphroots", None)
+    assert not needed_layers(site.content, START + GRACE - 1)
+
+
+def test_images_without_names_stay_for_their_containers(site: Site) -> None:
+    site.sync("ab", "cd")
+    with site.store.opened() as current:
+        images = {
+            key: replace(each, published=() if each.top_layer == top("cd") else each.published)
+            for key, each in current.images.items()
+        }
+        (entry,) = (each.entry for each in images.values() if is_retired(each))
+        names = {name: key for name, key in current.names.items() if not is_retired(images[key])}
+        content = replace(current, images=images, names=names, retired_entries={entry: START})
+        site.store.replace(content, (), ())
+    site.use(web=top("cd"))
+    site.prune(START + GRACE)
+    assert len(site.content.images) == 2 and site.content.retired_entries == {entry: START}
+    site.use()
+    (verdict,) = [e for e in site.prune(START + GRACE).verdicts if e.kind == "image"]
+    assert not verdict.stays
+    assert len(site.content.images) == 1 and not site.content.retired_entries
+
+
+def test_there_must_be_a_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no store"):
+        prune(Store(str(tmp_path / "none")))
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_named_graphroot_must_be_there(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.sync("ab")
+    with pytest.raises(InputError, match="no graphroot"):
+        site.prune(START, named=[str(tmp_path)])
+
+
+def test_the_command(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.sync("ab", "cd")
+    site.sync("ab")
+    site.use(**{f"web{number}": top("cd") for number in range(5)})
+    options = ("prune", "--store", site.store.path, "--graphroot", site.graphroot, "--grace", "0")
+    done = podman_cvmfs(*options, "--dry-run")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert any(line.startswith(f"layer {top('cd')[:12]}: stays: container web0") for line in lines)
+    assert any(line.endswith(", and 2 more") for line in lines)
+    assert any(line.startswith("entry ") and line.endswith(": would go") for line in lines)
+    report = json.loads(podman_cvmfs(*options, "--format", "json").stdout)
+    assert report["changed"] and str(site.graphroot) in report["graphroots"]
+    assert len(site.content.layers) == 4
+    site.use()
+    assert podman_cvmfs(*options).returncode == 0
+    assert len(site.content.layers) == 2
+    assert podman_cvmfs("prune", "--store", tmp_path / "none").returncode == 5
+    assert podman_cvmfs(*options, "--grace", "-1").returncode == 2
