@@ -45,11 +45,8 @@ def differences(report: StoreReport, content: StoreContent) -> list[str]:
 
 
 def image_size(image: StoredImage, layers: Mapping[str, StoredLayer]) -> int:
-    """The size of an image as the library adds it up (``store.go``, ``ImageSize``), in bytes.
-
-    The manifest is kept, and counted, under two names.
-    """
-    size = image.config_size + 2 * image.manifest_size
+    """The size of an image as the library adds it up (``store.go``, ``ImageSize``), in bytes."""
+    size = image.config_size + image.manifest_size
     chain: set[str] = set()
     layer_id = image.top_layer
     # A broken store may lack a layer, or have one that lies below itself.

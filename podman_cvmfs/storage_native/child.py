@@ -31,6 +31,7 @@ CALL_TIMEOUT = 300.0
 _END_TIMEOUT = 30.0
 #: Seconds between the end of its output and its own end.
 _DYING_TIMEOUT = 2.0
+_SUBJECT = "the process with the containers/storage library"
 #: Bytes to write or read at once: what a pipe holds.
 _PIECE = 65536
 #: How much of its standard error is repeated when it dies.
@@ -49,7 +50,7 @@ class Child:
     ) -> None:
         """Raises Unavailable where what is to be started is missing."""
         self._timeout = timeout
-        self._timed_out = False
+        self._failure: str | None = None
         self._lock = threading.Lock()
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the child
         argv = [*prefix, *_command(artefact)]
@@ -70,31 +71,35 @@ class Child:
             self._words.close()
             raise Unavailable(f"can't start {printable(argv[0])}: {err.strerror}") from err
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._pipes = (self._process.stdin.fileno(), self._process.stdout.fileno())
-        os.set_blocking(self._pipes[0], False)
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        os.set_blocking(self._stdin.fileno(), False)
 
     def call(self, request: bytes) -> bytes:
         """Hand over one request and return the answer. Raises ChildError."""
         with self._lock:
-            answer = self._exchange(request + b"\n")
-            if not answer.endswith(b"\n"):
-                raise self._ended(len(answer))
-        return answer
+            if self._failure is None:
+                try:
+                    return self._exchange(request + b"\n")
+                except BaseException:
+                    # The answer to an interrupted call must not be taken for the next one's.
+                    self._failure = self._failure or f"{_SUBJECT} was interrupted"
+                    self._kill()
+                    raise
+            raise ChildError(self._failure)
 
     def _exchange(self, line: bytes) -> bytes:
-        """Write a line and read one; what is no whole line is the last that will come."""
-        pipe_in, pipe_out = self._pipes
+        """Write a line and read one."""
+        pipe_in, pipe_out = self._stdin.fileno(), self._stdout.fileno()
         deadline = time.monotonic() + self._timeout
         pending = memoryview(line)
         answer = bytearray()
         poll = select.poll()
         poll.register(pipe_out, select.POLLIN)
         poll.register(pipe_in, select.POLLOUT)
-        while not answer.endswith(b"\n") and len(answer) <= MAX_ANSWER:
+        while not answer.endswith(b"\n"):
             ready = dict(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
             if not ready:
-                self._timed_out = True
-                break
+                raise self._fail(f"took more than {self._timeout:g} seconds")
             if pipe_in in ready:
                 try:
                     pending = pending[os.write(pipe_in, pending[:_PIECE]) :]
@@ -106,57 +111,60 @@ class Child:
             if pipe_out in ready:
                 piece = os.read(pipe_out, _PIECE)
                 if not piece:
-                    break
+                    raise self._fail(self._end())
                 answer += piece
+                if len(answer) > MAX_ANSWER:
+                    raise self._fail(f"answers with more than {MAX_ANSWER} bytes")
         return bytes(answer)
+
+    def _fail(self, what: str) -> ChildError:
+        """The error for this call, and for all later ones."""
+        self._failure = f"{_SUBJECT} {what}"
+        return ChildError(self._failure)
+
+    def _end(self) -> str:
+        """How the process ends, which has closed its output."""
+        try:
+            status = self._process.wait(_DYING_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            return "has closed its output"
+        ended = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        words = self._last_words()
+        return f"{ended}: {words}" if words else ended
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _ended(self, got: int) -> ChildError:
-        """The error for a process that has given no whole answer."""
-        if not self._timed_out and got <= MAX_ANSWER:
-            # It is about to end, and how is worth knowing.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_DYING_TIMEOUT)
-        self._kill()
-        status = self._process.wait()
-        subject = "the process with the containers/storage library"
-        if self._timed_out:
-            return ChildError(f"{subject} took more than {self._timeout:g} seconds")
-        if got > MAX_ANSWER:
-            return ChildError(f"{subject} answers with more than {MAX_ANSWER} bytes")
-        words = self._last_words()
-        ended = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        return ChildError(f"{subject} {ended}" + (f": {words}" if words else ""))
-
     def _last_words(self) -> str:
-        if self._words.closed:
-            return ""
         size = self._words.seek(0, os.SEEK_END)
         self._words.seek(max(0, size - _LAST_WORDS))
         return printable(self._words.read().decode(errors="replace").strip())
 
     def close(self) -> None:
         """End the process: ask it first, then kill it."""
-        with contextlib.suppress(OSError):
-            if self._process.stdin is not None:
-                self._process.stdin.close()
-        try:
-            self._process.wait(_END_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self._kill()
-            self._process.wait()
-        finally:
-            if self._process.stdout is not None:
-                self._process.stdout.close()
-            self._words.close()
+        with self._lock:
+            self._failure = self._failure or f"{_SUBJECT} has been ended"
+            with contextlib.suppress(OSError):
+                self._stdin.close()
+            try:
+                self._process.wait(_END_TIMEOUT)
+            except BaseException as err:
+                self._kill()
+                self._process.wait()
+                if not isinstance(err, subprocess.TimeoutExpired):
+                    raise
+            finally:
+                self._stdout.close()
+                self._words.close()
 
     def __enter__(self) -> Child:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not issubclass(kind, Exception):
+            # An interrupt: whoever waits for us doesn't wait for the library too.
+            self._kill()
         self.close()
 
 

@@ -134,7 +134,7 @@ class OpenStore:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        self._stack.__exit__(kind, error, trace)
 
 
 def _throwaway(stack: contextlib.ExitStack) -> str:

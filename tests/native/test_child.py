@@ -155,6 +155,31 @@ _HOSTILE = (
 )
 
 
+def test_after_the_end_there_are_no_calls(artefact: Artefact) -> None:
+    with Child(artefact) as child:
+        pass
+    # Its pipes are closed; their numbers may be those of other files by now.
+    with pytest.raises(ChildError, match="has been ended"):
+        child.call(b"{}")
+
+
+def test_an_interrupted_call(fake: Fake) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt), Child(fake("time.sleep(600)")) as child:
+            child.call(b"{}")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - began < 5
+    with pytest.raises(ChildError, match="interrupted"):
+        child.call(b"{}")
+
+
 def test_hostile_requests_are_answered_with_errors(artefact: Artefact) -> None:
     with Child(artefact) as child:
         for line in _HOSTILE:
