@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layers that images have left stay while a real podman needs them, and then go."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from podman_cvmfs.store.reader import read_store
+from tests.support.cli import Target, succeed
+from tests.support.images import IMAGES, LAYERS, Built, Image, build, push, renamed
+from tests.support.layers import file
+from tests.support.podman import Host, Podman, running
+from tests.support.registry import Registry
+
+#: The one image that never leaves. It shares no layer with the others.
+LAYERS["own-base"] = [*LAYERS["base"], file("opt/own", "stays\n")]
+_COMMAND = {"Env": ["PATH=/bin"], "Cmd": ["cat", "/opt/own"]}
+STAYS = Image("t/stays:1", ["own-base"], _COMMAND, prints="stays\n")
+
+
+def built(name: str) -> Built:
+    """One image of the table."""
+    return build(next(image for image in IMAGES if image.name == name))
+
+
+class Site:
+    """A registry, a repository, a store and a podman. One image, ``STAYS``, is always there."""
+
+    def __init__(self, root: Path, registry: Registry, podman: Podman, target: Target) -> None:
+        self.registry = registry
+        self.podman = podman
+        self.target = target
+        self.publish(build(STAYS))
+
+    def name(self, image: str) -> str:
+        return f"{self.registry.address}/{image}"
+
+    def publish(self, image: Built, *options: str) -> str:
+        """Publish and sync an image; return its full name."""
+        name = push(image, self.registry)
+        succeed("publish", f"http://{name}", "--repository", self.target.repository)
+        self.target.sync("--offline", *options)
+        return name
+
+    def withdraw(self, name: str, *options: str) -> None:
+        """Take an image out of the repository as DUCC does at first: only its name goes."""
+        (self.target.repository / name).unlink()
+        shutil.rmtree(self.target.repository / ".metadata" / name)
+        self.target.sync("--offline", *options)
+
+    def prune(self, *options: str) -> dict[str, Any]:
+        """Prune; return the report."""
+        args = ("prune", "--store", self.target.store, "--format", "json", *options)
+        report = json.loads(succeed(*args))
+        assert isinstance(report, dict)
+        return report
+
+    def reasons(self, *options: str) -> set[str]:
+        """Why what is retired stays once its grace is over."""
+        report = self.prune("--dry-run", "--grace", "0", *options)
+        return {reason for each in report["retired"] for reason in each["reasons"]}
+
+    def layers(self) -> set[str]:
+        content = read_store(str(self.target.store))
+        assert content is not None
+        return set(content.layers)
+
+    def works(self) -> None:
+        """podman lists, and runs what the store still offers."""
+        listed = self.podman.json("images", "--format", "json")
+        name = self.name(STAYS.name)
+        assert name in [name for each in listed for name in each.get("Names") or []]
+        assert self.podman.run("run", "--rm", "--pull=never", name).stdout == STAYS.prints
+        self.podman.run("ps", "--all")
+
+
+@pytest.fixture
+def site(
+    tmp_path: Path, podman_host: Host, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Site]:
+    target = Target(tmp_path / "repository", tmp_path / "store", tmp_path / "cache")
+    options = {"stores": [target.store], "insecure": [registry.address]}
+    target.store.mkdir()
+    with running(tmp_path / "podman", **options) as podman:
+        monkeypatch.setenv("CONTAINERS_STORAGE_CONF", podman.env["CONTAINERS_STORAGE_CONF"])
+        yield Site(tmp_path, registry, podman, target)
+
+
+@pytest.mark.parametrize("view", ["flat", "layers"])
+def test_layers_stay_for_containers_of_an_image_that_has_left(site: Site, view: str) -> None:
+    before = site.layers()
+    name = site.publish(built("t/remade:1"), "--view", view)
+    podman = site.podman
+    podman.run("create", "--name=stopped", "--pull=never", name)
+    podman.run("run", "--detach", "--name=running", "--pull=never", name, "sleep", "1000")
+    site.withdraw(name, "--view", view)
+    assert podman.run("image", "exists", name, check=False).returncode == 1
+    where = f"in {site.podman.graphroot}"
+    assert site.reasons() == {f"container running {where}", f"container stopped {where}"}
+
+    site.prune("--grace", "0")
+    site.works()
+    assert podman.run("exec", "running", "cat", "/var/lib/old/young").stdout == "new\n"
+    assert podman.run("start", "--attach", "stopped").stdout == "new\n"
+    states = {each["Names"][0]: each["State"] for each in podman.json("ps", "-a", "--format=json")}
+    assert states == {"running": "running", "stopped": "exited"}
+    podman.run("rm", "--force", "--time=0", "running")
+    assert site.reasons() == {f"container stopped {where}"}
+    site.prune("--grace", "0")
+    assert podman.run("start", "--attach", "stopped").stdout == "new\n"
+
+    podman.run("rm", "stopped")
+    assert site.prune()["changed"] is False, "within the grace period"
+    report = site.prune("--grace", "0")
+    assert report["changed"] and not any(each["stays"] for each in report["retired"])
+    assert site.layers() == before
+    site.works()
+
+
+def test_a_moved_name_leaves_the_old_image_to_its_containers(site: Site) -> None:
+    name = site.publish(built("t/app:1"))
+    site.podman.run("create", "--name=old", "--pull=never", name)
+    old = site.layers()
+    site.publish(renamed(built("t/opaque:1"), "t/app:1"))
+    assert site.podman.run("run", "--rm", "--pull=never", name).stdout == "only this\n"
+    assert site.layers() > old
+    assert site.podman.run("start", "--attach", "old").stdout == built("t/app:1").image.prints
+    site.prune("--grace", "0")
+    assert site.layers() >= old
+    assert site.podman.run("start", "--attach", "old").stdout == built("t/app:1").image.prints
+    site.podman.run("rm", "old")
+    site.prune("--grace", "0")
+    assert not site.layers() >= old
+    site.works()
+    assert site.podman.run("run", "--rm", "--pull=never", name).stdout == "only this\n"
+
+
+def test_layers_stay_for_a_pulled_image_that_stands_on_them(site: Site) -> None:
+    base = site.publish(built("t/single:1"))
+    # A pull leaves out the base: our store has it.
+    pulled = push(built("t/delete:1"), site.registry)
+    site.podman.run("pull", "--quiet", pulled)
+    site.withdraw(base)
+    assert site.reasons() == {f"image {pulled} in {site.podman.graphroot}"}
+    site.prune("--grace", "0")
+    assert site.podman.run("run", "--rm", "--pull=never", pulled).stdout == "changed\n"
+    site.works()
+    site.podman.run("rmi", pulled)
+    before = site.layers()
+    site.prune("--grace", "0")
+    assert site.layers() < before
+    site.works()
+
+
+def test_layers_stay_for_images_that_users_made_of_ours(site: Site, tmp_path: Path) -> None:
+    # podman can't build on the flat view of an image with several layers.
+    name = site.publish(built("t/opaque:1"), "--view", "layers")
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Containerfile").write_text(f"FROM {name}\nCOPY mine /mine\nCMD cat /mine\n")
+    (context / "mine").write_text("built\n")
+    site.podman.run("build", "--quiet", "--pull=never", "--tag=localhost/mine", str(context))
+    site.podman.run("tag", name, "localhost/tagged:1")
+    site.withdraw(name, "--view", "layers")
+    where = f"in {site.podman.graphroot}"
+    mine, tagged = f"image localhost/mine:latest {where}", f"image localhost/tagged:1 {where}"
+    assert {mine, tagged} <= site.reasons()
+    site.prune("--grace", "0")
+    assert site.podman.run("run", "--rm", "localhost/mine").stdout == "built\n"
+    site.podman.run("rmi", "--all", "--force", check=False)
+    before = site.layers()
+    assert site.reasons() == set()
+    site.prune("--grace", "0")
+    assert site.layers() < before
+    site.works()
+
+
+def test_a_vanished_merged_root_goes_before_its_time(site: Site) -> None:
+    name = site.publish(built("t/remade:1"))
+    site.podman.run("create", "--name=keeper", "--pull=never", name)
+    flat = (site.target.repository / name).resolve()
+    site.withdraw(name)
+    shutil.rmtree(flat)
+    report = site.prune()
+    (gone,) = (each for each in report["retired"] if each["vanished"])
+    assert gone["reasons"] == [f"container keeper in {site.podman.graphroot}"]
+    site.podman.run("rm", "keeper")
+    report = site.prune()
+    assert [each["name"] for each in report["retired"] if not each["stays"]] == [gone["name"]]
+    assert gone["name"] not in site.layers()
+    site.works()
