@@ -24,14 +24,14 @@ from podman_cvmfs.oci import Digest
 from podman_cvmfs.reference import DOCKER_HUB, ImageName, is_tag
 from podman_cvmfs.registries_conf import Endpoint, RegistriesConf, load_registries_conf
 from podman_cvmfs.registry_auth import Authenticator, Door
+from podman_cvmfs.registry_patience import pause
 from podman_cvmfs.registry_transport import (
     CHUNK,
     TIMEOUTS,
     BrokenOffError,
     Transport,
     is_loopback,
-    limited,
-    pause,
+    refused,
 )
 
 __all__ = ["RegistryClient", "is_loopback"]
@@ -277,12 +277,10 @@ class RegistryClient:
             )
         if status == 404:
             return RegistryError(f"{name}: no such {what} at {host} (HTTP 404)")
-        if status == 429:
-            return limited(str(name), host)
         with contextlib.suppress(RegistryError):
             text = self._body(response, endpoint, name, 4096).decode("utf-8", "replace")
             log.debug("%s: HTTP %d: %s", host, status, printable(text)[:200])
-        return RegistryError(f"{name}: {host} answered HTTP {status}")
+        return refused(str(name), host, status)
 
 
 def _summed_up(failures: Sequence[RegistryError]) -> RegistryError:

@@ -7,13 +7,12 @@ The only module that talks to the network. Proxies are those of the environment 
 
 from __future__ import annotations
 
-import email.utils
 import ipaddress
 import logging
 import ssl
 import threading
-import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,14 +24,11 @@ from requests.auth import AuthBase
 from podman_cvmfs import __version__
 from podman_cvmfs.certificates import find_certificates, tls_context
 from podman_cvmfs.errors import RegistryError, RegistryUnreachable, printable
+from podman_cvmfs.registry_patience import Patience
 
 log = logging.getLogger(__name__)
 
 CHUNK = 256 * 1024
-#: How long a host that refused or didn't answer is left alone, in seconds, if it doesn't say.
-_REST = 60.0
-_FIRST_PAUSE = 0.5
-
 TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
 #: urllib3 2 has an error of its own for it; urllib3 1 passes on what the resolver says.
 _UNKNOWN_HOST = ("NameResolutionError", "Name or service not known", "name resolution")
@@ -113,15 +109,12 @@ class Transport:
 
     def __init__(self, timeout: float, retries: int, max_pause: float) -> None:
         self._timeout = timeout
-        self._attempts = retries + 1
-        self._max_pause = max_pause
+        self._patience = Patience(retries + 1, max_pause)
         self._lock = threading.Lock()
         self._sessions: list[requests.Session] = []
         self._local = threading.local()
         self._contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
         self._schemes: dict[tuple[str, bool], tuple[str, ...]] = {}
-        #: What refused or didn't answer -> until when (monotonic time), and how it ended.
-        self._resting: dict[str, tuple[float, RegistryError]] = {}
 
     def close(self) -> None:
         """Close all connections."""
@@ -159,7 +152,7 @@ class Transport:
                 if scheme == schemes[-1]:
                     raise
                 # Not down: it may speak the other scheme.
-                self._resting.pop(host, None)
+                self._patience.forgive(host)
             else:
                 self._schemes[host, insecure] = (scheme,)
                 return response
@@ -183,12 +176,13 @@ class Transport:
         ``kind`` is what a registry limits the rate of: manifests are dearer than blobs.
         """
         host = urlsplit(url).netloc.rpartition("@")[2]
-        for key in (host, f"{host} {kind}"):
-            self._refuse_if_resting(key, subject)
+        patience = self._patience
+        patience.check(host, kind, subject)
+        patience.hold_back(host, kind)
         # Bytes are wanted as they are stored, not compressed once more on the way.
         fixed = {"Accept-Encoding": "identity", "User-Agent": f"podman-cvmfs/{__version__}"}
         session = self._session(host, insecure)
-        for attempt in range(1, self._attempts + 1):
+        for attempt in range(1, patience.attempts + 1):
             try:
                 response = session.request(
                     method,
@@ -202,23 +196,18 @@ class Transport:
                     proxies={"http": None, "https": None} if is_loopback(host) else None,  # type: ignore[dict-item]
                 )
             except (requests.RequestException, ValueError) as err:
-                if attempt < self._attempts and _may_pass(err):
-                    pause(self._back_off(attempt))
+                if attempt < patience.attempts and _may_pass(err):
+                    patience.back_off(attempt)
                     continue
                 error = failure(err, subject, host)
                 if isinstance(error, RegistryUnreachable):
-                    self._rest(host, _REST, error)
+                    patience.unreachable(host, error)
                 raise error from None
-            if response.status_code != 429 and response.status_code < 500:
-                return response
-            asked = _retry_after(response)
-            wanted = self._back_off(attempt) if asked is None else asked
-            if attempt == self._attempts or wanted > self._max_pause:
-                if response.status_code == 429:
-                    self._rest(f"{host} {kind}", asked or _REST, limited(subject, host))
+            status, asked = response.status_code, response.headers.get("Retry-After", "")
+            refusal = partial(refused, subject, host, status)
+            if not patience.may_ask_again(host, kind, attempt, status, asked, refusal):
                 return response
             response.close()
-            pause(wanted)
         raise AssertionError("unreachable")
 
     def body(self, response: requests.Response, subject: str, host: str, limit: int) -> bytes:
@@ -283,20 +272,6 @@ class Transport:
                 self._contexts[host, insecure] = context
             return self._contexts[host, insecure]
 
-    def _rest(self, key: str, seconds: float, error: RegistryError) -> None:
-        with self._lock:
-            self._resting[key] = (time.monotonic() + seconds, error)
-
-    def _refuse_if_resting(self, key: str, subject: str) -> None:
-        until, error = self._resting.get(key, (0.0, None))
-        if error is not None and time.monotonic() < until:
-            # The error was another image's: say the same of this one.
-            cause = error.message.partition(": ")[2]
-            raise type(error)(f"{subject}: {cause}", error.hint)
-
-    def _back_off(self, attempt: int) -> float:
-        return min(_FIRST_PAUSE * 2.0 ** (attempt - 1), self._max_pause)
-
 
 def is_loopback(host: str) -> bool:
     """Whether ``host`` (``name[:port]``, ``address[:port]`` or ``[v6][:port]``) is this machine."""
@@ -307,29 +282,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def limited(subject: str, host: str) -> RegistryError:
-    """The error that a registry wants no more requests for now."""
-    return RegistryError(
-        f"{subject}: {host} limits the rate of requests (HTTP 429)",
-        "try again later; those who log in may have a higher limit",
-    )
-
-
-def pause(seconds: float) -> None:
-    """Wait."""
-    time.sleep(seconds)
-
-
-def _retry_after(response: requests.Response) -> float | None:
-    """How many seconds the server asks us to wait (RFC 9110, 10.2.3), None if it doesn't say."""
-    text = response.headers.get("Retry-After", "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:12])
-    try:
-        moment = email.utils.parsedate_to_datetime(text)
-        return max(0.0, moment.timestamp() - time.time())
-    except (TypeError, ValueError, OverflowError):
-        return None
+def refused(subject: str, host: str, status: int) -> RegistryError:
+    """The error that a registry has enough of us, or troubles of its own."""
+    if status == 429:
+        return RegistryError(
+            f"{subject}: {printable(host)} limits the rate of requests (HTTP 429)",
+            "try again later; those who log in may have a higher limit",
+        )
+    return RegistryError(f"{subject}: {printable(host)} answered HTTP {status}")
 
 
 def _may_pass(err: Exception) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from podman_cvmfs import oci, registry, registry_transport
+from podman_cvmfs import oci, registry, registry_patience, registry_transport
 from podman_cvmfs.credentials import CredentialStore
 from podman_cvmfs.errors import RegistryError, RegistryUnreachable
 from podman_cvmfs.oci import Digest
@@ -62,7 +62,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Pauses are noted, not made."""
     made: list[float] = []
     monkeypatch.setattr(registry, "pause", made.append)
-    monkeypatch.setattr(registry_transport, "pause", made.append)
+    monkeypatch.setattr(registry_patience, "pause", made.append)
     return made
 
 

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from podman_cvmfs import oci, registry, registry_transport
+from podman_cvmfs import oci, registry, registry_patience
 from podman_cvmfs.credentials import Credentials, CredentialStore
 from podman_cvmfs.errors import RegistryError, RegistryUnreachable
 from podman_cvmfs.oci import Digest
@@ -77,7 +77,7 @@ def name(server: Server) -> ImageName:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Pauses are noted, not made."""
     made: list[float] = []
-    monkeypatch.setattr(registry_transport, "pause", made.append)
+    monkeypatch.setattr(registry_patience, "pause", made.append)
     monkeypatch.setattr(registry, "pause", made.append)
     return made
 
@@ -348,6 +348,53 @@ def test_who_limits_the_rate_is_left_alone(server: Server, name: ImageName) -> N
         # A limit on manifests is none on blobs.
         assert client.blob(name, Digest.of(b"blob")) == b"blob"
     assert len(server.requests) == 2
+
+
+def test_a_broken_server_is_left_alone_in_time(server: Server, name: ImageName) -> None:
+    server.answers["/v2/group/app/blobs"] = give(b"", 502)
+    server.answers["/v2/group/app/manifests"] = give(MANIFEST)
+    with new_client(retries=1) as client:
+        for _ in range(50):
+            with pytest.raises(RegistryError, match="answered HTTP 502"):
+                client.blob(name, Digest.of(b""))
+        # Five images' troubles, two attempts each; then it is the server's.
+        assert len(server.requests) == 10
+        assert client.manifest(name)[0] == MANIFEST
+
+
+def test_one_images_trouble_is_not_the_servers(server: Server, name: ImageName) -> None:
+    bad, good = Digest.of(b"bad"), Digest.of(b"good")
+    server.answers[f"/v2/group/app/blobs/{bad}"] = give(b"", 500)
+    server.answers[f"/v2/group/app/blobs/{good}"] = give(b"good")
+    with new_client(retries=0) as client:
+        for _ in range(20):
+            with pytest.raises(RegistryError, match="HTTP 500"):
+                client.blob(name, bad)
+            assert client.blob(name, good) == b"good"
+
+
+def test_all_threads_hold_back(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one waits as it was told to, the others don't ask."""
+    monkeypatch.setattr(registry_patience, "pause", time.sleep)
+    times: list[float] = []
+
+    def limited(handler: Handler) -> None:
+        times.append(time.monotonic())
+        handler.reply(*((429, b"") if len(times) == 1 else (200, MANIFEST)), Retry_After="1")
+
+    server.answers["/v2/"] = limited
+    with new_client() as client, ThreadPoolExecutor(8) as pool:
+        first = pool.submit(client.manifest, parse_name(f"{server.address}/app:0"))
+        while not times:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        rest = [
+            pool.submit(client.manifest, parse_name(f"{server.address}/app:{number}"))
+            for number in range(1, 8)
+        ]
+        assert all(each.result()[0] == MANIFEST for each in (first, *rest))
+    assert len(times) == 9
+    assert min(times[1:]) - times[0] > 0.9
 
 
 def test_the_rest_ends(server: Server, name: ImageName, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long to wait for a registry, and when to leave it alone. No network.
+
+One image must not wait long for a registry, and ten thousand must not each find out anew that it
+is down or has enough of us.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from podman_cvmfs.errors import RegistryError, RegistryUnreachable
+
+#: How long a host that refused or didn't answer is left alone, in seconds, if it doesn't say.
+_REST = 60.0
+_FIRST_PAUSE = 0.5
+#: A server's fault may be one image's; as many in a row are all images'.
+_FAULTS_IN_A_ROW = 5
+
+
+class Patience:
+    """Remembers who refused, for all threads.
+
+    ``attempts`` is how often a request is sent at most. A pause of more than ``max_pause`` seconds
+    is not made. What is remembered is kept by host, and by host and kind of request: limits on
+    manifests are none on blobs.
+    """
+
+    def __init__(self, attempts: int, max_pause: float) -> None:
+        self.attempts = attempts
+        self._max_pause = max_pause
+        self._lock = threading.Lock()
+        #: Until when (monotonic time) not to ask, and how it ended.
+        self._resting: dict[tuple[str, str], tuple[float, RegistryError]] = {}
+        #: Until when all threads hold back, since one of them was told to.
+        self._held: dict[tuple[str, str], float] = {}
+        self._faults: Counter[tuple[str, str]] = Counter()
+
+    def check(self, host: str, kind: str, subject: str) -> None:
+        """Raise the RegistryError that the last question ended with, in words for ``subject``, if
+        it isn't time to ask again."""
+        for key in ((host, ""), (host, kind)):
+            until, error = self._resting.get(key, (0.0, None))
+            if error is not None and time.monotonic() < until:
+                cause = error.message.partition(": ")[2]
+                raise type(error)(f"{subject}: {cause}", error.hint)
+
+    def hold_back(self, host: str, kind: str) -> None:
+        """Wait as long as another thread was told to."""
+        left = self._held.get((host, kind), 0.0) - time.monotonic()
+        if left > 0:
+            pause(min(left, self._max_pause))
+
+    def back_off(self, attempt: int) -> None:
+        """Wait before the attempt after this one."""
+        pause(self._back_off(attempt))
+
+    def unreachable(self, host: str, error: RegistryUnreachable) -> None:
+        """Remember that ``host`` doesn't answer."""
+        with self._lock:
+            self._resting[host, ""] = (time.monotonic() + _REST, error)
+
+    def forgive(self, host: str) -> None:
+        """Forget that ``host`` doesn't answer."""
+        with self._lock:
+            self._resting.pop((host, ""), None)
+
+    def may_ask_again(
+        self,
+        host: str,
+        kind: str,
+        attempt: int,
+        status: int,
+        retry_after: str,
+        refusal: Callable[[], RegistryError],
+    ) -> bool:
+        """Judge an answer by its status: whether to send the request again, after a pause that
+        has been made. Otherwise the answer stands, and if it is a refusal it is remembered."""
+        key = (host, kind)
+        if status != 429 and status < 500:
+            self._faults.pop(key, None)
+            return False
+        asked = _seconds(retry_after)
+        wanted = self._back_off(attempt) if asked is None else asked
+        if attempt < self.attempts and wanted <= self._max_pause:
+            if status == 429:
+                self._held[key] = time.monotonic() + wanted
+            pause(wanted)
+            self._held.pop(key, None)
+            return True
+        with self._lock:
+            self._faults[key] += 1
+            is_lasting = self._faults[key] >= _FAULTS_IN_A_ROW
+            rest = max(asked or 0.0, _REST) if is_lasting or asked is None else asked
+            if status == 429 or is_lasting:
+                self._resting[key] = (time.monotonic() + rest, refusal())
+        return False
+
+    def _back_off(self, attempt: int) -> float:
+        return min(_FIRST_PAUSE * 2.0 ** (attempt - 1), self._max_pause)
+
+
+def pause(seconds: float) -> None:
+    """Wait."""
+    time.sleep(seconds)
+
+
+def _seconds(text: str) -> float | None:
+    """How long a Retry-After header asks us to wait (RFC 9110, 10.2.3); None if it says nothing."""
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:12])
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+        return max(0.0, moment.timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
+        return None
