@@ -32,19 +32,27 @@ def create_lock_files(store: str) -> None:
 
 @contextlib.contextmanager
 def podman_locked_out(store: str) -> Iterator[None]:
-    """Hold the write locks on layers and images; renew both tokens at the end. Raises OSError.
+    """Hold the write locks on layers and images, with both tokens renewed. Raises OSError.
 
-    If the body raises, the tokens stay: nothing has changed for those who read the store.
+    They are renewed before the body changes anything: were it killed after the change and before
+    that, processes that go on running would never look at what is new. If the body raises OSError,
+    it has changed nothing for those who read the store, and the tokens are put back.
     """
     with contextlib.ExitStack() as stack:
-        files = []
+        files = {}
         for name in LOCK_FILES:
             file = stack.enter_context(open(f"{store}/{LOCKS}/{name}", "r+b", buffering=0))
             fcntl.lockf(file, fcntl.LOCK_EX)
-            files.append(file)
-        yield
-        for file in files:
-            os.pwrite(file.fileno(), os.urandom(TOKEN_BYTES), 0)
+            files[file.fileno()] = os.pread(file.fileno(), TOKEN_BYTES, 0)
+        try:
+            for descriptor in files:
+                os.pwrite(descriptor, os.urandom(TOKEN_BYTES), 0)
+            yield
+        except OSError:
+            for descriptor, token in files.items():
+                with contextlib.suppress(OSError):
+                    os.pwrite(descriptor, token, 0)
+            raise
 
 
 @contextlib.contextmanager

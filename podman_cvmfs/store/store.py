@@ -119,29 +119,27 @@ class Store:
         content is written, as the next generation. Raises StoreError, and then the store is as it
         was.
         """
-        files = {
-            layout.STATE: state_json(content),
-            f"{layout.LAYERS}/{layout.LAYERS_JSON}": layers_json(content),
-            f"{layout.IMAGES}/{layout.IMAGES_JSON}": images_json(content),
-        }
-        files[layout.SUMS] = layout.sums(files)
+        files = _files(content)
         if not anew and all(self._current_bytes(name) == data for name, data in files.items()):
+            self._finish(content)
             return False
         try:
+            begun = not os.path.lexists(f"{self.path}/{layout.CURRENT}")
             previous = self._current_generation()
-            self._sweep(self._read(), keep={previous})
+            self._sweep(self._read(), keep=set() if begun else {previous})
             made: list[str] = []
             number = max([previous, *self._generations()]) + 1
-            generation = f"{self.path}/{layout.GENERATIONS}/{number}"
             try:
+                if begun:
+                    self._build(0, StoreContent(), _files(StoreContent()), made)
+                self._show()
                 self._fill_pool(layers, images, made)
-                made.append(generation)
-                self._write_generation(generation, content, files)
-                _sync_file_system(self.path)
-                self._flip(number)
+                self._build(number, content, files, made)
             except BaseException:
                 # An interrupt may arrive just after the flip: then all of it is in use.
                 if self._current_generation() != number:
+                    if begun:
+                        self._hide()
                     for path in made:
                         with contextlib.suppress(OSError):
                             remove_entry(path)
@@ -149,7 +147,7 @@ class Store:
         except OSError as err:
             raise self._error(err) from err
         try:
-            self._sweep(content, keep={previous, number})
+            self._sweep(content, keep={previous or number, number})
         except OSError as err:
             log.warning("%s", self._error(err).message)
         return True
@@ -162,7 +160,8 @@ class Store:
             return None
 
     def _current_generation(self) -> int:
-        """The number of the current generation, 0 where there is none yet."""
+        """The number of the current generation; that of the empty one with which a store begins, 0,
+        also where there is none yet."""
         try:
             return int(os.path.basename(os.readlink(f"{self.path}/{layout.CURRENT}")))
         except (FileNotFoundError, ValueError):
@@ -186,9 +185,12 @@ class Store:
                 made.append(path)
                 write_image_entry(path, image)
 
-    def _write_generation(
-        self, generation: str, content: StoreContent, files: dict[str, bytes]
+    def _build(
+        self, number: int, content: StoreContent, files: dict[str, bytes], made: list[str]
     ) -> None:
+        """Write the generation ``number`` and flip to it."""
+        generation = f"{self.path}/{layout.GENERATIONS}/{number}"
+        made.append(generation)
         for name in ("", layout.OVERLAY, f"{layout.OVERLAY}/l", layout.LAYERS, layout.IMAGES):
             os.mkdir(f"{generation}/{name}", 0o755)
         overlay = f"{generation}/{layout.OVERLAY}"
@@ -203,11 +205,10 @@ class Store:
             write_file(f"{generation}/{name}", data)
         for name, directory in layout.LOCK_FILES.items():
             os.link(f"{self.path}/{layout.LOCKS}/{name}", f"{generation}/{directory}/{name}")
+        _sync_file_system(self.path)
+        self._flip(number)
 
     def _flip(self, number: int) -> None:
-        for name in layout.PUBLIC:
-            if not os.path.lexists(f"{self.path}/{name}"):
-                os.symlink(f"{layout.CURRENT}/{name}", f"{self.path}/{name}")
         new = f"{self.path}/{layout.CURRENT}.new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(new)
@@ -220,6 +221,37 @@ class Store:
                 os.unlink(new)
             raise
 
+    def _show(self) -> None:
+        """Make the names that podman opens, where they aren't there yet.
+
+        Before the first is made there must be a generation, for a name that leads nowhere fails
+        every podman command; and an empty one, for podman must not see one part without the others.
+        """
+        for name in layout.PUBLIC:
+            path = f"{self.path}/{name}"
+            if not os.path.islink(path):
+                _make_way(path)
+                os.symlink(f"{layout.CURRENT}/{name}", path)
+
+    def _hide(self) -> None:
+        """Undo the beginning of a store."""
+        for name in (*reversed(layout.PUBLIC), layout.CURRENT):
+            with contextlib.suppress(OSError):
+                os.unlink(f"{self.path}/{name}")
+
+    def _finish(self, content: StoreContent) -> None:
+        """Do what a change that was killed after the flip to ``content`` has left to do."""
+        current = self._current_generation()
+        before = max((n for n in self._generations() if 0 < n < current), default=current)
+        try:
+            self._show()
+        except OSError as err:
+            raise self._error(err) from err
+        try:
+            self._sweep(content, keep={before, current})
+        except OSError as err:
+            log.warning("%s", self._error(err).message)
+
     def _sweep(self, content: StoreContent, keep: set[int]) -> None:
         """Remove what neither ``content`` refers to nor the generations in ``keep`` are."""
         for number in self._generations():
@@ -230,6 +262,27 @@ class Store:
             for entry in os.listdir(f"{self.path}/{pool}"):
                 if entry not in used:
                     remove_entry(f"{self.path}/{pool}/{entry}")
+
+
+def _files(content: StoreContent) -> dict[str, bytes]:
+    """The files of a generation, by their path in it."""
+    files = {
+        layout.STATE: state_json(content),
+        f"{layout.LAYERS}/{layout.LAYERS_JSON}": layers_json(content),
+        f"{layout.IMAGES}/{layout.IMAGES_JSON}": images_json(content),
+    }
+    files[layout.SUMS] = layout.sums(files)
+    return files
+
+
+def _make_way(path: str) -> None:
+    """Remove the directory that podman, run as root, makes for a lock file in an empty store."""
+    with contextlib.suppress(FileNotFoundError):
+        found = os.listdir(path)
+        if layout.LOCK_FILES.keys() >= set(found):
+            for name in found:
+                os.unlink(f"{path}/{name}")
+            os.rmdir(path)
 
 
 def _sync_file_system(path: str) -> None:

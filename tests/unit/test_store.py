@@ -69,7 +69,7 @@ def test_what_podman_opens(tmp_path: Path) -> None:
             assert (directory / "diff/tmp").stat().st_mode & 0o7777 == 0o1777
     for image_id in content.images:
         names = os.listdir(tmp_path / "store/overlay-images" / image_id)
-        assert len(names) == 3 and "manifest" in names
+        assert len(names) == 2 and "manifest" in names
 
 
 def test_everybody_can_read_it_and_nobody_else_write_it(tmp_path: Path) -> None:
@@ -168,10 +168,13 @@ def test_an_interrupt_after_the_flip_keeps_the_new_generation(
     store = Store(str(tmp_path / "store"))
     put(store, "a")
 
-    def interrupted(*args: object) -> int:
+    real = os.rename
+
+    def interrupted(source: str, target: str) -> None:
+        real(source, target)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "pwrite", interrupted)
+    monkeypatch.setattr(os, "rename", interrupted)
     with pytest.raises(KeyboardInterrupt):
         put(store, "ab")
     content = read_store(store.path)
@@ -242,6 +245,59 @@ def test_a_directory_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
 
 def test_an_empty_directory_may_become_a_store(tmp_path: Path) -> None:
     assert put(Store(str(tmp_path)), "a")
+
+
+def test_what_podman_makes_in_an_empty_store_gives_way(tmp_path: Path) -> None:
+    """Run by root, podman makes the lock file that it looks for."""
+    (tmp_path / "overlay-images").mkdir(mode=0o700)
+    (tmp_path / "overlay-images/images.lock").touch()
+    assert put(Store(str(tmp_path)), "a")
+    assert os.readlink(tmp_path / "overlay-images") == f"{layout.CURRENT}/overlay-images"
+
+
+def test_images_of_another_kind_of_store_do_not_give_way(tmp_path: Path) -> None:
+    (tmp_path / "overlay-images").mkdir()
+    (tmp_path / "overlay-images/images.lock").touch()
+    (tmp_path / "overlay-images/images.json").write_text("[]")
+    with pytest.raises(StoreError, match=r"File exists .*/overlay-images\)"):
+        put(Store(str(tmp_path)), "a")
+    assert sorted(os.listdir(tmp_path / "overlay-images")) == ["images.json", "images.lock"]
+    assert not os.path.lexists(tmp_path / layout.CURRENT)
+
+
+def test_the_tokens_are_new_before_the_records_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two, a sync must not leave running processes with what they know."""
+    store = Store(str(tmp_path / "store"))
+    put(store, "a")
+    locks = [tmp_path / "store" / layout.LOCKS / name for name in layout.LOCK_FILES]
+    before = [lock.read_bytes() for lock in locks]
+    real, seen = os.rename, []
+
+    def rename(source: str, target: str) -> None:
+        seen.extend(lock.read_bytes() for lock in locks)
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    put(store, "ab")
+    assert len(seen) == 2 and not set(seen) & set(before)
+
+
+def test_leftovers_of_a_sync_killed_after_the_flip_go_though_nothing_changes(
+    tmp_path: Path,
+) -> None:
+    store = Store(str(tmp_path / "store"))
+    put(store, "a")
+    before = snapshot(tmp_path)
+    (tmp_path / "store" / layout.POOL_IMAGES / "old").mkdir()
+    (tmp_path / "store" / layout.GENERATIONS / "0").mkdir()
+    link = tmp_path / "store/overlay-images"
+    link.rename(link.with_name("overlay-images.away"))
+    (tmp_path / "store/overlay-images.away").unlink()
+    assert not put(store, "a")
+    after = snapshot(tmp_path)
+    assert set(after) == set(before) and link.is_dir()
 
 
 @pytest.mark.parametrize("path", ["/a:b", "/a,b", '/a"b', "/a\\b", "/a\nb"])
