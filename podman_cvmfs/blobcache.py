@@ -3,6 +3,8 @@
 
 Layout: ``<directory>/sha256/<2 hex digits>/<64 hex digits>`` is exactly the blob of that digest;
 one that isn't (a disk fault, a foreign hand) is as good as absent.
+``<directory>/manifests/<2 hex digits>/<64 hex digits>`` names, a line each, the digests of the
+manifest of the image with that ID and of the index that lists it; both are blobs.
 ``<directory>/markers/<2 hex digits>/<64 hex digits>`` says what markers the unpacked layer has
 whose compressed blob has that digest.
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-from podman_cvmfs.errors import StoreError, printable
+from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.files import write_whole
 from podman_cvmfs.markers import Markers, from_json
 from podman_cvmfs.oci import MAX_DOCUMENT, Digest
@@ -34,6 +36,24 @@ class BlobCache:
     def put(self, data: bytes) -> None:
         """Keep ``data`` under its digest, whole or not at all. Raises StoreError."""
         self._write("sha256", Digest.of(data), data)
+
+    def manifests(self, image_id: Digest) -> tuple[bytes | None, bytes | None]:
+        """The genuine manifest of an image, and the index that lists it if there is one."""
+        data = self._read("manifests", image_id, 1024)
+        try:
+            digests = [Digest.parse(line) for line in (data or b"").decode("ascii").splitlines()]
+        except (InputError, UnicodeDecodeError):
+            return None, None
+        blobs = [self.get(digest) for digest in digests[:2]]
+        return (blobs[0] if blobs else None), (blobs[1] if len(blobs) > 1 else None)
+
+    def keep_manifests(self, image_id: Digest, manifest: bytes, index: bytes | None) -> None:
+        """Keep the genuine manifest of an image. Raises StoreError."""
+        documents = [manifest] if index is None else [manifest, index]
+        for document in documents:
+            self.put(document)
+        lines = "".join(f"{Digest.of(document)}\n" for document in documents)
+        self._write("manifests", image_id, lines.encode())
 
     def markers(self, layer: Digest) -> Markers | None:
         """The markers of the layer whose blob has this digest; None if they aren't known."""

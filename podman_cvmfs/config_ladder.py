@@ -7,14 +7,12 @@ Nothing is taken for the config of an image that hasn't the image ID as its dige
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 from podman_cvmfs.blobcache import BlobCache
-from podman_cvmfs.errors import InputError, RegistryError, RegistryUnreachable, RepositoryError
+from podman_cvmfs.errors import InputError, RepositoryError
 from podman_cvmfs.oci import Digest, ImageConfig, parse_config
-from podman_cvmfs.reference import ImageName
+from podman_cvmfs.registry_access import RegistryAccess
 from podman_cvmfs.synthesise import synthesise
 from podman_cvmfs.unpacked import PublishedImage, PublishedLayer, Repository
 
@@ -24,32 +22,15 @@ log = logging.getLogger(__name__)
 CACHE, REPOSITORY, REGISTRY, SYNTHESISED = "cache", "repository", "registry", "synthesised"
 
 
-class ConfigSource(Protocol):
-    """What is asked for configs that neither cache nor repository have: a registry's client."""
-
-    def blob(self, name: ImageName, digest: Digest) -> bytes:
-        """The blob with ``digest``, checked. Raises RegistryError."""
-
-
 class ConfigLadder:
-    """Finds configs of images of ``repository``; safe to use from several threads.
-
-    ``registry`` makes the registry client when one is needed; it is None when offline. A registry
-    that can't be reached is left alone for the rest of the ladder's life.
-    """
+    """Finds configs of images of ``repository``; safe to use from several threads."""
 
     def __init__(
-        self,
-        repository: Repository,
-        cache: BlobCache,
-        registry: Callable[[], ConfigSource] | None,
+        self, repository: Repository, cache: BlobCache, registries: RegistryAccess
     ) -> None:
         self._repository = repository
         self._cache = cache
-        self._make_registry = registry
-        self._registry: ConfigSource | None = None
-        self._down: dict[str, RegistryError] = {}
-        self._lock = threading.Lock()
+        self._registries = registries
 
     def find(
         self,
@@ -71,34 +52,14 @@ class ConfigLadder:
             if Digest.of(data) == image.image_id:
                 return _parsed(data, what), REPOSITORY
             log.warning("%s in the repository's podmanStore has another digest", what)
-        data, reason = self._from_registry(image)
+        data, reason = self._registries.ask(
+            image.name, lambda registry: registry.blob(image.name.canonical, image.image_id)
+        )
         if data is not None:
             config = _parsed(data, what)
             self._cache.put(data)
             return config, REGISTRY
         return self._synthesised(image, layers, flat, reason), SYNTHESISED
-
-    def _from_registry(self, image: PublishedImage) -> tuple[bytes | None, str]:
-        """The config from the registry, or None and why not."""
-        if self._make_registry is None:
-            return None, "the registry was left out (--offline)"
-        with self._lock:
-            # Made on demand: the libraries behind it take longer to load than a no-op sync.
-            self._registry = self._registry or self._make_registry()
-        host = image.name.registry
-        known = self._down.get(host)
-        if known is not None:
-            return None, known.message
-        try:
-            return self._registry.blob(image.name.canonical, image.image_id), ""
-        except RegistryUnreachable as err:
-            with self._lock:
-                if host not in self._down:
-                    log.warning("%s", err.message)
-                self._down[host] = err
-            return None, err.message
-        except RegistryError as err:
-            return None, err.message
 
     def _synthesised(
         self,

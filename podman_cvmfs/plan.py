@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from podman_cvmfs.oci import Digest
 from podman_cvmfs.reference import ImageName, podman_names
 from podman_cvmfs.resolve import ResolvedImage
 from podman_cvmfs.store.records import (
@@ -38,7 +39,7 @@ class Candidate:
 
 def candidate_of(image: ResolvedImage, view: ImageView, repository: str) -> Candidate:
     """The candidate for ``image``, to be shown by ``view``, from the directory ``repository``."""
-    files = ImageFiles(image.config.digest.hex, image.manifest, image.config.raw)
+    files = ImageFiles(image.config.digest.hex, image.manifest, image.config.raw, image.index)
     stored = StoredImage(
         image_id=files.image_id,
         entry=files.entry,
@@ -52,6 +53,9 @@ def candidate_of(image: ResolvedImage, view: ImageView, repository: str) -> Cand
         config_size=len(files.config),
         view=view.kind.value,
         config_origin=image.config_origin,
+        manifest_origin=image.manifest_origin,
+        index_digest=None if files.index is None else str(Digest.of(files.index)),
+        index_size=len(files.index or b""),
     )
     return Candidate(stored, files, view.layers)
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from podman_cvmfs.blobcache import BlobCache
-from podman_cvmfs.config_ladder import ConfigLadder
+from podman_cvmfs.config_ladder import SYNTHESISED, ConfigLadder
 from podman_cvmfs.errors import PodmanCvmfsError, RepositoryError
+from podman_cvmfs.manifest_ladder import GENUINE, REBUILT, ManifestLadder
 from podman_cvmfs.markers import Markers, scan
 from podman_cvmfs.oci import (
     Descriptor,
@@ -20,6 +21,7 @@ from podman_cvmfs.oci import (
     render_manifest,
 )
 from podman_cvmfs.policy import Overlay, Policy, Reuse, View
+from podman_cvmfs.registry_access import RegistryAccess
 from podman_cvmfs.skeleton import SkeletonDirectory, skeleton_of
 from podman_cvmfs.tree import Tree
 from podman_cvmfs.unpacked import PublishedImage, PublishedLayer, Repository
@@ -56,8 +58,10 @@ class FlatRoot:
 class ResolvedImage:
     """An image with all that a store needs.
 
-    ``source_id`` is the ID the repository gives it. ``skeleton`` are the directories that must be
-    the user's own for podman to start, none where the files' owner is no stranger.
+    ``source_id`` is the ID the repository gives it. ``manifest`` is the registry's, byte for byte,
+    or rebuilt, as ``manifest_origin`` says; ``index`` is the one that lists it, if known.
+    ``skeleton`` are the directories that must be the user's own for podman to start, none where
+    the files' owner is no stranger.
     """
 
     source_id: Digest
@@ -66,6 +70,8 @@ class ResolvedImage:
     manifest: bytes
     layers: tuple[Layer, ...]
     flat: FlatRoot | None
+    manifest_origin: str = REBUILT
+    index: bytes | None = None
     skeleton: tuple[SkeletonDirectory, ...] = ()
 
 
@@ -74,11 +80,12 @@ class Resolver:
     threads."""
 
     def __init__(
-        self, repository: Repository, cache: BlobCache, ladder: ConfigLadder, policy: Policy
+        self, repository: Repository, cache: BlobCache, registries: RegistryAccess, policy: Policy
     ) -> None:
         self._repository = repository
         self._cache = cache
-        self._ladder = ladder
+        self._configs = ConfigLadder(repository, cache, registries)
+        self._manifests = ManifestLadder(repository, cache, registries)
         self._policy = policy
         self._layers: dict[Digest, PublishedLayer | None] = {}
 
@@ -94,22 +101,21 @@ class Resolver:
         found = [self._layer(blob.digest) for blob in blobs]
         place = self._repository.flat_root(image.image_id)
         flat = None if place is None else self._flat_root(place)
-        config, origin = self._ladder.find(image, found, place)
+        config, origin = self._configs.find(image, found, place)
         layers = self._complete(image, blobs, found, config)
         if self._needs_markers(layers, flat):
             layers = [self._with_markers(layer) for layer in layers]
-        described = Manifest(
-            manifest.media_type,
-            replace(manifest.config, digest=config.digest, size=len(config.raw)),
-            tuple(blobs),
-        )
+        # A made-up config belongs to no manifest that anybody else has.
+        genuine = None if origin == SYNTHESISED else self._manifests.find(image, config)
         return ResolvedImage(
             source_id=image.image_id,
             config=config,
             config_origin=origin,
-            manifest=render_manifest(described),
+            manifest=_rebuilt(manifest, blobs, config) if genuine is None else genuine.manifest,
             layers=tuple(layers),
             flat=flat,
+            manifest_origin=REBUILT if genuine is None else GENUINE,
+            index=None if genuine is None else genuine.index,
             skeleton=self._skeleton(layers, flat, config),
         )
 
@@ -201,3 +207,9 @@ class Resolver:
         if owner is None or owner.st_uid == os.geteuid():
             return ()
         return skeleton_of([Tree(root) for root in roots], config)
+
+
+def _rebuilt(manifest: Manifest, blobs: Sequence[Descriptor], config: ImageConfig) -> bytes:
+    """A manifest made from what the repository says: the same image under another digest."""
+    described = replace(manifest.config, digest=config.digest, size=len(config.raw))
+    return render_manifest(Manifest(manifest.media_type, described, tuple(blobs)))

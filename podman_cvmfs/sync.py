@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from podman_cvmfs.blobcache import BlobCache
-from podman_cvmfs.config_ladder import SYNTHESISED, ConfigLadder, ConfigSource
+from podman_cvmfs.config_ladder import SYNTHESISED
 from podman_cvmfs.engine import SHORT_MOUNT_DATA, mount_data_limit
 from podman_cvmfs.errors import (
     InputError,
@@ -33,6 +33,7 @@ from podman_cvmfs.policy import DEFAULT_POLICY, Policy
 from podman_cvmfs.progress import track
 from podman_cvmfs.prune import find_needs, needed_layers
 from podman_cvmfs.reference import ImageName, parse_name
+from podman_cvmfs.registry_access import RegistryAccess, RegistrySource
 from podman_cvmfs.resolve import Resolver
 from podman_cvmfs.selection import Selection
 from podman_cvmfs.store.records import StoreContent
@@ -63,7 +64,7 @@ class Wishes:
     repositories: Sequence[str]
     store: Store
     cache: BlobCache
-    registry: Callable[[], ConfigSource] | None = None
+    registry: Callable[[], RegistrySource] | None = None
     requested: Sequence[str] = ()
     selection: Selection = field(default_factory=Selection)
     policy: Policy = DEFAULT_POLICY
@@ -231,13 +232,13 @@ class _Layout:
 
     def __init__(self, wishes: Wishes) -> None:
         self._wishes = wishes
+        self._registries = RegistryAccess(wishes.registry)
         self._resolvers: dict[str, Resolver] = {}
 
     def _resolver(self, offer: Offer) -> Resolver:
         wishes, repository = self._wishes, offer.repository
         if repository.root not in self._resolvers:
-            ladder = ConfigLadder(repository, wishes.cache, wishes.registry)
-            resolver = Resolver(repository, wishes.cache, ladder, wishes.policy)
+            resolver = Resolver(repository, wishes.cache, self._registries, wishes.policy)
             self._resolvers[repository.root] = resolver
         return self._resolvers[repository.root]
 

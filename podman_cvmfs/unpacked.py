@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from podman_cvmfs.errors import InputError, PodmanCvmfsError, RepositoryError, printable
 from podman_cvmfs.oci import MAX_DOCUMENT, Digest, Manifest, parse_json, parse_manifest
 from podman_cvmfs.reference import ImageName, parse_repository_path
-from podman_cvmfs.store.layout import big_data_file
+from podman_cvmfs.store.layout import big_data_file, manifest_digest_of
 from podman_cvmfs.tree import Tree
 
 _FLAT_TARGET = re.compile(r"\.flat/([0-9a-f]{2})/(\1[0-9a-f]{62})\Z")
@@ -200,6 +200,18 @@ class Repository:
         """The config that DUCC's own podman store holds under ``digest``; not yet checked."""
         name = big_data_file(str(digest))
         return self.tree.read(f"podmanStore/overlay-images/{digest.hex}/{name}", MAX_DOCUMENT)
+
+    def manifest_blob(self, image_id: Digest) -> bytes | None:
+        """The manifest kept beside the config blob under its own digest, byte for byte as it came
+        from the registry; None if there is none. Our publisher keeps it, DUCC doesn't."""
+        place = f"podmanStore/overlay-images/{image_id.hex}"
+        for entry in self.tree.entries(place):
+            digest = manifest_digest_of(entry.name)
+            if digest is not None:
+                data = self.tree.read(f"{place}/{entry.name}", MAX_DOCUMENT)
+                if data is not None and str(Digest.of(data)) == digest:
+                    return data
+        return None
 
     def layer(self, digest: Digest) -> PublishedLayer | None:
         """The unpacked layer whose compressed blob has ``digest``; None if it isn't there."""

@@ -67,6 +67,8 @@ def _image(
         f"sha256:{ours.image_id}": ours.config_size,
         "manifest": ours.manifest_size,
     }
+    if ours.index_digest is not None:
+        files[f"manifest-{ours.index_digest}"] = ours.index_size
     yield from _compare(subject + "files", {x.key: x.size for x in theirs.big_data}, files)
     size = image_size(ours, content.layers)
     yield from _compare(subject + "size", sizes.get(ours.image_id), size)

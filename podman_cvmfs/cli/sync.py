@@ -22,7 +22,7 @@ from podman_cvmfs.settings import OnOutage, Settings, load_settings
 from podman_cvmfs.stamp import Stamp, is_current, stamp_path
 
 if TYPE_CHECKING:
-    from podman_cvmfs.config_ladder import ConfigSource
+    from podman_cvmfs.registry_access import RegistrySource
     from podman_cvmfs.sync import SyncReport, Wishes
 
 log = logging.getLogger(__name__)
@@ -162,10 +162,14 @@ def _wishes(settings: Settings, images: tuple[str, ...]) -> Wishes:
     )
 
 
-def _registry(settings: Settings) -> ConfigSource:
+def _registry(settings: Settings) -> RegistrySource:
     from podman_cvmfs.registry import RegistryClient
 
-    return RegistryClient(timeout=settings.registries.timeout)
+    return RegistryClient(
+        timeout=settings.registries.timeout,
+        retries=settings.registries.retries,
+        max_pause=settings.registries.max_pause,
+    )
 
 
 def _wishes_text(settings: Settings) -> str:

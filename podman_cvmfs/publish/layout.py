@@ -7,14 +7,15 @@ relative to the repository's root.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterable
 from typing import Any
 
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.oci import Descriptor, Digest, ImageConfig, Manifest, parse_json
+from podman_cvmfs.publish.source import SourceImage
 from podman_cvmfs.reference import ImageName
+from podman_cvmfs.store.layout import big_data_file
 
 LAYERFS = "layerfs"
 LAYERS_JSON = ".metadata/layers.json"
@@ -44,13 +45,18 @@ def link_target(name: ImageName, config: Digest) -> str:
     return "../" * name.repository_path.count("/") + flat_path(config)
 
 
-def config_path(config: Digest) -> str:
-    """The configuration blob, where DUCC's own image store has it.
+def blob_paths(image: SourceImage) -> dict[str, bytes]:
+    """The image's documents, byte for byte, by their paths in what is DUCC's own image store.
 
-    The key is written as containers/storage does: "=" and base64 (``images.go``, ``bigDataName``).
+    DUCC keeps the configuration there; the manifest is our addition, so that the image's digest
+    can be known without its registry.
     """
-    key = base64.b64encode(str(config).encode()).decode()
-    return f"podmanStore/overlay-images/{config.hex}/={key}"
+    place = f"podmanStore/overlay-images/{image.config.digest.hex}"
+    blobs = {f"{place}/{big_data_file(str(image.config.digest))}": image.config.raw}
+    if image.raw_manifest is not None:
+        key = f"manifest-{Digest.of(image.raw_manifest)}"
+        blobs[f"{place}/{big_data_file(key)}"] = image.raw_manifest
+    return blobs
 
 
 def render_manifest(manifest: Manifest) -> bytes:

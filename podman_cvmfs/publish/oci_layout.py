@@ -74,7 +74,7 @@ class OciLayout:
         manifest = oci.parse_manifest(data, f"the manifest of {name}")
         raw = self._blob(manifest.config.digest)
         config = oci.parse_config(raw, f"the configuration of {name}")
-        return checked_image(name, manifest, config)
+        return checked_image(name, manifest, config, data)
 
     def _blob(self, digest: Digest) -> bytes:
         data = read(self._files, f"blobs/sha256/{digest.hex}")

@@ -104,7 +104,7 @@ def _is_complete(directory: str, image: SourceImage) -> bool:
         return False
     files = {
         layout.manifest_path(name): layout.render_manifest(image.manifest),
-        layout.config_path(config.digest): config.raw,
+        **layout.blob_paths(image),
     }
     if any(read_if_there(os.path.join(directory, path)) != data for path, data in files.items()):
         return False
@@ -246,7 +246,8 @@ class _Preparation:
                 )
         if self._flat is not None:
             changed |= space.put_directory(self._flat, layout.flat_path(config.digest))
-        changed |= space.put_file(layout.config_path(config.digest), config.raw)
+        for path, data in layout.blob_paths(self._image).items():
+            changed |= space.put_file(path, data)
         changed |= space.put_file(
             layout.manifest_path(name), layout.render_manifest(self._image.manifest)
         )

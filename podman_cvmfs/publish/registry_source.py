@@ -34,7 +34,7 @@ class RegistrySource:
             raise RegistryError(f"{name}: the image's configuration is too large")
         raw = self._client.blob(name, manifest.config.digest)
         config = oci.parse_config(raw, f"the configuration of {name}")
-        return [checked_image(self._published_as, manifest, config)]
+        return [checked_image(self._published_as, manifest, config, data)]
 
     def layer(self, image: SourceImage, layer: Descriptor) -> Iterator[bytes]:
         return self._client.blob_stream(self._name, layer.digest)

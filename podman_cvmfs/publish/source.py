@@ -30,11 +30,15 @@ REF_NAME = "org.opencontainers.image.ref.name"
 
 @dataclass(frozen=True)
 class SourceImage:
-    """An image that can be published: its name, its manifest and configuration, both checked."""
+    """An image that can be published: its name, its manifest and configuration, both checked.
+
+    ``raw_manifest`` is the manifest byte for byte, None where the source has none of its own.
+    """
 
     name: ImageName
     manifest: Manifest
     config: ImageConfig
+    raw_manifest: bytes | None = None
 
 
 class ImageSource(Protocol):
@@ -50,7 +54,9 @@ class ImageSource(Protocol):
         """Let go of files and connections."""
 
 
-def checked_image(name: ImageName, manifest: Manifest, config: ImageConfig) -> SourceImage:
+def checked_image(
+    name: ImageName, manifest: Manifest, config: ImageConfig, raw_manifest: bytes | None = None
+) -> SourceImage:
     """Join the parts of an image; InputError unless they fit one another and can be unpacked."""
     if len(manifest.layers) != len(config.diff_ids):
         raise InputError(
@@ -59,7 +65,7 @@ def checked_image(name: ImageName, manifest: Manifest, config: ImageConfig) -> S
         )
     if any(layer.is_foreign for layer in manifest.layers):
         raise InputError(f"{name}: has Windows base layers, which can't be unpacked here")
-    return SourceImage(name, manifest, config)
+    return SourceImage(name, manifest, config, raw_manifest)
 
 
 def archive_name(texts: Sequence[str | None], given: ImageName | None, what: str) -> ImageName:

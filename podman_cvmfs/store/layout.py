@@ -22,7 +22,8 @@ it is ours::
         lower                       l/<parent>:l/<grandparent>:..; absent where nothing lies below
         diff, diff1, diff2, ..      link into the repository, or a directory of our own
     STORE/pool/images/<image id>-<key>/
-        manifest, =<base64 of "sha256:<image id>">
+        manifest, =<base64 of "sha256:<image id>">,
+        =<base64 of "manifest-<digest>"> for the index that lists the manifest, if one does
     STORE/locks/layers.lock, images.lock, sync.lock
 
 A generation and the entries of the pool never change once they are written, so podman sees the
@@ -72,6 +73,16 @@ def big_data_file(key: str) -> str:
     if _PLAIN_KEY.match(key):
         return key
     return "=" + base64.b64encode(key.encode()).decode()
+
+
+def manifest_digest_of(file_name: str) -> str | None:
+    """The digest in the file name of a big data item ``manifest-<digest>``; None for others."""
+    try:
+        key = base64.b64decode(file_name[1:], validate=True).decode("ascii")
+    except ValueError:
+        return None
+    prefix = "manifest-"
+    return key[len(prefix) :] if file_name[:1] == "=" and key.startswith(prefix) else None
 
 
 def link_name(layer_id: str) -> str:

@@ -86,6 +86,7 @@ def _join(
         image_id = record["id"]
         ours = state["images"][image_id]
         sizes = record["big-data-sizes"]
+        index = next((k[9:] for k in record["big-data-names"] if k.startswith("manifest-")), None)
         images[image_id] = StoredImage(
             image_id=image_id,
             entry=ours["entry"],
@@ -99,6 +100,9 @@ def _join(
             config_size=sizes[f"sha256:{image_id}"],
             view=ours["view"],
             config_origin=ours["config"],
+            manifest_origin=ours["manifest"],
+            index_digest=index,
+            index_size=sizes[f"manifest-{index}"] if index else 0,
         )
         names.update(dict.fromkeys(record["names"], image_id))
     return StoreContent(

@@ -78,11 +78,12 @@ class LayerDirectory:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """What ``overlay-images/<image id>`` holds."""
+    """What ``overlay-images/<image id>`` holds; ``index`` is the one that lists the manifest."""
 
     image_id: str
     manifest: bytes
     config: bytes
+    index: bytes | None = None
 
     @property
     def manifest_digest(self) -> Digest:
@@ -92,14 +93,18 @@ class ImageFiles:
     @property
     def entry(self) -> str:
         """The name of this directory in the pool."""
-        return f"{self.image_id}-{entry_key(self.manifest + b' ' + self.config)}"
+        content = b" ".join([self.manifest, self.config, self.index or b""])
+        return f"{self.image_id}-{entry_key(content)}"
 
     def files(self) -> dict[str, bytes]:
         """File name -> content."""
-        return {
+        files = {
             "manifest": self.manifest,
             big_data_file(f"sha256:{self.image_id}"): self.config,
         }
+        if self.index is not None:
+            files[big_data_file(f"manifest-{Digest.of(self.index)}")] = self.index
+        return files
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,8 @@ class StoredImage:
     ``repository`` is the directory it is from, ``published`` are its names as they are written
     there, ``source_id`` the ID given to it there (another one than ``image_id`` where the config is
     made up), ``view`` flat or layers, ``config_origin`` the step of the ladder its config came
-    from.
+    from, ``manifest_origin`` genuine or rebuilt. ``index_digest`` and ``index_size`` are of the
+    index that lists the manifest, if that is known.
     """
 
     image_id: str
@@ -149,6 +155,9 @@ class StoredImage:
     config_size: int
     view: str
     config_origin: str
+    manifest_origin: str
+    index_digest: str | None = None
+    index_size: int = 0
 
 
 @dataclass(frozen=True)
@@ -218,6 +227,11 @@ def image_json(image: StoredImage, names: Iterable[str]) -> dict[str, Any]:
             "manifest": image.manifest_digest,
         },
     }
+    if image.index_digest is not None:
+        index = f"manifest-{image.index_digest}"
+        record["big-data-names"].append(index)
+        record["big-data-sizes"][index] = image.index_size
+        record["big-data-digests"][index] = image.index_digest
     if image.top_layer is not None:
         record["layer"] = image.top_layer
     return record
@@ -294,4 +308,5 @@ def _image_state(image: StoredImage) -> dict[str, Any]:
         "published": sorted(image.published),
         "view": image.view,
         "config": image.config_origin,
+        "manifest": image.manifest_origin,
     }

@@ -14,6 +14,7 @@ from typing import Any
 
 from podman_cvmfs.config_ladder import CACHE, REGISTRY, REPOSITORY, SYNTHESISED
 from podman_cvmfs.errors import InputError
+from podman_cvmfs.manifest_ladder import GENUINE, REBUILT
 from podman_cvmfs.oci import Digest, normal_time, parse_json
 from podman_cvmfs.policy import View
 from podman_cvmfs.store.layout import (
@@ -266,6 +267,13 @@ class _Reader:
         view, origin = _get(ours, "view", str), _get(ours, "config", str)
         if view not in (View.FLAT.value, View.LAYERS.value):
             raise _WrongError(f"is shown by {view[:80]!r}, which there isn't")
+        manifest_origin = _get(ours, "manifest", str)
+        if manifest_origin not in (GENUINE, REBUILT):
+            raise _WrongError(f"has a {manifest_origin[:80]!r} manifest, which there isn't")
+        index = None
+        for key in _get(record, "big-data-names", list):
+            if isinstance(key, str) and key.startswith("manifest-"):
+                index = str(_digest(key[len("manifest-") :], "index"))
         if origin not in _ORIGINS:
             raise _WrongError(f"has its config from {origin[:80]!r}, which there isn't")
         return StoredImage(
@@ -281,6 +289,9 @@ class _Reader:
             config_size=_get(sizes, f"sha256:{image_id}", int),
             view=view,
             config_origin=origin,
+            manifest_origin=manifest_origin,
+            index_digest=index,
+            index_size=_get(sizes, f"manifest-{index}", int) if index else 0,
         )
 
     def retired(self) -> dict[str, int]:

@@ -49,7 +49,12 @@ def _files(look: Inspection, entry: str, image: StoredImage) -> ImageFiles | Non
     if names is None:
         return None
     config_name = layout.big_data_file(f"sha256:{image.image_id}")
-    look.no_others(entry, names, {"manifest", config_name})
+    index_name = layout.big_data_file(f"manifest-{image.index_digest}")
+    index = look.read(f"{entry}/{index_name}") if image.index_digest is not None else None
+    if index is not None and str(Digest.of(index)) != image.index_digest:
+        look.error(f"{entry}/{index_name}", f"hasn't the digest {image.index_digest}")
+    indexes = set() if image.index_digest is None else {index_name}
+    look.no_others(entry, names, {"manifest", config_name} | indexes)
     manifest = look.read(f"{entry}/manifest")
     config = look.read(f"{entry}/{config_name}")
     for name, data, size in (
@@ -60,7 +65,7 @@ def _files(look: Inspection, entry: str, image: StoredImage) -> ImageFiles | Non
             look.error(f"{entry}/{name}", f"has {len(data)} bytes, not {size}")
     if manifest is None or config is None:
         return None
-    files = ImageFiles(image.image_id, manifest, config)
+    files = ImageFiles(image.image_id, manifest, config, index)
     is_whole = True
     if str(files.manifest_digest) != image.manifest_digest:
         look.error(f"{entry}/manifest", f"hasn't the digest {image.manifest_digest}")

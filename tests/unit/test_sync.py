@@ -19,10 +19,10 @@ from podman_cvmfs.errors import (
     RepositoryError,
     StoreError,
 )
-from podman_cvmfs.oci import Digest
+from podman_cvmfs.oci import Digest, parse_manifest, render_manifest
 from podman_cvmfs.reference import ImageName
 from podman_cvmfs.store.reader import read_store
-from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.store.records import StoreContent, StoredImage
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync import SyncReport, Wishes, sync
 from podman_cvmfs.tree import Tree
@@ -41,6 +41,9 @@ class Blobs:
         self.blobs = blobs
         self.error = error
         self.asked: list[str] = []
+        self.asked_manifests: list[str] = []
+        #: Tag or digest -> document.
+        self.manifests: dict[str, bytes] = {}
 
     def blob(self, name: ImageName, digest: Digest) -> bytes:
         self.asked.append(str(name))
@@ -49,6 +52,14 @@ class Blobs:
         if digest.hex not in self.blobs:
             raise RegistryError(f"{name}: no such blob")
         return self.blobs[digest.hex]
+
+    def manifest(self, name: ImageName, reference: str | None = None) -> tuple[bytes, str]:
+        self.asked_manifests.append(f"{name.registry}/{name.repository}:{reference}")
+        if self.error:
+            raise self.error
+        if str(reference) not in self.manifests:
+            raise RegistryError(f"{name}: no such image")
+        return self.manifests[str(reference)], ""
 
 
 class World:
@@ -243,7 +254,7 @@ def test_a_lost_config_is_synthesised_until_the_registry_has_it(world: World) ->
     assert snapshot(world.root / "store") == before
     dead = Blobs({}, RegistryUnreachable(f"{REGISTRY}: connection refused"))
     report = world.sync(registry=dead)
-    assert len(dead.asked) == 1, "a dead registry is asked once a run"
+    assert len(dead.asked + dead.asked_manifests) == 1, "a dead registry is asked once a run"
     assert report.synthesised == 4 and not report.changed
     report = world.sync(registry=Blobs(configs))
     assert not report.synthesised and set(world.content.images) == set(configs)
@@ -338,3 +349,59 @@ def test_two_repositories_with_one_name(world: World, tmp_path: Path) -> None:
     report = sync_both(other, world.repository)
     assert str(other) in report.failed
     assert set(world.content.names) == set(before), "a repository that is down keeps its images"
+
+
+def _genuine(world: World, number: int) -> bytes:
+    """A manifest as a registry has it: other white space and an annotation."""
+    path = world.repository / f".metadata/{app(number)}/manifest.json"
+    manifest = parse_manifest(path.read_bytes())
+    document = json.loads(render_manifest(manifest))
+    return json.dumps({**document, "annotations": {"a": "b"}}, indent=3).encode()
+
+
+def _stored(world: World, name: str) -> StoredImage:
+    return world.content.images[world.content.names[name]]
+
+
+def test_genuine_manifests_are_kept_byte_for_byte(world: World) -> None:
+    registry = Blobs({})
+    manifest, moved = _genuine(world, 1), _genuine(world, 2)
+    index = json.dumps(
+        {
+            "schemaVersion": 2,
+            "manifests": [
+                {
+                    "digest": str(Digest.of(_genuine(world, 3))),
+                    "size": 1,
+                    "platform": {"os": "linux", "architecture": "amd64"},
+                }
+            ],
+        }
+    ).encode()
+    registry.manifests = {
+        "0": moved,  # this tag leads to another image by now
+        "1": manifest,
+        "3": index,
+        str(Digest.of(_genuine(world, 3))): _genuine(world, 3),
+    }
+    report = world.sync(registry=registry)
+    assert not report.failed and not registry.asked, "configs are in the repository"
+    assert len(registry.asked_manifests) == 5, "one each, and one more for the index"
+    assert _stored(world, app(1)).manifest_digest == str(Digest.of(manifest))
+    assert _stored(world, app(3)).manifest_digest == str(Digest.of(_genuine(world, 3)))
+    assert _stored(world, app(3)).index_digest == str(Digest.of(index))
+    origins = {name: _stored(world, name).manifest_origin for name in world.content.names}
+    assert origins == {app(0): "rebuilt", app(1): "genuine", app(2): "rebuilt", app(3): "genuine"}
+    images = world.root / "store/overlay-images"
+    assert (images / _stored(world, app(1)).image_id / "manifest").read_bytes() == manifest
+    before = snapshot(world.root / "store")
+    shutil.rmtree(world.root / "store")
+    world.sync()
+    digests = {name: _stored(world, name).manifest_digest for name in (app(1), app(3))}
+    assert digests[app(1)] == str(Digest.of(manifest)), "from the cache, with no registry"
+    assert digests[app(3)] == str(Digest.of(_genuine(world, 3)))
+    world.sync(registry=registry)
+    assert len(registry.asked_manifests) == 5, "nothing is asked for in the steady state"
+    assert {path for path in before if path.startswith("pool/images")} == {
+        path for path in snapshot(world.root / "store") if path.startswith("pool/images")
+    }

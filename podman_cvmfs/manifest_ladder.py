@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find an image's genuine manifest: cache, repository, registry.
+
+DUCC's manifest.json is not the registry's, byte for byte, so its digest is not the image's. With
+the genuine one ``podman run name@sha256:..`` and ``podman images --digests`` are right.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.errors import RegistryError
+from podman_cvmfs.manifests import Genuine, find_genuine, judge
+from podman_cvmfs.oci import ImageConfig
+from podman_cvmfs.registry_access import RegistryAccess
+from podman_cvmfs.unpacked import PublishedImage, Repository
+
+log = logging.getLogger(__name__)
+
+#: Where a manifest is from: it is the registry's, or was made up from what the repository says.
+GENUINE, REBUILT = "genuine", "rebuilt"
+
+
+@dataclass(frozen=True)
+class FoundManifest:
+    """A genuine manifest and, if it was found by one, the index that lists it."""
+
+    manifest: bytes
+    index: bytes | None = None
+
+
+class ManifestLadder:
+    """Finds manifests of images of ``repository``; safe to use from several threads."""
+
+    def __init__(
+        self, repository: Repository, cache: BlobCache, registries: RegistryAccess
+    ) -> None:
+        self._repository = repository
+        self._cache = cache
+        self._registries = registries
+
+    def find(self, image: PublishedImage, config: ImageConfig) -> FoundManifest | None:
+        """The genuine manifest of ``image``, whose config is ``config``; None if nobody has it.
+
+        A tag that leads to another image by now has another manifest, which is not taken. Raises
+        StoreError if the cache can't be written.
+        """
+        for manifest, index in (
+            self._cache.manifests(image.image_id),
+            (self._repository.manifest_blob(image.image_id), None),
+        ):
+            if manifest is not None and self._is_of(manifest, image):
+                return FoundManifest(manifest, index)
+        found, reason = self._registries.ask(
+            image.name,
+            lambda registry: find_genuine(
+                lambda reference: registry.manifest(image.name.canonical, reference)[0],
+                str(image.name.digest or image.name.tag),
+                image.image_id,
+                config.architecture,
+                config.variant,
+                f"the manifest of {image.name}",
+            ),
+        )
+        if not isinstance(found, Genuine):
+            log.debug("%s: %s", image.name, reason or "the tag leads to another image by now")
+            return None
+        self._cache.keep_manifests(image.image_id, found.raw, found.index)
+        return FoundManifest(found.raw, found.index)
+
+    @staticmethod
+    def _is_of(manifest: bytes, image: PublishedImage) -> bool:
+        try:
+            return isinstance(judge(manifest, image.image_id, "the manifest"), Genuine)
+        except RegistryError:
+            return False

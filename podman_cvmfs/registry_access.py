@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ask registries during a sync, and leave those alone that can't be reached."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from podman_cvmfs.errors import RegistryError, RegistryUnreachable
+from podman_cvmfs.oci import Digest
+from podman_cvmfs.reference import ImageName
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class RegistrySource(Protocol):
+    """What is asked for what neither cache nor repository have: a registry's client."""
+
+    def blob(self, name: ImageName, digest: Digest) -> bytes:
+        """The blob with ``digest``, checked. Raises RegistryError."""
+
+    def manifest(self, name: ImageName, reference: str | None = None) -> tuple[bytes, str]:
+        """The manifest or index at a tag or digest, and its media type. Raises RegistryError."""
+
+
+class RegistryAccess:
+    """The registries of one sync; safe to use from several threads.
+
+    ``make`` makes the client when one is needed; it is None when offline. A registry that can't be
+    reached is asked for nothing else as long as this object lives.
+    """
+
+    def __init__(self, make: Callable[[], RegistrySource] | None) -> None:
+        self._make = make
+        self._client: RegistrySource | None = None
+        self._down: dict[str, RegistryError] = {}
+        self._lock = threading.Lock()
+
+    def ask(self, name: ImageName, question: Callable[[RegistrySource], T]) -> tuple[T | None, str]:
+        """The answer of the registry of ``name``, or None and why there is none."""
+        if self._make is None:
+            return None, "the registry was left out (--offline)"
+        host = name.canonical.registry
+        with self._lock:
+            # Made on demand: the libraries behind it take longer to load than a no-op sync.
+            self._client = self._client or self._make()
+            known = self._down.get(host)
+        if known is not None:
+            return None, known.message
+        try:
+            return question(self._client), ""
+        except RegistryUnreachable as err:
+            with self._lock:
+                if host not in self._down:
+                    log.warning("%s", err.message)
+                self._down[host] = err
+            return None, err.message
+        except RegistryError as err:
+            return None, err.message
