@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names in a repository whose links leave the registry out, as OSG's do. Pure: no I/O.
+
+cvmfs-singularity-sync, which fills ``/cvmfs/singularity.opensciencegrid.org``, links
+``<namespace>/<repository>:<tag>`` to a merged root, whatever the registry: its list of images
+(``docker_images.txt``) alone tells ``hub.opensciencegrid.org/htc/debian:12`` from Docker Hub's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.image_spec import ImageSpec
+from podman_cvmfs.reference import (
+    DOCKER_HUB,
+    ImageName,
+    check_parts,
+    parse_repository_path,
+    split_domain,
+)
+
+
+class OsgNames:
+    """Tells names from links by the list the repository is made from, as far as there is one."""
+
+    def __init__(self, specs: Iterable[ImageSpec] = ()) -> None:
+        self._by_repository: dict[str, list[ImageSpec]] = {}
+        for spec in specs:
+            self._by_repository.setdefault(spec.repository, []).append(spec)
+
+    def name_of(self, path: str) -> ImageName:
+        """The name of the image at the link ``path`` (``htc/debian:12``), relative to the
+        repository.
+
+        The list counts first, since namespaces may look like registries (``joe.doe/app:1``). Of
+        several registries in it the last one counts: its image has replaced the others'. What it
+        doesn't hold begins with a registry by podman's rule, or else is Docker Hub's. Raises
+        InputError for what is no such path.
+        """
+        repository, _, tag = path.rpartition(":")
+        for spec in reversed(self._by_repository.get(repository, [])):
+            name = ImageName(spec.registry, repository, tag)
+            if spec.matches(name):
+                check_parts(spec.registry, repository, tag, path)
+                return name
+        if split_domain(path)[0] is not None:
+            return parse_repository_path(path)
+        if "/" not in repository:
+            raise InputError(f"not the path of an image: {printable(path)[:300]!r}")
+        check_parts(DOCKER_HUB, repository, tag, path)
+        return ImageName(DOCKER_HUB, repository, tag)

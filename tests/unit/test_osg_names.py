@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Links without registries."""
+
+from __future__ import annotations
+
+import pytest
+
+from podman_cvmfs.errors import InputError
+from podman_cvmfs.image_spec import ImageSpec
+from podman_cvmfs.osg_names import OsgNames
+from podman_cvmfs.wishlist import read_wish_list
+from tests.support.shared_data import OSG_LIST, shared_data
+
+LIST = ["debian:12", "hub.example.org/htc/debian:*", "a/b", "one.example.org/x/y/z:1"]
+LIST += ["one.example.org/joe.doe/app:*"]
+LIST += ["one.example.org/c/d:1", "two.example.org/c/d:*", "c/d:2"]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("library/debian:12", "docker.io/library/debian:12"),
+        ("htc/debian:12", "hub.example.org/htc/debian:12"),
+        ("x/y/z:1", "one.example.org/x/y/z:1"),
+        ("x/y/z:2", "docker.io/x/y/z:2"),
+        ("not/listed:1", "docker.io/not/listed:1"),
+        # The last in the list that fits: it was linked last.
+        ("c/d:1", "two.example.org/c/d:1"),
+        ("c/d:2", "docker.io/c/d:2"),
+        ("c/d:3", "two.example.org/c/d:3"),
+        ("joe.doe/app:1", "one.example.org/joe.doe/app:1"),
+        ("joe.doe/other:1", "joe.doe/other:1"),
+        ("quay.io/a/b:1", "quay.io/a/b:1"),
+        ("localhost:5000/b:1", "localhost:5000/b:1"),
+    ],
+)
+def test_names(path: str, expected: str) -> None:
+    assert str(OsgNames(map(ImageSpec.parse, LIST)).name_of(path)) == expected
+
+
+@pytest.mark.parametrize("path", ["", "a", "a:1", "a/b", "a/b:", "a/../b:1", "a/b:\x1b", "A/b:1:2"])
+def test_what_is_no_link(path: str) -> None:
+    with pytest.raises(InputError) as caught:
+        OsgNames().name_of(path)
+    assert caught.value.message.isprintable()
+
+
+def test_the_real_list() -> None:
+    specs = read_wish_list(str(shared_data(OSG_LIST))).specs
+    names = OsgNames(specs)
+    exact = [spec for spec in specs if spec.name is not None]
+    assert len(exact) > 400
+    for spec in exact:
+        assert names.name_of(f"{spec.repository}:{spec.tag}") == spec.name
