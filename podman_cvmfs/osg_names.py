@@ -4,14 +4,17 @@
 cvmfs-singularity-sync, which fills ``/cvmfs/singularity.opensciencegrid.org``, links
 ``<namespace>/<repository>:<tag>`` to a merged root, whatever the registry: its list of images
 (``docker_images.txt``) alone tells ``hub.opensciencegrid.org/htc/debian:12`` from Docker Hub's.
+The merged root's own name isn't the image ID either, but tells the layers it was made from.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.image_spec import ImageSpec
+from podman_cvmfs.oci import Manifest
 from podman_cvmfs.reference import (
     DOCKER_HUB,
     ImageName,
@@ -50,3 +53,15 @@ class OsgNames:
             raise InputError(f"not the path of an image: {printable(path)[:300]!r}")
         check_parts(DOCKER_HUB, repository, tag, path)
         return ImageName(DOCKER_HUB, repository, tag)
+
+
+def merged_root(manifest: Manifest) -> str:
+    """Where the merged root of the image with this manifest is, relative to the repository.
+
+    Its name is the sha256 of the layers' digests, written one after the other in hexadecimal: a
+    link that leads elsewhere is that of another image. (Images that a registry serves by an index
+    are under the index's own digest, ``.images/sha256:<2 hex digits>/<62>``.)
+    """
+    digests = "".join(layer.digest.hex for layer in manifest.layers)
+    name = hashlib.sha256(digests.encode()).hexdigest()
+    return f".images/{name[:2]}/{name[2:]}"

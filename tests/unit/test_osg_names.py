@@ -7,7 +7,8 @@ import pytest
 
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.image_spec import ImageSpec
-from podman_cvmfs.osg_names import OsgNames
+from podman_cvmfs.oci import OCI_LAYER, OCI_MANIFEST, Descriptor, Digest, Manifest
+from podman_cvmfs.osg_names import OsgNames, merged_root
 from podman_cvmfs.wishlist import read_wish_list
 from tests.support.shared_data import OSG_LIST, shared_data
 
@@ -43,6 +44,16 @@ def test_what_is_no_link(path: str) -> None:
     with pytest.raises(InputError) as caught:
         OsgNames().name_of(path)
     assert caught.value.message.isprintable()
+
+
+def test_merged_root() -> None:
+    layers = tuple(Descriptor(OCI_LAYER, Digest(each * 64), 1) for each in "0a")
+    manifest = Manifest(OCI_MANIFEST, Descriptor("", Digest("f" * 64), 1), layers)
+    # printf '0%.0s' {1..64} and 'a%.0s' {1..64} | sha256sum
+    assert (
+        merged_root(manifest)
+        == ".images/6b/0440c1ce48fe6bbbdc6b7b1499bf9aa8b74171dcdb3eeff952e1e7cf527813"
+    )
 
 
 def test_the_real_list() -> None:
