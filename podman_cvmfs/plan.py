@@ -248,19 +248,27 @@ def is_retired(image: StoredImage) -> bool:
     return not image.published
 
 
+def retired_name(image_id: str) -> str:
+    """The name of a retired image. Without any, podman would take it for a left-over and try to
+    remove it with the last image made of it; ``.invalid`` is nobody's (RFC 2606)."""
+    return f"retired.podman-cvmfs.invalid/image:{image_id[:12]}"
+
+
 def add_retired_images(
     current: StoreContent,
     images: dict[str, StoredImage],
+    names: dict[str, str],
     layers: Mapping[str, StoredLayer],
     now: int,
     grace: int = GRACE,
     needed: Collection[str] = (),
 ) -> None:
-    """Add to ``images``, without names, those that have left within the grace period, and after it
-    those whose top layer is ``needed``; but none whose layers are not among ``layers``.
+    """Add to ``images`` those that have left within the grace period, and after it those whose top
+    layer is ``needed``; but none whose layers are not among ``layers``. In ``names`` each gets its
+    retired name.
 
-    podman can't inspect or commit a container whose image isn't known, and ``podman system df``
-    fails for all.
+    podman can't inspect or commit a container whose image isn't known, ``podman system df`` fails
+    for all, and an image that a user has tagged reads its documents from ours.
     """
     for image in current.images.values():
         since = retired_since(current.retired_entries.get(image.entry), now)
@@ -268,6 +276,7 @@ def add_retired_images(
         complete = image.top_layer is None or image.top_layer in layers
         if keeps and complete and image.image_id not in images:
             images[image.image_id] = replace(image, published=())
+            names[retired_name(image.image_id)] = image.image_id
 
 
 def retired_entries(

@@ -172,10 +172,11 @@ def pruned(
     they aren't needed, go before their time."""
     layers = dict(wanted)
     images = {key: image for key, image in current.images.items() if not is_retired(image)}
+    names = {name: key for name, key in current.names.items() if key in images}
     add_retired_layers(current, layers, now, grace, needed, vanished)
-    add_retired_images(current, images, layers, now, grace, needed)
+    add_retired_images(current, images, names, layers, now, grace, needed)
     entries = retired_entries(current, images, layers, now, grace, needed)
-    return replace(current, images=images, layers=layers, retired_entries=entries)
+    return replace(current, images=images, names=names, layers=layers, retired_entries=entries)
 
 
 def explain(

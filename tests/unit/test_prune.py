@@ -16,7 +16,7 @@ from podman_cvmfs import prune as prune_module
 from podman_cvmfs.errors import InputError, StoreError
 from podman_cvmfs.graphroots import Graphroots
 from podman_cvmfs.oci import Digest, layer_ids
-from podman_cvmfs.plan import GRACE, candidate_of, is_retired, make_plan
+from podman_cvmfs.plan import GRACE, candidate_of, is_retired, make_plan, retired_name
 from podman_cvmfs.policy import Policy, View
 from podman_cvmfs.prune import PruneReport, needed_layers, prune
 from podman_cvmfs.reference import parse_repository_path
@@ -258,7 +258,7 @@ def test_needed_layers_looks_only_when_something_is_due(
     assert not needed_layers(site.content, START + GRACE - 1)
 
 
-def test_images_without_names_stay_for_their_containers(site: Site) -> None:
+def test_retired_images_stay_for_their_containers(site: Site) -> None:
     site.sync("ab", "cd")
     with site.store.opened() as current:
         images = {
@@ -267,15 +267,18 @@ def test_images_without_names_stay_for_their_containers(site: Site) -> None:
         }
         (entry,) = (each.entry for each in images.values() if is_retired(each))
         names = {name: key for name, key in current.names.items() if not is_retired(images[key])}
+        names.update((retired_name(key), key) for key in images if is_retired(images[key]))
         content = replace(current, images=images, names=names, retired_entries={entry: START})
         site.store.replace(content, (), ())
     site.use(web=top("cd"))
     site.prune(START + GRACE)
     assert len(site.content.images) == 2 and site.content.retired_entries == {entry: START}
+    assert sum(name.startswith("retired.") for name in site.content.names) == 1
     site.use()
     (verdict,) = [e for e in site.prune(START + GRACE).verdicts if e.kind == "image"]
     assert not verdict.stays
     assert len(site.content.images) == 1 and not site.content.retired_entries
+    assert len(site.content.names) == 1
 
 
 def test_there_must_be_a_store(tmp_path: Path) -> None:
