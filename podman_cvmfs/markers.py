@@ -21,7 +21,7 @@ from typing import Any
 
 from podman_cvmfs.errors import InputError, RepositoryError
 from podman_cvmfs.oci import parse_json
-from podman_cvmfs.tree import Tree
+from podman_cvmfs.tree import Tree, UnreadableError
 
 PREFIX = ".wh."
 OPAQUE = ".wh..wh..opq"
@@ -56,13 +56,16 @@ class Markers:
     ``files`` are the marker files themselves and what else mustn't show, ``hidden`` what whiteouts
     delete from lower layers, ``opaque`` the directories that show nothing of lower layers.
     ``native`` says whether the layer holds overlay whiteouts (devices 0:0) that kernel overlayfs
-    knows. ``directories`` has the facts of every directory on the way to a marker.
+    knows. ``unread`` are directories that the caller may not read: what they hold is not known, and
+    such an answer is good for the caller alone. ``directories`` has the facts of every directory on
+    the way to a marker.
     """
 
     files: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
     opaque: tuple[str, ...] = ()
     native: bool = False
+    unread: tuple[str, ...] = ()
     directories: Mapping[str, DirectoryFacts] = field(default_factory=dict)
 
     @property
@@ -110,19 +113,25 @@ def from_json(data: bytes) -> Markers | None:
 def scan(tree: Tree) -> Markers:
     """Find the markers below the root of ``tree``, the ``layerfs`` of a layer.
 
-    Every directory is listed once. Raises RepositoryError where one can't be: a layer that was
-    only half looked at must not pass for clean.
+    Every directory is listed once. Raises RepositoryError where one can't be, save for want of
+    permission, which is recorded: a layer that was only half looked at must not pass for clean.
     """
     files: list[str] = []
     hidden: list[str] = []
     opaque: list[str] = []
     beside: list[str] = []
+    unread: list[str] = []
     solid: set[str] = set()
     native = False
     pending = [""]
     while pending:
         directory = pending.pop()
-        listed = list(tree.entries(directory))
+        try:
+            listed = list(tree.entries(directory))
+        except UnreadableError:
+            unread.append(directory)
+            solid.update([directory, *parents_of(directory)])
+            continue
         names = {entry.name for entry in listed}
         prefix = f"{directory}/" if directory else ""
         is_solid = not listed
@@ -164,6 +173,7 @@ def scan(tree: Tree) -> Markers:
         hidden=tuple(sorted(hidden)),
         opaque=tuple(sorted(opaque)),
         native=native,
+        unread=tuple(sorted(unread)),
         directories=_facts(tree, paths | set(opaque)),
     )
 

@@ -191,7 +191,8 @@ class Resolver:
         markers = self._cache.markers(layer.blob.digest)
         if markers is None:
             markers = scan(Tree(layer.files))
-            self._cache.keep_markers(layer.blob.digest, markers)
+            if not markers.unread:
+                self._cache.keep_markers(layer.blob.digest, markers)
         return replace(layer, markers=markers)
 
     def _skeleton(
@@ -206,7 +207,8 @@ class Resolver:
         owner = Tree(roots[0]).lstat("")
         if owner is None or owner.st_uid == os.geteuid():
             return ()
-        return skeleton_of([Tree(root) for root in roots], config)
+        unread = {path for each in layers if each.markers for path in each.markers.unread}
+        return skeleton_of([Tree(root) for root in roots], config, sorted(unread))
 
 
 def _rebuilt(manifest: Manifest, blobs: Sequence[Descriptor], config: ImageConfig) -> bytes:

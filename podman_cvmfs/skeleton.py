@@ -117,13 +117,21 @@ class _Stack:
                     yield f"{path}/{entry.name}" if path else entry.name
 
 
-def skeleton_of(roots: Sequence[Tree], config: ImageConfig) -> tuple[SkeletonDirectory, ...]:
+def skeleton_of(
+    roots: Sequence[Tree], config: ImageConfig, unread: Iterable[str] = ()
+) -> tuple[SkeletonDirectory, ...]:
     """The skeleton of an image that the directories ``roots`` show, topmost first.
 
-    Parents come before what they hold. What isn't there or can't be reached is left out.
+    ``unread`` are directories known to be closed to the user, besides those found here. Parents come before what they hold. What isn't there or can't be reached is left out.
     """
     stack = _Stack(roots)
-    wanted = [*_CUSTOMARY, config.working_dir, *config.volumes, _home_of(stack, config.user)]
+    wanted = [
+        *_CUSTOMARY,
+        *unread,
+        config.working_dir,
+        *config.volumes,
+        _home_of(stack, config.user),
+    ]
     for path in _LISTED:
         wanted.extend(stack.unreadable_below(path))
     paths: set[str] = set()

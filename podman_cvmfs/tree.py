@@ -19,6 +19,10 @@ from podman_cvmfs.errors import RepositoryError, printable
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
+class UnreadableError(RepositoryError):
+    """Something is there, and the caller isn't allowed to read it."""
+
+
 class Tree:
     """Read-only access to the directory tree at ``root``, by paths relative to it.
 
@@ -34,7 +38,8 @@ class Tree:
         return f"{self.root}/{relative}" if relative else self.root
 
     def _fail(self, relative: str, err: OSError) -> NoReturn:
-        raise RepositoryError(
+        kind = UnreadableError if isinstance(err, PermissionError) else RepositoryError
+        raise kind(
             f"can't read {printable(self.path(relative))}: {err.strerror or err}",
             "check that the repository is mounted and readable (ls, cvmfs_config probe)",
         ) from err

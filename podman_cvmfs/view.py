@@ -119,9 +119,8 @@ def _exact(layer: Layer, below: Sequence[Shown], chain: Sequence[Layer], policy:
     layer_id = _stored_id(layer, policy)
     lowers = _lowers(layer, below, {_stored_id(each, policy): each for each in chain})
     directory = LayerDirectory(layer_id, parts, lowers)
-    advertised = not translated and (
-        policy.reuse is Reuse.ALL or (policy.reuse is Reuse.BASE and not below)
-    )
+    whole = not translated and not markers.unread
+    advertised = whole and (policy.reuse is Reuse.ALL or (policy.reuse is Reuse.BASE and not below))
     stored = StoredLayer(
         layer_id=layer_id,
         entry=directory.entry,
