@@ -122,7 +122,8 @@ def skeleton_of(
 ) -> tuple[SkeletonDirectory, ...]:
     """The skeleton of an image that the directories ``roots`` show, topmost first.
 
-    ``unread`` are directories known to be closed to the user, besides those found here. Parents come before what they hold. What isn't there or can't be reached is left out.
+    ``unread`` are directories known to be closed to the user, besides those found here. Parents
+    come before what they hold. What isn't there or can't be reached is left out.
     """
     stack = _Stack(roots)
     wanted = [
