@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cells of the matrix, and what may differ in each from podman's own pull, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tests.matrix.host import FOREIGN
+from tests.matrix.listing import UNREADABLE
+from tests.support.comparison import RULES, Difference, Rule, Tree, parents
+
+#: How the kernel shows an owner that a user namespace doesn't map.
+UNMAPPED = 65534
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination.
+
+    ``rootless``; ``fuse``: mounted by fuse-overlayfs; ``view`` flat or layers; ``owner`` of the
+    repository's files (see ``site.OWNERS``); ``own``: the store is the user's, written by the
+    user, else root's; ``layout``: sync's ``--overlay``; ``mountopt``: storage.conf's.
+    """
+
+    rootless: bool
+    fuse: bool
+    view: str
+    owner: str = "root"
+    own: bool = False
+    layout: str = "kernel"
+    mountopt: str = ""
+
+    @property
+    def name(self) -> str:
+        """As in ``--only`` and in the table."""
+        words = ["rootless" if self.rootless else "root", "fuse" if self.fuse else "kernel"]
+        words += [self.view, f"owner:{self.owner}"]
+        words += ["own-store"] if self.own else []
+        words += ["fuse-layout"] if self.layout != "kernel" else []
+        words += [self.mountopt] if self.mountopt else []
+        return " ".join(words)
+
+
+def cells() -> Iterator[Cell]:
+    """All combinations that make sense."""
+    for owner in ("root", "foreign"):
+        for view in ("flat", "layers"):
+            yield Cell(False, False, view, owner)
+            yield Cell(False, True, view, owner)
+            if view == "layers":
+                yield Cell(False, True, view, owner, layout="fuse-overlayfs")
+    for owner in ("user", "root", "foreign"):
+        for view in ("flat", "layers"):
+            for own in (False, True):
+                yield Cell(True, False, view, owner, own)
+                yield Cell(True, True, view, owner, own)
+                if view == "layers":
+                    yield Cell(True, True, view, owner, own, layout="fuse-overlayfs")
+            if owner == "foreign":
+                layout = "kernel" if view == "flat" else "fuse-overlayfs"
+                yield Cell(True, True, view, owner, True, layout, "squash_to_root")
+
+
+def foreign_owners(each: Difference, wanted: Tree, seen: Tree) -> bool:
+    """A CernVM-FS client shows its files as owned by one user, and podman mounts what it shows."""
+    return each.field in ("uid", "gid") and ((seen[each.path].uid, seen[each.path].gid) == FOREIGN)
+
+
+def no_capabilities(each: Difference, wanted: Tree, seen: Tree) -> bool:
+    """A repository that isn't root's has lost file capabilities: CernVM-FS drops them, and so does
+    a change of owner."""
+    return each.field == "xattrs" and each.seen == tuple(
+        pair for pair in each.wanted if pair[0] != "security.capability"
+    )
+
+
+def unmapped_owners(each: Difference, wanted: Tree, seen: Tree) -> bool:
+    """A user namespace shows owners that it doesn't map as nobody."""
+    return each.field in ("uid", "gid") and each.seen == UNMAPPED
+
+
+def squashed_owners(each: Difference, wanted: Tree, seen: Tree) -> bool:
+    """fuse-overlayfs was told to show every file as root's."""
+    return each.field in ("uid", "gid") and each.seen == 0
+
+
+def users_own(each: Difference, wanted: Tree, seen: Tree) -> bool:
+    """The user's own files are root's in the user's namespace."""
+    return each.field in ("uid", "gid") and each.seen == 0
+
+
+def skeleton(each: Difference, wanted: Tree, seen: Tree) -> bool:
+    """The directories of a skeleton are the user's own, made at the sync."""
+    if each.field not in ("uid", "gid", "mtime") or seen[each.path].kind != "directory":
+        return False
+    return seen[each.path].uid == seen[each.path].gid == 0
+
+
+def not_looked_up(each: Difference, wanted: Tree, seen: Tree) -> bool:
+    """Where several layers hold a directory that the user can't read, kernel overlayfs refuses to
+    look it up: it must ask each, with the user's rights, whether it is opaque."""
+    if each.field in ("missing", "extra") or seen[each.path].kind != UNREADABLE:
+        return False
+    return wanted[each.path].kind == "directory" and not wanted[each.path].mode & 0o004
+
+
+def as_pulled_there(there: Tree) -> Rule:
+    """podman's own pull on fuse-overlayfs shows the same: one link of a file with several, and of
+    a file and its whiteout in one layer the whiteout. ``there`` is what it shows."""
+
+    def rule(each: Difference, wanted: Tree, seen: Tree) -> bool:
+        if each.field == "missing":
+            return each.path not in there
+        return each.path in there and getattr(there[each.path], each.field, None) == each.seen
+
+    return rule
+
+
+def _closed(path: bytes, wanted: Tree) -> bool:
+    """Whether a directory above lets nobody in but its owner."""
+    return any(wanted[p].mode & 0o005 != 0o005 for p in parents(path) if p in wanted)
+
+
+def unreadable_files(each: Difference, wanted: Tree, seen: Tree) -> bool:
+    """What its mode keeps from others, an ordinary user can't read in the repository either: the
+    content of a file, the entries of a directory."""
+    if each.field == "missing":
+        return _closed(each.path, wanted)
+    if each.field in ("content", "xattrs"):
+        unread = seen[each.path].content.startswith(UNREADABLE)
+        return unread and not wanted[each.path].mode & 0o004
+    return False
+
+
+def rules(cell: Cell, there: Tree | None = None) -> Sequence[Rule]:
+    """What may differ in a cell from podman's own pull on kernel overlay; ``there`` is what its
+    pull shows on the cell's own overlay."""
+    found = list(RULES[cell.view])
+    if there is not None:
+        found.append(as_pulled_there(there))
+    if cell.owner != "root":
+        found.append(no_capabilities)
+    if not cell.rootless:
+        return [*found, foreign_owners] if cell.owner == "foreign" else found
+    if cell.owner == "user":
+        return [*found, users_own]
+    found += [unmapped_owners, unreadable_files]
+    if cell.own:
+        found.append(skeleton)
+    if cell.view == "layers" and not cell.fuse:
+        found.append(not_looked_up)
+    if cell.mountopt:
+        found.append(squashed_owners)
+    return found

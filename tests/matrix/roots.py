@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Root file systems of other Debian releases, for the podmans they come with.
+
+They are made once, with mmdebstrap, from the mirror that apt itself is configured for, and kept in
+``$PODMAN_CVMFS_ROOTS`` or the user's cache.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+#: What the comparisons use inside.
+_PACKAGES = (
+    "podman crun fuse-overlayfs uidmap netavark catatonit buildah skopeo ca-certificates python3"
+)
+_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_MINUTES = 60
+
+
+class RootError(RuntimeError):
+    """A root file system can't be made here; the text says why."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A podman: its version as of writing, and the Debian release that has it."""
+
+    version: str
+    suite: str
+    codename: str
+
+
+GENERATIONS = (
+    Generation("4.3.1", "Debian 12", "bookworm"),
+    Generation("5.4.2", "Debian 13", "trixie"),
+    Generation("5.8.6", "Debian sid", "sid"),
+)
+
+
+def host_codename() -> str:
+    """The code name of the release this machine runs, "" if it says none."""
+    try:
+        text = Path("/etc/os-release").read_text()
+    except OSError:
+        return ""
+    found = re.search(r'^VERSION_CODENAME="?(\w+)', text, re.MULTILINE)
+    return found.group(1) if found else ""
+
+
+def default_directory() -> Path:
+    """Where roots are kept unless the command line says otherwise."""
+    fallback = Path.home() / ".cache/podman-cvmfs-test/roots"
+    return Path(os.environ.get("PODMAN_CVMFS_ROOTS") or fallback)
+
+
+def present(directory: Path, codename: str) -> Path | None:
+    """The root of a release if it is there and whole."""
+    root = directory / codename
+    return root if (root / "usr/bin/podman").exists() else None
+
+
+def make(directory: Path, codename: str) -> Path:
+    """The root of a release; made if it is missing, which takes about two minutes."""
+    root = present(directory, codename)
+    if root is not None:
+        return root
+    if shutil.which("mmdebstrap") is None:
+        raise RootError("mmdebstrap is not installed")
+    directory.mkdir(parents=True, exist_ok=True)
+    unfinished = directory / f".{codename}.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    command = ["mmdebstrap", "--quiet", "--variant=minbase"]
+    command += [f"--include={','.join(_PACKAGES.split())}"]
+    # sid's Release file is often past its date on a mirror; signatures are checked all the same.
+    command += ['--aptopt=Acquire::Check-Valid-Until "false"']
+    if _KEYRING.exists():
+        command += [f"--keyring={_KEYRING}"]
+    done = subprocess.run(
+        [*command, codename, unfinished, mirror()],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=_MINUTES * 60,
+    )
+    if done.returncode:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise RootError(f"mmdebstrap can't make {codename}: {done.stderr.strip()[-1000:]}")
+    root = directory / codename
+    os.rename(unfinished, root)
+    return root
+
+
+def mirror() -> str:
+    """The Debian mirror of this machine's own apt. Raises RootError if it has none."""
+    listed = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(LABEL)"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+    ).stdout
+    for line in listed.splitlines():
+        uri, _, label = line.partition(" ")
+        if label == "Debian":  # the security archive calls itself Debian-Security
+            return uri
+    raise RootError("apt names no Debian mirror: run apt-get update")

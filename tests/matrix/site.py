@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all cells of the matrix share: the images in a registry, repositories of them, machines."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests.matrix.host import FOREIGN, USER, Machine, User, interpreter
+from tests.matrix.roots import Generation
+from tests.support.cli import succeed
+from tests.support.comparison import EXTRA
+from tests.support.images import IMAGES, Built, Image, build, deep, push
+from tests.support.registry import Registry
+
+#: Owners of a repository's files: as published (by root); one foreign user's, as a default
+#: CernVM-FS client shows them; the user's own, as where the user has mounted it.
+OWNERS = {"root": None, "foreign": FOREIGN, "user": (USER.uid, USER.uid)}
+
+
+class SyncError(AssertionError):
+    """A sync that should have worked didn't; the text is what it said."""
+
+
+class Site:
+    """A registry and repositories in a directory that machines see at the same path.
+
+    ``deep`` images are in repositories of their own, since not every podman can mount them.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.registry = Registry(data / "registry")
+        self.images = {image.name: build(image) for image in [*IMAGES, *EXTRA]}
+        self.deep = {image.name: build(image) for image in (deep(60), deep(120))}
+        self._home: Machine | None = None
+        self._python: list[str] = []
+        for built in (*self.images.values(), *self.deep.values()):
+            push(built, self.registry)
+
+    def name(self, image: str) -> str:
+        """An image's full name."""
+        return f"{self.registry.address}/{image}"
+
+    def repository(self, owner: str = "root", *, deep: bool = False) -> Path:
+        """The repository of all images whose files belong to ``owner``; made on first use."""
+        kind = "deep" if deep else "plain"
+        path = self.data / f"{kind}-{owner}"
+        if path.exists():
+            return path
+        if owner == "root":
+            images = self.deep if deep else self.images
+            sources = [f"http://{self.name(image)}" for image in images]
+            succeed("publish", *sources, "--repository", path)
+        else:
+            ids = OWNERS[owner]
+            assert ids is not None
+            subprocess.run(["cp", "-a", self.repository("root", deep=deep), path], check=True)
+            give(path, *ids)
+        return path
+
+    def sync(
+        self, repository: Path, store: Path, *options: str, user: User | None, version: str
+    ) -> None:
+        """Sync ``repository`` into ``store`` as ``user``, as on a machine with podman ``version``.
+
+        Raises SyncError. The code under test runs on this machine, with its own Python; only the
+        version of podman is asked for by it, so a stand-in answers for the other machine's.
+        """
+        home = self._home = self._home or Machine(Path("/"), self.data)
+        self._python = self._python or interpreter(home)
+        binaries = self.data / f"bin-{version}"
+        if not binaries.exists():
+            binaries.mkdir()
+            stand_in = binaries / "podman"
+            stand_in.write_text(f"#!/bin/sh\necho podman version {version}\n")
+            stand_in.chmod(0o755)
+        cache = store.with_name(f"{store.name}-cache")
+        if user is not None:
+            for path in (store.parent, cache):
+                path.mkdir(exist_ok=True)
+                os.chown(path, user.uid, user.uid)
+        places = ["--repository", str(repository), "--store", str(store), "--cache", str(cache)]
+        done = home.run_as(
+            user,
+            [*self._python, "-m", "podman_cvmfs", "sync", "--offline", *places, *options],
+            env={"PATH": f"{binaries}:/usr/bin:/bin", "HOME": str(self.data), "LANG": "C.UTF-8"},
+            check=False,
+        )
+        if done.returncode:
+            raise SyncError(done.stderr.strip())
+
+    def close(self) -> None:
+        """End what runs."""
+        self.registry.stop()
+        if self._home is not None:
+            self._home.close()
+
+
+@contextmanager
+def site() -> Iterator[Site]:
+    """A Site in a temporary directory that every user can reach."""
+    # A short path: podman 4 has but a page for the paths of all lower directories.
+    data = Path(tempfile.mkdtemp(prefix="pcm", dir="/var/tmp"))
+    data.chmod(0o755)
+    try:
+        made = Site(data)
+        try:
+            yield made
+        finally:
+            made.close()
+    finally:
+        shutil.rmtree(data, ignore_errors=True)
+
+
+def give(tree: Path, uid: int, gid: int) -> None:
+    """Give every file below ``tree`` to one owner and keep its mode: a plain chown clears setuid
+    and setgid bits, which a CernVM-FS client goes on showing."""
+    for parent, directories, files in os.walk(os.fsencode(tree)):
+        for name in (*directories, *files, b"."):
+            path = os.path.join(parent, name)
+            mode = os.lstat(path).st_mode
+            os.lchown(path, uid, gid)
+            if not stat.S_ISLNK(mode):
+                os.chmod(path, stat.S_IMODE(mode))
