@@ -44,9 +44,17 @@ def differences(report: StoreReport, content: StoreContent) -> list[str]:
     ]
 
 
+def image_files(image: StoredImage) -> dict[str, int]:
+    """The files that ``records.image_json`` says belong to an image: key -> size in bytes."""
+    files = {f"sha256:{image.image_id}": image.config_size, "manifest": image.manifest_size}
+    if image.index_digest is not None:
+        files[f"manifest-{image.index_digest}"] = image.index_size
+    return files
+
+
 def image_size(image: StoredImage, layers: Mapping[str, StoredLayer]) -> int:
     """The size of an image as the library adds it up (``store.go``, ``ImageSize``), in bytes."""
-    size = image.config_size + image.manifest_size
+    size = sum(image_files(image).values())
     chain: set[str] = set()
     layer_id = image.top_layer
     # A broken store may lack a layer, or have one that lies below itself.
@@ -63,13 +71,8 @@ def _image(
     yield from _compare(subject + "digest", theirs.digest, str(ours.manifest_digest))
     yield from _compare(subject + "top layer", theirs.layer, ours.top_layer or "")
     yield from _compare(subject + "time", normal_time(theirs.created), normal_time(ours.created))
-    files = {
-        f"sha256:{ours.image_id}": ours.config_size,
-        "manifest": ours.manifest_size,
-    }
-    if ours.index_digest is not None:
-        files[f"manifest-{ours.index_digest}"] = ours.index_size
-    yield from _compare(subject + "files", {x.key: x.size for x in theirs.big_data}, files)
+    files = {item.key: item.size for item in theirs.big_data}
+    yield from _compare(subject + "files", files, image_files(ours))
     size = image_size(ours, content.layers)
     yield from _compare(subject + "size", sizes.get(ours.image_id), size)
 
