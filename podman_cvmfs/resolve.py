@@ -22,7 +22,7 @@ from podman_cvmfs.oci import (
 )
 from podman_cvmfs.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.registry_access import RegistryAccess
-from podman_cvmfs.skeleton import SkeletonDirectory, skeleton_of
+from podman_cvmfs.skeleton import ShownRoot, SkeletonDirectory, skeleton_of
 from podman_cvmfs.tree import Tree
 from podman_cvmfs.unpacked import PublishedImage, PublishedLayer, Repository
 
@@ -199,16 +199,20 @@ class Resolver:
         self, layers: Sequence[Layer], flat: FlatRoot | None, config: ImageConfig
     ) -> tuple[SkeletonDirectory, ...]:
         """What an ordinary user needs above files that belong to somebody else."""
-        roots = [layer.files for layer in reversed(layers) if layer.files is not None]
-        if flat is not None and self._policy.view is not View.LAYERS:
-            roots = [flat.path]
-        if os.geteuid() == 0 or not roots:
+        if os.geteuid() == 0:
             return ()
-        owner = Tree(roots[0]).lstat("")
+        roots = [
+            ShownRoot(Tree(layer.files), layer.markers or Markers())
+            for layer in reversed(layers)
+            if layer.files is not None
+        ]
+        if flat is not None and self._policy.view is not View.LAYERS:
+            roots = [ShownRoot(Tree(flat.path))]
+        owner = roots[0].lstat("") if roots else None
         if owner is None or owner.st_uid == os.geteuid():
             return ()
         unread = {path for each in layers if each.markers for path in each.markers.unread}
-        return skeleton_of([Tree(root) for root in roots], config, sorted(unread))
+        return skeleton_of(roots, config, sorted(unread))
 
 
 def _rebuilt(manifest: Manifest, blobs: Sequence[Descriptor], config: ImageConfig) -> bytes:

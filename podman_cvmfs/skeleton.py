@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from podman_cvmfs.errors import RepositoryError
+from podman_cvmfs.markers import Markers, parents_of
 from podman_cvmfs.oci import ImageConfig
-from podman_cvmfs.tree import Tree
+from podman_cvmfs.tree import Tree, UnreadableError
 
 #: Where podman itself makes files and mount points, and where programs expect to write.
 _CUSTOMARY = (
@@ -45,31 +46,59 @@ class SkeletonDirectory:
     readable: bool
 
 
-class _Stack:
-    """The directories that show an image, topmost first, asked as one root file system.
+@dataclass(frozen=True)
+class ShownRoot:
+    """One of the directories that show an image, and what it deletes from those below it."""
 
-    Whiteouts are not regarded: a directory that a higher layer deleted may be found, and is then
-    made anew, empty but for what the layers below still show.
-    """
+    tree: Tree
+    markers: Markers = field(default_factory=Markers)
 
-    def __init__(self, roots: Sequence[Tree]) -> None:
-        self.roots = roots
+    def ends(self, path: str) -> bool:
+        """Whether nothing of the directories below this one shows at ``path``."""
+        way = [*parents_of(path), path]
+        if not {*self.markers.hidden, *self.markers.files, *self.markers.opaque}.isdisjoint(way):
+            return True
+        return any(self._is_no_directory(each) for each in way)
+
+    def _is_no_directory(self, path: str) -> bool:
+        attributes = self.lstat(path)
+        return attributes is not None and not stat.S_ISDIR(attributes.st_mode)
 
     def lstat(self, path: str) -> os.stat_result | None:
+        """What is at ``path`` in this directory alone, None if nothing or it can't be reached."""
+        gone = {*self.markers.files}
+        if not gone.isdisjoint([path, *parents_of(path)]):
+            return None
+        try:
+            return self.tree.lstat(path)
+        except UnreadableError:
+            return None
+
+
+class _Stack:
+    """The directories that show an image, topmost first, asked as one root file system."""
+
+    def __init__(self, roots: Sequence[ShownRoot]) -> None:
+        self.roots = roots
+
+    def _shown(self, path: str) -> Iterator[ShownRoot]:
+        """The directories that take part in showing ``path``."""
         for root in self.roots:
-            try:
-                attributes = root.lstat(path)
-            except RepositoryError:  # below a directory that the user may not enter
-                continue
+            yield root
+            if root.ends(path):
+                return
+
+    def lstat(self, path: str) -> os.stat_result | None:
+        for root in self._shown(path):
+            attributes = root.lstat(path)
             if attributes is not None:
                 return attributes
         return None
 
     def readlink(self, path: str) -> str | None:
-        for root in self.roots:
-            target = root.readlink(path)
-            if target is not None:
-                return target
+        for root in self._shown(path):
+            if root.lstat(path) is not None:
+                return root.tree.readlink(path)
         return None
 
     def resolve(self, path: str) -> str | None:
@@ -105,10 +134,10 @@ class _Stack:
 
     def unreadable_below(self, path: str) -> Iterable[str]:
         """The directories right below ``path`` that the user can't list and enter."""
-        for root in self.roots:
+        for root in self._shown(path):
             try:
-                entries = list(root.entries(path))
-            except RepositoryError:
+                entries = list(root.tree.entries(path))
+            except UnreadableError:
                 continue
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False) and not os.access(
@@ -118,7 +147,7 @@ class _Stack:
 
 
 def skeleton_of(
-    roots: Sequence[Tree], config: ImageConfig, unread: Iterable[str] = ()
+    roots: Sequence[ShownRoot], config: ImageConfig, unread: Iterable[str] = ()
 ) -> tuple[SkeletonDirectory, ...]:
     """The skeleton of an image that the directories ``roots`` show, topmost first.
 
@@ -145,7 +174,7 @@ def skeleton_of(
     for path in ["", *sorted(paths)]:
         attributes = stack.lstat(path)
         if attributes is not None:
-            readable = any(os.access(root.path(path), os.R_OK | os.X_OK) for root in roots)
+            readable = any(os.access(root.tree.path(path), os.R_OK | os.X_OK) for root in roots)
             found.append(SkeletonDirectory(path, attributes.st_mode & 0o7777, readable))
     return tuple(found)
 
@@ -155,7 +184,7 @@ def _home_of(stack: _Stack, user: str) -> str | None:
     name = user.partition(":")[0] or "0"
     for root in stack.roots:
         try:
-            data = root.read("etc/passwd", _MAX_PASSWD)
+            data = root.tree.read("etc/passwd", _MAX_PASSWD)
         except RepositoryError:
             continue
         for line in (data or b"").decode("utf-8", "surrogateescape").splitlines():
