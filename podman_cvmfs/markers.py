@@ -97,7 +97,7 @@ def from_json(data: bytes) -> Markers | None:
         document: Any = parse_json(data, "markers")
         if document["format"] != _FORMAT:
             return None
-        return Markers(
+        found = Markers(
             files=tuple(document["files"]),
             hidden=tuple(document["hidden"]),
             opaque=tuple(document["opaque"]),
@@ -106,8 +106,17 @@ def from_json(data: bytes) -> Markers | None:
                 path: DirectoryFacts(*facts) for path, facts in document["directories"].items()
             },
         )
+        paths = [*found.files, *found.hidden, *found.opaque, *found.directories]
+        return found if all(map(_is_inside, paths)) else None
     except (InputError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _is_inside(path: object) -> bool:
+    """Whether a path that was read from a file is one that ``scan`` finds."""
+    return isinstance(path, str) and (
+        path == "" or all(part not in ("", ".", "..") for part in path.split("/"))
+    )
 
 
 def scan(tree: Tree) -> Markers:

@@ -270,8 +270,8 @@ def _resolve_all(
     def resolve(group: list[Offer]) -> Candidate | PodmanCvmfsError:
         try:
             return layout.candidate(group)
-        except StoreError:
-            raise
+        except (InputError, StoreError):
+            raise  # the settings of registries, or the cache: no fault of this image
         except PodmanCvmfsError as err:
             return err
 

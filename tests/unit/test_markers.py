@@ -106,7 +106,7 @@ def test_what_may_not_be_read_is_recorded(tmp_path: Path, monkeypatch: pytest.Mo
 
 names = st.text(
     st.characters(blacklist_characters="/\0", blacklist_categories=()), min_size=1, max_size=8
-)
+).filter(lambda name: name not in (".", ".."))
 facts = st.builds(
     DirectoryFacts,
     st.integers(0, 0o7777),
@@ -127,6 +127,12 @@ facts = st.builds(
 )
 def test_kept_markers_read_back(markers: Markers) -> None:
     assert from_json(markers.to_json()) == markers
+
+
+@pytest.mark.parametrize("path", ["/etc", "a/../../x", "..", "a//b", "./a"])
+def test_paths_that_lead_out_are_no_answer(path: str) -> None:
+    assert from_json(Markers(hidden=(path,)).to_json()) is None
+    assert from_json(Markers(directories={path: DirectoryFacts(0, 0, 0, 0)}).to_json()) is None
 
 
 @given(st.binary(max_size=60))
