@@ -171,7 +171,7 @@ class Child:
 def private_prefix(environment: Sequence[str]) -> list[str]:
     """The command that starts a process in private namespaces, where stores can be opened.
 
-    ``environment`` is what ``env`` takes ("NAME=value", "--unset=NAME"): podman doesn't see it.
+    ``environment`` is what ``env`` takes ("-u", "NAME"; "NAME=value"): podman doesn't see it.
     Raises Unavailable for a user without podman.
     """
     prefix = []

@@ -48,7 +48,7 @@ class StoreReport:
 def judge(store: str, *, digests: bool = False, artefact: Artefact | None = None) -> StoreReport:
     """Load the store in the directory ``store`` with the real library and examine it.
 
-    Every image is looked up by its ID, its names and its digest, every file that belongs to it
+    Every image is looked up by its ID, its names and its digests, every file that belongs to it
     is read and compared with its recorded size and digest; then the library's Check follows.
     ``digests`` makes Check read all layers' files, which it finds wrong wherever a layer isn't
     kept as it was pulled.
@@ -88,8 +88,10 @@ class _Examination:
         image_id = image.image_id
         for name in (image_id, *image.names):
             self._try(self._look_up, name, image_id)
-        if image.digest:
-            self._try(self._find_by_digest, image.digest, image_id)
+        # Besides the manifest there may be the index that lists it.
+        manifests = {item.digest for item in image.big_data if item.key.startswith("manifest")}
+        for digest in sorted({image.digest, *manifests} - {""}):
+            self._try(self._find_by_digest, digest, image_id)
         self._try(self._measure, image_id)
         for item in image.big_data:
             self._try(self._read, image_id, item.key, item.size, item.digest)

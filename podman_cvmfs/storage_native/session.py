@@ -69,8 +69,8 @@ class OpenStore:
             with open(conf, "w", encoding="ascii") as file:
                 file.write('[storage]\ndriver = "overlay"\n')
             environment = [
-                "--unset=STORAGE_OPTS",
-                "--unset=STORAGE_DRIVER",
+                *("-u", "STORAGE_OPTS"),
+                *("-u", "STORAGE_DRIVER"),
                 f"CONTAINERS_STORAGE_CONF={conf}",
             ]
             self._calls, self.version = stack.enter_context(
