@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,7 @@ from podman_cvmfs.resolve import Resolver
 from podman_cvmfs.selection import Selection
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.store.store import Store
+from podman_cvmfs.unpacked import Repository
 from podman_cvmfs.view import mount_bytes, view_of
 
 #: Reads wait for the network where /cvmfs is cold, so many are under way at once.
@@ -76,6 +78,7 @@ class Wishes:
 class SyncReport:
     """What a sync did. Names are podman's; ``failed`` maps what couldn't be done to why.
 
+    ``notices`` say what users should know of the repositories although nothing failed.
     ``next_due`` is the time (seconds since 1970) at which something is to be done even if nothing
     changes, None if never.
     """
@@ -87,6 +90,7 @@ class SyncReport:
     synthesised: int = 0
     changed: bool = False
     failed: dict[str, PodmanCvmfsError] = field(default_factory=dict)
+    notices: Sequence[str] = ()
     next_due: int | None = None
 
 
@@ -119,6 +123,7 @@ def sync(wishes: Wishes) -> SyncReport:
                 _keep_old(wanted, held, group)
         plan = _plan(current, wanted, candidates, offers, wishes)
         report.changed = wishes.store.replace(plan.content, plan.layers, plan.images)
+    report.notices = [notice for each in _repositories(offers) for notice in _owner_notices(each)]
     report.added, report.removed, report.moved = plan.added, plan.removed, plan.moved
     report.images = len(plan.content.images)
     report.synthesised = sum(
@@ -283,6 +288,28 @@ def _resolve_all(
         else:
             report.failed.update({str(offer.image.name): result for offer in group})
     return candidates
+
+
+def _repositories(offers: Offers) -> list[Repository]:
+    return list({offer.repository.root: offer.repository for offer in offers.offers}.values())
+
+
+def _owner_notices(repository: Repository) -> Iterator[str]:
+    """What it means for containers that all files belong to one user, as a CernVM-FS client shows
+    them by default: told by the directory that holds the merged roots, or the layers."""
+    for name in (".flat", ".layers"):
+        attributes = repository.tree.lstat(name)
+        if attributes is None or attributes.st_uid in (0, os.geteuid()):
+            continue
+        owner = f"the files in {printable(repository.root)} belong to user {attributes.st_uid}"
+        if os.geteuid() == 0:
+            yield f"{owner}, and so they do in containers"
+        else:
+            yield (
+                f"{owner}: containers can add and remove files but not change those of the image "
+                "(to have that too: podman-cvmfs setup --user --overlay fuse-overlayfs)"
+            )
+        return
 
 
 def _next_due(content: StoreContent, grace: int) -> int | None:

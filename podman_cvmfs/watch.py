@@ -7,8 +7,10 @@ CernVM-FS never reports a new revision by itself, so it is asked for, which cost
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -18,10 +20,15 @@ log = logging.getLogger(__name__)
 
 #: After failures the pauses grow up to this, in seconds: an outage may last.
 _LONGEST_PAUSE = 60.0
+#: How often the notification file is looked at, in seconds.
+_GLANCE = 0.5
 
 
-def follow(work: Callable[[], None], interval: float) -> None:
+def follow(work: Callable[[], None], interval: float, notification_file: str | None = None) -> None:
     """Call ``work`` every ``interval`` seconds until SIGTERM or SIGINT; return then.
+
+    It is called at once when ``notification_file`` (DUCC appends a line to it for everything it
+    does: ``ducc/notification``) has changed.
 
     A PodmanCvmfsError of ``work`` is logged, once while it stays the same, and doesn't end the
     watch.
@@ -46,7 +53,27 @@ def follow(work: Callable[[], None], interval: float) -> None:
                     log.error("%s%s", err.message, f" ({err.hint})" if err.hint else "")
                 failure = err.message
                 pause = min(max(pause, interval) * 2, max(_LONGEST_PAUSE, interval))
-            stop.wait(pause)
+            _wait(stop, pause, notification_file)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _wait(stop: threading.Event, pause: float, notification_file: str | None) -> None:
+    """Wait for ``pause`` seconds, or until it is time to stop or the file has changed."""
+    if notification_file is None:
+        stop.wait(pause)
+        return
+    before = _look_of(notification_file)
+    end = time.monotonic() + pause
+    while time.monotonic() < end and _look_of(notification_file) == before:
+        if stop.wait(min(_GLANCE, pause)):
+            return
+
+
+def _look_of(path: str) -> tuple[int, int, int] | None:
+    try:
+        attributes = os.stat(path)
+    except OSError:
+        return None
+    return attributes.st_size, attributes.st_mtime_ns, attributes.st_ino

@@ -51,6 +51,11 @@ _FOR_EVER = 1 << 62
     metavar="SECONDS",
     help="With --watch: how often to look for a change.",
 )
+@click.option(
+    "--notification-file",
+    metavar="FILE",
+    help="With --watch: DUCC's notification file; look at once when something is added to it.",
+)
 @text_or_json
 def command(
     images: tuple[str, ...],
@@ -64,6 +69,7 @@ def command(
     on_outage: str | None,
     watch: bool,
     interval: float,
+    notification_file: str | None,
     output: str,
 ) -> None:
     """Generate the additional image store: for all images of the repository (or those that wish
@@ -87,16 +93,18 @@ def command(
     for warning in settings.warnings:
         log.warning("%s", warning)
     if watch:
-        _follow(settings, images, interval)
+        _follow(settings, images, interval, notification_file)
     else:
         _run(settings, images, output)
 
 
-def _follow(settings: Settings, images: tuple[str, ...], interval: float) -> None:
+def _follow(
+    settings: Settings, images: tuple[str, ...], interval: float, notification_file: str | None
+) -> None:
     """Sync again and again; a failure is reported once, and the next attempt made in time."""
     from podman_cvmfs.watch import follow
 
-    follow(lambda: _run(settings, images, "quiet"), interval)
+    follow(lambda: _run(settings, images, "quiet"), interval, notification_file)
 
 
 def _run(settings: Settings, images: tuple[str, ...], output: str) -> None:
@@ -205,6 +213,8 @@ def _keep_stamps(
 def _print(settings: Settings, report: SyncReport, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(_as_data(report, settings.store), indent=2, sort_keys=True))
+    for notice in report.notices if report.changed else ():
+        log.info("%s", notice)
     for name in report.added:
         log.debug("added %s", name)
     for name in report.moved:
@@ -237,6 +247,7 @@ def _as_data(report: SyncReport, store: str) -> dict[str, object]:
         "added": list(report.added),
         "removed": list(report.removed),
         "moved": list(report.moved),
+        "notices": list(report.notices),
         "failed": {name: _as_text(err) for name, err in report.failed.items()},
     }
 

@@ -213,3 +213,18 @@ def test_watch_says_each_failure_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "podman_cvmfs.watch"):
         follow(work, 0.001)
     assert [record.message for record in caplog.records] == ["it is down (mount it)", "works again"]
+
+
+def test_a_notification_wakes_the_watch(tmp_path: Path) -> None:
+    notified = tmp_path / "notifications"
+    times: list[float] = []
+
+    def work() -> None:
+        times.append(time.monotonic())
+        if len(times) == 1:
+            threading.Timer(0.3, lambda: notified.write_text('{"action": "done"}\n')).start()
+        else:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    follow(work, 60, str(notified))
+    assert times[1] - times[0] < 10
