@@ -65,18 +65,16 @@ def podmans(scratch: Path, counts: list[int]) -> Iterator[dict[int, Podman]]:
 def main() -> None:
     """Measure as the command line says and print a table."""
     counts = [int(text) for text in sys.argv[1:]] or [100, 1000, 5000]
-    with tempfile.TemporaryDirectory(prefix="podman-time-", dir="/var/tmp") as scratch:
-        with podmans(Path(scratch), counts) as found:
-            print(found[0].run("--version").stdout.strip())
-            print("| command | images | empty store | more than that |\n|---|---|---|---|")
-            for args in (
-                ["image", "exists", _NAME],
-                ["run", "--rm", "--pull=never", _NAME, "true"],
-            ):
-                for count in counts:
-                    base, more = compare(found[count], found[0], *args)
-                    command = " ".join(args[:2] if args[0] == "image" else args[:1])
-                    print(f"| {command} | {count} | {base:.3f} s | {more * 1000:+.0f} ms |")
+    with ExitStack() as stack:
+        scratch = tempfile.TemporaryDirectory(prefix="podman-time-", dir="/var/tmp")
+        found = stack.enter_context(podmans(Path(stack.enter_context(scratch)), counts))
+        print(found[0].run("--version").stdout.strip())
+        print("| command | images | small store | more than that |\n|---|---|---|---|")
+        for args in (["image", "exists", _NAME], ["run", "--rm", "--pull=never", _NAME, "true"]):
+            for count in counts:
+                base, more = compare(found[count], found[0], *args)
+                command = " ".join(args[:2] if args[0] == "image" else args[:1])
+                print(f"| {command} | {count} | {base:.3f} s | {more * 1000:+.0f} ms |")
 
 
 if __name__ == "__main__":
