@@ -155,13 +155,8 @@ def skeleton_of(
     come before what they hold. What isn't there or can't be reached is left out.
     """
     stack = _Stack(roots)
-    wanted = [
-        *_CUSTOMARY,
-        *unread,
-        config.working_dir,
-        *config.volumes,
-        _home_of(stack, config.user),
-    ]
+    own = [config.working_dir, _home_of(stack, config.user)]
+    wanted = [*_CUSTOMARY, *unread, *config.volumes, *own]
     for path in _LISTED:
         wanted.extend(stack.unreadable_below(path))
     paths: set[str] = set()
@@ -170,12 +165,16 @@ def skeleton_of(
         while path:
             paths.add(path)
             path = path.rpartition("/")[0]
+    # The skeleton belongs to the container's root; another user's own places must be open to him.
+    is_root = config.user.partition(":")[0] in ("", "0", "root")
+    opened = set() if is_root else {stack.resolve(each) for each in own if each} - {"", None}
     found = []
     for path in ["", *sorted(paths)]:
         attributes = stack.lstat(path)
         if attributes is not None:
             readable = any(os.access(root.tree.path(path), os.R_OK | os.X_OK) for root in roots)
-            found.append(SkeletonDirectory(path, attributes.st_mode & 0o7777, readable))
+            mode = 0o1777 if path in opened else attributes.st_mode & 0o7777
+            found.append(SkeletonDirectory(path, mode, readable))
     return tuple(found)
 
 

@@ -56,6 +56,11 @@ def test_what_the_config_names(tmp_path: Path) -> None:
     assert {"opt", "opt/app", "opt/app/work", "data", "data/deep", "home/me"} <= set(found)
     assert "home/me" in paths(shown, of=config(User="7"))
     assert "none" not in found
+    modes = {each.path: each.mode for each in skeleton_of([shown], wishes)}
+    assert modes["opt/app/work"] == modes["home/me"] == 0o1777, "the user's own places"
+    assert modes["opt/app"] == modes["data/deep"] == 0o755
+    as_root = {each.path: each.mode for each in skeleton_of([shown], config(WorkingDir="/opt/app"))}
+    assert as_root["opt/app"] == 0o755
 
 
 def test_links_are_followed_inside_the_root(tmp_path: Path) -> None:
