@@ -8,6 +8,8 @@ cd "$(dirname "$0")/.."
 packages=(
     podman buildah skopeo crun runc fuse-overlayfs uidmap netavark aardvark-dns catatonit
     docker-registry busybox-static python3 python3-venv ca-certificates util-linux mount
+    mmdebstrap openssl strace binutils golang-go gcc libc6-dev
+    golang-github-containers-storage-dev golang-github-ulikunitz-xz-dev
 )
 
 is_installed() {
@@ -32,6 +34,11 @@ fi
 venv=${PODMAN_CVMFS_VENV:-.venv}
 [ -x "$venv/bin/pip" ] || /usr/bin/python3 -m venv "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check -e '.[test]'
+
+# Root file systems of other releases, for their podmans and storage libraries: a few minutes, once.
+# Without CI's demand the tests that need them say so and are skipped.
+export PODMAN_CVMFS_ROOTS=${PODMAN_CVMFS_ROOTS:-$HOME/.cache/podman-cvmfs-test/roots}
+[ -z "${CI:-}" ] || "$venv/bin/python" -m tests.matrix.roots
 
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .

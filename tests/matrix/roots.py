@@ -11,12 +11,15 @@ import os
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-#: What the comparisons use inside.
+#: What the comparisons use inside, and what the binding to containers/storage is built with.
 _PACKAGES = (
-    "podman crun fuse-overlayfs uidmap netavark catatonit buildah skopeo ca-certificates python3"
+    "podman crun fuse-overlayfs uidmap netavark catatonit buildah skopeo ca-certificates python3 "
+    "golang-go gcc libc6-dev golang-github-containers-storage-dev golang-github-ulikunitz-xz-dev"
 )
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _MINUTES = 60
@@ -109,3 +112,15 @@ def mirror() -> str:
         if label == "Debian":  # the security archive calls itself Debian-Security
             return uri
     raise RootError("apt names no Debian mirror: run apt-get update")
+
+
+def main() -> None:
+    """Make the roots of all releases but this machine's own, side by side."""
+    wanted = [each.codename for each in GENERATIONS if each.codename != host_codename()]
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        for root in pool.map(partial(make, default_directory()), wanted):
+            print(root)
+
+
+if __name__ == "__main__":
+    main()
