@@ -7,6 +7,7 @@ can't make sense of is left out of its result.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from podman_cvmfs.config_ladder import CACHE, REGISTRY, REPOSITORY, SYNTHESISED
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.manifest_ladder import GENUINE, REBUILT
 from podman_cvmfs.oci import Digest, normal_time, parse_json
-from podman_cvmfs.policy import View
+from podman_cvmfs.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.store.layout import (
     FORMAT,
     IMAGES,
@@ -68,6 +69,12 @@ def entry_id(entry: str) -> str | None:
     return match.group(1) if match else None
 
 
+def parse_policy(text: object) -> Policy | None:
+    """The policy that a store remembers as ``text``; None if it is none of this version."""
+    known = (Policy(*each) for each in itertools.product(View, Reuse, Overlay))
+    return next((policy for policy in known if str(policy) == text), None)
+
+
 def read_documents(look: Inspection, generation: str) -> Documents:
     """Read the JSON files of ``generation``, a directory in the store."""
     raw = {}
@@ -86,7 +93,7 @@ def read_documents(look: Inspection, generation: str) -> Documents:
     layers = reader.layers(parsed.get(LAYERS_PATH, []))
     images, names = reader.images(parsed.get(IMAGES_PATH, []))
     content = StoreContent(
-        policy=str(state.get("policy", "")),
+        policy=reader.policy(),
         images=images,
         layers=layers,
         names=names,
@@ -168,12 +175,22 @@ class _Reader:
         self._look.error(f"{self._generation}/{name}", what)
 
     def _ours(self, kind: str) -> Mapping[str, Any]:
-        """The part of the state on ``kind``, layers or images."""
-        value = self._state.get(kind, _NONE)
-        if not isinstance(value, dict):
-            self._error(STATE, f"has {kind} that are no object")
-            return _NONE
-        return value
+        """The part of the state on ``kind``: layers, images or retired entries."""
+        value = self._state.get(kind)
+        if isinstance(value, dict):
+            return value
+        if self._has_state:
+            self._error(STATE, f"has no {kind}, or they are no object")
+        return _NONE
+
+    def policy(self) -> str:
+        """The policy the store was laid out under; "" in one that never had an image."""
+        policy = self._state.get("policy")
+        if policy == "" or parse_policy(policy) is not None:
+            return str(policy)
+        if self._has_state:
+            self._error(STATE, f"has a policy that is none: {str(policy)[:100]!r}")
+        return ""
 
     def _entry(self, ours: Mapping[str, Any], identifier: str) -> str:
         entry: str = _get(ours, "entry", str)
@@ -297,10 +314,7 @@ class _Reader:
     def retired(self) -> dict[str, int]:
         """The retired pool entries."""
         found: dict[str, int] = {}
-        value = self._state.get("retired", _NONE)
-        if not isinstance(value, dict):
-            self._error(STATE, "has retired entries that are no object")
-            return found
+        value = self._ours("retired")
         for entry, since in value.items():
             if entry_id(entry) is None or type(since) is not int or since < 0:
                 self._error(STATE, f"has a malformed retired entry: {entry[:100]!r}")

@@ -14,7 +14,7 @@ from podman_cvmfs.verify.documents import entry_id
 from podman_cvmfs.verify.finding import REMOVE, REPAIR
 from podman_cvmfs.verify.inspection import Inspection
 
-_GENERATION = re.compile(rf"{layout.GENERATIONS}/([1-9][0-9]*)\Z")
+_GENERATION = re.compile(rf"{layout.GENERATIONS}/(0|[1-9][0-9]*)\Z")
 _POOL = "pool"
 _CURRENT_NEW = layout.CURRENT + ".new"
 _NEXT_SYNC = "nothing: the next sync that changes something removes it"
@@ -113,10 +113,11 @@ def check_leftovers(look: Inspection, generation: str, content: StoreContent) ->
     number = int(os.path.basename(generation))
     running = sync_runs(look)
     names = look.names(layout.GENERATIONS) or set()
-    numbers = {name for name in names if re.match(r"[1-9][0-9]*\Z", name)}
+    numbers = {name for name in names if re.match(r"(0|[1-9][0-9]*)\Z", name)}
     look.no_others(layout.GENERATIONS, names, numbers)
-    # The one before the current stays, for those who are just reading it.
-    previous = max((int(name) for name in numbers if int(name) < number), default=0)
+    # The one before the current stays, for those who are just reading it; 0 is the empty one with
+    # which a store begins.
+    previous = max((int(name) for name in numbers if 0 < int(name) < number), default=number)
     for name in sorted(numbers - {str(number), str(previous)}):
         if not running:
             what = "is left from a sync that was killed"

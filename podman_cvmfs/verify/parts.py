@@ -119,6 +119,15 @@ def _reading(node: Node, plain: bool, mask: int) -> Node:
     return replace(node, mode=mode, owner=None, mtime_ns=None) if plain else node
 
 
+def can_be_told(parts: tuple[Part, ...], owner: int | None) -> bool:
+    """Whether the name of an entry of these parts can be computed again, in a store of ``owner``.
+
+    Not where an ordinary user's store translates whiteouts: the name counts in the owners that the
+    directories have in their layer, but only root can give them to the copies.
+    """
+    return owner == 0 or len(parts) < 3 or isinstance(parts[-1], Link)
+
+
 def read_lower(data: bytes) -> list[str] | None:
     """The link names in the content of a ``lower`` file; None if it is malformed."""
     try:

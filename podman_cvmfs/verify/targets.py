@@ -30,7 +30,7 @@ def check_targets(
     under a layer that no image needs any more.
     """
     known = {image.repository for image in content.images.values()}
-    down: dict[str, str | None] = {}
+    down = {root: _why_down(root) for root in sorted(known)}
     links: list[tuple[str, str, str, bool]] = []
     for layer_id, directory in directories.items():
         layer = content.layers[layer_id]

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ways to spoil the files, links and directories of a store, and what is to be said of each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from podman_cvmfs.store import layout
+from tests.support.stores import JSON, Spoilt
+
+STATE, LAYERS, IMAGES = JSON
+
+
+def flip(path: Path, position: int = 100) -> None:
+    data = bytearray(path.read_bytes())
+    data[position % len(data)] ^= 1
+    path.write_bytes(data)
+
+
+def retarget(path: Path, target: str) -> None:
+    path.unlink()
+    path.symlink_to(target)
+
+
+def replaced(path: Path, make: Callable[[Path], object]) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    make(path)
+
+
+def swap_lower(store: Spoilt) -> None:
+    lower = store.layer_path(store.top) / "lower"
+    lower.write_text(":".join(reversed(lower.read_text().split(":"))))
+
+
+def twice_in_lower(store: Spoilt) -> None:
+    lower = store.layer_path(store.top) / "lower"
+    lower.write_text(lower.read_text() + ":" + lower.read_text().split(":")[0])
+
+
+def own_lower(store: Spoilt) -> None:
+    lower = store.layer_path(store.top) / "lower"
+    lower.write_text(f"l/{layout.link_name(store.top.layer_id)}:{lower.read_text()}")
+
+
+def same_target(store: Spoilt) -> None:
+    base = os.readlink(store.layer_path(store.base) / "diff")
+    retarget(store.layer_path(store.top) / "diff", base)
+
+
+#: What is done to a store that shows layers; a part of a finding's path; words of the finding.
+FILES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
+    # Files and directories of images
+    "manifest flipped": (lambda s: flip(s.image_path("manifest")), "/manifest", "digest"),
+    "config flipped": (lambda s: flip(s.image_path("config")), "/=", "digest sha256:"),
+    "manifest gone": (lambda s: s.image_path("manifest").unlink(), "/manifest", "is missing"),
+    "config gone": (lambda s: s.image_path("config").unlink(), "/=", "is missing"),
+    "manifest longer": (
+        lambda s: s.image_path("manifest").write_bytes(
+            s.image_path("manifest").read_bytes() + b" "
+        ),
+        "/manifest",
+        "bytes, not",
+    ),
+    "manifest empty": (
+        lambda s: s.image_path("manifest").write_bytes(b""),
+        "/manifest",
+        "has 0 bytes",
+    ),
+    "manifest is a link": (
+        lambda s: replaced(s.image_path("manifest"), lambda p: p.symlink_to("/etc/passwd")),
+        "/manifest",
+        "is a symbolic link, not a regular file",
+    ),
+    "config is a FIFO": (
+        lambda s: replaced(s.image_path("config"), os.mkfifo),
+        "/=",
+        "is a FIFO",
+    ),
+    "config is a directory": (
+        lambda s: replaced(s.image_path("config"), os.mkdir),
+        "/=",
+        "is a directory",
+    ),
+    "image directory gone": (
+        lambda s: shutil.rmtree(s.image_path("manifest").parent),
+        "pool/images/",
+        "is missing",
+    ),
+    "image directory is a file": (
+        lambda s: replaced(s.image_path("manifest").parent, Path.touch),
+        "pool/images/",
+        "not a directory",
+    ),
+    "image link gone": (
+        lambda s: (s.generation / "overlay-images" / s.image.image_id).unlink(),
+        "overlay-images/",
+        "is missing",
+    ),
+    "image link elsewhere": (
+        lambda s: retarget(s.generation / "overlay-images" / s.image.image_id, "/tmp"),
+        "overlay-images/",
+        "leads to '/tmp'",
+    ),
+    "file in an image directory": (
+        lambda s: (s.image_path("manifest").parent / "x").touch(),
+        "/x",
+        "doesn't belong here",
+    ),
+    "image directory unknown": (
+        lambda s: (s.generation / "overlay-images" / ("e" * 64)).mkdir(),
+        "overlay-images/" + "e" * 64,
+        "doesn't belong here",
+    ),
+    # Files and directories of layers
+    "orphan layer": (
+        lambda s: (s.generation / "overlay" / ("e" * 64)).mkdir(),
+        "overlay/" + "e" * 64,
+        "layers.json doesn't know",
+    ),
+    "file in overlay": (
+        lambda s: (s.generation / "overlay/x").touch(),
+        "overlay/x",
+        "doesn't belong here",
+    ),
+    "layer link gone": (
+        lambda s: (s.generation / "overlay" / s.top.layer_id).unlink(),
+        "overlay/",
+        "is missing",
+    ),
+    "layer link elsewhere": (
+        lambda s: retarget(
+            s.generation / "overlay" / s.top.layer_id, f"../../../pool/layers/{s.base.entry}"
+        ),
+        "overlay/",
+        "leads to",
+    ),
+    "layer gone": (
+        lambda s: shutil.rmtree(s.layer_path(s.top)),
+        "pool/layers/",
+        "is missing",
+    ),
+    "short link gone": (
+        lambda s: (s.generation / "overlay/l" / layout.link_name(s.top.layer_id)).unlink(),
+        "overlay/l/",
+        "is missing",
+    ),
+    "short link elsewhere": (
+        lambda s: retarget(
+            s.generation / "overlay/l" / layout.link_name(s.top.layer_id),
+            f"../{s.base.layer_id}/diff",
+        ),
+        "overlay/l/",
+        "leads to",
+    ),
+    "short link unknown": (
+        lambda s: (s.generation / "overlay/l/AAAAAAAAAAAAA").symlink_to("../x/diff"),
+        "overlay/l/AAAAAAAAAAAAA",
+        "doesn't belong here",
+    ),
+    "link file wrong": (
+        lambda s: (s.layer_path(s.top) / "link").write_text("AAAAAAAAAAAAA"),
+        "/link",
+        "holds",
+    ),
+    "link file gone": (lambda s: (s.layer_path(s.top) / "link").unlink(), "/link", "is missing"),
+    "link file with a newline": (
+        lambda s: (s.layer_path(s.top) / "link").write_text(
+            layout.link_name(s.top.layer_id) + "\n"
+        ),
+        "/link",
+        "holds",
+    ),
+    "lower gone": (
+        lambda s: (s.layer_path(s.top) / "lower").unlink(),
+        "/lower",
+        "leaves out the layer",
+    ),
+    "lower empty": (
+        lambda s: (s.layer_path(s.top) / "lower").write_text(""),
+        "/lower",
+        "isn't a list",
+    ),
+    "lower not text": (
+        lambda s: (s.layer_path(s.top) / "lower").write_bytes(b"\xff"),
+        "/lower",
+        "isn't a list",
+    ),
+    "lower of nothing": (
+        lambda s: (s.layer_path(s.top) / "lower").write_text("l/AAAAAAAAAAAAA"),
+        "/lower",
+        "which there isn't",
+    ),
+    "lower reversed": (swap_lower, "/lower", "nearest first"),
+    "lower repeats": (twice_in_lower, "/lower", "twice"),
+    "lower names the layer": (own_lower, "/lower", "twice"),
+    "same files twice": (same_target, "/lower", "twice"),
+    "diff elsewhere": (
+        lambda s: retarget(s.layer_path(s.top) / "diff", "/etc"),
+        "/diff",
+        "none of the images'",
+    ),
+    "diff relative": (
+        lambda s: retarget(s.layer_path(s.top) / "diff", "../../x"),
+        "/diff",
+        "none of the images'",
+    ),
+    "diff climbs out": (
+        lambda s: retarget(
+            s.layer_path(s.top) / "diff",
+            os.readlink(s.layer_path(s.top) / "diff").replace("/.layers", "/x/../.layers"),
+        ),
+        "pool/layers/",
+        "isn't as it was written",
+    ),
+    "diff of another layer": (
+        lambda s: retarget(
+            s.layer_path(s.base) / "diff", os.readlink(s.layer_path(s.top) / "diff")
+        ),
+        "layers.json",
+        "is advertised as",
+    ),
+    "diff gone": (lambda s: (s.layer_path(s.top) / "diff").unlink(), "pool/layers/", "its diff"),
+    "diff is a file": (
+        lambda s: replaced(s.layer_path(s.top) / "diff", Path.touch),
+        "/diff",
+        "is neither",
+    ),
+    "part without those before": (
+        lambda s: (s.layer_path(s.top) / "diff7").mkdir(),
+        "pool/layers/",
+        "not all of them",
+    ),
+    "part more": (
+        lambda s: (s.layer_path(s.top) / "diff1").mkdir(),
+        "pool/layers/",
+        "isn't as it was written",
+    ),
+    "file in a layer": (
+        lambda s: (s.layer_path(s.top) / "merged").mkdir(),
+        "/merged",
+        "doesn't belong here",
+    ),
+    # Modes and owners
+    "mode of the top": (lambda s: s.path.chmod(0o700), "/store", "has the mode 0700"),
+    "mode of the JSON": (lambda s: (s.generation / IMAGES).chmod(0o600), IMAGES, "mode 0600"),
+    "mode of a layer": (lambda s: s.layer_path(s.top).chmod(0o777), "pool/layers/", "mode 0777"),
+    "mode of a config": (lambda s: s.image_path("config").chmod(0o4755), "/=", "mode 4755"),
+    "mode of the locks": (
+        lambda s: (s.path / "locks/images.lock").chmod(0o600),
+        "locks/images.lock",
+        "mode 0600",
+    ),
+    # Locks, generations, and what else there is
+    "lock empty": (
+        lambda s: os.truncate(s.path / "locks/images.lock", 0),
+        "images.lock",
+        "has 0 bytes",
+    ),
+    "lock gone": (
+        lambda s: (s.generation / "overlay-layers/layers.lock").unlink(),
+        "overlay-layers/layers.lock",
+        "is missing",
+    ),
+    "lock of its own": (
+        lambda s: replaced(
+            s.generation / "overlay-images/images.lock", lambda p: p.write_bytes(b"x" * 64)
+        ),
+        "overlay-images/images.lock",
+        "not the same file",
+    ),
+    "kept lock gone": (
+        lambda s: (s.path / "locks/layers.lock").unlink(),
+        "locks/layers.lock",
+        "is missing",
+    ),
+    "file at the top": (lambda s: (s.path / "x").touch(), "store/x", "doesn't belong here"),
+    "file among generations": (
+        lambda s: (s.path / "generations/x").touch(),
+        "generations/x",
+        "doesn't belong here",
+    ),
+    "file in a generation": (
+        lambda s: (s.generation / "x").touch(),
+        "/x",
+        "doesn't belong here",
+    ),
+    "file beside layers.json": (
+        lambda s: (s.generation / "overlay-layers/x").touch(),
+        "overlay-layers/x",
+        "belong",
+    ),
+    "file in the pool": (
+        lambda s: (s.path / "pool/layers/x").touch(),
+        "pool/layers/x",
+        "doesn't belong here",
+    ),
+    "pool more": (lambda s: (s.path / "pool/x").mkdir(), "pool/x", "doesn't belong here"),
+    "locks more": (lambda s: (s.path / "locks/x").touch(), "locks/x", "doesn't belong here"),
+    "pool gone": (lambda s: shutil.rmtree(s.path / "pool"), "/pool", "is missing"),
+    "name of podman's gone": (
+        lambda s: (s.path / "overlay-images").unlink(),
+        "store/overlay-images",
+        "is missing",
+    ),
+    "name of podman's elsewhere": (
+        lambda s: retarget(s.path / "overlay", "generations/1/overlay"),
+        "store/overlay",
+        "leads",
+    ),
+    "current elsewhere": (
+        lambda s: retarget(s.path / ".current", "/tmp"),
+        "store/.current",
+        "is no generation",
+    ),
+    "current gone": (lambda s: (s.path / ".current").unlink(), "store", "nothing has been written"),
+    "current is a file": (
+        lambda s: replaced(s.path / ".current", Path.touch),
+        "store/.current",
+        "not a symbolic link",
+    ),
+    "generation gone": (
+        lambda s: shutil.rmtree(s.generation),
+        "generations/1",
+        "is missing",
+    ),
+    "store gone": (lambda s: shutil.rmtree(s.path), "/store", "there is no store"),
+    "store is a file": (lambda s: replaced(s.path, Path.touch), "/store", "not a directory"),
+}

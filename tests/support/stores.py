@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stores of small images, for tests to spoil."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.policy import DEFAULT_POLICY, Policy
+from podman_cvmfs.store import layout
+from podman_cvmfs.store.reader import read_store
+from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer
+from podman_cvmfs.store.store import Store
+from podman_cvmfs.sync import SyncReport, Wishes, sync
+from tests.support.many import make_repository
+
+JSON = (
+    layout.STATE,
+    f"{layout.LAYERS}/{layout.LAYERS_JSON}",
+    f"{layout.IMAGES}/{layout.IMAGES_JSON}",
+)
+
+
+def small_repository(root: Path, images: int = 3) -> Path:
+    """A repository of ``images`` images of three layers, of which the upper two delete files."""
+    make_repository(root, images, layers=3, shared=1)
+    for number, layer in enumerate(sorted((root / ".layers").glob("*/*/layerfs"))):
+        (layer / "etc").mkdir()
+        (layer / "etc" / f"file{number}").touch()
+    return root
+
+
+def with_whiteouts(root: Path) -> Path:
+    """The same repository, whose layers also have a whiteout and an opaque directory each."""
+    for layer in (root / ".layers").glob("*/*/layerfs"):
+        (layer / "etc/.wh.gone").touch()
+        (layer / "opt").mkdir()
+        (layer / "opt/.wh..wh..opq").touch()
+    return root
+
+
+class Spoilt:
+    """A store of the images of ``repository``, and the means to spoil it."""
+
+    def __init__(self, repository: Path, root: Path, policy: Policy = DEFAULT_POLICY) -> None:
+        self.repository = repository
+        self.root = root
+        self.policy = policy
+        self.path = root / "store"
+        self.sync()
+
+    def sync(self, *names: str) -> SyncReport:
+        """Sync the store, offline."""
+        cache = BlobCache(str(self.root / "cache"))
+        roots = [str(self.repository)]
+        return sync(Wishes(roots, Store(str(self.path)), cache, None, names, policy=self.policy))
+
+    @property
+    def content(self) -> StoreContent:
+        """What the store holds."""
+        content = read_store(str(self.path))
+        assert content is not None
+        return content
+
+    @property
+    def generation(self) -> Path:
+        """The directory of the current generation."""
+        return Path(os.path.realpath(self.path / layout.CURRENT))
+
+    @property
+    def image(self) -> StoredImage:
+        """One of its images."""
+        return next(iter(self.content.images.values()))
+
+    @property
+    def top(self) -> StoredLayer:
+        """The top layer of that image."""
+        assert self.image.top_layer is not None
+        return self.content.layers[self.image.top_layer]
+
+    @property
+    def base(self) -> StoredLayer:
+        """The base layer of all images."""
+        return next(layer for layer in self.content.layers.values() if layer.parent is None)
+
+    def layer_path(self, layer: StoredLayer) -> Path:
+        """The directory of a layer in the pool."""
+        return self.path / layout.POOL_LAYERS / layer.entry
+
+    def image_path(self, name: str) -> Path:
+        """A file of the image in the pool: ``manifest`` or ``config``."""
+        key = f"sha256:{self.image.image_id}" if name == "config" else name
+        return self.path / layout.POOL_IMAGES / self.image.entry / layout.big_data_file(key)
+
+    def edit(self, name: str, change: Callable[[Any], Any]) -> None:
+        """Change the document ``name`` as if it had been written so: checksums go with it."""
+        path = self.generation / name
+        document = json.loads(path.read_bytes())
+        change(document)
+        path.write_text(json.dumps(document, separators=(",", ":"), ensure_ascii=False))
+        self.sum_up()
+
+    def sum_up(self) -> None:
+        """Make the checksums those of the files as they are."""
+        files = {name: (self.generation / name).read_bytes() for name in JSON}
+        (self.generation / layout.SUMS).write_bytes(layout.sums(files))

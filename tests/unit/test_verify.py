@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every corruption of a store is found and named; a sound store, however laid out, passes."""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from podman_cvmfs.policy import Overlay, Policy, Reuse, View
+from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.verify import images
+from podman_cvmfs.verify import store as verify_store
+from podman_cvmfs.verify.finding import Severity
+from podman_cvmfs.verify.store import Verdict, verify
+from tests.support.corrupt_files import FILES
+from tests.support.corrupt_records import RECORDS
+from tests.support.stores import JSON, Spoilt, small_repository, with_whiteouts
+from tests.support.trees import snapshot
+
+STATE, LAYERS, IMAGES = JSON
+ROWS = {**FILES, **RECORDS}
+BY_LAYERS = Policy(view=View.LAYERS)
+POLICIES = [Policy(*each) for each in itertools.product(View, Reuse, Overlay)]
+
+
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_repository(tmp_path_factory.mktemp("plain") / "repository")
+
+
+@pytest.fixture(scope="module")
+def deleting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return with_whiteouts(small_repository(tmp_path_factory.mktemp("deleting") / "repository"))
+
+
+def tell(verdict: Verdict) -> list[str]:
+    return [f"{each.severity.value}: {each.path}: {each.what}" for each in verdict.findings]
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=str)
+def test_a_sound_store_passes(
+    tmp_path: Path, repository: Path, deleting: Path, policy: Policy
+) -> None:
+    for number, each in enumerate((repository, deleting)):
+        store = Spoilt(each, tmp_path / str(number), policy)
+        before = snapshot(tmp_path)
+        assert tell(verify(str(store.path))) == []
+        assert snapshot(tmp_path) == before
+
+
+def test_a_store_with_retired_layers_passes(tmp_path: Path) -> None:
+    repository = small_repository(tmp_path / "repository")
+    store = Spoilt(repository, tmp_path)
+    for path in (repository / "registry.example.org/project").iterdir():
+        if path.name.endswith(":1"):
+            path.unlink()
+            shutil.rmtree(repository / ".metadata" / path.relative_to(repository))
+    store.sync()
+    assert any(layer.retired is not None for layer in store.content.layers.values())
+    assert tell(verify(str(store.path))) == []
+    gone = next(layer for layer in store.content.layers.values() if layer.retired is not None)
+    for part in store.layer_path(gone).glob("diff*"):
+        if part.is_symlink():
+            part.resolve().rename(tmp_path / "gone")
+    (told,) = tell(verify(str(store.path)))
+    assert told.startswith("warning: ") and "no image needs it" in told
+
+
+@pytest.mark.parametrize(("spoil", "path", "words"), ROWS.values(), ids=ROWS)
+def test_every_corruption_is_found_and_named(
+    tmp_path: Path,
+    repository: Path,
+    spoil: Callable[[Spoilt], object],
+    path: str,
+    words: str,
+) -> None:
+    store = Spoilt(repository, tmp_path, BY_LAYERS)
+    spoil(store)
+    verdict = verify(str(store.path))
+    assert verdict.errors
+    found = [each for each in verdict.findings if path in each.path and words in each.what]
+    assert found, "\n".join(tell(verdict))
+    assert all(each.cure and each.path.isprintable() for each in verdict.findings)
+
+
+def local_part(store: Spoilt) -> Path:
+    """The part of the top layer that masks its markers."""
+    return store.layer_path(store.top) / "diff"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="devices that belong to others are for root")
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda s: (local_part(s) / "etc").chmod(0o700),
+        lambda s: os.chown(local_part(s) / "etc", 12345, -1),
+        lambda s: os.utime(local_part(s) / "etc", ns=(0, 7)),
+        lambda s: (local_part(s) / "etc/.wh.gone").unlink(),
+        lambda s: os.mknod(local_part(s) / "etc/x", 0o020600, 0),
+        lambda s: (local_part(s) / "x").mkdir(),
+        lambda s: (local_part(s) / "x").touch(),
+        lambda s: os.mknod(local_part(s) / "x", 0o020600, os.makedev(1, 3)),
+        lambda s: (
+            os.removexattr(local_part(s).with_name("diff2") / "opt", "user.overlay.opaque")
+            or os.removexattr(local_part(s).with_name("diff2") / "opt", "trusted.overlay.opaque")
+        ),
+    ],
+)
+def test_what_hides_and_deletes_is_as_it_was_written(
+    tmp_path: Path, deleting: Path, spoil: Callable[[Spoilt], object]
+) -> None:
+    store = Spoilt(deleting, tmp_path, BY_LAYERS)
+    spoil(store)
+    place = str(store.layer_path(store.top))
+    assert any(place in told for told in tell(verify(str(store.path))))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda s: s.image_path("config"),
+        lambda s: s.generation / LAYERS,
+        lambda s: s.layer_path(s.top) / "diff1",
+        lambda s: s.layer_path(s.top) / "diff",
+        lambda s: s.path / "locks",
+    ],
+)
+def test_another_owner(tmp_path: Path, repository: Path, of: Callable[[Spoilt], Path]) -> None:
+    store = Spoilt(repository, tmp_path)
+    os.chown(of(store), 12345, -1, follow_symlinks=False)
+    assert any(
+        str(of(store)) in told and "is owned by uid 12345" in told
+        for told in tell(verify(str(store.path)))
+    )
+
+
+@pytest.mark.parametrize("is_summed", [False, True])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    name=st.sampled_from(JSON), where=st.floats(0, 1, exclude_max=True), bits=st.integers(1, 255)
+)
+def test_a_changed_byte_is_found(
+    tmp_path_factory: pytest.TempPathFactory,
+    repository: Path,
+    is_summed: bool,
+    name: str,
+    where: float,
+    bits: int,
+) -> None:
+    """With other checksums, as a writer with a mistake would leave it, all but what a store can't
+    know of itself: sizes of layers, and times."""
+    root = tmp_path_factory.mktemp("flip")
+    store = Spoilt(repository, root)
+    before = store.content
+    path = store.generation / name
+    data = bytearray(path.read_bytes())
+    data[int(where * len(data))] ^= bits
+    path.write_bytes(data)
+    if is_summed:
+        store.sum_up()
+    verdict = verify(str(store.path))
+    assert verdict.findings or (is_summed and unsized(store.content) == unsized(before))
+    shutil.rmtree(root)
+
+
+def unsized(content: StoreContent) -> StoreContent:
+    layers = {
+        layer_id: replace(layer, diff_size=0, retired=None)
+        for layer_id, layer in content.layers.items()
+    }
+    return replace(content, layers=layers)
+
+
+def leave_leftovers(store: Spoilt) -> list[str]:
+    (store.path / ".current.new").symlink_to("generations/9")
+    (store.path / "generations/9").mkdir()
+    (store.path / "pool/layers" / f"{'e' * 64}-{'f' * 16}").mkdir()
+    (store.path / "pool/images" / f"{'e' * 64}-{'f' * 16}").mkdir()
+    return [".current.new", "generations/9", "pool/layers/eee", "pool/images/eee"]
+
+
+def test_leftovers_are_warnings_until_the_next_change(tmp_path: Path) -> None:
+    store = Spoilt(small_repository(tmp_path / "repository"), tmp_path)
+    names = leave_leftovers(store)
+    verdict = verify(str(store.path))
+    assert not verdict.errors
+    assert all(any(name in told for told in tell(verdict)) for name in names)
+    small_repository(tmp_path / "more", 4)
+    store.repository = tmp_path / "more"
+    store.sync()
+    assert tell(verify(str(store.path))) == []
+
+
+def test_what_a_running_sync_has_there_is_no_leftover(tmp_path: Path, repository: Path) -> None:
+    store = Spoilt(repository, tmp_path)
+    leave_leftovers(store)
+    code = (
+        "import sys\nfrom podman_cvmfs.store.store import Store\n"
+        "with Store(sys.argv[1]).opened():\n    print('in', flush=True)\n    sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, store.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"in\n"
+        assert tell(verify(str(store.path))) == []
+        other.communicate(b"")
+
+
+def test_no_lock_is_waited_for(tmp_path: Path, repository: Path) -> None:
+    store = Spoilt(repository, tmp_path)
+    with open(store.path / "locks/images.lock", "r+b") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        assert tell(verify(str(store.path))) == []
+
+
+def test_a_generation_that_goes_meanwhile_is_not_held_against_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two syncs change the store just after .current has been read."""
+    store = Spoilt(small_repository(tmp_path / "repository", 2), tmp_path)
+    real, calls = verify_store.check_frame, []
+
+    def meanwhile(look: object) -> None:
+        if not calls:
+            for number in (3, 4):
+                store.repository = small_repository(tmp_path / f"more{number}", number)
+                store.sync()
+        calls.append(look)
+        real(look)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(verify_store, "check_frame", meanwhile)
+    assert tell(verify(str(store.path))) == []
+    assert len(calls) == 2
+
+
+def test_what_is_gone_from_the_repository(tmp_path: Path) -> None:
+    store = Spoilt(small_repository(tmp_path / "repository"), tmp_path)
+    (store.layer_path(store.top) / "diff1").resolve().rename(tmp_path / "gone")
+    (told,) = tell(verify(str(store.path)))
+    assert "/diff1: leads to " in told and told.endswith("which is gone")
+    assert verify(str(store.path)).findings[0].cure == "podman-cvmfs sync"
+
+
+@pytest.mark.parametrize("unmount", ["remove", "empty", "file"])
+def test_a_repository_that_is_down_is_one_warning(tmp_path: Path, unmount: str) -> None:
+    store = Spoilt(small_repository(tmp_path / "repository"), tmp_path)
+    shutil.rmtree(store.repository)
+    if unmount == "empty":
+        store.repository.mkdir()
+    elif unmount == "file":
+        store.repository.touch()
+    (finding,) = verify(str(store.path)).findings
+    assert finding.severity is Severity.WARNING
+    assert finding.path == str(store.repository)
+
+
+def test_an_image_too_deep_for_podman(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Spoilt(repository, tmp_path, BY_LAYERS)
+    monkeypatch.setattr(images, "SHORT_MOUNT_DATA", 100)
+    monkeypatch.setattr(images, "mount_data_limit", lambda: 100)
+    told = tell(verify(str(store.path)))
+    assert len(told) == 3
+    assert all("podman 4 can't mount this image" in each for each in told)
+
+
+def test_an_empty_store_passes(tmp_path: Path) -> None:
+    from podman_cvmfs.setup.store import ensure_store
+
+    assert ensure_store(str(tmp_path / "store"))
+    assert tell(verify(str(tmp_path / "store"))) == []
+
+
+def test_a_name_from_the_store_is_safe_to_print(tmp_path: Path, repository: Path) -> None:
+    store = Spoilt(repository, tmp_path)
+    (store.generation / "overlay/\x1b[31m\udcff").touch()
+    (finding,) = verify(str(store.path)).findings
+    assert finding.path.isprintable()
+    json.dumps(finding.path).encode("ascii")
