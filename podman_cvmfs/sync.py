@@ -33,10 +33,12 @@ from podman_cvmfs.plan import (
 from podman_cvmfs.policy import DEFAULT_POLICY, Policy
 from podman_cvmfs.progress import track
 from podman_cvmfs.prune import find_needs, needed_layers
-from podman_cvmfs.reference import ImageName, parse_name
+from podman_cvmfs.reference import ImageName, parse_name, split_domain
+from podman_cvmfs.registries_conf import load_registries_conf
 from podman_cvmfs.registry_access import RegistryAccess, RegistrySource
 from podman_cvmfs.resolve import Resolver
 from podman_cvmfs.selection import Selection
+from podman_cvmfs.short_names import candidates as short_name_candidates
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.unpacked import Repository
@@ -103,27 +105,11 @@ def sync(wishes: Wishes) -> SyncReport:
     then the store is as it was.
     """
     report = SyncReport()
-    requested = {text: parse_name(text) for text in wishes.requested}
+    requested = {text: _meanings(text) for text in wishes.requested}
     with wishes.store.opened() as current:
-        held = held_by(current)
-        offers = collect(wishes.repositories, held)
-        if len(offers.down) == len(wishes.repositories) and not wishes.hide_outage:
-            raise next(iter(offers.down.values()))
-        report.failed.update(offers.down)
-        if requested:
-            chosen = _requested(offers, requested, report)
-            wanted = {name: each.source for name, each in held.items()}
-            wanted.update((o.image.name, o.image.image_id.hex) for o in chosen)
-        else:
-            chosen, wanted = _selected(offers, wishes, held, report)
-        todo = offers.by_source(_to_resolve(current, chosen, wanted, wishes))
-        candidates = _resolve_all(_Layout(wishes), todo, report)
-        for source, group in todo.items():
-            if source not in candidates:
-                _keep_old(wanted, held, group)
-        plan = _plan(current, wanted, candidates, offers, wishes)
+        # What was listed and resolved has gone when the store is written: that, too, takes memory.
+        plan = _prepare(current, requested, wishes, report)
         report.changed = wishes.store.replace(plan.content, plan.layers, plan.images)
-    report.notices = [notice for each in _repositories(offers) for notice in _owner_notices(each)]
     report.added, report.removed, report.moved = plan.added, plan.removed, plan.moved
     report.images = len(plan.content.images)
     report.synthesised = sum(
@@ -131,6 +117,33 @@ def sync(wishes: Wishes) -> SyncReport:
     )
     report.next_due = _next_due(plan.content, wishes.grace)
     return report
+
+
+def _prepare(
+    current: StoreContent,
+    requested: Mapping[str, Sequence[ImageName]],
+    wishes: Wishes,
+    report: SyncReport,
+) -> Plan:
+    """Read what there is and plan what the store shall hold."""
+    held = held_by(current)
+    offers = collect(wishes.repositories, held)
+    if len(offers.down) == len(wishes.repositories) and not wishes.hide_outage:
+        raise next(iter(offers.down.values()))
+    report.failed.update(offers.down)
+    report.notices = [notice for each in _repositories(offers) for notice in _owner_notices(each)]
+    if requested:
+        chosen = _requested(offers, requested, report)
+        wanted = {name: each.source for name, each in held.items()}
+        wanted.update((o.image.name, o.image.image_id.hex) for o in chosen)
+    else:
+        chosen, wanted = _selected(offers, wishes, held, report)
+    todo = offers.by_source(_to_resolve(current, chosen, wanted, wishes))
+    candidates = _resolve_all(_Layout(wishes), todo, report)
+    for source, group in todo.items():
+        if source not in candidates:
+            _keep_old(wanted, held, group)
+    return _plan(current, wanted, candidates, offers, wishes)
 
 
 def _plan(
@@ -157,8 +170,17 @@ def _plan(
     )
 
 
+def _meanings(text: str) -> Sequence[ImageName]:
+    """The images that a name may mean to podman here, the best first. Raises InputError."""
+    name = parse_name(text)
+    if split_domain(text.partition("@")[0])[0] is not None:
+        return (name,)
+    conf = load_registries_conf()
+    return short_name_candidates(text, conf.aliases, conf.search_registries)
+
+
 def _requested(
-    offers: Offers, requested: Mapping[str, ImageName], report: SyncReport
+    offers: Offers, requested: Mapping[str, Sequence[ImageName]], report: SyncReport
 ) -> list[Offer]:
     """The offers that were asked for by name; what there is none for goes to the report."""
     by_name: dict[ImageName, Offer] = {}
@@ -166,13 +188,19 @@ def _requested(
         by_name.setdefault(offer.image.name.canonical, offer)
     broken = {problem.path: problem.error for _, problem in offers.problems}
     chosen = []
-    for text, name in requested.items():
-        if name in by_name:
-            chosen.append(by_name[name])
+    for text, names in requested.items():
+        found = [by_name[name] for name in names if name in by_name]
+        if found:
+            chosen.append(found[0])
             continue
-        report.failed[text] = broken.get(name.repository_path) or InputError(
-            f"no such image in the repository: {printable(text)}",
-            "names are as podman writes them, with their tag: registry/repository:tag",
+        errors = [broken[n.repository_path] for n in names if n.repository_path in broken]
+        report.failed[text] = (
+            errors[0]
+            if errors
+            else InputError(
+                f"no such image in the repository: {printable(text)}",
+                "names are as podman writes them, with their tag: registry/repository:tag",
+            )
         )
     return chosen
 

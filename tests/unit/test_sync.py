@@ -405,3 +405,17 @@ def test_genuine_manifests_are_kept_byte_for_byte(world: World) -> None:
     assert {path for path in before if path.startswith("pool/images")} == {
         path for path in snapshot(world.root / "store") if path.startswith("pool/images")
     }
+
+
+def test_short_names_mean_what_they_mean_to_podman(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = world.root / "registries.conf"
+    conf.write_text(
+        f'unqualified-search-registries = ["quay.io", "{REGISTRY}"]\n'
+        f'[aliases]\n"mine" = "{REGISTRY}/project/app2"\n'
+    )
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(conf))
+    assert list(world.sync("project/app1:1").added) == [app(1)]
+    assert list(world.sync("mine:2").added) == [app(2)]
+    assert "project/app9:9" in world.sync("project/app9:9").failed
