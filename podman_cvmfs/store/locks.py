@@ -31,6 +31,18 @@ def create_lock_files(store: str) -> None:
 
 
 @contextlib.contextmanager
+def _opened(path: str, flags: int) -> Iterator[int]:
+    """A descriptor of the file ``path``. Raises OSError, but not for closing it: by then all is
+    done that an error could speak of, and the lock is gone."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o644)
+    try:
+        yield descriptor
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
 def podman_locked_out(store: str) -> Iterator[None]:
     """Hold the write locks on layers and images, with both tokens renewed. Raises OSError.
 
@@ -39,17 +51,17 @@ def podman_locked_out(store: str) -> Iterator[None]:
     it has changed nothing for those who read the store, and the tokens are put back.
     """
     with contextlib.ExitStack() as stack:
-        files = {}
+        tokens = {}
         for name in LOCK_FILES:
-            file = stack.enter_context(open(f"{store}/{LOCKS}/{name}", "r+b", buffering=0))
-            fcntl.lockf(file, fcntl.LOCK_EX)
-            files[file.fileno()] = os.pread(file.fileno(), TOKEN_BYTES, 0)
+            descriptor = stack.enter_context(_opened(f"{store}/{LOCKS}/{name}", os.O_RDWR))
+            fcntl.lockf(descriptor, fcntl.LOCK_EX)
+            tokens[descriptor] = os.pread(descriptor, TOKEN_BYTES, 0)
         try:
-            for descriptor in files:
+            for descriptor in tokens:
                 os.pwrite(descriptor, os.urandom(TOKEN_BYTES), 0)
             yield
         except OSError:
-            for descriptor, token in files.items():
+            for descriptor, token in tokens.items():
                 with contextlib.suppress(OSError):
                     os.pwrite(descriptor, token, 0)
             raise
@@ -58,9 +70,9 @@ def podman_locked_out(store: str) -> Iterator[None]:
 @contextlib.contextmanager
 def sync_lock(store: str) -> Iterator[None]:
     """Keep other syncs out of the store; StoreError at once if one is running. Raises OSError."""
-    with open(f"{store}/{LOCKS}/{SYNC_LOCK}", "ab") as file:
+    with _opened(f"{store}/{LOCKS}/{SYNC_LOCK}", os.O_WRONLY | os.O_CREAT) as descriptor:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise StoreError(
                 f"another sync is at work on the store {printable(store)}",

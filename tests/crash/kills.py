@@ -12,6 +12,9 @@ from tests.crash.picture import differences, documents, faults, picture, tokens
 from tests.crash.supervise import KILL, SKIP, Verdict, supervise
 from tests.crash.world import Scenario, World
 
+#: The documents of a store that has been begun and holds nothing.
+BEGUN = (b"[]", b"[]")
+
 
 class Counter:
     """Gives ``verdict`` for the ``wanted``-th call that counts, from 1; all others are made."""
@@ -79,7 +82,7 @@ def kill_everywhere(
     old = documents(world.target.store)
     old_tokens = tokens(world.target.store)
     # A store begins with nothing in it, and its names appear one by one.
-    began = [] if all(old) else [(b"", b"[]"), (b"[]", b"[]")]
+    began = [] if all(old) else [(b"", b"[]"), BEGUN]
     code, output = world.sync_here(scenario.now)
     assert code == 0, output
     wanted, new = picture(world.target.store), documents(world.target.store)

@@ -167,6 +167,10 @@ class World:
             if saved.exists():
                 _copy(saved, path)
 
+    def forget(self) -> None:
+        """Let the next sync look at everything, whatever the last one noted."""
+        shutil.rmtree(self.target.cache / "stamps", ignore_errors=True)
+
     def command(self, now: int, *options: str) -> Callable[[], int]:
         """A function that does what ``podman-cvmfs sync`` does, at the time ``now``."""
         argv = ["podman-cvmfs", "-q", *self.target.argv("--offline", *options)]

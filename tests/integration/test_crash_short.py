@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.crash.engine import Engine, engine
+from tests.crash.failures import READ_ERRORS, WRITE_ERRORS, fail_reads, fail_writes
 from tests.crash.kills import kill_everywhere
 from tests.crash.world import SCENARIOS, Scenario, World, world
 from tests.support.podman import Host
@@ -35,4 +36,25 @@ def test_killed_anywhere_podman_goes_on_and_the_next_sync_mends(
 ) -> None:
     result = kill_everywhere(place, scenario, step=3, every=12, engine=podman)
     assert result.runs > 30
+    assert result.problems == []
+
+
+@pytest.mark.parametrize("onwards", [False, True], ids=["once", "from-then-on"])
+@each_scenario
+def test_an_error_anywhere_in_writing_leaves_the_store_as_it_was(
+    place: World, scenario: Scenario, onwards: bool
+) -> None:
+    errors = WRITE_ERRORS[:5] if onwards else WRITE_ERRORS
+    result = fail_writes(place, scenario, errors, step=7, onwards=onwards)
+    assert result.runs > 10
+    assert result.problems == []
+
+
+@pytest.mark.parametrize("onwards", [False, True], ids=["once", "from-then-on"])
+@each_scenario
+def test_an_error_anywhere_in_reading_the_repository_loses_nothing(
+    place: World, scenario: Scenario, onwards: bool
+) -> None:
+    result = fail_reads(place, scenario, READ_ERRORS[:4], step=5, onwards=onwards)
+    assert result.runs > 10
     assert result.problems == []

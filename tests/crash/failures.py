@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Let each call of a sync fail with each error: what it writes, and what it reads."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.crash.calls import MODIFYING, READING, Call
+from tests.crash.kills import BEGUN, Counter, Result, modifies
+from tests.crash.picture import differences, documents, faults, picture
+from tests.crash.supervise import Outcome, supervise
+from tests.crash.world import Scenario, World
+
+#: What writing to a disk can end with, and reading from a network's file system.
+WRITE_ERRORS = ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EACCES", "EINTR")
+READ_ERRORS = ("EIO", "ENOTCONN", "ESTALE", "EACCES", "ENOENT")
+
+_STORE_ERROR = 5
+#: Some images failed, or all did; the repository can't be read.
+_REPOSITORY_CODES = (0, 4, 5, 7)
+
+
+def _told_badly(outcome: Outcome) -> list[str]:
+    """What is wrong with how an error is told: it must be one line, with one for a hint."""
+    lines = [f"it hung: {outcome.output}"] if outcome.hung else []
+    errors = [x for x in outcome.output.splitlines() if x.startswith("podman-cvmfs: error: ")]
+    if "Traceback" in outcome.output or len(errors) != (outcome.code != 0):
+        lines.append(f"exit code {outcome.code} and this output: {outcome.output}")
+    return lines
+
+
+def fail_writes(
+    world: World, scenario: Scenario, errors: Iterable[str], *, step: int = 1, onwards: bool = False
+) -> Result:
+    """Let the sync of a scenario fail at every modifying call, or each ``step``-th, with each error
+    in turn; ``onwards`` lets all later ones fail, too.
+
+    It must say so and leave the store as it was, or go on and do all; the next sync must do the
+    rest.
+    """
+    world.begin(scenario)
+    old = documents(world.target.store)
+    code, output = world.sync_here(scenario.now)
+    assert code == 0, output
+    wanted, new = picture(world.target.store), documents(world.target.store)
+    # What an error leaves of an empty directory: the frame of a store, without a generation.
+    world.begin(scenario)
+    untouched = _part_that_counts(world.target.store)
+    result = Result(f"{scenario.name}, errors{' onwards' if onwards else ''}")
+    rotation = list(errors)
+    while True:
+        hit = False
+        # With a step, the errors take turns; else each call gets each of them.
+        turn = result.runs % len(rotation)
+        for error in [rotation[turn]] if step > 1 else rotation:
+            world.begin(scenario)
+            number = getattr(errno, error)
+            counter = Counter(modifies(world), result.calls + step, number, onwards=onwards)
+            outcome = supervise(world.command(scenario.now), calls=MODIFYING, decide=counter)
+            hit = hit or bool(counter.hit)
+            if not counter.hit:
+                continue
+            result.runs += 1
+            found = _told_badly(outcome) + faults(world.target.store)
+            seen = documents(world.target.store)
+            if outcome.code == 0 and seen != new:
+                found.append("exit code 0, but the store is not the new one")
+            if outcome.code != 0:
+                if outcome.code != _STORE_ERROR:
+                    found.append(f"exit code {outcome.code}: {outcome.output}")
+                # A sync may fail after the change: keeping the stamp, telling the result.
+                allowed = [new] if "cache" in outcome.output else [old]
+                if onwards and not all(old):
+                    allowed.append(BEGUN)
+                if seen not in allowed:
+                    found.append(f"the store has changed: {outcome.output}")
+                elif seen == old and not onwards:
+                    found += differences(untouched, _part_that_counts(world.target.store))
+            world.forget()
+            code, output = world.sync_here(scenario.now)
+            if code != 0:
+                found.append(f"the next sync gives {code}: {output}")
+            found += differences(wanted, picture(world.target.store))
+            result.problems += [
+                f"{result.calls + step} {error} {counter.hit}: {each}" for each in found
+            ]
+        if not hit:
+            return result
+        result.calls += step
+
+
+def _part_that_counts(store: Path) -> dict[str, tuple[int, int, bytes]]:
+    """The picture without what is not part of what the store holds: the frame of directories and
+    lock files, and the generation before the current one."""
+    parts = ("pool/layers/", "pool/images/", ".current.", "overlay")
+    whole = picture(store)
+    return {path: each for path, each in whole.items() if path.startswith(parts)}
+
+
+def fail_reads(
+    world: World, scenario: Scenario, errors: Iterable[str], *, step: int = 1, onwards: bool = False
+) -> Result:
+    """The same for every call that reads the repository: no image may be lost."""
+    world.begin(scenario)
+    code, output = world.sync_here(scenario.now)
+    assert code == 0, output
+    after = _names(world.target.store)
+    before = _names(world.saved(scenario.start))
+    result = Result(f"{scenario.name}, read errors{' onwards' if onwards else ''}")
+    repository = str(world.target.repository)
+
+    def counts(call: Call) -> bool:
+        return call.reads and call.path().startswith(repository)
+
+    rotation = list(errors)
+    while True:
+        hit = False
+        turn = result.runs % len(rotation)
+        for error in [rotation[turn]] if step > 1 else rotation:
+            world.begin(scenario)
+            number = getattr(errno, error)
+            counter = Counter(counts, result.calls + step, number, onwards=onwards)
+            outcome = supervise(
+                world.command(scenario.now), calls=READING | {"syncfs"}, decide=counter
+            )
+            hit = hit or bool(counter.hit)
+            if not counter.hit:
+                continue
+            result.runs += 1
+            found = _told_badly(outcome) + faults(world.target.store)
+            if outcome.code not in _REPOSITORY_CODES:
+                found.append(f"exit code {outcome.code}: {outcome.output}")
+            seen = _names(world.target.store)
+            for name in before.keys() & after.keys() - seen.keys():
+                # What vanishes by itself between listing and reading is withdrawn.
+                if not (error == "ENOENT" and not onwards and f"/{name})" in counter.hit):
+                    found.append(f"{name} is lost: {outcome.output}")
+            for name, image in seen.items():
+                # A config that isn't there is made up.
+                if error != "ENOENT" and image not in (before.get(name), after.get(name)):
+                    found.append(f"{name} leads to {image}")
+            world.forget()
+            code, output = world.sync_here(scenario.now)
+            if code != 0:
+                found.append(f"the next sync gives {code}: {output}")
+            seen = _names(world.target.store)
+            if set(seen) != set(after) or (error != "ENOENT" and seen != after):
+                found.append(f"the next sync gives {seen}, should be {after}")
+            result.problems += [
+                f"{result.calls + step} {error} {counter.hit}: {each}" for each in found
+            ]
+        if not hit:
+            return result
+        result.calls += step
+
+
+def _names(store: Path) -> dict[str, str]:
+    """Name -> image ID of all that a store offers."""
+    images = json.loads(documents(store)[0] or b"[]")
+    return {name: image["id"] for image in images for name in image["names"]}
