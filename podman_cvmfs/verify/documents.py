@@ -276,8 +276,8 @@ class _Reader:
         sizes = _get(record, "big-data-sizes", dict)
         top = record.get("layer")
         published = _get(ours, "published", list)
-        if not published or not all(isinstance(path, str) for path in published):
-            raise _WrongError(f"has no names in {STATE}")
+        if not all(isinstance(path, str) for path in published):
+            raise _WrongError(f"has names in {STATE} that are no text")
         created = _get(record, "created", str)
         if normal_time(created) != created:
             raise _WrongError(f"has a time of creation that is none: {created[:80]!r}")

@@ -8,8 +8,15 @@ from collections.abc import Iterator, Sequence
 from podman_cvmfs.config_ladder import SYNTHESISED
 from podman_cvmfs.engine import SHORT_MOUNT_DATA, mount_data_limit
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.oci import Digest, ImageConfig, Manifest, layer_ids, parse_config, parse_manifest
-from podman_cvmfs.plan import chain_of
+from podman_cvmfs.oci import (
+    Descriptor,
+    Digest,
+    ImageConfig,
+    layer_ids,
+    parse_config,
+    parse_manifest,
+)
+from podman_cvmfs.plan import chain_of, is_retired, retired_name
 from podman_cvmfs.policy import View
 from podman_cvmfs.reference import ImageName, parse_repository_path, podman_names
 from podman_cvmfs.store import layout
@@ -60,6 +67,7 @@ def _files(look: Inspection, entry: str, image: StoredImage) -> ImageFiles | Non
     for name, data, size in (
         ("manifest", manifest, image.manifest_size),
         (config_name, config, image.config_size),
+        (index_name, index, image.index_size),
     ):
         if data is not None and len(data) != size:
             look.error(f"{entry}/{name}", f"has {len(data)} bytes, not {size}")
@@ -96,7 +104,8 @@ def _contradictions(
         yield layout.STATE, "has the source of a config that is made up, or none against that"
     if (manifest.config.digest, manifest.config.size) != (config.digest, len(config.raw)):
         yield IMAGES_PATH, "has a manifest of another config"
-    if len(manifest.layers) != len(config.diff_ids):
+    blobs = [blob for blob in manifest.layers if not blob.is_foreign]
+    if len(blobs) != len(config.diff_ids):
         yield IMAGES_PATH, "has more or fewer layers in its manifest than in its config"
     if image.top_layer is not None and image.top_layer not in content.layers:
         yield IMAGES_PATH, f"has the top layer {image.top_layer}, which is missing"
@@ -104,7 +113,7 @@ def _contradictions(
         chain = chain_of(content, image.top_layer)[::-1]
         for what in _wrong_chain(chain, config, image):
             yield IMAGES_PATH, what
-        for what in _wrong_blobs(chain, manifest):
+        for what in _wrong_blobs(chain, blobs):
             yield LAYERS_PATH, what
 
 
@@ -123,14 +132,14 @@ def _wrong_chain(
         if layer.layer_id not in allowed:
             yield f"has the layer {layer.layer_id}, where its config wants {genuine}"
             return
-        if layer.retired is not None:
+        if layer.retired is not None and not is_retired(image):
             yield f"needs the layer {layer.layer_id}, which is retired"
         parent = layer.layer_id
 
 
-def _wrong_blobs(chain: Sequence[StoredLayer], manifest: Manifest) -> Iterator[str]:
+def _wrong_blobs(chain: Sequence[StoredLayer], blobs: Sequence[Descriptor]) -> Iterator[str]:
     """Whether the sizes of advertised layers are the manifest's."""
-    for layer, blob in zip(chain, manifest.layers):
+    for layer, blob in zip(chain, blobs):
         # Another image may have the same layer packed otherwise.
         if layer.blob == blob.digest and layer.blob_size != blob.size:
             yield f"has the layer {layer.layer_id} packed in {blob.size} bytes, not as recorded"
@@ -162,6 +171,8 @@ def _wrong_names(content: StoreContent) -> Iterator[str]:
     """Names that no image of the repositories explains, and those that podman wouldn't find."""
     offered: dict[str, set[str]] = {}
     for image_id, image in content.images.items():
+        if is_retired(image):
+            offered.setdefault(retired_name(image_id), set()).add(image_id)
         for path in image.published:
             try:
                 name = parse_repository_path(path)

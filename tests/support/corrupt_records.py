@@ -243,7 +243,7 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "published nothing": (
         lambda s: s.edit(STATE, state_of("images", "published", [7])),
         IMAGES,
-        "no names",
+        "no text",
     ),
     "view unknown": (
         lambda s: s.edit(STATE, state_of("images", "view", "x")),
