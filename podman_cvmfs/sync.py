@@ -247,14 +247,13 @@ def _to_resolve(
 ) -> set[str]:
     """The source IDs of images that the store hasn't got, or not right.
 
-    A synthesised config is tried again, since the registry may have the genuine one by now.
+    A synthesised config is tried again: the registry, or the repository, may have the genuine one
+    by now.
     """
     if current.policy != str(wishes.policy):
         return set(wanted.values())
     present = {
-        image.source_id
-        for image in current.images.values()
-        if wishes.registry is None or image.config_origin != SYNTHESISED
+        image.source_id for image in current.images.values() if image.config_origin != SYNTHESISED
     }
     missing = {offer.image.image_id.hex for offer in chosen} - present
     return missing | orphaned_views(current, set(wanted.values()))

@@ -44,12 +44,18 @@ class Tree:
             "check that the repository is mounted and readable (ls, cvmfs_config probe)",
         ) from err
 
-    def entries(self, relative: str) -> Iterator[os.DirEntry[str]]:
-        """Yield the entries of a directory in order of name; nothing if it isn't there."""
+    def entries(self, relative: str, required: bool = False) -> Iterator[os.DirEntry[str]]:
+        """Yield the entries of a directory in order of name.
+
+        One that isn't there has none, or, if ``required``, is a RepositoryError: it was listed a
+        moment ago.
+        """
         try:
             with os.scandir(self.path(relative)) as found:
                 listed = sorted(found, key=lambda entry: entry.name)
-        except _ABSENT:
+        except _ABSENT as err:
+            if required:
+                self._fail(relative, err)
             return
         except OSError as err:
             self._fail(relative, err)

@@ -129,7 +129,8 @@ class Repository:
 
     def _listed(self, directory: str, problems: list[Problem]) -> Iterator[os.DirEntry[str]]:
         try:
-            yield from self.tree.entries(directory)
+            # A repository that is unmounted now must not look like one from which images left.
+            yield from self.tree.entries(directory, required=directory != ".metadata")
         except RepositoryError as err:
             problems.append(Problem(directory, err))
 
@@ -137,8 +138,8 @@ class Repository:
         try:
             name = parse_repository_path(path)
             target = self.tree.readlink(path)
-            if target is None:  # it has vanished since it was listed
-                return None
+            if target is None:
+                raise RepositoryError(f"the public link {printable(path)} vanished while listed")
             match = _FLAT_TARGET.match(self._inside(path, target))
             if match is None:
                 raise RepositoryError(
@@ -160,6 +161,8 @@ class Repository:
         try:
             name = parse_repository_path(path)
             manifest = self._read_manifest(f".metadata/{path}/manifest.json")
+            if manifest is None and self.tree.lstat(f".metadata/{path}") is None:
+                raise RepositoryError(f".metadata/{printable(path)} vanished while listed")
         except (InputError, RepositoryError) as err:
             problems.append(Problem(path, err))
             return None

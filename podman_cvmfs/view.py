@@ -63,9 +63,11 @@ def view_of(image: ResolvedImage, policy: Policy) -> ImageView:
     if not image.layers:
         return ImageView(View.LAYERS, ())
     complete = all(layer.files is not None for layer in image.layers)
-    # The only layer is all of the image, and exact; but it can't carry a skeleton.
+    # The only layer is all of the image, and exact: laid out by itself it serves pulls as well. But
+    # it can't carry a skeleton.
     alone = len(image.layers) == 1 and complete and not image.skeleton
-    if policy.view is View.LAYERS or (policy.view is View.AUTO and (alone or not image.flat)):
+    by_layers = policy.view is View.LAYERS or (policy.view is View.AUTO and not image.flat)
+    if alone or by_layers:
         if not complete:
             missing = sum(layer.files is None for layer in image.layers)
             flat = "" if image.flat else "the repository has no merged root for it, and "

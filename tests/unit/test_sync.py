@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -28,6 +30,8 @@ from podman_cvmfs.sync import SyncReport, Wishes, sync
 from podman_cvmfs.tree import Tree
 from tests.support.many import REGISTRY, make_repository
 from tests.support.trees import snapshot
+
+T = TypeVar("T")
 
 
 def app(number: int) -> str:
@@ -197,10 +201,10 @@ def test_part_of_the_repository_that_cannot_be_read_keeps_its_images(
     before = snapshot(world.root / "store")
     real = Tree.entries
 
-    def entries(tree: Tree, relative: str) -> Iterator[os.DirEntry[str]]:
+    def entries(tree: Tree, relative: str, required: bool = False) -> Iterator[os.DirEntry[str]]:
         if relative == f"{REGISTRY}/project":
             raise RepositoryError(f"can't read {relative}: Input/output error")
-        return real(tree, relative)
+        return real(tree, relative, required)
 
     (world.repository / "quay.io").mkdir()
     (world.repository / "quay.io/new:1").symlink_to(os.readlink(world.link(1))[3:])
@@ -419,3 +423,31 @@ def test_short_names_mean_what_they_mean_to_podman(
     assert list(world.sync("project/app1:1").added) == [app(1)]
     assert list(world.sync("mine:2").added) == [app(2)]
     assert "project/app9:9" in world.sync("project/app9:9").failed
+
+
+@pytest.mark.parametrize("after", range(12))
+def test_a_repository_unmounted_while_it_is_listed_loses_no_image(
+    world: World, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """From some call on everything is absent, as below an empty mount point."""
+    world.sync()
+    names = set(world.content.names)
+    left = after
+
+    def counted(call: Callable[..., T]) -> Callable[..., T]:
+        def wrapper(path: str, *args: object, **kwargs: object) -> T:
+            nonlocal left
+            if str(world.repository) in str(path):
+                left -= 1
+                if left < 0:
+                    raise FileNotFoundError(2, os.strerror(2), path)
+            return call(path, *args, **kwargs)
+
+        return wrapper
+
+    for name in ("scandir", "readlink", "lstat", "open", "listdir"):
+        monkeypatch.setattr(os, name, counted(getattr(os, name)))
+    with contextlib.suppress(RepositoryError):
+        world.sync()
+    monkeypatch.undo()
+    assert set(world.content.names) == names
