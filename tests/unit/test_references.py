@@ -30,7 +30,21 @@ def content() -> StoreContent:
     for layer_id in (BASE, MIDDLE, TOP):
         layers[layer_id] = StoredLayer(layer_id, f"{layer_id}-0", parent, 1)
         parent = layer_id
-    image = StoredImage(IMAGE, "e", "/r", IMAGE, ("r/x:1",), TOP, "", "", 1, 1, "layers", "cache")
+    image = StoredImage(
+        image_id=IMAGE,
+        entry=f"{IMAGE}-0",
+        repository="/r",
+        source_id=IMAGE,
+        published=("r/x:1",),
+        top_layer=TOP,
+        created="",
+        manifest_digest="",
+        manifest_size=1,
+        config_size=1,
+        view="layers",
+        config_origin="cache",
+        manifest_origin="genuine",
+    )
     return StoreContent(images={IMAGE: image}, layers=layers)
 
 
