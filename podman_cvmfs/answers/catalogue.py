@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What repositories offer and what the store holds, side by side, by podman's names. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from fnmatch import fnmatchcase
+
+from podman_cvmfs.config_ladder import SYNTHESISED
+from podman_cvmfs.offers import Offer, Offers
+from podman_cvmfs.reference import podman_names
+from podman_cvmfs.selection import Selection
+from podman_cvmfs.store.records import StoreContent, StoredImage
+
+
+class State(str, Enum):
+    """How a name stands in the store, compared with the repositories."""
+
+    IN_STORE = "in store"
+    STALE = "stale tag"
+    NOT_SYNCED = "not synced"
+    NOT_WISHED = "not wished"
+    GONE = "gone from repository"
+    UNKNOWN = "repository unreadable"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One name. ``stored`` is what the store holds under it, ``offer`` what a repository does."""
+
+    name: str
+    state: State
+    stored: StoredImage | None
+    offer: Offer | None
+
+    @property
+    def image_id(self) -> str:
+        """The ID that podman shows, or would if the genuine config is found."""
+        if self.stored is not None:
+            return self.stored.image_id
+        return "" if self.offer is None else self.offer.image.image_id.hex
+
+    @property
+    def repository(self) -> str:
+        """The directory the image is from."""
+        if self.stored is not None:
+            return self.stored.repository
+        return "" if self.offer is None else self.offer.repository.root
+
+    @property
+    def config(self) -> str:
+        """Whether its config is genuine or synthesised; empty for an image not in the store."""
+        return "" if self.stored is None else config_kind(self.stored)
+
+
+def config_kind(image: StoredImage) -> str:
+    """Whether the config of ``image`` is the genuine one, or synthesised."""
+    return SYNTHESISED if image.config_origin == SYNTHESISED else "genuine"
+
+
+def listed(content: StoreContent) -> dict[str, StoredImage]:
+    """The store's images by name, without those that only containers still need."""
+    return {
+        name: content.images[image_id]
+        for name, image_id in content.names.items()
+        if content.images[image_id].published
+    }
+
+
+def offered(offers: Offers) -> dict[str, Offer]:
+    """What repositories offer by podman's names: exact ones before those made from others."""
+    found: dict[str, Offer] = {}
+    for offer in offers.offers:
+        found.setdefault(str(offer.image.name), offer)
+    for offer in offers.offers:
+        for name in podman_names(offer.image.name):
+            found.setdefault(name, offer)
+    return found
+
+
+def catalogue(
+    content: StoreContent, offers: Offers, selection: Selection, pattern: str | None = None
+) -> list[Row]:
+    """All names in order; with ``pattern``, a shell's glob in which ``*`` takes slashes too, those
+    that match it."""
+    stored = listed(content)
+    on_offer = offered(offers)
+    rows = []
+    for name in sorted(stored.keys() | on_offer.keys()):
+        if pattern is None or fnmatchcase(name, pattern):
+            state = state_of(stored.get(name), on_offer.get(name), offers, selection)
+            rows.append(Row(name, state, stored.get(name), on_offer.get(name)))
+    return rows
+
+
+def state_of(
+    stored: StoredImage | None, offer: Offer | None, offers: Offers, selection: Selection
+) -> State:
+    """How a name stands; at least one of ``stored`` and ``offer`` is there."""
+    if stored is None:
+        assert offer is not None
+        return State.NOT_SYNCED if selection.wants(offer.image.name) else State.NOT_WISHED
+    if stored.repository in offers.down or _is_broken(stored, offers):
+        return State.UNKNOWN
+    if offer is None:
+        return State.GONE
+    return State.IN_STORE if offer.image.image_id.hex == stored.source_id else State.STALE
+
+
+def _is_broken(stored: StoredImage, offers: Offers) -> bool:
+    """Whether just the part of the repository that names ``stored`` can't be read."""
+    return any(
+        root == stored.repository
+        and any(f"{path}/".startswith(f"{problem.path}/") for path in stored.published)
+        for root, problem in offers.problems
+    )
+
+
+def counts(rows: list[Row]) -> Mapping[State, int]:
+    """How many names are in each state, those that occur."""
+    found: dict[State, int] = {}
+    for row in rows:
+        found[row.state] = found.get(row.state, 0) + 1
+    return {state: found[state] for state in State if state in found}

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gathers what the answers are made of: the store, the repositories, the wishes."""
+
+from __future__ import annotations
+
+import logging
+
+from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.image_spec import ImageSpec
+from podman_cvmfs.offers import Offers, collect, held_by
+from podman_cvmfs.selection import Selection
+from podman_cvmfs.settings import Settings, load_settings
+from podman_cvmfs.store.reader import read_store
+from podman_cvmfs.store.records import StoreContent
+
+log = logging.getLogger(__name__)
+
+
+def settings_with(store: str | None, repositories: tuple[str, ...] = ()) -> Settings:
+    """The settings, with what the command line says; their warnings are logged.
+
+    Raises InputError.
+    """
+    settings = load_settings({"store": store, "repositories": list(repositories) or None})
+    for warning in settings.warnings:
+        log.warning("%s", warning)
+    return settings
+
+
+def content_of(settings: Settings) -> StoreContent:
+    """What the store holds; nothing where there is none yet. Raises StoreError."""
+    return read_store(settings.store) or StoreContent()
+
+
+def offers_of(settings: Settings, content: StoreContent) -> Offers:
+    """What the repositories offer; those that can't be read are named in the log."""
+    offers = collect(settings.repositories, held_by(content))
+    for root, error in offers.down.items():
+        hint = f" ({error.hint})" if error.hint else ""
+        log.warning("can't tell what %s offers: %s%s", printable(root), error.message, hint)
+    return offers
+
+
+def selection_of(settings: Settings) -> Selection:
+    """Which images a sync would put into the store. Raises InputError."""
+    specs: list[ImageSpec] | None = None
+    if settings.wish_lists:
+        from podman_cvmfs.wishlist import read_wish_list
+
+        specs = []
+        for path in settings.wish_lists:
+            try:
+                specs.extend(read_wish_list(path).specs)
+            except InputError as err:
+                log.warning("%s", err.message)
+    return Selection(specs, settings.include, settings.exclude)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``podman-cvmfs images``."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import click
+
+from podman_cvmfs.answers.catalogue import Row, State, catalogue, counts
+from podman_cvmfs.answers.sources import content_of, offers_of, selection_of, settings_with
+from podman_cvmfs.answers.table import show_table
+
+log = logging.getLogger(__name__)
+
+_HEADINGS = ("NAME", "IMAGE ID", "VIEW", "CONFIG", "MANIFEST", "STATE")
+_COLOURS = {
+    State.IN_STORE.value: "green",
+    State.STALE.value: "yellow",
+    State.GONE.value: "yellow",
+    State.UNKNOWN.value: "red",
+    State.NOT_SYNCED.value: "cyan",
+    State.NOT_WISHED.value: "dim",
+    "synthesised": "yellow",
+}
+
+
+@click.command("images")
+@click.argument("pattern", required=False)
+@click.option("--store", metavar="DIR", help="The additional image store.")
+@click.option(
+    "--repository",
+    metavar="DIR",
+    multiple=True,
+    help="The unpacked repository; again for others, in order of preference.",
+)
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    help="Print a table, or an array of objects.",
+)
+def command(
+    pattern: str | None, store: str | None, repository: tuple[str, ...], output: str
+) -> None:
+    """List the images of the repository and of the store side by side.
+
+    PATTERN is a shell's glob on the names as podman writes them, in which * takes slashes too
+    ('*/atlas/*'). A name is "in store"; there as a "stale tag" if the repository has another image
+    under it by now; "not synced" or "not wished" if only the repository has it; "gone from
+    repository" if only the store has it; or its "repository [is] unreadable".
+    """
+    settings = settings_with(store, repository)
+    content = content_of(settings)
+    rows = catalogue(content, offers_of(settings, content), selection_of(settings), pattern)
+    if output == "json":
+        click.echo(json.dumps([_as_data(row) for row in rows], indent=2))
+    elif rows:
+        click.echo(show_table(_HEADINGS, [_cells(row) for row in rows], _COLOURS))
+    log.info("%s", ", ".join(f"{n} {state.value}" for state, n in counts(rows).items()) or "none")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    image = row.stored
+    view, manifest = ("", "") if image is None else (image.view, image.manifest_origin)
+    cells = (row.name, row.image_id[:12], view, row.config, manifest, row.state.value)
+    return tuple(cell or "-" for cell in cells)
+
+
+def _as_data(row: Row) -> dict[str, object]:
+    image, offer = row.stored, row.offer
+    return {
+        "name": row.name,
+        "state": row.state.value,
+        "id": row.image_id,
+        "repository": row.repository,
+        "repository_id": None if offer is None else offer.image.image_id.hex,
+        "source_id": None if image is None else image.source_id,
+        "view": None if image is None else image.view,
+        "config": row.config or None,
+        "config_origin": None if image is None else image.config_origin,
+        "manifest": None if image is None else image.manifest_origin,
+    }
