@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.matrix import roots
+from tests.matrix import checks, reuse, roots
+from tests.matrix.bench import Bench, Outcome
 from tests.matrix.cells import cells
-from tests.matrix.run import Bench, Outcome, log, run_cell
+from tests.matrix.run import map_ids, run_cell
 from tests.matrix.site import site
 
 
@@ -26,11 +29,31 @@ def _benches(directory: Path) -> dict[str, Path]:
     return found
 
 
+def _rows() -> Iterator[tuple[str, Callable[[Bench], Outcome]]]:
+    """Every row of the table: its name, and what gives a cell of it."""
+    for cell in cells():
+        yield cell.name, functools.partial(run_cell, cell=cell)
+    for view in ("flat", "layers"):
+        yield f"60 and 120 layers, {view}", functools.partial(checks.deep, view=view)
+    for view in reuse.VIEWS:
+        for mode in reuse.REUSES:
+            yield (
+                f"reuse {view} {mode}: pull",
+                functools.partial(reuse.pulls, view=view, reuse=mode),
+            )
+            yield (
+                f"reuse {view} {mode}: build, commit, save, push",
+                functools.partial(reuse.made, view=view, reuse=mode),
+            )
+    for cell in checks.MAPPED:
+        yield f"--userns, --uidmap: {cell.name}", functools.partial(map_ids, cell=cell)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; 1 if anything was not as expected."""
     parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__)
     parser.add_argument("--roots", type=Path, default=roots.default_directory())
-    parser.add_argument("--only", default="", help="cells whose name holds this text")
+    parser.add_argument("--only", default="", help="rows whose name holds this text")
     parser.add_argument("--podman", default="", help="only the Debian release of this code name")
     options = parser.parse_args(argv)
     results: dict[str, dict[str, Outcome]] = {}
@@ -39,32 +62,36 @@ def main(argv: Sequence[str] | None = None) -> int:
             if options.podman not in ("", codename):
                 continue
             bench = Bench(world, root)
-            version = bench.version()
-            results[version] = {}
-            for cell in cells():
-                if options.only in cell.name:
-                    outcome = results[version][cell.name] = run_cell(bench, cell, version)
-                    log(f"{version} {cell.name}: {_verdict(outcome)} in {outcome.seconds:.0f} s")
-                    for problem in outcome.problems:
-                        log(f"    {problem}")
+            column = results[f"podman {bench.version}"] = {}
+            for name, run in _rows():
+                if options.only in name:
+                    column[name] = _timed(bench, name, run)
     print(table(results))
     return int(any(o.problems for column in results.values() for o in column.values()))
 
 
+def _timed(bench: Bench, name: str, run: Callable[[Bench], Outcome]) -> Outcome:
+    start = time.monotonic()
+    outcome = run(bench)
+    outcome.seconds = time.monotonic() - start
+    _log(f"{bench.version} {name}: {outcome.verdict} ({outcome.seconds:.0f} s)")
+    for problem in outcome.problems:
+        _log(f"    {problem}")
+    return outcome
+
+
 def table(results: Mapping[str, Mapping[str, Outcome]]) -> str:
-    """A Markdown table: a row for each cell, a column for each podman."""
+    """A Markdown table: a row for each name, a column for each podman."""
     names = list(dict.fromkeys(name for column in results.values() for name in column))
-    lines = ["| cell | " + " | ".join(results) + " |", "|---" * (len(results) + 1) + "|"]
+    lines = ["| | " + " | ".join(results) + " |", "|---" * (len(results) + 1) + "|"]
     for name in names:
-        verdicts = (_verdict(column.get(name)) for column in results.values())
+        verdicts = (column[name].verdict if name in column else "-" for column in results.values())
         lines.append(f"| {name} | " + " | ".join(verdicts) + " |")
     return "\n".join(lines)
 
 
-def _verdict(outcome: Outcome | None) -> str:
-    if outcome is None:
-        return "-"
-    return f"{outcome.images} same" if not outcome.problems else f"{len(outcome.problems)} wrong"
+def _log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -97,6 +97,16 @@ def skeleton(each: Difference, wanted: Tree, seen: Tree) -> bool:
     return seen[each.path].uid == seen[each.path].gid == 0
 
 
+def opened(each: Difference, wanted: Tree, seen: Tree) -> bool:
+    """A skeleton can't give a directory to the image's USER, so it opens it to everybody."""
+    return (
+        each.field == "mode"
+        and each.path in (b"opt/app", b"home/app")
+        and each.seen == 0o1777
+        and seen[each.path].uid == 0
+    )
+
+
 def not_looked_up(each: Difference, wanted: Tree, seen: Tree) -> bool:
     """Where several layers hold a directory that the user can't read, kernel overlayfs refuses to
     look it up: it must ask each, with the user's rights, whether it is opaque."""
@@ -147,7 +157,7 @@ def rules(cell: Cell, there: Tree | None = None) -> Sequence[Rule]:
         return [*found, users_own]
     found += [unmapped_owners, unreadable_files]
     if cell.own:
-        found.append(skeleton)
+        found += [skeleton, opened]
     if cell.view == "layers" and not cell.fuse:
         found.append(not_looked_up)
     if cell.mountopt:

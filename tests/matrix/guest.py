@@ -55,9 +55,9 @@ class Guest(Podman):
             overlay["mount_program"] = "/usr/bin/fuse-overlayfs"
         if self.mountopt:
             overlay["mountopt"] = self.mountopt
-        storage = {"driver": "overlay", "graphroot": str(self.graphroot)}
-        storage["rootless_storage_path"] = str(self.graphroot)
-        storage["runroot"] = f"{run}/storage"
+        # Rootless podman 4 and 5 take no notice of graphroot, 5.8 warns if both are there.
+        place = "graphroot" if self.user is None else "rootless_storage_path"
+        storage = {"driver": "overlay", place: str(self.graphroot), "runroot": f"{run}/storage"}
         _write_toml(
             root / "etc/storage.conf",
             {
@@ -140,8 +140,8 @@ class Guest(Podman):
         return found
 
     def stored_bytes(self) -> int:
-        """How much podman keeps in its own graphroot: file contents, in bytes."""
-        done = self.unshared("du", "-sb", str(self.graphroot))
+        """How much podman keeps in its own graphroot, without what is mounted there, in bytes."""
+        done = self.unshared("du", "-sbx", str(self.graphroot))
         return int(done.stdout.split()[0])
 
     def close(self) -> None:

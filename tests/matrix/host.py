@@ -32,6 +32,8 @@ class User:
 USER = User("pcvuser", 23456, 10_000_000, 5_000_000)
 #: Its only ID in a user namespace is its own.
 LONELY = User("pcvlonely", 23457)
+#: Root's containers get their IDs from this name's with ``--userns=auto``.
+POOL = User("containers", 23458, 20_000_000, 1_000_000)
 #: What a default CernVM-FS client shows as the owner of every file.
 FOREIGN = (999, 995)
 
@@ -57,6 +59,7 @@ mount -t cgroup2 none "$M/sys/fs/cgroup"
 mount -t tmpfs -o mode=1777 tmpfs "$M/dev/shm"
 mknod -m 0666 "$W/fuse" c 10 229; mount --bind "$W/fuse" "$M/dev/fuse"
 for each in HIDDEN; do mkdir -p "$M$each"; mount -t tmpfs -o mode=0755 tmpfs "$M$each"; done
+echo '{"default": [{"type": "insecureAcceptAnything"}]}' > "$M/etc/containers/policy.json"
 while [ $# -gt 0 ]; do
     echo "$1:x:$2:$2::$DATA:/bin/sh" >> "$M/etc/passwd"; echo "$1:x:$2:" >> "$M/etc/group"
     [ "$4" = 0 ] || for each in subuid subgid; do echo "$1:$3:$4" >> "$M/etc/$each"; done
@@ -80,7 +83,7 @@ class Machine(Namespace):
         scratch.mkdir()
         users = [
             str(word)
-            for user in (USER, LONELY)
+            for user in (USER, LONELY, POOL)
             for word in (user.name, user.uid, user.first_subid, user.subids)
         ]
         script = _SETUP.replace("HIDDEN", " ".join(_HIDDEN))

@@ -29,8 +29,7 @@ def _podman(*args: str) -> str:
     done = subprocess.run(
         ["podman", *args],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         encoding="utf-8",
         errors="replace",
         timeout=300,

@@ -8,15 +8,14 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.matrix.host import FOREIGN, USER, Machine, User, interpreter
-from tests.matrix.roots import Generation
 from tests.support.cli import succeed
 from tests.support.comparison import EXTRA
-from tests.support.images import IMAGES, Built, Image, build, deep, push
+from tests.support.images import IMAGES, build, deep, push
 from tests.support.registry import Registry
 
 #: Owners of a repository's files: as published (by root); one foreign user's, as a default
