@@ -20,6 +20,7 @@ COMMANDS = {
     "cache": "Carry the cache of blobs to another host.",
     "config": "Show the settings in force and where each comes from.",
     "images": "List what the repository offers and what the store holds, side by side.",
+    "inspect": "Show an image of the store: its layers and where their files are.",
     "prune": "Remove layers that no image has any more and nobody uses.",
     "publish": "Unpack images into a repository in DUCC's layout.",
     "setup": "Make podman use the store, or undo that.",

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Takes one image of the store apart: its layers, where their files are, what podman is told."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from podman_cvmfs.errors import InputError, StoreError, printable
+from podman_cvmfs.foreign_file import read_bounded
+from podman_cvmfs.oci import MAX_DOCUMENT, Digest, ImageConfig, parse_config
+from podman_cvmfs.plan import chain_of
+from podman_cvmfs.store.layout import CURRENT, IMAGES, OVERLAY, big_data_file
+from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer
+
+
+@dataclass(frozen=True)
+class Place:
+    """One part of a layer: its name there (diff, diff1, ..), and the absolute path its files are
+    at; ``in_store`` says that this is a directory of the store itself."""
+
+    name: str
+    path: str
+    in_store: bool
+
+
+@dataclass(frozen=True)
+class LayerAnatomy:
+    """A layer of an image. ``diff_id`` is the one the image's config gives it; ``is_genuine`` says
+    that the layer is that very one and not a stand-in."""
+
+    layer: StoredLayer
+    diff_id: Digest | None
+    is_genuine: bool
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """An image with its config and its layers, base first."""
+
+    image: StoredImage
+    config: ImageConfig
+    layers: tuple[LayerAnatomy, ...]
+
+
+def anatomy_of(store: str, content: StoreContent, image: StoredImage) -> Anatomy:
+    """Take ``image`` of the store in the directory ``store`` apart.
+
+    Raises StoreError where the store lacks a part of it.
+    """
+    config = config_of(store, image)
+    chain = chain_of(content, image.top_layer)[::-1]
+    diff_ids = config.diff_ids if len(config.diff_ids) == len(chain) else (None,) * len(chain)
+    below: str | None = None
+    layers = []
+    for layer, diff_id in zip(chain, diff_ids):
+        is_genuine = diff_id is not None and layer.layer_id == _layer_id(below, diff_id)
+        layers.append(LayerAnatomy(layer, diff_id, is_genuine, places_of(store, layer)))
+        below = layer.layer_id
+    return Anatomy(image, config, tuple(layers))
+
+
+def config_of(store: str, image: StoredImage) -> ImageConfig:
+    """The config of ``image`` as the store holds it. Raises StoreError."""
+    digest = f"sha256:{image.image_id}"
+    path = f"{store}/{CURRENT}/{IMAGES}/{image.image_id}/{big_data_file(digest)}"
+    try:
+        return parse_config(read_bounded(path, MAX_DOCUMENT), f"the config of {digest}")
+    except (OSError, InputError) as err:
+        reason = err.message if isinstance(err, InputError) else err.strerror or str(err)
+        raise StoreError(
+            f"can't read {printable(path)}: {reason}", "'podman-cvmfs verify' tells the damage"
+        ) from err
+
+
+def places_of(store: str, layer: StoredLayer) -> tuple[Place, ...]:
+    """The parts of ``layer``, the one that hides the others first. Raises StoreError."""
+    directory = f"{store}/{CURRENT}/{OVERLAY}/{layer.layer_id}"
+    places: list[Place] = []
+    while True:
+        name = f"diff{len(places) or ''}"
+        path = f"{directory}/{name}"
+        if not os.path.lexists(path):
+            break
+        if os.path.islink(path):
+            places.append(Place(name, os.readlink(path), in_store=False))
+        else:
+            places.append(Place(name, path, in_store=True))
+    if not places:
+        raise StoreError(
+            f"layer {layer.layer_id[:12]} has no files: {printable(directory)}/diff is missing",
+            "'podman-cvmfs verify' tells the damage",
+        )
+    return tuple(places)
+
+
+def _layer_id(below: str | None, diff_id: Digest) -> str:
+    if below is None:
+        return diff_id.hex
+    return Digest.of(f"{below}+{diff_id.hex}".encode()).hex

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the image that podman would take for a name.
+
+podman takes an ID or the beginning of one first, then a full name, then what a short name may mean
+(containers/common ``libimage/runtime.go``, ``LookupImage``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from podman_cvmfs.errors import InputError
+from podman_cvmfs.oci import Digest
+from podman_cvmfs.reference import DOCKER_HUB, ImageName, parse_name, split_domain
+from podman_cvmfs.registries_conf import load_registries_conf
+from podman_cvmfs.short_names import candidates
+from podman_cvmfs.store.records import StoreContent, StoredImage
+
+_ID = re.compile(r"(?:sha256:)?([0-9a-f]{3,64})\Z")
+_LOCALHOST = "localhost"
+
+
+def is_short(text: str) -> bool:
+    """Whether a name lacks its registry."""
+    return split_domain(text.partition("@")[0])[0] is None
+
+
+def meanings(text: str) -> tuple[ImageName, ...]:
+    """The local images that ``text`` may mean here, in podman's order. Raises InputError."""
+    if not is_short(text):
+        return (parse_name(text),)
+    conf = load_registries_conf()
+    # podman looks among images that were built here first, unless the name has an alias.
+    search = (_LOCALHOST, *(conf.search_registries or (DOCKER_HUB,)))
+    return candidates(text, conf.aliases, search)
+
+
+def by_id(content: StoreContent, text: str) -> StoredImage | None:
+    """The image whose ID is ``text`` or alone begins with it."""
+    match = _ID.match(text)
+    if match is None:
+        return None
+    exact = content.images.get(match.group(1))
+    if exact is not None:
+        return exact
+    found = [image for key, image in content.images.items() if key.startswith(match.group(1))]
+    return found[0] if len(found) == 1 else None
+
+
+def by_name(
+    content: StoreContent, names: Sequence[ImageName]
+) -> tuple[ImageName, StoredImage] | None:
+    """The first of ``names`` that the store has, with its image. A digest is the manifest's, or
+    that of the index that lists it, and then the tag doesn't count."""
+    for name in names:
+        if name.digest is None:
+            image_id = content.names.get(str(name))
+            if image_id is not None:
+                return name, content.images[image_id]
+            continue
+        for key, image_id in content.names.items():
+            image = content.images[image_id]
+            if image.published and _is_digest_of(image, name.digest):
+                other = parse_name(key)
+                if (other.registry, other.repository) == (name.registry, name.repository):
+                    return name, image
+    return None
+
+
+def find(content: StoreContent, text: str) -> StoredImage | None:
+    """The image that podman takes for ``text``. Raises InputError for what is no name."""
+    image = by_id(content, text)
+    if image is not None:
+        return image
+    found = by_name(content, meanings(text))
+    return None if found is None else found[1]
+
+
+def names_of(content: StoreContent, image: StoredImage) -> list[str]:
+    """The names under which podman finds ``image``, in order."""
+    return sorted(name for name, image_id in content.names.items() if image_id == image.image_id)
+
+
+def _is_digest_of(image: StoredImage, digest: Digest) -> bool:
+    return str(digest) in (image.manifest_digest, image.index_digest)
+
+
+def no_such_image(text: str) -> InputError:
+    """What to raise where ``find`` finds nothing; ``text`` is printable."""
+    return InputError(f"not in the store: {text}", f"'podman-cvmfs why {text}' tells why")
