@@ -5,49 +5,120 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
-from podman_cvmfs.cli.options import text_or_json
-from podman_cvmfs.errors import StoreError, printable
-from podman_cvmfs.settings import load_settings
-from podman_cvmfs.verify.finding import Finding, Severity
-from podman_cvmfs.verify.store import verify
+from podman_cvmfs.cli.options import store_options, text_or_json
+from podman_cvmfs.errors import PartialError, PodmanCvmfsError, StoreError, printable
+from podman_cvmfs.settings import Settings, load_settings
+from podman_cvmfs.verify.finding import REPAIR, Finding, Severity
+from podman_cvmfs.verify.store import Verdict, verify
+
+if TYPE_CHECKING:
+    from podman_cvmfs.sync import SyncReport
 
 log = logging.getLogger(__name__)
 
 
 @click.command("verify")
-@click.option("--store", metavar="DIR", help="The additional image store to examine.")
+@store_options
+@click.option("--repair", is_flag=True, help="Mend what is wrong, from the repository if need be.")
+@click.option("--offline", is_flag=True, default=None, help="With --repair: ask no registry.")
+@click.option("--native", is_flag=True, help="Also ask the real containers/storage library.")
 @text_or_json
-def command(store: str | None, output: str) -> None:
+def command(
+    repository: tuple[str, ...],
+    store: str | None,
+    cache: str | None,
+    view: str | None,
+    reuse: str | None,
+    overlay: str | None,
+    repair: bool,
+    offline: bool | None,
+    native: bool,
+    output: str,
+) -> None:
     """Examine the whole store, without podman and without changing anything.
 
     Each thing that is wrong is printed with its path and what cures it. Errors end the command with
     exit code 5; warnings don't.
+
+    --repair keeps what is right and takes the rest from the repository; only for that are all other
+    options but --store and --native. The store stays laid out as it is, if it can still be told
+    how. What is printed is then what is left.
     """
-    settings = load_settings({"store": store})
+    settings = load_settings(
+        {
+            "repositories": list(repository) or None,
+            "store": store,
+            "cache": cache,
+            "view": view,
+            "reuse": reuse,
+            "overlay": overlay,
+            "offline": offline,
+        }
+    )
+    for warning in settings.warnings:
+        log.warning("%s", warning)
     verdict = verify(settings.store)
-    _print(settings.store, verdict.findings, output)
-    if verdict.errors:
-        raise StoreError(f"{verdict.errors} errors in the store {printable(settings.store)}")
+    report = None
+    if repair and verdict.findings:
+        for finding in verdict.findings:
+            log.info("found %s: %s: %s", finding.severity.value, finding.path, finding.what)
+        report = _repair(settings, verdict)
+        verdict = verify(settings.store)
+    findings = [*verdict.findings, *(_ask_library(settings.store) if native else ())]
+    _print(settings.store, findings, report, output)
+    errors = sum(finding.severity is Severity.ERROR for finding in findings)
+    if errors:
+        raise StoreError(f"{errors} errors in the store {printable(settings.store)}")
+    if report is not None and report.failed:
+        raise PartialError(f"{len(report.failed)} of the images could not be had again")
 
 
-def _print(store: str, findings: Sequence[Finding], output: str) -> None:
+def _repair(settings: Settings, verdict: Verdict) -> SyncReport:
+    from podman_cvmfs.cli.sync import _wishes
+    from podman_cvmfs.verify.repair import repair
+
+    report = repair(verdict, _wishes(settings, ()))
+    for name, error in report.failed.items():
+        log.warning("lost %s: %s", printable(name), error.message)
+    return report
+
+
+def _ask_library(store: str) -> list[Finding]:
+    """What the real library finds wrong. Raises Unavailable if it isn't here."""
+    from podman_cvmfs.storage_native import Unavailable
+    from podman_cvmfs.verify_native import verify_native
+
+    try:
+        _, sentences = verify_native(store)
+    except Unavailable:
+        raise
+    except PodmanCvmfsError as err:
+        # The store doesn't even load.
+        sentences = [err.message]
+    place = printable(store)
+    return [Finding(Severity.ERROR, place, printable(text), REPAIR) for text in sentences]
+
+
+def _print(store: str, findings: list[Finding], report: SyncReport | None, output: str) -> None:
     if output == "json":
-        data = [
-            {
-                "severity": each.severity.value,
-                "path": each.path,
-                "what": each.what,
-                "cure": each.cure,
-            }
-            for each in findings
-        ]
-        click.echo(json.dumps({"store": store, "findings": data}, indent=2))
+        document: dict[str, object] = {
+            "store": store,
+            "findings": [asdict(finding) for finding in findings],
+        }
+        if report is not None:
+            document["repaired"] = True
+            document["lost"] = sorted(report.failed)
+        click.echo(json.dumps(document, indent=2))
         return
     for each in findings:
         click.echo(f"{each.severity.value}: {each.path}: {each.what}\n  cure: {each.cure}")
     warnings = sum(each.severity is Severity.WARNING for each in findings)
-    log.info("%s: %d errors, %d warnings", printable(store), len(findings) - warnings, warnings)
+    done = "" if report is None else "mended; "
+    log.info(
+        "%s: %s%d errors, %d warnings", printable(store), done, len(findings) - warnings, warnings
+    )

@@ -7,9 +7,10 @@ can't make sense of is left out of its result.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from podman_cvmfs.errors import InputError
 from podman_cvmfs.manifest_ladder import GENUINE, REBUILT
 from podman_cvmfs.oci import Digest, normal_time, parse_json
 from podman_cvmfs.policy import Overlay, Policy, Reuse, View
+from podman_cvmfs.reference import parse_repository_path
 from podman_cvmfs.store.layout import (
     FORMAT,
     IMAGES,
@@ -52,11 +54,13 @@ class Documents:
     """What a generation's JSON says, as far as it can be understood.
 
     ``intact`` tells that all of it is as it was written. ``read`` are the files that hold JSON.
+    ``names`` are all that may be names of images, wherever they are found.
     """
 
     content: StoreContent = field(default_factory=StoreContent)
     intact: bool = False
     read: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
 
 
 class _WrongError(Exception):
@@ -99,7 +103,21 @@ def read_documents(look: Inspection, generation: str) -> Documents:
         names=names,
         retired_entries=reader.retired(),
     )
-    return Documents(content, intact and len(parsed) == 3, frozenset(parsed))
+    found = frozenset(_names(parsed.get(IMAGES_PATH, []), state.get("images")))
+    return Documents(content, intact and len(parsed) == 3, frozenset(parsed), found)
+
+
+def _names(records: list[Any], ours: object) -> Iterator[str]:
+    """Everything that stands where a name should, as podman writes it."""
+    lists = [record.get("names") for record in records if isinstance(record, dict)]
+    for name in itertools.chain.from_iterable(each for each in lists if isinstance(each, list)):
+        if isinstance(name, str):
+            yield name
+    images = ours.values() if isinstance(ours, dict) else ()
+    lists = [image.get("published") for image in images if isinstance(image, dict)]
+    for path in itertools.chain.from_iterable(each for each in lists if isinstance(each, list)):
+        with contextlib.suppress(InputError, TypeError, AttributeError):
+            yield str(parse_repository_path(path).canonical)
 
 
 def _check_sums(look: Inspection, generation: str, raw: Mapping[str, bytes]) -> bool:
@@ -330,9 +348,3 @@ def _compare(written: Mapping[str, Any], record: Mapping[str, Any]) -> None:
             raise _WrongError(f"has {key[:80]!r}, which doesn't belong there")
         if written[key] != record.get(key):
             raise _WrongError(f"has a wrong {key}")
-
-
-def published_names(documents: Documents) -> frozenset[str]:
-    """The images' names in their repositories."""
-    images = documents.content.images.values()
-    return frozenset(path for image in images for path in image.published)

@@ -64,6 +64,7 @@ def _files(look: Inspection, entry: str, image: StoredImage) -> ImageFiles | Non
     look.no_others(entry, names, {"manifest", config_name} | indexes)
     manifest = look.read(f"{entry}/manifest")
     config = look.read(f"{entry}/{config_name}")
+    is_whole = True
     for name, data, size in (
         ("manifest", manifest, image.manifest_size),
         (config_name, config, image.config_size),
@@ -71,10 +72,10 @@ def _files(look: Inspection, entry: str, image: StoredImage) -> ImageFiles | Non
     ):
         if data is not None and len(data) != size:
             look.error(f"{entry}/{name}", f"has {len(data)} bytes, not {size}")
+            is_whole = False
     if manifest is None or config is None:
         return None
     files = ImageFiles(image.image_id, manifest, config, index)
-    is_whole = True
     if str(files.manifest_digest) != image.manifest_digest:
         look.error(f"{entry}/manifest", f"hasn't the digest {image.manifest_digest}")
         is_whole = False

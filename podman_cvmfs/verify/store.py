@@ -36,13 +36,15 @@ class Verdict:
     """What an examination has found.
 
     ``documents`` is what the store's JSON says; ``layers`` and ``images``, by ID, are what the pool
-    holds just as it was written.
+    holds just as it was written; ``gone`` are the IDs of layers whose files have left the
+    repository.
     """
 
     findings: tuple[Finding, ...] = ()
     documents: Documents = field(default_factory=Documents)
     layers: Mapping[str, LayerDirectory] = field(default_factory=dict)
     images: Mapping[str, ImageFiles] = field(default_factory=dict)
+    gone: frozenset[str] = frozenset()
 
     @property
     def errors(self) -> int:
@@ -77,8 +79,8 @@ def examine(look: Inspection, generation: str) -> Verdict:
     check_leftovers(look, generation, content)
     layers = check_layers(look, generation, content)
     images = check_images(look, generation, content, layers)
-    check_targets(look, content, layers.directories)
-    return Verdict(look.findings, documents, layers.genuine, images)
+    gone = check_targets(look, content, layers.directories)
+    return Verdict(look.findings, documents, layers.genuine, images, gone)
 
 
 def _still(store: str, generation: str) -> bool:

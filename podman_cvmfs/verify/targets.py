@@ -18,20 +18,24 @@ from podman_cvmfs.verify.layers import TARGET
 
 #: Where /cvmfs is cold each look waits for the network.
 _READERS = 16
-_SYNC = "podman-cvmfs sync"
+_SYNC = "podman-cvmfs sync, and if it stays, podman-cvmfs verify --repair"
+
+_GONE = ("is gone", "is no directory")
 
 
 def check_targets(
     look: Inspection, content: StoreContent, directories: Mapping[str, LayerDirectory]
-) -> None:
+) -> frozenset[str]:
     """Examine the links into repositories of the layers with these ``directories``.
 
     A repository that can't be read at all is one warning: it may come back. So is what is gone from
-    under a layer that no image needs any more.
+    under a layer that no image needs any more. Returns the IDs of layers whose files are gone,
+    or are somewhere else.
     """
     known = {image.repository for image in content.images.values()}
     down = {root: _why_down(root) for root in sorted(known)}
-    links: list[tuple[str, str, str, bool]] = []
+    links: list[tuple[str, str, str]] = []
+    gone = set()
     for layer_id, directory in directories.items():
         layer = content.layers[layer_id]
         for place, target in _links(f"{layout.POOL_LAYERS}/{layer.entry}", directory):
@@ -39,25 +43,29 @@ def check_targets(
             root = match["root"] if match else None
             if layer.retired is None and root not in known:
                 look.error(place, f"leads to {target!r}, into none of the images' repositories")
+                gone.add(layer_id)
             if root is None or os.path.normpath(target) != target:
                 continue
             if root not in down:
                 down[root] = _why_down(root)
             if down[root] is None:
-                links.append((place, target, root, layer.retired is not None))
+                links.append((layer_id, place, target))
     for root, why in sorted(down.items()):
         if why is not None:
             look.warning(root, f"the repository {why}: what is in it isn't checked", "mount it")
     with ThreadPoolExecutor(_READERS) as pool:
-        answers = pool.map(_why_missing, [target for _, target, _, _ in links])
-        for (place, target, _, retired), why in zip(links, answers):
+        answers = pool.map(_why_missing, [target for _, _, target in links])
+        for (layer_id, place, target), why in zip(links, answers):
             if why is None:
                 continue
-            if retired:
+            if why in _GONE:
+                gone.add(layer_id)
+            if content.layers[layer_id].retired is not None:
                 what = f"leads to {target}, which {why}; no image needs it"
                 look.warning(place, what, "nothing: it leaves the store in time")
             else:
                 look.error(place, f"leads to {target}, which {why}", _SYNC)
+    return frozenset(gone)
 
 
 def _links(entry: str, directory: LayerDirectory) -> Iterator[tuple[str, str]]:
@@ -79,7 +87,7 @@ def _why_missing(target: str) -> str | None:
     try:
         mode = os.lstat(target).st_mode
     except FileNotFoundError:
-        return "is gone"
+        return _GONE[0]
     except OSError as err:
         return f"can't be looked at ({err.strerror})"
-    return None if stat.S_ISDIR(mode) else "is no directory"
+    return None if stat.S_ISDIR(mode) else _GONE[1]

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mend a store: keep what is right, write anew what is not, and sync what is lost.
+
+The store is written by a sync like any other, into the next generation. Before that, entries of
+the pool that are wrong are replaced under their names, each by one exchange, so that whoever reads
+the store meanwhile finds the wrong one or the right one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import os
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.manifest_ladder import GENUINE
+from podman_cvmfs.oci import Digest
+from podman_cvmfs.store import layout
+from podman_cvmfs.store.entries import remove_entry, write_image_entry, write_layer_entry
+from podman_cvmfs.store.records import ImageFiles, LayerDirectory, StoreContent
+from podman_cvmfs.store.store import Store
+from podman_cvmfs.sync import SyncReport, Wishes, sync
+from podman_cvmfs.verify.salvage import Salvage, good_configs, salvage
+from podman_cvmfs.verify.store import Verdict
+
+_AT_FDCWD = -100
+#: Linux ``linux/fs.h``.
+_RENAME_EXCHANGE = 2
+
+
+def repair(verdict: Verdict, wishes: Wishes) -> SyncReport:
+    """Mend the store of ``wishes``, of which ``verdict`` tells; returns what the sync did.
+
+    What is lost comes from the repositories of ``wishes``, under the policy the store had. Without
+    a record of what the store held it becomes what ``wishes`` select. An image that is lost and
+    can't be had leaves the store. Raises RepositoryError if something is lost and no repository can
+    be read, StoreError.
+    """
+    path = wishes.store.path
+    saved = salvage(path, verdict)
+    _keep_documents(path, verdict, saved, wishes.cache)
+    store = _MendedStore(path, saved)
+    if saved.lost == ():
+        with store.opened() as content:
+            store.replace(content, (), ())
+        return SyncReport(images=len(content.images), changed=True)
+    return sync(
+        replace(
+            wishes,
+            store=store,
+            requested=saved.lost or (),
+            policy=saved.policy or wishes.policy,
+            hide_outage=False,
+        )
+    )
+
+
+def _keep_documents(store: str, verdict: Verdict, saved: Salvage, cache: BlobCache) -> None:
+    """Keep configs and manifests of lost images for their return: the registry may be down."""
+    for config in good_configs(store, verdict.documents, saved.content):
+        cache.put(config)
+    for image_id, files in verdict.images.items():
+        image = verdict.documents.content.images[image_id]
+        if image_id not in saved.content.images and image.manifest_origin == GENUINE:
+            cache.keep_manifests(Digest(image_id), files.manifest, files.index)
+
+
+class _MendedStore(Store):
+    """The store at ``path``, taken to hold what is ``saved``."""
+
+    def __init__(self, path: str, saved: Salvage) -> None:
+        super().__init__(path)
+        self._saved = saved
+        self._content = saved.content
+
+    def _begin(self) -> None:
+        if os.path.isdir(self.path):
+            _mend_locks(self.path)
+        super()._begin()
+
+    def _read(self) -> StoreContent:
+        # Called under the lock against other syncs.
+        _mend_top(self.path)
+        return self._content
+
+    def replace(
+        self,
+        content: StoreContent,
+        layers: Iterable[LayerDirectory],
+        images: Iterable[ImageFiles],
+        *,
+        anew: bool = True,
+    ) -> bool:
+        """Make ``content`` what the store holds, as the next generation."""
+        known_layers = {**self._saved.layers, **{layer.entry: layer for layer in layers}}
+        known_images = {**self._saved.images, **{image.entry: image for image in images}}
+        wrong = content.entries() - self._saved.sound
+        try:
+            for entry in sorted(wrong & known_layers.keys()):
+                write = functools.partial(write_layer_entry, layer=known_layers[entry])
+                _put(f"{self.path}/{layout.POOL_LAYERS}/{entry}", write)
+            for entry in sorted(wrong & known_images.keys()):
+                write = functools.partial(write_image_entry, image=known_images[entry])
+                _put(f"{self.path}/{layout.POOL_IMAGES}/{entry}", write)
+        except OSError as err:
+            raise self._error(err) from err
+        # What was put there isn't to be swept away before the new generation leads to it.
+        retired = {**self._saved.content.retired_entries, **dict.fromkeys(wrong, 0)}
+        self._content = replace(self._saved.content, retired_entries=retired)
+        return super().replace(content, (), (), anew=anew)
+
+
+def _put(place: str, write: Callable[[str], None]) -> None:
+    """Put what ``write`` makes at ``place``, whatever is there. Raises OSError."""
+    new = f"{place}.new"
+    _remove(new)
+    try:
+        write(new)
+        _exchange(new, place)
+    finally:
+        # What was wrong, or what couldn't be finished.
+        _remove(new)
+
+
+def _exchange(new: str, place: str) -> None:
+    if not os.path.lexists(place):
+        os.rename(new, place)
+        return
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        one, other = os.fsencode(new), os.fsencode(place)
+        if libc.renameat2(_AT_FDCWD, one, _AT_FDCWD, other, _RENAME_EXCHANGE) == 0:
+            return
+    except AttributeError:  # a C library without it
+        pass
+    # A file system that can't exchange: for a moment there is nothing, as good as what is wrong.
+    _remove(place)
+    os.rename(new, place)
+
+
+def _remove(path: str) -> None:
+    """Remove whatever is at ``path``, if anything is. Raises OSError."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        remove_entry(path)
+    else:
+        os.unlink(path)
+
+
+def _mend_locks(store: str) -> None:
+    """Remove what stands in the place of directories and lock files. Raises OSError."""
+    for name in (layout.LOCKS, layout.GENERATIONS, "pool", layout.POOL_LAYERS, layout.POOL_IMAGES):
+        path = f"{store}/{name}"
+        if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
+            os.unlink(path)
+    for name in (*layout.LOCK_FILES, layout.SYNC_LOCK):
+        path = f"{store}/{layout.LOCKS}/{name}"
+        if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+            _remove(path)
+
+
+def _mend_top(store: str) -> None:
+    """Set links, modes and owners right outside of generations and entries. Raises OSError."""
+    owner = os.lstat(store).st_uid
+    directories = ("", layout.LOCKS, layout.GENERATIONS, "pool")
+    for name in (*directories, layout.POOL_LAYERS, layout.POOL_IMAGES):
+        _set_right(f"{store}/{name}".rstrip("/"), 0o755, owner)
+    for name in os.listdir(f"{store}/{layout.LOCKS}"):
+        if name in {*layout.LOCK_FILES, layout.SYNC_LOCK}:
+            _set_right(f"{store}/{layout.LOCKS}/{name}", 0o644, owner)
+    # In the way of what sweeps these directories.
+    for name in (layout.GENERATIONS, layout.POOL_LAYERS, layout.POOL_IMAGES):
+        for entry in os.listdir(f"{store}/{name}"):
+            if name == layout.GENERATIONS and not entry.isdecimal():
+                continue
+            if not stat.S_ISDIR(os.lstat(f"{store}/{name}/{entry}").st_mode):
+                os.unlink(f"{store}/{name}/{entry}")
+    for name in layout.PUBLIC:
+        path, target = f"{store}/{name}", f"{layout.CURRENT}/{name}"
+        if os.path.islink(path) and os.readlink(path) != target:
+            new = f"{store}/{layout.CURRENT}.new"
+            _remove(new)
+            os.symlink(target, new)
+            os.rename(new, path)
+    current = f"{store}/{layout.CURRENT}"
+    with contextlib.suppress(FileNotFoundError):
+        if not os.path.islink(current) or not os.readlink(current).startswith(layout.GENERATIONS):
+            _remove(current)
+
+
+def _set_right(path: str, mode: int, owner: int) -> None:
+    attributes = os.lstat(path)
+    if attributes.st_uid != owner:
+        os.chown(path, owner, -1, follow_symlinks=False)
+    if stat.S_IMODE(attributes.st_mode) & ~stat.S_ISGID != mode:
+        os.chmod(path, mode)

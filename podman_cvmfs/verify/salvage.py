@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be saved of a damaged store. Reads the store, changes nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from podman_cvmfs.errors import InputError
+from podman_cvmfs.oci import Digest
+from podman_cvmfs.plan import chain_of, is_retired
+from podman_cvmfs.policy import Policy
+from podman_cvmfs.reference import parse_name
+from podman_cvmfs.store import layout
+from podman_cvmfs.store.records import ImageFiles, LayerDirectory, StoreContent, StoredImage
+from podman_cvmfs.verify.documents import Documents, entry_id, parse_policy
+from podman_cvmfs.verify.finding import Severity
+from podman_cvmfs.verify.inspection import Inspection
+from podman_cvmfs.verify.store import Verdict, examine
+
+_POOLS = (layout.POOL_LAYERS, layout.POOL_IMAGES)
+_NOBODYS = ".invalid/"
+
+
+@dataclass(frozen=True)
+class Salvage:
+    """What is left of a store.
+
+    ``content`` is what can stay. ``layers`` and ``images`` are, by their entry in the pool, what
+    ``content`` needs and the pool has the right content of; the entries ``sound`` can stay as they
+    are, too. ``lost`` are names of images that must be had from the repository, None where nobody
+    knows them. ``policy`` is what the store was laid out under, None where that is lost.
+    """
+
+    content: StoreContent = field(default_factory=StoreContent)
+    layers: Mapping[str, LayerDirectory] = field(default_factory=dict)
+    images: Mapping[str, ImageFiles] = field(default_factory=dict)
+    sound: frozenset[str] = frozenset()
+    lost: tuple[str, ...] | None = None
+    policy: Policy | None = None
+
+
+def salvage(store: str, verdict: Verdict) -> Salvage:
+    """What can be saved of the store at the path ``store``, of which ``verdict`` tells.
+
+    Where the current generation's JSON can't be trusted in all, the generation before is taken
+    for it: it may offer what has been removed since, but nothing that is wrong.
+    """
+    told, names = verdict, verdict.documents.names
+    trusted = _is_trusted(verdict)
+    if not trusted:
+        told = _generation_before(store)
+        names = names or told.documents.names
+    content = _kept(told, names)
+    if not trusted:
+        content = replace(content, retired_entries=_all_entries(store, content))
+    known = told.documents.intact or names
+    layers = {layer.entry: told.layers[key] for key, layer in content.layers.items()}
+    images = {image.entry: told.images[key] for key, image in content.images.items()}
+    return Salvage(
+        content=content,
+        layers=layers,
+        images=images,
+        sound=frozenset({*layers, *images} - _damaged(store, told)),
+        lost=tuple(sorted(_images_names(names) - set(content.names))) if known else None,
+        policy=parse_policy(verdict.documents.content.policy or content.policy),
+    )
+
+
+def good_configs(store: str, documents: Documents, content: StoreContent) -> list[bytes]:
+    """The configs in the pool of images that ``content`` has lost, where they still are right."""
+    look = Inspection(store)
+    found = []
+    for image_id, image in documents.content.images.items():
+        if image_id not in content.images:
+            name = layout.big_data_file(f"sha256:{image_id}")
+            data = look.read(f"{layout.POOL_IMAGES}/{image.entry}/{name}")
+            if data is not None and Digest.of(data).hex == image_id:
+                found.append(data)
+    return found
+
+
+def _is_trusted(verdict: Verdict) -> bool:
+    """Whether the JSON is as it was written, and says nothing that is wrong."""
+    wrong = any(
+        finding.severity is Severity.ERROR and finding.path.endswith(".json")
+        for finding in verdict.findings
+    )
+    return verdict.documents.intact and not wrong
+
+
+def _generation_before(store: str) -> Verdict:
+    """The verdict on the newest generation but the current that is whole; an empty one if none."""
+    place = f"{store}/{layout.GENERATIONS}"
+    try:
+        current = os.path.basename(os.readlink(f"{store}/{layout.CURRENT}"))
+    except OSError:
+        current = ""
+    try:
+        names = [name for name in os.listdir(place) if name.isdecimal() and name != current]
+    except OSError:
+        names = []
+    for name in sorted(names, key=int, reverse=True):
+        verdict = examine(Inspection(store), f"{layout.GENERATIONS}/{name}")
+        if _is_trusted(verdict):
+            return verdict
+    return Verdict()
+
+
+def _kept(verdict: Verdict, names: frozenset[str]) -> StoreContent:
+    """The part of what the store holds that is complete in the pool."""
+    content = verdict.documents.content
+    whole = verdict.layers.keys() - verdict.gone
+    layers = {
+        layer_id: layer
+        for layer_id, layer in content.layers.items()
+        if all(each.layer_id in whole for each in chain_of(content, layer_id))
+    }
+
+    def stays(image: StoredImage) -> bool:
+        if image.image_id not in verdict.images:
+            return False
+        if image.top_layer is not None and image.top_layer not in layers:
+            return False
+        own = {name for name, image_id in content.names.items() if image_id == image.image_id}
+        return is_retired(image) or bool(own & names)
+
+    images = {image_id: image for image_id, image in content.images.items() if stays(image)}
+    return replace(
+        content,
+        images=images,
+        layers=layers,
+        names={name: key for name, key in content.names.items() if key in images},
+    )
+
+
+def _damaged(store: str, verdict: Verdict) -> set[str]:
+    """The pool's entries with which something is wrong."""
+    found = set()
+    for finding in verdict.findings:
+        for pool in _POOLS:
+            prefix = f"{store}/{pool}/"
+            if finding.path.startswith(prefix):
+                found.add(finding.path[len(prefix) :].partition("/")[0])
+    return found
+
+
+def _all_entries(store: str, content: StoreContent) -> dict[str, int]:
+    """Everything in the pool that ``content`` doesn't use: containers may, and nobody knows."""
+    used = content.entries()
+    now = int(time.time())
+    found = dict(content.retired_entries)
+    for pool in _POOLS:
+        try:
+            names = os.listdir(f"{store}/{pool}")
+        except OSError:
+            continue
+        for name in names:
+            if entry_id(name) is not None and name not in used:
+                found.setdefault(name, now)
+    return found
+
+
+def _images_names(names: frozenset[str]) -> set[str]:
+    """Those of ``names`` by which an image can be asked for."""
+    found = set()
+    for name in names:
+        try:
+            parsed = parse_name(name)
+        except InputError:
+            continue
+        if _NOBODYS not in name:
+            found.add(str(parsed))
+    return found

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever is wrong with a store, a repair makes it a sound one that offers the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.errors import RepositoryError, StoreError
+from podman_cvmfs.policy import Policy, View
+from podman_cvmfs.store import layout
+from podman_cvmfs.store.store import Store
+from podman_cvmfs.sync import SyncReport, Wishes
+from podman_cvmfs.verify import repair as repair_module
+from podman_cvmfs.verify.repair import repair
+from podman_cvmfs.verify.store import verify
+from tests.support.corrupt_files import FILES
+from tests.support.corrupt_records import RECORDS
+from tests.support.many import REGISTRY
+from tests.support.stores import JSON, Spoilt, small_repository
+
+STATE, LAYERS, IMAGES = JSON
+BY_LAYERS = Policy(view=View.LAYERS)
+ROWS = {**FILES, **RECORDS}
+#: What may be somebody's is not ours to remove.
+NOT_OURS = {
+    "file at the top",
+    "locks more",
+    "pool more",
+    "file among generations",
+    "store is a file",
+}
+
+
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_repository(tmp_path_factory.mktemp("plain") / "repository")
+
+
+def mend(store: Spoilt, repository: Path | None = None) -> SyncReport:
+    """Repair ``store``, offline."""
+    cache = BlobCache(str(store.root / "cache"))
+    roots = [str(repository or store.repository)]
+    return repair(verify(str(store.path)), Wishes(roots, Store(str(store.path)), cache))
+
+
+def offered(store: Spoilt) -> dict[str, str]:
+    return dict(store.content.names)
+
+
+@pytest.mark.parametrize(
+    ("policy", "row"),
+    [
+        *((BY_LAYERS, row) for row in ROWS if row not in NOT_OURS),
+        *((Policy(), row) for row in ("manifest flipped", "config gone", "layer gone")),
+        *((Policy(), row) for row in ("lock empty", "state.json gone", "layers.json truncated")),
+    ],
+    ids=str,
+)
+def test_every_corruption_is_mended(
+    tmp_path: Path, repository: Path, policy: Policy, row: str
+) -> None:
+    store = Spoilt(repository, tmp_path, policy)
+    names = offered(store)
+    ROWS[row][0](store)
+    assert not set(mend(store).failed) & set(names)
+    assert verify(str(store.path)).findings == ()
+    assert offered(store) == names
+    # A store nobody could tell the policy of has the caller's.
+    assert store.content.policy in (str(policy), str(Policy()))
+    assert not store.sync().changed or store.content.policy == str(policy)
+    assert verify(str(store.path)).findings == ()
+
+
+@pytest.mark.parametrize("name", sorted(NOT_OURS))
+def test_what_may_be_somebodys_stays(tmp_path: Path, repository: Path, name: str) -> None:
+    store = Spoilt(repository, tmp_path, BY_LAYERS)
+    ROWS[name][0](store)
+    before = {finding.path for finding in verify(str(store.path)).findings}
+    try:
+        mend(store)
+    except StoreError as err:
+        assert str(store.path) in err.message
+    assert before <= {finding.path for finding in verify(str(store.path)).findings}
+
+
+def test_what_is_right_stays_as_it_is(tmp_path: Path, repository: Path) -> None:
+    store = Spoilt(repository, tmp_path, BY_LAYERS)
+    inodes = {path: path.stat().st_ino for path in (store.path / "pool").glob("*/*")}
+    spoilt = store.layer_path(store.top)
+    (spoilt / "link").write_text("x")
+    mend(store, tmp_path / "nowhere")
+    after = {path: path.stat().st_ino for path in (store.path / "pool").glob("*/*")}
+    assert {path for path in inodes if after[path] != inodes[path]} == {spoilt}
+    assert verify(str(store.path)).findings == ()
+
+
+def test_what_the_repository_is_not_needed_for(tmp_path: Path) -> None:
+    """Links, modes and foreign files are mended without it."""
+    store = Spoilt(small_repository(tmp_path / "repository"), tmp_path, BY_LAYERS)
+    names = offered(store)
+    (store.generation / "overlay" / ("e" * 64)).mkdir()
+    (store.generation / "overlay" / store.top.layer_id).unlink()
+    store.layer_path(store.base).chmod(0o700)
+    (store.image_path("manifest").parent / "x").touch()
+    os.truncate(store.path / "locks/layers.lock", 0)
+    mend(store, tmp_path / "nowhere")
+    assert verify(str(store.path)).findings == ()
+    assert offered(store) == names
+
+
+def test_a_repository_that_is_needed_and_not_there(tmp_path: Path, repository: Path) -> None:
+    store = Spoilt(repository, tmp_path)
+    store.image_path("config").write_bytes(b"")
+    with pytest.raises(RepositoryError, match="no such repository"):
+        mend(store, tmp_path / "nowhere")
+    assert len(store.content.images) == 3
+
+
+def test_an_image_that_nobody_has_any_more_leaves_the_store(tmp_path: Path) -> None:
+    store = Spoilt(small_repository(tmp_path / "repository"), tmp_path)
+    path = store.image.published[0]
+    store.image_path("manifest").unlink()
+    (store.repository / path).unlink()
+    shutil.rmtree(store.repository / ".metadata" / path)
+    report = mend(store)
+    assert list(report.failed) == [path]
+    assert verify(str(store.path)).findings == ()
+    assert len(store.content.images) == 2
+
+
+def test_a_config_that_only_the_store_had_comes_back(tmp_path: Path) -> None:
+    store = Spoilt(small_repository(tmp_path / "repository"), tmp_path)
+    before = store.content
+    shutil.rmtree(store.repository / "podmanStore")
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    store.image_path("manifest").unlink()
+    assert mend(store).failed == {}
+    assert {i.config_origin for i in store.content.images.values()} <= {"repository", "cache"}
+    assert offered(store) == dict(before.names)
+
+
+def test_only_the_images_that_were_there_come_back(tmp_path: Path, repository: Path) -> None:
+    """A store to which images were added by name doesn't get all others by its repair."""
+    store = Spoilt(repository, tmp_path)
+    shutil.rmtree(store.path)
+    store.sync(f"{REGISTRY}/project/app1:1")
+    os.truncate(store.generation / LAYERS, 10)
+    assert mend(store).failed == {}
+    assert set(offered(store)) == {f"{REGISTRY}/project/app1:1"}
+
+
+@pytest.mark.parametrize("gone", [JSON, (STATE, IMAGES), (LAYERS, IMAGES), (STATE,)])
+def test_json_that_is_lost(tmp_path: Path, repository: Path, gone: tuple[str, ...]) -> None:
+    store = Spoilt(repository, tmp_path, BY_LAYERS)
+    before, inodes = store.content, {p: p.stat().st_ino for p in store.path.glob("pool/*/*")}
+    for name in gone:
+        (store.generation / name).write_bytes(b"\0" * 100)
+    assert mend(store).failed == {}
+    assert verify(str(store.path)).findings == ()
+    assert offered(store) == dict(before.names)
+    # Containers may use any entry of the pool.
+    assert set(inodes) <= set(store.path.glob("pool/*/*"))
+
+
+def test_the_generation_before_serves_where_json_is_lost(tmp_path: Path) -> None:
+    """Layers that the repository has no more stay for those who stand on them."""
+    store = Spoilt(small_repository(tmp_path / "repository"), tmp_path, BY_LAYERS)
+    layers = set(store.content.layers)
+    path = store.image.published[0]
+    (store.repository / path).unlink()
+    shutil.rmtree(store.repository / ".metadata" / path)
+    store.sync()
+    (store.generation / LAYERS).unlink()
+    assert mend(store).failed == {}
+    assert set(store.content.layers) == layers
+    assert path not in offered(store)
+    assert verify(str(store.path)).findings == ()
+
+
+def test_where_files_cannot_be_exchanged(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Spoilt(repository, tmp_path, BY_LAYERS)
+    (store.layer_path(store.top) / "lower").unlink()
+    monkeypatch.setattr(repair_module, "_RENAME_EXCHANGE", 1 << 20)
+    assert mend(store).failed == {}
+    assert verify(str(store.path)).findings == ()
+    assert not list((store.path / layout.POOL_LAYERS).glob("*.new"))
