@@ -26,6 +26,7 @@ COMMANDS = {
     "setup": "Make podman use the store, or undo that.",
     "sync": "Generate the additional image store from the repository.",
     "verify": "Examine the store, and mend it.",
+    "why": "Tell what podman run will do with an image, and why.",
 }
 
 _EXIT_INTERRUPTED = 130

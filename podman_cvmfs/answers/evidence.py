@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gathers everything that decides what podman does with one name. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from podman_cvmfs.answers.anatomy import config_of, places_of
+from podman_cvmfs.answers.catalogue import offered
+from podman_cvmfs.answers.lookup import by_id, by_name, is_short, meanings, names_of
+from podman_cvmfs.answers.sources import content_of, offers_of, selection_of
+from podman_cvmfs.errors import InputError, PodmanCvmfsError, RegistryError, printable
+from podman_cvmfs.foreign_file import read_bounded
+from podman_cvmfs.graphroots import find_graphroots
+from podman_cvmfs.oci import parse_json
+from podman_cvmfs.offers import Offer
+from podman_cvmfs.plan import chain_of
+from podman_cvmfs.reference import ImageName
+from podman_cvmfs.registries_conf import load_registries_conf
+from podman_cvmfs.settings import Settings
+from podman_cvmfs.storage_conf.effective import Places, check_driver, read_effective
+from podman_cvmfs.storage_conf.generation import find_generation
+from podman_cvmfs.store.layout import IMAGES, IMAGES_JSON, LAYERS, LAYERS_JSON
+from podman_cvmfs.store.records import StoreContent, StoredImage
+
+#: Larger records of a user's own images are refused, in bytes.
+_MAX_JSON = 256 << 20
+
+
+@dataclass(frozen=True)
+class OwnCopy:
+    """An image that podman finds before ours: its ID, the directory it is recorded in.
+
+    ``on_ours`` says that its layers are those of our store: only the record is another one.
+    """
+
+    image_id: str
+    place: str
+    on_ours: bool
+
+
+@dataclass(frozen=True)
+class Configured:
+    """What podman's configuration says of the store: whether it is used, else why not and how to
+    change it. ``before`` are the additional stores that podman looks into before it."""
+
+    used: bool
+    problem: str = ""
+    cure: str | None = None
+    before: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that decides. ``names`` is what was asked for as full names, the best first.
+
+    ``stored`` is the image in the store, found under ``found_as``; ``missing`` the places of its
+    files that can't be reached. ``offers`` are what repositories have under the names, and
+    ``other_tags`` what they have besides in the same place. ``down`` are messages of repositories
+    that can't be read. ``pulls_from`` are the places podman would pull from; ``no_pull`` says why
+    it can't.
+    """
+
+    asked: str
+    store: str
+    names: tuple[str, ...]
+    configured: Configured
+    stored: StoredImage | None = None
+    found_as: str = ""
+    retired: bool = False
+    architecture: str = ""
+    host_architecture: str = ""
+    missing: tuple[str, ...] = ()
+    own: OwnCopy | None = None
+    offer: Offer | None = None
+    wished: bool = True
+    other_tags: tuple[str, ...] = ()
+    down: tuple[str, ...] = ()
+    pulls_from: tuple[str, ...] = ()
+    no_pull: str = ""
+
+
+def gather(text: str, settings: Settings) -> Evidence:
+    """Look into store, repositories and podman's configuration for the image ``text``.
+
+    Raises InputError for what is no name or for broken settings, StoreError for a broken store.
+    """
+    from podman_cvmfs.publish.source import host_platform
+
+    content = content_of(settings)
+    names: tuple[ImageName, ...] = ()
+    found_as = ""
+    stored = by_id(content, text)
+    if stored is not None:
+        found_as = stored.image_id
+    else:
+        names = meanings(text)
+        found = by_name(content, names)
+        if found is not None:
+            found_as, stored = str(found[0]), found[1]
+    keys = [str(name) for name in names]
+    offers = offers_of(settings, content)
+    on_offer = offered(offers)
+    offer = _offer(content, on_offer, stored, found_as, keys)
+    # What a short name may mean besides counts only until something is found.
+    before_ours = keys[: keys.index(found_as) + 1] if found_as in keys else keys
+    configured = configured_store(settings.store)
+    pulls_from, no_pull = _pulls(text, names)
+    return Evidence(
+        asked=text,
+        store=settings.store,
+        names=tuple(keys),
+        configured=configured,
+        stored=stored,
+        found_as=found_as,
+        retired=stored is not None and not stored.published,
+        architecture="" if stored is None else config_of(settings.store, stored).architecture,
+        host_architecture=host_platform()[0],
+        missing=() if stored is None else _missing(settings.store, content, stored),
+        own=own_copy(_own_places(configured), before_ours, stored, content),
+        offer=offer,
+        wished=offer is None or selection_of(settings).wants(offer.image.name),
+        other_tags=_other_tags(names, on_offer) if stored is None and offer is None else (),
+        down=tuple(f"{printable(root)}: {error.message}" for root, error in offers.down.items()),
+        pulls_from=pulls_from,
+        no_pull=no_pull,
+    )
+
+
+def _offer(
+    content: StoreContent,
+    on_offer: Mapping[str, Offer],
+    stored: StoredImage | None,
+    found_as: str,
+    keys: Sequence[str],
+) -> Offer | None:
+    """What repositories have under the name that counts. For an image that was asked for by ID or
+    digest this is the same image under any name."""
+    if stored is None:
+        return next((on_offer[key] for key in keys if key in on_offer), None)
+    if found_as in content.names:
+        return on_offer.get(found_as)
+    for name in names_of(content, stored):
+        offer = on_offer.get(name)
+        if offer is not None and offer.image.image_id.hex == stored.source_id:
+            return offer
+    return None
+
+
+def configured_store(store: str) -> Configured:
+    """Whether the caller's podman uses the store in the directory ``store``."""
+    try:
+        places = Places.of_process()
+        effective = read_effective(places, find_generation())
+        ours = os.path.realpath(store)
+        before = []
+        for each in effective.stores:
+            if os.path.realpath(each) == ours:
+                break
+            before.append(each)
+        else:
+            if effective.inherited:
+                problem = "this podman takes no stores from the system's settings for users"
+            else:
+                main = printable(effective.main or "podman's built-in settings")
+                problem = f"it isn't named in {main}"
+            return Configured(
+                False,
+                f"podman doesn't look into the store: {problem}",
+                f"podman-cvmfs setup {'--user' if places.uid else '--system'} --store {store}",
+            )
+        check_driver(places, effective)
+    except (PodmanCvmfsError, OSError) as err:
+        if isinstance(err, PodmanCvmfsError):
+            return Configured(False, err.message, err.hint)
+        return Configured(False, f"can't read podman's settings: {err}")
+    return Configured(True, before=tuple(before))
+
+
+def own_copy(
+    places: Sequence[str],
+    names: Sequence[str],
+    stored: StoredImage | None,
+    content: StoreContent,
+) -> OwnCopy | None:
+    """The first image in ``places`` (graphroots and stores) that has one of ``names``, or the ID of
+    ``stored``: podman goes by the ID once it has found one."""
+    for place in places:
+        for record in _records(f"{place}/{IMAGES}/{IMAGES_JSON}"):
+            image_id, top, own = str(record.get("id")), record.get("layer"), record.get("names")
+            is_named = isinstance(own, list) and not set(names).isdisjoint(map(str, own))
+            if is_named or (stored is not None and image_id == stored.image_id):
+                layers = _records(f"{place}/{LAYERS}/{LAYERS_JSON}")
+                on_ours = top in content.layers and all(each.get("id") != top for each in layers)
+                if on_ours and stored is not None and image_id != stored.image_id:
+                    on_ours = False
+                return OwnCopy(image_id, place, on_ours)
+    return None
+
+
+def _own_places(configured: Configured) -> list[str]:
+    """Where podman looks before it looks into our store."""
+    try:
+        own = find_graphroots(passwd=os.devnull, subuid=os.devnull).own
+    except InputError:
+        own = []
+    return [*own, *configured.before]
+
+
+def _records(path: str) -> list[dict[str, object]]:
+    """The records in a file of containers/storage; none where it can't be read."""
+    try:
+        records = parse_json(read_bounded(path, _MAX_JSON), printable(path))
+    except (OSError, InputError):
+        return []
+    return [each for each in records if isinstance(each, dict)] if records else []
+
+
+def _missing(store: str, content: StoreContent, image: StoredImage) -> tuple[str, ...]:
+    """Places outside the store from which files of ``image`` can't be had now."""
+    paths = [
+        place.path
+        for layer in chain_of(content, image.top_layer)
+        for place in places_of(store, layer)
+        if not place.in_store
+    ]
+    return tuple(path for path in dict.fromkeys(paths) if not os.path.isdir(path))
+
+
+def _other_tags(names: Sequence[ImageName], on_offer: Mapping[str, Offer]) -> tuple[str, ...]:
+    """What repositories offer that differs from one of ``names`` in the tag alone."""
+    places = tuple(f"{name.registry}/{name.repository}" for name in names)
+    return tuple(
+        sorted(
+            key
+            for key in on_offer
+            if any(key.startswith((f"{each}:", f"{each}@")) for each in places)
+        )
+    )
+
+
+def _pulls(text: str, names: Sequence[ImageName]) -> tuple[tuple[str, ...], str]:
+    """Where podman would pull ``names`` from, and why it can't if it can't."""
+    if not names:
+        return (), "an ID can't be pulled"
+    conf = load_registries_conf()
+    if is_short(text) and not conf.search_registries:
+        short = text.partition("@")[0].partition(":")[0]
+        if short not in conf.aliases:
+            return (), "podman knows no registry to look for a short name in"
+    found: dict[str, None] = {}
+    refusal = ""
+    for name in names:
+        if name.registry == "localhost":
+            continue
+        try:
+            found.update((str(each.name), None) for each in conf.endpoints(name))
+        except RegistryError as err:
+            refusal = refusal or err.message
+    return tuple(found), "" if found else refusal or "it has no registry"

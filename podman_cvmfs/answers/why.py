@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Says what podman will do with a name, and why. Pure: no I/O.
+
+It is a hit if ``podman run`` starts the image from the store, with nothing pulled. What else is to
+be known of a hit (its tag has moved, its config is made up) doesn't make it a miss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from podman_cvmfs.answers.evidence import Evidence
+from podman_cvmfs.config_ladder import SYNTHESISED
+from podman_cvmfs.errors import printable
+
+#: So many other tags are named.
+_SHOWN = 5
+
+
+class Code(str, Enum):
+    """What is so, in one word for programs."""
+
+    IN_STORE = "in-store"
+    STALE = "stale-tag"
+    SYNTHESISED = "synthesised-config"
+    GONE = "gone-from-repository"
+    RETIRED = "retired"
+    NOT_CONFIGURED = "store-not-configured"
+    OWN_COPY = "own-copy"
+    SHADOWED = "shadowed"
+    ARCHITECTURE = "other-architecture"
+    DOWN = "repository-down"
+    NOT_SYNCED = "not-synced"
+    NOT_WISHED = "not-wished"
+    NOT_IN_REPOSITORY = "not-in-repository"
+
+
+#: With one of these it is no hit.
+_PREVENT = {
+    *(Code.NOT_CONFIGURED, Code.SHADOWED, Code.ARCHITECTURE, Code.DOWN),
+    *(Code.NOT_SYNCED, Code.NOT_WISHED, Code.NOT_IN_REPOSITORY),
+}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One thing that is so, in words, and what changes it, if anything should."""
+
+    code: Code
+    text: str
+    cure: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Whether it is a hit, under which ID, why, and what ``podman run`` will do."""
+
+    hit: bool
+    image_id: str | None
+    reasons: tuple[Reason, ...]
+    podman_run: str
+
+
+def judge(evidence: Evidence) -> Answer:
+    """Draw the conclusion."""
+    reasons = _absent(evidence) if evidence.stored is None else _present(evidence)
+    found = {reason.code for reason in reasons}
+    hit = Code.IN_STORE in found and not _PREVENT & found
+    image_id = None if evidence.stored is None else evidence.stored.image_id
+    return Answer(hit, image_id, tuple(reasons), _podman_run(evidence, found))
+
+
+def _present(evidence: Evidence) -> list[Reason]:
+    image, offer = evidence.stored, evidence.offer
+    assert image is not None
+    short_id = image.image_id[:12]
+    text = f"{printable(evidence.found_as)} is in the store {printable(evidence.store)}"
+    reasons = [Reason(Code.IN_STORE, f"{text} as the image {short_id}, in the view {image.view}")]
+    if not evidence.configured.used:
+        reasons.append(
+            Reason(
+                Code.NOT_CONFIGURED,
+                printable(evidence.configured.problem),
+                evidence.configured.cure,
+            )
+        )
+    if evidence.own is not None:
+        reasons.append(_own(evidence))
+    if evidence.missing:
+        reasons.append(
+            Reason(
+                Code.DOWN,
+                f"files of it can't be reached: {printable(evidence.missing[0])}",
+                f"ls {printable(image.repository)}; cvmfs_config probe",
+            )
+        )
+    if evidence.architecture != evidence.host_architecture:
+        reasons.append(
+            Reason(
+                Code.ARCHITECTURE,
+                f"it is for {printable(evidence.architecture) or 'an unknown architecture'}, "
+                f"this host is {evidence.host_architecture}",
+            )
+        )
+    if evidence.retired:
+        reasons.append(
+            Reason(Code.RETIRED, "it has lost its names, and stays only for containers made of it")
+        )
+    elif offer is not None and offer.image.image_id.hex != image.source_id:
+        reasons.append(
+            Reason(
+                Code.STALE,
+                f"{printable(offer.repository.root)} has another image under this name by now, "
+                f"{offer.image.image_id.hex[:12]}",
+                "podman-cvmfs sync",
+            )
+        )
+    elif offer is None and not evidence.down:
+        reasons.append(
+            Reason(
+                Code.GONE,
+                f"{printable(image.repository)} doesn't offer it any more",
+                "the next 'podman-cvmfs sync' takes it out of the store",
+            )
+        )
+    if image.config_origin == SYNTHESISED:
+        reasons.append(
+            Reason(
+                Code.SYNTHESISED,
+                "its config is made up, for nobody had the genuine one: user, working directory "
+                f"and labels may lack, and its ID is not the genuine {image.source_id[:12]}",
+                "podman-cvmfs sync, when the registry can be reached",
+            )
+        )
+    return reasons
+
+
+def _own(evidence: Evidence) -> Reason:
+    own, image = evidence.own, evidence.stored
+    assert own is not None and image is not None
+    where = printable(own.place)
+    if own.on_ours:
+        return Reason(
+            Code.OWN_COPY, f"podman has a record of its own of it in {where}, on the store's layers"
+        )
+    same = "a copy of its own" if own.image_id == image.image_id else "another image of this name"
+    return Reason(
+        Code.SHADOWED,
+        f"podman finds {same} first, {own.image_id[:12]} in {where}",
+        f"podman rmi {printable(evidence.found_as)}",
+    )
+
+
+def _absent(evidence: Evidence) -> list[Reason]:
+    reasons = []
+    asked = printable(evidence.asked)
+    offer = evidence.offer
+    if evidence.own is not None:
+        where = printable(evidence.own.place)
+        text = f"podman has it itself, {evidence.own.image_id[:12]} in {where}"
+        reasons.append(Reason(Code.SHADOWED, text))
+    if offer is not None:
+        what = f"{printable(offer.repository.root)} has {offer.image.name}"
+        if evidence.wished:
+            text = f"{what}, but it hasn't been synced into the store {printable(evidence.store)}"
+            reasons.append(Reason(Code.NOT_SYNCED, text, f"podman-cvmfs sync {offer.image.name}"))
+        else:
+            reasons.append(
+                Reason(
+                    Code.NOT_WISHED,
+                    f"{what}, but wish lists and settings leave it out",
+                    f"podman-cvmfs sync {offer.image.name}, or 'podman-cvmfs config' for the rule",
+                )
+            )
+    elif evidence.down:
+        text = f"not in the store, and can't tell whether it is on offer: {evidence.down[0]}"
+        reasons.append(Reason(Code.DOWN, text))
+    else:
+        text = f"no repository offers {asked}"
+        meant = [name for name in evidence.names if name != evidence.asked]
+        if meant:
+            text += f" ({', '.join(meant)})"
+        others = evidence.other_tags
+        cure = None
+        if others:
+            more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+            cure = f"there is {', '.join(others[:_SHOWN])}{more}"
+        reasons.append(Reason(Code.NOT_IN_REPOSITORY, text, cure))
+    if not evidence.configured.used:
+        problem = printable(evidence.configured.problem)
+        reasons.append(Reason(Code.NOT_CONFIGURED, problem, evidence.configured.cure))
+    return reasons
+
+
+def _podman_run(evidence: Evidence, found: set[Code]) -> str:
+    """What ``podman run`` will do, whole sentence."""
+    own, image = evidence.own, evidence.stored
+    if own is not None and not (own.on_ours and image):
+        return f"starts {own.image_id[:12]} from {printable(own.place)}, without a pull"
+    if image is None or Code.NOT_CONFIGURED in found:
+        if evidence.no_pull:
+            return f"fails: {printable(evidence.no_pull)}"
+        return f"pulls it from {printable(' or '.join(evidence.pulls_from))}"
+    short_id = image.image_id[:12]
+    if Code.DOWN in found:
+        # podman sees the record, so it never asks the registry.
+        return f"fails: it finds {short_id} in the store, but not its files"
+    if Code.ARCHITECTURE in found:
+        return (
+            f"starts {short_id} from the store with a warning; its programs run only if this host "
+            f"emulates {printable(evidence.architecture)}"
+        )
+    return f"starts {short_id} from the store, without a pull"

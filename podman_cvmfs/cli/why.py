@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``podman-cvmfs why``."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from podman_cvmfs.answers.evidence import Evidence, gather
+from podman_cvmfs.answers.sources import settings_with
+from podman_cvmfs.answers.why import Answer, judge
+from podman_cvmfs.cli.options import text_or_json
+from podman_cvmfs.errors import printable
+
+
+@click.command("why")
+@click.argument("image")
+@click.option("--store", metavar="DIR", help="The additional image store.")
+@click.option(
+    "--repository",
+    metavar="DIR",
+    multiple=True,
+    help="The unpacked repository; again for others, in order of preference.",
+)
+@text_or_json
+def command(image: str, store: str | None, repository: tuple[str, ...], output: str) -> None:
+    """Tell what 'podman run IMAGE' will do, and why.
+
+    IMAGE is what podman would be given: a name, with or without its registry, or an ID. It is a hit
+    if podman, run by the same user, starts the image from the store with nothing pulled; that it
+    has a stale tag or a synthesised config is then told besides.
+
+    Exit code 0 for a hit, 1 for a miss.
+    """
+    settings = settings_with(store, repository)
+    evidence = gather(image, settings)
+    answer = judge(evidence)
+    if output == "json":
+        click.echo(json.dumps(_as_data(evidence, answer), indent=2))
+    else:
+        click.echo(_as_text(image, answer))
+    # A miss is an answer, not an error: there is nothing more to print.
+    sys.exit(0 if answer.hit else 1)
+
+
+def _as_text(image: str, answer: Answer) -> str:
+    lines = [f"{printable(image)}: {'hit' if answer.hit else 'miss'}"]
+    for reason in answer.reasons:
+        lines.append(f"  - {reason.text}")
+        if reason.cure:
+            lines.append(f"    -> {reason.cure}")
+    lines.append(f"podman run {answer.podman_run}")
+    return "\n".join(lines)
+
+
+def _as_data(evidence: Evidence, answer: Answer) -> dict[str, object]:
+    offer = evidence.offer
+    return {
+        "image": evidence.asked,
+        "hit": answer.hit,
+        "id": answer.image_id,
+        "names": list(evidence.names),
+        "found_as": evidence.found_as or None,
+        "store": evidence.store,
+        "repository_id": None if offer is None else offer.image.image_id.hex,
+        "reasons": [
+            {"code": each.code.value, "text": each.text, "cure": each.cure}
+            for each in answer.reasons
+        ],
+        "podman_run": answer.podman_run,
+    }

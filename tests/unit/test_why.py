@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``podman-cvmfs why`` concludes, and from what."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from podman_cvmfs.answers import evidence as evidence_module
+from podman_cvmfs.answers.evidence import Configured, Evidence, OwnCopy, gather, own_copy
+from podman_cvmfs.answers.why import Code, judge
+from podman_cvmfs.cli.why import _as_text
+from podman_cvmfs.settings import Settings
+from podman_cvmfs.storage_conf.generation import Generation
+from podman_cvmfs.store.reader import read_store
+from tests.support.cli import Target, podman_cvmfs
+from tests.support.many import REGISTRY, make_repository
+
+
+def name(number: int) -> str:
+    return f"{REGISTRY}/project/app{number}:{number}"
+
+
+@pytest.fixture
+def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
+    """Three images, synced, and a podman that has nothing of its own but uses the store."""
+    config = tmp_path / "config.toml"
+    config.write_text("offline = true\n")
+    registries = tmp_path / "registries.conf"
+    registries.write_text(
+        f'unqualified-search-registries = ["{REGISTRY}", "docker.io"]\n'
+        '[[registry]]\nlocation = "blocked.example.org"\nblocked = true\n'
+    )
+    storage = tmp_path / "storage.conf"
+    storage.write_text(
+        f'[storage]\ndriver = "overlay"\ngraphroot = "{tmp_path}/graph"\n'
+        f'[storage.options]\nadditionalimagestores = ["{tmp_path}/first", "{tmp_path}/store"]\n'
+    )
+    monkeypatch.setenv("PODMAN_CVMFS_CONFIG", str(config))
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(registries))
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(storage))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(evidence_module, "find_generation", lambda: Generation("5", False, True))
+    monkeypatch.setattr("podman_cvmfs.publish.source.host_platform", lambda: ("amd64", ""))
+    made = Target(
+        make_repository(tmp_path / "repository", 3), tmp_path / "store", tmp_path / "cache"
+    )
+    made.sync()
+    return made
+
+
+@pytest.fixture
+def ask(target: Target) -> Callable[..., Evidence]:
+    def asked(text: str, **others: Any) -> Evidence:
+        settings = Settings(repositories=(str(target.repository),), store=str(target.store))
+        return gather(text, replace(settings, **others))
+
+    return asked
+
+
+Ask = Callable[..., Evidence]
+
+
+def codes(evidence: Evidence) -> list[str]:
+    return [reason.code.value for reason in judge(evidence).reasons]
+
+
+def test_hit(ask: Ask) -> None:
+    evidence = ask(name(1))
+    answer = judge(evidence)
+    assert answer.hit
+    assert codes(evidence) == ["in-store"]
+    assert evidence.stored is not None
+    assert answer.image_id == evidence.stored.image_id
+    assert answer.podman_run == f"starts {answer.image_id[:12]} from the store, without a pull"
+
+
+@pytest.mark.parametrize("how", ["short", "id", "short id", "digest"])
+def test_hit_by_other_names(ask: Ask, how: str) -> None:
+    image = ask(name(1)).stored
+    assert image is not None
+    text = {
+        "short": "project/app1:1",
+        "id": image.image_id,
+        "short id": image.image_id[:12],
+        "digest": f"{REGISTRY}/project/app1@{image.manifest_digest}",
+    }[how]
+    assert codes(ask(text)) == ["in-store"]
+    assert judge(ask(text)).hit
+
+
+def test_stale_tag_still_runs(ask: Ask, target: Target) -> None:
+    link = target.repository / name(1)
+    link.unlink()
+    link.symlink_to((target.repository / name(2)).readlink())
+    assert codes(ask(name(1))) == ["in-store", "stale-tag"]
+    assert judge(ask(name(1))).hit
+
+
+def test_gone_from_the_repository(ask: Ask, target: Target) -> None:
+    (target.repository / name(1)).unlink()
+    shutil.rmtree(target.repository / ".metadata" / name(1))
+    assert codes(ask(name(1))) == ["in-store", "gone-from-repository"]
+
+
+def test_repository_down(ask: Ask, target: Target) -> None:
+    target.repository.rename(target.repository.with_name("away"))
+    answer = judge(ask(name(1)))
+    assert [reason.code for reason in answer.reasons] == [Code.IN_STORE, Code.DOWN]
+    assert not answer.hit
+    assert answer.podman_run.startswith("fails")
+    assert codes(ask("project/other:1")) == ["repository-down"]
+
+
+def test_not_synced(ask: Ask, target: Target) -> None:
+    shutil.rmtree(target.store)
+    evidence = ask(name(1))
+    assert codes(evidence) == ["not-synced"]
+    assert judge(evidence).podman_run == f"pulls it from {name(1)}"
+
+
+def test_not_wished(ask: Ask, target: Target) -> None:
+    shutil.rmtree(target.store)
+    assert codes(ask(name(1), exclude=("*app1*",))) == ["not-wished"]
+
+
+def test_not_in_the_repository_names_other_tags(ask: Ask) -> None:
+    (reason,) = judge(ask("project/app1:9")).reasons
+    assert reason.code is Code.NOT_IN_REPOSITORY
+    assert reason.cure == f"there is {name(1)}"
+    assert judge(ask("project/app1:9")).podman_run == (
+        f"pulls it from {REGISTRY}/project/app1:9 or docker.io/project/app1:9"
+    )
+
+
+def test_blocked_registry(ask: Ask) -> None:
+    answer = judge(ask("blocked.example.org/a/b:1"))
+    assert "fails" in answer.podman_run
+    assert "blocked" in answer.podman_run
+
+
+def test_store_not_configured(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "storage.conf").write_text('[storage]\ndriver = "overlay"\n')
+    answer = judge(ask(name(1)))
+    assert [reason.code for reason in answer.reasons] == [Code.IN_STORE, Code.NOT_CONFIGURED]
+    assert not answer.hit
+    assert str(tmp_path / "storage.conf") in answer.reasons[1].text
+    assert "podman-cvmfs setup" in (answer.reasons[1].cure or "")
+    assert answer.podman_run == f"pulls it from {name(1)}"
+
+
+def own_record(place: Path, image_id: str, names: list[str], layer: str, has_layer: bool) -> None:
+    for kind in ("images", "layers"):
+        (place / f"overlay-{kind}").mkdir(parents=True, exist_ok=True)
+    record = {"id": image_id, "names": names, "layer": layer}
+    (place / "overlay-images/images.json").write_text(json.dumps([record]))
+    layers = [{"id": layer}] if has_layer else []
+    (place / "overlay-layers/layers.json").write_text(json.dumps(layers))
+
+
+@pytest.mark.parametrize("where", ["graph", "first"])
+def test_shadowed_by_an_own_copy(ask: Ask, tmp_path: Path, where: str) -> None:
+    own_record(tmp_path / where, "e" * 64, [name(1)], "f" * 64, True)
+    answer = judge(ask(name(1)))
+    assert [reason.code for reason in answer.reasons] == [Code.IN_STORE, Code.SHADOWED]
+    assert not answer.hit
+    assert answer.podman_run == (
+        f"starts eeeeeeeeeeee from {os.path.realpath(tmp_path / where)}, without a pull"
+    )
+
+
+def test_own_record_on_our_layers_is_a_hit(ask: Ask, tmp_path: Path) -> None:
+    image = ask(name(1)).stored
+    assert image is not None and image.top_layer is not None
+    own_record(tmp_path / "graph", image.image_id, [name(1)], image.top_layer, False)
+    answer = judge(ask(name(1)))
+    assert [reason.code for reason in answer.reasons] == [Code.IN_STORE, Code.OWN_COPY]
+    assert answer.hit
+    own_record(tmp_path / "graph", image.image_id, [name(1)], image.top_layer, True)
+    assert not judge(ask(name(1))).hit
+
+
+def test_own_image_of_a_later_meaning_does_not_count(ask: Ask, tmp_path: Path) -> None:
+    own_record(tmp_path / "graph", "e" * 64, ["docker.io/project/app1:1"], "f" * 64, True)
+    assert judge(ask("project/app1:1")).hit
+    own_record(tmp_path / "graph", "e" * 64, ["localhost/project/app1:1"], "f" * 64, True)
+    assert not judge(ask("project/app1:1")).hit
+
+
+def test_broken_records_of_others_are_passed_over(target: Target, tmp_path: Path) -> None:
+    content = read_store(str(target.store))
+    assert content is not None
+    (tmp_path / "graph/overlay-images").mkdir(parents=True)
+    for text in ("{", "null", "[1, {}]", '[{"names": 3}]'):
+        (tmp_path / "graph/overlay-images/images.json").write_text(text)
+        assert own_copy([str(tmp_path / "graph")], [name(1)], None, content) is None
+
+
+def test_other_architecture(ask: Ask) -> None:
+    answer = judge(replace(ask(name(1)), host_architecture="arm64"))
+    assert [reason.code for reason in answer.reasons] == [Code.IN_STORE, Code.ARCHITECTURE]
+    assert not answer.hit
+    assert "warning" in answer.podman_run
+
+
+def test_synthesised_config(ask: Ask, target: Target) -> None:
+    evidence = ask(name(1))
+    assert evidence.stored is not None
+    made_up = replace(evidence.stored, config_origin="synthesised")
+    answer = judge(replace(evidence, stored=made_up))
+    assert [reason.code for reason in answer.reasons] == [Code.IN_STORE, Code.SYNTHESISED]
+    assert answer.hit
+
+
+def test_own_image_that_the_store_has_not() -> None:
+    evidence = Evidence(
+        asked="x:1",
+        store="/s",
+        names=("localhost/x:1",),
+        configured=Configured(True),
+        own=OwnCopy("e" * 64, "/graph", on_ours=True),
+    )
+    assert judge(evidence).podman_run == "starts eeeeeeeeeeee from /graph, without a pull"
+
+
+def test_nothing_reaches_the_terminal_raw() -> None:
+    evidence = Evidence(
+        asked="\x1b[31m", store="/\x1b", names=(), configured=Configured(False, "\x1b"), no_pull="-"
+    )
+    assert "\x1b" not in _as_text(evidence.asked, judge(evidence))
+
+
+def test_command_says_it_and_exits_with_1(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    places = ("--store", target.store, "--repository", target.repository)
+    done = podman_cvmfs("why", name(1), *places, "--format", "json")
+    assert done.returncode == 1
+    said = json.loads(done.stdout)
+    assert said["hit"] is False
+    assert [each["code"] for each in said["reasons"]] == ["in-store", "store-not-configured"]
+    assert "podman is not in PATH" in said["reasons"][1]["text"]
+    text = podman_cvmfs("why", name(1), *places).stdout
+    assert text.startswith(f"{name(1)}: miss\n")
+    assert podman_cvmfs("why", "NO NAME", *places).returncode == 3
