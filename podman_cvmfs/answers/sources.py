@@ -16,12 +16,16 @@ from podman_cvmfs.store.records import StoreContent
 log = logging.getLogger(__name__)
 
 
-def settings_with(store: str | None, repositories: tuple[str, ...] = ()) -> Settings:
+def settings_with(
+    store: str | None, repositories: tuple[str, ...] = (), cache: str | None = None
+) -> Settings:
     """The settings, with what the command line says; their warnings are logged.
 
     Raises InputError.
     """
-    settings = load_settings({"store": store, "repositories": list(repositories) or None})
+    settings = load_settings(
+        {"store": store, "repositories": list(repositories) or None, "cache": cache}
+    )
     for warning in settings.warnings:
         log.warning("%s", warning)
     return settings

@@ -24,6 +24,7 @@ COMMANDS = {
     "prune": "Remove layers that no image has any more and nobody uses.",
     "publish": "Unpack images into a repository in DUCC's layout.",
     "setup": "Make podman use the store, or undo that.",
+    "status": "Show how the store stands: last sync, revision, counts, what is due.",
     "sync": "Generate the additional image store from the repository.",
     "verify": "Examine the store, and mend it.",
     "why": "Tell what podman run will do with an image, and why.",

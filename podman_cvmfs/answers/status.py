@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a store stands: when it was synced, with what, what it holds, and what is due next."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from podman_cvmfs.config_ladder import SYNTHESISED
+from podman_cvmfs.foreign_file import read_bounded
+from podman_cvmfs.manifest_ladder import REBUILT
+from podman_cvmfs.oci import MAX_DOCUMENT
+from podman_cvmfs.plan import is_retired
+from podman_cvmfs.settings import Settings
+from podman_cvmfs.stamp import generation_of, revision_of, stamp_path
+from podman_cvmfs.store.layout import CURRENT
+from podman_cvmfs.store.records import StoreContent
+
+#: A stamp that expires later than this never does, in seconds since 1970.
+_NEVER = 1 << 60
+
+
+@dataclass(frozen=True)
+class RepositoryStatus:
+    """One repository. ``revision`` is CernVM-FS's now, None for a plain directory; ``problem`` why
+    it can't be read. ``synced`` (seconds since 1970) is when a sync last did everything there was
+    to do, ``synced_revision`` what it saw; None if the last one didn't, or none was made.
+    ``expires`` is when everything is compared again even if nothing has changed, None if never.
+    """
+
+    path: str
+    images: int
+    revision: int | None = None
+    problem: str = ""
+    synced: int | None = None
+    synced_revision: int | None = None
+    expires: int | None = None
+
+
+@dataclass(frozen=True)
+class Due:
+    """Something to be done at ``when`` (seconds since 1970)."""
+
+    when: int
+    what: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """A store. ``changed`` (seconds since 1970) is when a sync or prune last changed it, None where
+    nothing has been written yet. ``counts`` are by kind, in the order to show them."""
+
+    store: str
+    changed: int | None
+    generation: str
+    policy: str
+    policy_wanted: str
+    counts: Mapping[str, int]
+    repositories: tuple[RepositoryStatus, ...]
+    due: tuple[Due, ...]
+
+
+def status_of(settings: Settings, content: StoreContent) -> Status:
+    """Look at the store in the settings, which holds ``content``, and at its repositories."""
+    changed, generation = _generation(settings.store)
+    repositories = tuple(_repository(settings, content, root) for root in settings.repositories)
+    return Status(
+        store=settings.store,
+        changed=changed,
+        generation=generation,
+        policy=content.policy,
+        policy_wanted=str(settings.policy),
+        counts=counts_of(content),
+        repositories=repositories,
+        due=_due(settings, content, repositories),
+    )
+
+
+def counts_of(content: StoreContent) -> dict[str, int]:
+    """How many of what the store holds. Pure."""
+    images = [image for image in content.images.values() if not is_retired(image)]
+    layers = content.layers.values()
+    current = {image.image_id for image in images}
+    return {
+        "images": len(images),
+        "names": sum(image_id in current for image_id in content.names.values()),
+        "layers": len(layers),
+        "synthesised": sum(image.config_origin == SYNTHESISED for image in images),
+        "rebuilt_manifests": sum(image.manifest_origin == REBUILT for image in images),
+        "flat": sum(image.view == "flat" for image in images),
+        "advertised_layers": sum(layer.diff_id is not None for layer in layers),
+        "retired_images": len(content.images) - len(images),
+        "retired_layers": sum(layer.retired is not None for layer in layers),
+        "retired_entries": len(content.retired_entries),
+    }
+
+
+def _generation(store: str) -> tuple[int | None, str]:
+    """When the current generation became that, and its number."""
+    try:
+        current = f"{store}/{CURRENT}"
+        return int(os.lstat(current).st_mtime), os.path.basename(os.readlink(current))
+    except OSError:
+        return None, ""
+
+
+def _repository(settings: Settings, content: StoreContent, root: str) -> RepositoryStatus:
+    images = [image for image in content.images.values() if image.repository == root]
+    stamp = _stamp(settings, root)
+    revision, problem = None, ""
+    try:
+        revision = _number(revision_of(root))
+    except OSError as err:
+        problem = err.strerror or str(err)
+    expires = _whole(stamp.get("expires"))
+    return RepositoryStatus(
+        path=root,
+        images=sum(not is_retired(image) for image in images),
+        revision=revision,
+        problem=problem,
+        synced=_whole(stamp.get("written")),
+        synced_revision=_number(stamp.get("revision")),
+        expires=expires if expires is not None and expires < _NEVER else None,
+    )
+
+
+def _stamp(settings: Settings, root: str) -> Mapping[str, Any]:
+    """What the last sync of the present generation that did everything has left; else nothing."""
+    try:
+        path = stamp_path(settings.cache, settings.store, root)
+        stamp = json.loads(read_bounded(path, MAX_DOCUMENT * 16))
+        if stamp["generation"] == generation_of(settings.store):
+            return dict(stamp)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return {}
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _number(revision: object) -> int | None:
+    """The number in what ``stamp.revision_of`` tells."""
+    if isinstance(revision, list) and revision and str(revision[0]).isdecimal():
+        return int(revision[0])
+    return None
+
+
+def _due(
+    settings: Settings, content: StoreContent, repositories: tuple[RepositoryStatus, ...]
+) -> tuple[Due, ...]:
+    grace = settings.grace_days * 24 * 3600
+    retired = [layer.retired for layer in content.layers.values() if layer.retired is not None]
+    retired += content.retired_entries.values()
+    due = []
+    if retired:
+        what = "the first of what has left the store may be removed"
+        due.append(Due(min(retired) + grace, what))
+    for each in repositories:
+        if each.expires is not None and (not retired or each.expires != min(retired) + grace):
+            due.append(Due(each.expires, f"everything of {each.path} is compared again"))
+    return tuple(sorted(due, key=lambda each: each.when))

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``podman-cvmfs status``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+
+import click
+
+from podman_cvmfs.answers.sources import content_of, settings_with
+from podman_cvmfs.answers.status import RepositoryStatus, Status, status_of
+from podman_cvmfs.answers.table import plain_table
+from podman_cvmfs.cli.options import text_or_json
+from podman_cvmfs.errors import printable
+
+
+@click.command("status")
+@click.option("--store", metavar="DIR", help="The additional image store.")
+@click.option(
+    "--repository",
+    metavar="DIR",
+    multiple=True,
+    help="The unpacked repository; again for others.",
+)
+@click.option("--cache", metavar="DIR", help="Where syncs keep what they remember.")
+@text_or_json
+def command(store: str | None, repository: tuple[str, ...], cache: str | None, output: str) -> None:
+    """Show how the store stands: its last sync, revisions, counts, and what is due next.
+
+    What is wrong with a store is for 'podman-cvmfs verify' to tell.
+    """
+    settings = settings_with(store, repository, cache)
+    status = status_of(settings, content_of(settings))
+    if output == "json":
+        click.echo(json.dumps(_as_data(status), indent=2))
+    else:
+        click.echo(_as_text(status, int(time.time())))
+
+
+def _as_text(status: Status, now: int) -> str:
+    rows = [["store", status.store]]
+    if status.changed is None:
+        rows.append(["", "nothing has been synced yet: run 'podman-cvmfs sync'"])
+    else:
+        rows.append(
+            ["last change", f"{_when(status.changed, now)}, to generation {_number(status)}"]
+        )
+    rows += _count_rows(status.counts)
+    if status.changed is not None:
+        other = status.policy != status.policy_wanted
+        wanted = f"; the next sync lays out everything anew for: {_policy(status.policy_wanted)}"
+        rows.append(["policy", _policy(status.policy) + (wanted if other else "")])
+    for each in status.repositories:
+        rows.append(["repository", f"{each.path}: {_repository(each, now)}"])
+    for due in status.due:
+        rows.append(["due", f"{_when(due.when, now)}: {due.what}"])
+    return plain_table([[printable(cell) for cell in row] for row in rows])
+
+
+def _count_rows(counts: Mapping[str, int]) -> list[list[str]]:
+    by_layers = counts["images"] - counts["flat"]
+    views = f"{counts['flat']} by merged root, {by_layers} by layers"
+    made_up = f"{counts['synthesised']} with a synthesised config"
+    rebuilt = f"{counts['rebuilt_manifests']} with a rebuilt manifest"
+    images, layers = f"{counts['retired_images']} images", f"{counts['retired_layers']} layers"
+    return [
+        ["images", f"{counts['images']} with {counts['names']} names; {views}"],
+        ["", f"{made_up}, {rebuilt}"],
+        ["layers", f"{counts['layers']}, {counts['advertised_layers']} of them found by pulls"],
+        ["retired", f"{images}, {layers}, {counts['retired_entries']} directories"],
+    ]
+
+
+def _repository(status: RepositoryStatus, now: int) -> str:
+    parts = [f"{status.images} images"]
+    if status.problem:
+        parts.append(f"can't be read: {status.problem}")
+    elif status.revision is not None:
+        parts.append(f"revision {status.revision}")
+    if status.synced is None:
+        parts.append("no complete sync on record")
+    else:
+        seen = "" if status.synced_revision is None else f" at revision {status.synced_revision}"
+        parts.append(f"complete sync {_when(status.synced, now)}{seen}")
+    return ", ".join(parts)
+
+
+def _number(status: Status) -> str:
+    return status.generation or "unknown"
+
+
+def _policy(text: str) -> str:
+    """A policy as its user chose it: without the number of the format."""
+    return text.partition(" ")[2] or "none"
+
+
+def _iso(seconds: int | None) -> str | None:
+    if seconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def _when(seconds: int, now: int) -> str:
+    """A time in UTC and how far off it is."""
+    distance = abs(now - seconds)
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if distance >= length:
+            number = distance // length
+            span = f"{number} {unit}{'' if number == 1 else 's'}"
+            break
+    else:
+        span = "less than a minute"
+    return f"{_iso(seconds)} ({span} ago)" if seconds <= now else f"{_iso(seconds)} (in {span})"
+
+
+def _as_data(status: Status) -> dict[str, object]:
+    return {
+        "store": status.store,
+        "changed": _iso(status.changed),
+        "generation": status.generation or None,
+        "policy": status.policy,
+        "policy_wanted": status.policy_wanted,
+        "counts": dict(status.counts),
+        "repositories": [
+            {
+                "path": each.path,
+                "images": each.images,
+                "readable": not each.problem,
+                "problem": each.problem or None,
+                "revision": each.revision,
+                "synced": _iso(each.synced),
+                "synced_revision": each.synced_revision,
+            }
+            for each in status.repositories
+        ],
+        "due": [{"when": _iso(each.when), "what": each.what} for each in status.due],
+    }
