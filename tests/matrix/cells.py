@@ -43,23 +43,27 @@ class Cell:
 
 
 def cells() -> Iterator[Cell]:
-    """All combinations that make sense."""
+    """All combinations that make sense.
+
+    Merged roots are right on fuse-overlayfs whatever the layout; layers need the layout for it,
+    since it takes a whiteout named ``.wh..wh..opq``, which hides that marker from the kernel, for
+    the marker itself.
+    """
     for owner in ("root", "foreign"):
         for view in ("flat", "layers"):
             yield Cell(False, False, view, owner)
-            yield Cell(False, True, view, owner)
-            if view == "layers":
-                yield Cell(False, True, view, owner, layout="fuse-overlayfs")
+            yield Cell(False, True, view, owner, layout=_fuse_layout(view))
     for owner in ("user", "root", "foreign"):
         for view in ("flat", "layers"):
             for own in (False, True):
                 yield Cell(True, False, view, owner, own)
-                yield Cell(True, True, view, owner, own)
-                if view == "layers":
-                    yield Cell(True, True, view, owner, own, layout="fuse-overlayfs")
+                yield Cell(True, True, view, owner, own, _fuse_layout(view))
             if owner == "foreign":
-                layout = "kernel" if view == "flat" else "fuse-overlayfs"
-                yield Cell(True, True, view, owner, True, layout, "squash_to_root")
+                yield Cell(True, True, view, owner, True, _fuse_layout(view), "squash_to_root")
+
+
+def _fuse_layout(view: str) -> str:
+    return "kernel" if view == "flat" else "fuse-overlayfs"
 
 
 def foreign_owners(each: Difference, wanted: Tree, seen: Tree) -> bool:

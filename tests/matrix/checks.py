@@ -14,7 +14,7 @@ from tests.support.comparison import RULES, unexpected
 #: Images that say something with their own command, and need no file that only its owner may read.
 SPEAKING = ("t/single:1", "t/delete:1", "t/opaque:1", "t/turned:1", "t/plain:1")
 
-_NEW = "touch /etc/new /root/new /tmp/new /var/tmp/new /var/lib/new && echo made"
+_NEW = "touch /etc/new /root/new /tmp/new /var/lib/new && echo made"
 _OLD = (
     "(echo x > /var/lib/data/b) 2>/dev/null && echo changed;"
     "rm /var/lib/data/b 2>/dev/null && echo removed;"
