@@ -108,8 +108,8 @@ def make_plan(
 
     ``candidates`` (by source ID) are complete images, laid out under ``policy``; a wanted image
     that is not among them stays as ``current`` has it. ``now`` is in seconds since 1970. What
-    leaves the store stays usable for ``grace`` seconds, the layers ``needed`` stay longer, and
-    those ``useless`` go at once.
+    leaves the store stays usable for ``grace`` seconds (of an image, only its names go at once),
+    the layers ``needed`` stay longer, and those ``useless`` go at once.
     """
     sources = set(wanted.values())
     kept = {
@@ -152,22 +152,27 @@ def make_plan(
         (name, image_of[source]) for name, source in wanted.items() if source in image_of
     )
     add_retired_layers(current, layers, now, grace, needed, useless)
+    held = {
+        name: image_id
+        for name, image_id in current.names.items()
+        if not is_retired(current.images[image_id])
+    }
+    all_names = dict(names)
+    add_retired_images(current, images, all_names, layers, now, grace, needed)
     content = StoreContent(
         policy=policy,
         images=images,
         layers=layers,
-        names=names,
+        names=all_names,
         retired_entries=retired_entries(current, images, layers, now, grace, needed),
     )
     return Plan(
         content=content,
         layers=tuple(directories.values()),
         images=tuple(files),
-        added=tuple(sorted(set(names) - set(current.names))),
-        removed=tuple(sorted(set(current.names) - set(names))),
-        moved=tuple(
-            sorted(n for n in names if n in current.names and current.names[n] != names[n])
-        ),
+        added=tuple(sorted(names.keys() - held.keys())),
+        removed=tuple(sorted(held.keys() - names.keys())),
+        moved=tuple(sorted(n for n in names if n in held and held[n] != names[n])),
     )
 
 

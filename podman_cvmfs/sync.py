@@ -27,6 +27,7 @@ from podman_cvmfs.plan import (
     Plan,
     candidate_of,
     chain_of,
+    is_retired,
     make_plan,
     orphaned_views,
 )
@@ -48,6 +49,8 @@ from podman_cvmfs.view import mount_bytes, view_of
 _READERS = 16
 #: Reading an image's few files from a local disk or a warm cache takes less, in seconds.
 _SLOW = 0.01
+#: How often what is used beyond its grace is looked at again, in seconds.
+_LOOK_AGAIN = 24 * 3600
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -111,11 +114,10 @@ def sync(wishes: Wishes) -> SyncReport:
         plan = _prepare(current, requested, wishes, report)
         report.changed = wishes.store.replace(plan.content, plan.layers, plan.images)
     report.added, report.removed, report.moved = plan.added, plan.removed, plan.moved
-    report.images = len(plan.content.images)
-    report.synthesised = sum(
-        image.config_origin == SYNTHESISED for image in plan.content.images.values()
-    )
-    report.next_due = _next_due(plan.content, wishes.grace)
+    listed = [image for image in plan.content.images.values() if not is_retired(image)]
+    report.images = len(listed)
+    report.synthesised = sum(image.config_origin == SYNTHESISED for image in listed)
+    report.next_due = _next_due(plan.content, wishes.grace, int(time.time()))
     return report
 
 
@@ -339,11 +341,13 @@ def _owner_notices(repository: Repository) -> Iterator[str]:
         return
 
 
-def _next_due(content: StoreContent, grace: int) -> int | None:
-    """When the first of what has left the store is past its grace."""
+def _next_due(content: StoreContent, grace: int, now: int) -> int | None:
+    """When the first of what has left the store is past its grace; for what stays longer, since it
+    is used, when to look again."""
     times = [layer.retired for layer in content.layers.values() if layer.retired is not None]
     times.extend(content.retired_entries.values())
-    return min(times) + grace if times else None
+    dues = [since + grace for since in times]
+    return min(due if due > now else now + _LOOK_AGAIN for due in dues) if dues else None
 
 
 def _parallel(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

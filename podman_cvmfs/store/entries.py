@@ -34,6 +34,9 @@ def write_layer_entry(path: str, layer: LayerDirectory) -> None:
     write_file(f"{path}/link", link_name(layer.layer_id).encode())
     if layer.lowers:
         write_file(f"{path}/lower", lower_of(list(layer.lowers)).encode())
+    if not layer.lowers and len(layer.parts) == 1:
+        # podman's overlay driver names it as the lower directory where there is no other.
+        os.mkdir(f"{path}/empty", 0o755)
     for number, part in enumerate(layer.parts):
         place = f"{path}/diff{number or ''}"
         if isinstance(part, Link):

@@ -21,6 +21,7 @@ it is ours::
         link                        <link name>, no newline
         lower                       l/<parent>:l/<grandparent>:..; absent where nothing lies below
         diff, diff1, diff2, ..      link into the repository, or a directory of our own
+        empty/                      where there is neither a lower nor a diff1
     STORE/pool/images/<image id>-<key>/
         manifest, =<base64 of "sha256:<image id>">,
         =<base64 of "manifest-<digest>"> for the index that lists the manifest, if one does

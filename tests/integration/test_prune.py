@@ -110,6 +110,8 @@ def test_layers_stay_for_containers_of_an_image_that_has_left(site: Site, view: 
     assert podman.run("start", "--attach", "stopped").stdout == "new\n"
     states = {each["Names"][0]: each["State"] for each in podman.json("ps", "-a", "--format=json")}
     assert states == {"running": "running", "stopped": "exited"}
+    (inspected,) = podman.json("inspect", "stopped")
+    assert inspected["ImageName"] == name
     podman.run("rm", "--force", "--time=0", "running")
     assert site.reasons() == {f"container stopped {where}"}
     site.prune("--grace", "0")
@@ -173,6 +175,8 @@ def test_layers_stay_for_images_that_users_made_of_ours(site: Site, tmp_path: Pa
     assert {mine, tagged} <= site.reasons()
     site.prune("--grace", "0")
     assert site.podman.run("run", "--rm", "localhost/mine").stdout == "built\n"
+    # The record that a tag makes in the user's storage reads its documents from ours.
+    assert site.podman.run("run", "--rm", "localhost/tagged:1").stdout == "only this\n"
     site.podman.run("rmi", "--all", "--force", check=False)
     before = site.layers()
     assert site.reasons() == set()
@@ -192,6 +196,8 @@ def test_a_vanished_merged_root_goes_before_its_time(site: Site) -> None:
     assert gone["reasons"] == [f"container keeper in {site.podman.graphroot}"]
     site.podman.run("rm", "keeper")
     report = site.prune()
-    assert [each["name"] for each in report["retired"] if not each["stays"]] == [gone["name"]]
+    going = [each for each in report["retired"] if not each["stays"]]
+    assert [each["kind"] for each in going] == ["image", "layer"]
+    assert going[1]["name"] == gone["name"]
     assert gone["name"] not in site.layers()
     site.works()
