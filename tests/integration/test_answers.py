@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What we say of images, held against what a real podman says and does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import World
+from tests.support.cli import podman_cvmfs
+from tests.support.podman import Podman, running
+
+pytestmark = pytest.mark.usefixtures("no_registry")
+
+
+@pytest.fixture
+def podman(world: World, tmp_path: Path) -> Iterator[Podman]:
+    """A podman with nothing of its own that uses the world's store."""
+    aliases = {"the-app": f"{world.registry}/t/app"}
+    with running(
+        tmp_path / "podman",
+        stores=[world.target.store],
+        insecure=[world.registry],
+        aliases=aliases,
+    ) as podman:
+        yield podman
+
+
+def ask(world: World, podman: Podman, *args: str) -> tuple[int, Any]:
+    """Run podman-cvmfs with podman's configuration; its exit code and the JSON it prints."""
+    target = world.target
+    settings = podman.root / "settings.toml"
+    settings.write_text(
+        f'repositories = ["{target.repository}"]\nstore = "{target.store}"\noffline = true\n'
+    )
+    env = {**podman.env, "PODMAN_CVMFS_CONFIG": str(settings)}
+    prefix = ["env", "-i", *(f"{key}={value}" for key, value in env.items())]
+    done = podman_cvmfs(*args, "--format", "json", within=podman.namespace, prefix=prefix)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def codes(answer: Any) -> list[str]:
+    return [reason["code"] for reason in answer["reasons"]]
+
+
+@pytest.mark.parametrize("text", ["full", "t/app:1", "the-app:1", "id", "digest"])
+def test_a_hit_runs_without_a_pull(world: World, podman: Podman, text: str) -> None:
+    built = world.images["t/app:1"]
+    name = {
+        "full": world.name("t/app:1"),
+        "id": built.image_id[:12],
+        "digest": f"{world.registry}/t/app@{built.digest}",
+    }.get(text, text)
+    status, answer = ask(world, podman, "why", name)
+    assert (status, codes(answer), answer["id"]) == (0, ["in-store"], built.image_id)
+    assert podman.run("run", "--rm", "--pull=never", name).stdout == built.image.prints
+
+
+def test_a_miss_does_not(world: World, podman: Podman) -> None:
+    name = world.name("t/app:other")
+    status, answer = ask(world, podman, "why", name)
+    assert (status, codes(answer)) == (1, ["not-in-repository"])
+    assert answer["podman_run"] == f"pulls it from {name}"
+    assert podman.run("run", "--rm", "--pull=never", name, check=False).returncode != 0
+
+
+def test_without_the_store_in_storage_conf(world: World, tmp_path: Path) -> None:
+    name = world.name("t/app:1")
+    with running(tmp_path / "bare", stores=[], insecure=[world.registry]) as podman:
+        status, answer = ask(world, podman, "why", name)
+        assert (status, codes(answer)) == (1, ["in-store", "store-not-configured"])
+        assert podman.run("run", "--rm", "--pull=never", name, check=False).returncode != 0
+
+
+def test_a_tag_of_ones_own_stands_on_our_layers(world: World, podman: Podman) -> None:
+    name = world.name("t/app:1")
+    podman.run("tag", name, "localhost/mine:1")
+    status, answer = ask(world, podman, "why", name)
+    assert (status, codes(answer)) == (0, ["in-store", "own-copy"])
+    status, answer = ask(world, podman, "why", "mine:1")
+    assert status == 1
+    assert answer["podman_run"].startswith(f"starts {world.images['t/app:1'].image_id[:12]}")
+    assert podman.run("run", "--rm", "--pull=never", "mine:1").returncode == 0
+
+
+def test_an_image_of_ones_own_wins(world: World, podman: Podman, tmp_path: Path) -> None:
+    name = world.name("t/plain:1")
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "mark").write_text("own\n")
+    (context / "Containerfile").write_text(f"FROM {name}\nCOPY mark /mark\n")
+    podman.run("build", "--quiet", "--pull=never", f"--tag={name}", str(context))
+    status, answer = ask(world, podman, "why", name)
+    assert (status, codes(answer)) == (1, ["in-store", "shadowed"])
+    own = podman.inspect(name)["Id"]
+    assert answer["podman_run"].startswith(f"starts {own[:12]} from ")
+    assert podman.run("run", "--rm", "--pull=never", name, "cat", "/mark").stdout == "own\n"
+
+
+def test_images_are_those_of_podman_images(world: World, podman: Podman) -> None:
+    _, rows = ask(world, podman, "images")
+    listed = podman.json("images", "--format", "json")
+    theirs = {name: image["Id"] for image in listed for name in image["Names"]}
+    assert {row["name"]: row["id"] for row in rows} == theirs
+    assert {row["state"] for row in rows} == {"in store"}
+
+
+def test_inspect_agrees_with_podman_inspect(world: World, podman: Podman) -> None:
+    for key in world.images:
+        _, (ours,) = ask(world, podman, "inspect", world.name(key))
+        theirs = podman.inspect(world.name(key))
+        for field in ("Id", "Digest", "Architecture", "Os"):
+            assert ours[field] == theirs[field]
+        assert [layer["DiffId"] for layer in ours["Layers"]] == (theirs["RootFS"]["Layers"] or [])
+        top = ours["Layers"][-1]["Id"] if ours["Layers"] else None
+        assert top is None or f"/{top}/" in json.dumps(theirs["GraphDriver"])
+
+
+def test_status_counts_what_podman_lists(world: World, podman: Podman) -> None:
+    _, status = ask(world, podman, "status")
+    listed = podman.json("images", "--format", "json")
+    assert status["counts"]["names"] == sum(len(image["Names"]) for image in listed)
+    assert status["counts"]["images"] == len({image["Id"] for image in listed})
