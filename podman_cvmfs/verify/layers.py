@@ -105,10 +105,6 @@ def _directory(
     if parts is not None and len(parts) == 1 and "lower" not in names:
         known.add("empty")
         look.no_others(f"{entry}/empty", look.names(f"{entry}/empty") or set(), ())
-    if "lower" not in names and len(parts or ()) == 1:
-        known.add("empty")
-        if look.names(f"{entry}/empty"):
-            look.error(f"{entry}/empty", "isn't empty")
     look.no_others(entry, [name for name in names if parts or name[:4] != "diff"], known)
     link = look.read(f"{entry}/link")
     if link is not None and link != layout.link_name(layer.layer_id).encode():

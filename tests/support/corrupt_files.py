@@ -241,6 +241,21 @@ FILES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
         "pool/layers/",
         "isn't as it was written",
     ),
+    "empty gone": (
+        lambda s: (s.layer_path(s.base) / "empty").rmdir(),
+        "/empty",
+        "is missing",
+    ),
+    "empty not empty": (
+        lambda s: (s.layer_path(s.base) / "empty/x").touch(),
+        "/empty/x",
+        "doesn't belong here",
+    ),
+    "empty is a link": (
+        lambda s: replaced(s.layer_path(s.base) / "empty", lambda p: p.symlink_to("/")),
+        "/empty",
+        "not a directory",
+    ),
     "file in a layer": (
         lambda s: (s.layer_path(s.top) / "merged").mkdir(),
         "/merged",
