@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -18,9 +19,12 @@ def show_table(
     """The table as text to print. ``colours`` maps a cell's whole text to rich's style for it;
     they are shown at a terminal that can, unless NO_COLOR is set."""
     clean = [[printable(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty() and len(clean) <= _MOST_DRAWN:
-        return _drawn(headings, clean, colours)
-    return plain_table([list(headings), *clean])
+    plain = plain_table([list(headings), *clean])
+    if not sys.stdout.isatty() or len(clean) > _MOST_DRAWN:
+        return plain
+    # Names are there to be copied: where a drawn table would fold them, the terminal may.
+    fits = max(map(len, plain.splitlines())) <= shutil.get_terminal_size().columns
+    return _drawn(headings, clean, colours) if fits else plain
 
 
 def plain_table(rows: Sequence[Sequence[str]]) -> str:
@@ -36,15 +40,13 @@ def plain_table(rows: Sequence[Sequence[str]]) -> str:
 def _drawn(
     headings: Sequence[str], rows: Sequence[Sequence[str]], colours: Mapping[str, str]
 ) -> str:
-    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for number, heading in enumerate(headings):
-        # A name is what users copy: it is folded, never cut.
-        table.add_column(heading, overflow="fold", no_wrap=number > 0)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
     for row in rows:
         table.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in row))
     console = Console()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from podman_cvmfs.answers.table import plain_table
+from podman_cvmfs.answers.table import plain_table, show_table
 from tests.support.cli import Target, podman_cvmfs, succeed
 from tests.support.ducc_sample import Sample
 from tests.support.many import REGISTRY, make_repository
@@ -118,3 +119,30 @@ def test_the_sample(sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     target = Target(sample.repository, tmp_path / "store", tmp_path / "cache")
     assert set(states(target).values()) == {"not synced"}
     assert set(sample.expected) <= set(states(target))
+
+
+class Terminal(io.StringIO):
+    """A standard output that people look at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("columns", "no_color", "coloured"),
+    [("80", "", True), ("80", "1", False), ("10", "", False)],
+)
+def test_table_at_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: str, no_color: str, coloured: bool
+) -> None:
+    monkeypatch.setattr("sys.stdout", Terminal())
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", no_color)
+    if not no_color:
+        monkeypatch.delenv("NO_COLOR")
+    said = show_table(("NAME", "STATE"), [("registry.example.org/a:1", "\x1bnew")], {})
+    said += show_table(("NAME", "STATE"), [("registry.example.org/a:1", "new")], {"new": "red"})
+    assert "registry.example.org/a:1" in said
+    assert "\x1bnew" not in said
+    assert ("\x1b[31m" in said) is coloured
