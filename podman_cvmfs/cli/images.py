@@ -11,6 +11,7 @@ import click
 from podman_cvmfs.answers.catalogue import Row, State, catalogue, counts
 from podman_cvmfs.answers.sources import content_of, offers_of, selection_of, settings_with
 from podman_cvmfs.answers.table import show_table
+from podman_cvmfs.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ _COLOURS = {
     State.NOT_SYNCED.value: "cyan",
     State.NOT_WISHED.value: "dim",
     "synthesised": "yellow",
+    "moved": "yellow",
 }
 
 
@@ -36,6 +38,9 @@ _COLOURS = {
     help="The unpacked repository; again for others, in order of preference.",
 )
 @click.option(
+    "--registry", is_flag=True, help="Also ask registries whether the tags have moved there."
+)
+@click.option(
     "--format",
     "output",
     type=click.Choice(["table", "json"]),
@@ -43,7 +48,11 @@ _COLOURS = {
     help="Print a table, or an array of objects.",
 )
 def command(
-    pattern: str | None, store: str | None, repository: tuple[str, ...], output: str
+    pattern: str | None,
+    store: str | None,
+    repository: tuple[str, ...],
+    registry: bool,
+    output: str,
 ) -> None:
     """List the images of the repository and of the store side by side.
 
@@ -51,15 +60,40 @@ def command(
     ('*/atlas/*'). A name is "in store"; there as a "stale tag" if the repository has another image
     under it by now; "not synced" or "not wished" if only the repository has it; "gone from
     repository" if only the store has it; or its "repository [is] unreadable".
+
+    With --registry, the tag is the "same" in the registry as in the repository, or has "moved".
     """
     settings = settings_with(store, repository)
     content = content_of(settings)
     rows = catalogue(content, offers_of(settings, content), selection_of(settings), pattern)
+    upstream = _upstream(settings, rows) if registry else None
     if output == "json":
-        click.echo(json.dumps([_as_data(row) for row in rows], indent=2))
+        data = [_as_data(row) for row in rows]
+        for entry, state in zip(data, upstream or ()):
+            entry["registry"] = state
+        click.echo(json.dumps(data, indent=2))
     elif rows:
-        click.echo(show_table(_HEADINGS, [_cells(row) for row in rows], _COLOURS))
+        headings, cells = list(_HEADINGS), [list(_cells(row)) for row in rows]
+        if upstream is not None:
+            headings.append("REGISTRY")
+            cells = [[*row, state] for row, state in zip(cells, upstream)]
+        click.echo(show_table(headings, cells, _COLOURS))
     log.info("%s", ", ".join(f"{n} {state.value}" for state, n in counts(rows).items()) or "none")
+
+
+def _upstream(settings: Settings, rows: list[Row]) -> list[str]:
+    from podman_cvmfs.answers.upstream import upstream
+    from podman_cvmfs.publish.source import host_platform
+    from podman_cvmfs.registry import RegistryClient
+
+    patience = settings.registries
+
+    def client() -> RegistryClient:
+        return RegistryClient(
+            timeout=patience.timeout, retries=patience.retries, max_pause=patience.max_pause
+        )
+
+    return [state.value for state in upstream(rows, client, host_platform())]
 
 
 def _cells(row: Row) -> tuple[str, ...]:

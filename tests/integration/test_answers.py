@@ -12,13 +12,13 @@ import pytest
 
 from tests.integration.conftest import World
 from tests.support.cli import podman_cvmfs
+from tests.support.images import build, push, renamed
 from tests.support.podman import Podman, running
-
-pytestmark = pytest.mark.usefixtures("no_registry")
+from tests.support.registry import Registry
 
 
 @pytest.fixture
-def podman(world: World, tmp_path: Path) -> Iterator[Podman]:
+def podman(world: World, no_registry: Registry, tmp_path: Path) -> Iterator[Podman]:
     """A podman with nothing of its own that uses the world's store."""
     aliases = {"the-app": f"{world.registry}/t/app"}
     with running(
@@ -126,3 +126,20 @@ def test_status_counts_what_podman_lists(world: World, podman: Podman) -> None:
     listed = podman.json("images", "--format", "json")
     assert status["counts"]["names"] == sum(len(image["Names"]) for image in listed)
     assert status["counts"]["images"] == len({image["Id"] for image in listed})
+
+
+def test_images_ask_the_registry(world: World, registry: Registry, tmp_path: Path) -> None:
+    moved = renamed(build(world.images["t/app:1"].image), "t/plain:1")
+    before = world.images["t/plain:1"]
+    with running(tmp_path / "podman", stores=[], insecure=[world.registry]) as podman:
+        push(moved, registry)
+        try:
+            _, rows = ask(world, podman, "images", "--registry")
+        finally:
+            push(before, registry)
+        states = {row["name"]: row["registry"] for row in rows}
+        assert states.pop(world.name("t/plain:1")) == "moved"
+        assert set(states.values()) == {"same"}
+        registry.stop()
+        _, rows = ask(world, podman, "images", "--registry", "*/app:1")
+        assert {row["registry"] for row in rows} == {"no answer"}

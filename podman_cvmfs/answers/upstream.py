@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks registries whether names still lead to the images that we know under them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+
+from podman_cvmfs.answers.catalogue import Row
+from podman_cvmfs.manifests import Genuine, Moved, find_genuine
+from podman_cvmfs.oci import Digest
+from podman_cvmfs.reference import parse_name
+from podman_cvmfs.registry_access import RegistryAccess, RegistrySource
+
+_ASKED_AT_ONCE = 8
+
+
+class Upstream(str, Enum):
+    """How a name stands in its registry, compared with the newest we have: the repository's."""
+
+    SAME = "same"
+    MOVED = "moved"
+    UNKNOWN = "no answer"
+
+
+def upstream(
+    rows: Sequence[Row],
+    make_registry: Callable[[], RegistrySource],
+    platform: tuple[str, str],
+) -> list[Upstream]:
+    """Ask for each row. ``platform`` (architecture, variant) is the one to look for in indexes."""
+    registries = RegistryAccess(make_registry)
+
+    def ask(row: Row) -> Upstream:
+        name = parse_name(row.name)
+        known = row.offer.image.image_id.hex if row.offer is not None else ""
+        if row.stored is not None and not known:
+            known = row.stored.source_id
+        found, _ = registries.ask(
+            name,
+            lambda registry: find_genuine(
+                lambda reference: registry.manifest(name, reference)[0],
+                str(name.digest or name.tag),
+                Digest(known),
+                *platform,
+                f"the manifest of {name}",
+            ),
+        )
+        if isinstance(found, Genuine):
+            return Upstream.SAME
+        return Upstream.MOVED if isinstance(found, Moved) else Upstream.UNKNOWN
+
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        return list(pool.map(ask, rows))
