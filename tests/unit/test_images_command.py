@@ -6,6 +6,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +148,13 @@ def test_table_at_a_terminal(
     assert "registry.example.org/a:1" in said
     assert "\x1bnew" not in said
     assert ("\x1b[31m" in said) is coloured
+
+
+@pytest.mark.parametrize("command", ["images", "why", "status", "inspect"])
+def test_what_is_not_needed_is_not_imported(command: str) -> None:
+    heavy = {"requests", "rich", "yaml", "podman_cvmfs.sync", "podman_cvmfs.registry"}
+    script = f"import sys, podman_cvmfs.cli.{command}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, encoding="utf-8", check=True
+    )
+    assert not heavy & set(done.stdout.split())
