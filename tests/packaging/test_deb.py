@@ -13,7 +13,7 @@ import pytest
 
 from podman_cvmfs import __version__
 from tests.packaging.conftest import CHECKOUT, build, need
-from tests.packaging.machine import SUITES, CleanMachine, make_root
+from tests.packaging.machine import DEPENDS, SUITES, CleanMachine, make_root
 from tests.support.cli import succeed
 from tests.support.images import IMAGES, write_layout
 from tests.support.images import build as build_image
@@ -84,6 +84,13 @@ def test_lintian_has_nothing_to_say(debs: Path) -> None:
     assert (done.returncode, said) == (0, []), done.stderr
 
 
+def test_the_clean_releases_have_what_the_package_depends_on(debs: Path) -> None:
+    (package,) = debs.glob("podman-cvmfs_*.deb")
+    argv = ["dpkg-deb", "--field", package, "Depends"]
+    field = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    assert {re.split("[ :]", each.strip())[0] for each in field.split(",")} == set(DEPENDS)
+
+
 @pytest.fixture(scope="module", params=SUITES)
 def machine(
     request: pytest.FixtureRequest, debs: Path, tmp_path_factory: pytest.TempPathFactory
@@ -91,17 +98,13 @@ def machine(
     """A clean release with the packages in its /packages, and a repository with one image."""
     need("mmdebstrap", "unshare")
     data = tmp_path_factory.mktemp("machine")
-    (package,) = debs.glob("podman-cvmfs_*.deb")
-    field = subprocess.run(
-        ["dpkg-deb", "--field", package, "Depends"], check=True, capture_output=True, text=True
-    )
     for deb in debs.glob("*.deb"):
         shutil.copy(deb, data)
     (image,) = (image for image in IMAGES if image.name == "t/delete:1")
     write_layout([build_image(image)], data / "layout")
     succeed("publish", data / "layout", "--name", IMAGE, "--repository", data / "repository")
     suite: str = request.param
-    machine = CleanMachine(suite, make_root(suite, field.stdout), data)
+    machine = CleanMachine(suite, make_root(suite), data)
     try:
         (machine.outside("/etc/containers")).mkdir(exist_ok=True)
         machine.outside("/etc/containers/containers.conf").write_text(CONTAINERS_CONF)
