@@ -74,7 +74,7 @@ def fail_writes(
                 # A sync may fail after the change: keeping the stamp, telling the result.
                 allowed = [new] if "cache" in outcome.output else [old]
                 if onwards and not all(old):
-                    allowed.append(BEGUN)
+                    allowed += BEGUN
                 if seen not in allowed:
                     found.append(f"the store has changed: {outcome.output}")
                 elif seen == old and not onwards:

@@ -12,8 +12,8 @@ from tests.crash.picture import differences, documents, faults, picture, tokens
 from tests.crash.supervise import KILL, SKIP, Verdict, supervise
 from tests.crash.world import Scenario, World
 
-#: The documents of a store that has been begun and holds nothing.
-BEGUN = (b"[]", b"[]")
+#: The documents of a store that has been begun and holds nothing; its names appear one by one.
+BEGUN = ((b"", b"[]"), (b"[]", b"[]"))
 
 
 class Counter:
@@ -81,8 +81,7 @@ def kill_everywhere(
     world.begin(scenario)
     old = documents(world.target.store)
     old_tokens = tokens(world.target.store)
-    # A store begins with nothing in it, and its names appear one by one.
-    began = [] if all(old) else [(b"", b"[]"), BEGUN]
+    began = () if all(old) else BEGUN
     code, output = world.sync_here(scenario.now)
     assert code == 0, output
     wanted, new = picture(world.target.store), documents(world.target.store)

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.crash.engine import Engine, engine
 from tests.crash.failures import READ_ERRORS, WRITE_ERRORS, fail_reads, fail_writes
 from tests.crash.kills import kill_everywhere
+from tests.crash.soak import soak
 from tests.crash.world import SCENARIOS, Scenario, World, world
 from tests.support.podman import Host
 
@@ -58,3 +60,10 @@ def test_an_error_anywhere_in_reading_the_repository_loses_nothing(
     result = fail_reads(place, scenario, READ_ERRORS[:4], step=5, onwards=onwards)
     assert result.runs > 10
     assert result.problems == []
+
+
+def test_podmans_in_loops_while_syncs_add_move_and_remove(place: World, tmp_path: Path) -> None:
+    report = soak(place, tmp_path, 20)
+    print(report)
+    assert report.problems == []
+    assert len(report.rounds) == 10 and all(report.rounds.values())
