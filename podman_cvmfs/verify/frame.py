@@ -22,11 +22,9 @@ _NEXT_SYNC = "nothing: the next sync that changes something removes it"
 
 def current_generation(look: Inspection) -> str | None:
     """The directory of the current generation; None, and findings, where there is none."""
-    attributes = look.attributes("", optional=True)
-    if attributes is None:
+    if look.attributes("", optional=True) is None:
         look.error("", "there is no store", "podman-cvmfs sync")
         return None
-    look.owner = attributes.st_uid
     names = look.names("")
     if names is None:
         return None

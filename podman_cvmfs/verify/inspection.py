@@ -7,6 +7,7 @@ isn't read. Nothing is written, and no lock file is opened.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Collection
@@ -27,6 +28,8 @@ class Inspection:
     def __init__(self, store: str) -> None:
         self.store = store
         self.owner: int | None = None
+        with contextlib.suppress(OSError):
+            self.owner = os.lstat(store).st_uid
         self._found: dict[Finding, None] = {}
 
     @property

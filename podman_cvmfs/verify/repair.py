@@ -184,7 +184,8 @@ def _mend_top(store: str) -> None:
                 os.unlink(f"{store}/{name}/{entry}")
     for name in layout.PUBLIC:
         path, target = f"{store}/{name}", f"{layout.CURRENT}/{name}"
-        if os.path.islink(path) and os.readlink(path) != target:
+        is_wrong_link = os.path.islink(path) and os.readlink(path) != target
+        if is_wrong_link or (os.path.lexists(path) and not os.path.isdir(path)):
             new = f"{store}/{layout.CURRENT}.new"
             _remove(new)
             os.symlink(target, new)

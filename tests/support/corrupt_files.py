@@ -9,28 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from podman_cvmfs.store import layout
-from tests.support.stores import JSON, Spoilt
+from tests.support.stores import JSON, Spoilt, flip, replaced, retarget
 
 STATE, LAYERS, IMAGES = JSON
-
-
-def flip(path: Path, position: int = 100) -> None:
-    data = bytearray(path.read_bytes())
-    data[position % len(data)] ^= 1
-    path.write_bytes(data)
-
-
-def retarget(path: Path, target: str) -> None:
-    path.unlink()
-    path.symlink_to(target)
-
-
-def replaced(path: Path, make: Callable[[Path], object]) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-    make(path)
 
 
 def swap_lower(store: Spoilt) -> None:
@@ -327,6 +308,11 @@ FILES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
         lambda s: retarget(s.path / "overlay", "generations/1/overlay"),
         "store/overlay",
         "leads",
+    ),
+    "name of podman's is a file": (
+        lambda s: replaced(s.path / "overlay", Path.touch),
+        "store/overlay",
+        "not a symbolic link",
     ),
     "current elsewhere": (
         lambda s: retarget(s.path / ".current", "/tmp"),

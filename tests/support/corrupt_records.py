@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from podman_cvmfs.store import layout
-from tests.support.corrupt_files import flip
-from tests.support.stores import JSON, Spoilt
+from tests.support.stores import JSON, Spoilt, flip
 
 STATE, LAYERS, IMAGES = JSON
 

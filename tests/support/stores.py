@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,25 @@ class Spoilt:
         """Make the checksums those of the files as they are."""
         files = {name: (self.generation / name).read_bytes() for name in JSON}
         (self.generation / layout.SUMS).write_bytes(layout.sums(files))
+
+
+def flip(path: Path, position: int = 100) -> None:
+    """Change one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[position % len(data)] ^= 1
+    path.write_bytes(data)
+
+
+def retarget(path: Path, target: str) -> None:
+    """Let a link lead elsewhere."""
+    path.unlink()
+    path.symlink_to(target)
+
+
+def replaced(path: Path, make: Callable[[Path], object]) -> None:
+    """Put what ``make`` makes in the place of what is at ``path``."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    make(path)

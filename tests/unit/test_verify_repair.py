@@ -190,6 +190,17 @@ def test_the_generation_before_serves_where_json_is_lost(tmp_path: Path) -> None
     assert verify(str(store.path)).findings == ()
 
 
+def test_a_layer_that_is_wrong_where_current_is_lost(tmp_path: Path, repository: Path) -> None:
+    store = Spoilt(repository, tmp_path)
+    names = offered(store)
+    (store.layer_path(store.top) / "diff/tmp").chmod(0o700)
+    (store.path / layout.CURRENT).unlink()
+    (store.path / layout.CURRENT).touch()
+    assert mend(store).failed == {}
+    assert verify(str(store.path)).findings == ()
+    assert offered(store) == names
+
+
 def test_where_files_cannot_be_exchanged(
     tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
