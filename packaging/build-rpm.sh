@@ -22,7 +22,6 @@ day=$(sed -n '/^%changelog/{n;s/^\* \(... ... .. ....\) .*/\1/p}' "$spec")
 SOURCE_DATE_EPOCH=$(date --date="$day 00:00 UTC" +%s)
 export SOURCE_DATE_EPOCH
 
-
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 name=$(sed -n 's/^Name: *//p' "$spec")-$(sed -n 's/^Version: *//p' "$spec")
@@ -43,7 +42,8 @@ options=(
 )
 if [ "$(rpm --eval '%{?_unitdir}')" = "" ]; then
     site=$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib", "deb_system"))')
-    options+=(--load="$PWD/packaging/rpm/macros.elsewhere" --define "python3_sitelib $site" --nodeps)
+    options+=(--load="$PWD/packaging/rpm/macros.elsewhere" --define "python3_sitelib $site" --nodeps
+        --define "_dbpath $scratch/rpmdb")
 fi
 rpmbuild -bs "${options[@]}" "$@" "$spec"
 # Not in one go: the binary packages would have the source package's digest in them.

@@ -10,6 +10,10 @@ packages=(
     docker-registry busybox-static python3 python3-venv ca-certificates util-linux mount
     mmdebstrap openssl strace binutils golang-go gcc libc6-dev
     golang-github-containers-storage-dev golang-github-ulikunitz-xz-dev
+    # The packages of packaging/: what they are built with, judged by and installed with.
+    build-essential debhelper dh-python pybuild-plugin-pyproject help2man lintian rpm rpmlint systemd
+    python3-all python3-hatchling python3-click python3-requests python3-rich python3-tomlkit
+    python3-yaml python3-zstandard
 )
 
 is_installed() {
@@ -35,10 +39,14 @@ venv=${PODMAN_CVMFS_VENV:-.venv}
 [ -x "$venv/bin/pip" ] || /usr/bin/python3 -m venv "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check -e '.[test]'
 
-# Root file systems of other releases, for their podmans and storage libraries: a few minutes, once.
-# Without CI's demand the tests that need them say so and are skipped.
+# Root file systems of other releases, for their podmans and storage libraries, and clean ones to
+# install the packages in: a few minutes, once. Without CI's demand the tests that need them say so
+# and are skipped.
 export PODMAN_CVMFS_ROOTS=${PODMAN_CVMFS_ROOTS:-$HOME/.cache/podman-cvmfs-test/roots}
-[ -z "${CI:-}" ] || "$venv/bin/python" -m tests.matrix.roots
+if [ -n "${CI:-}" ]; then
+    "$venv/bin/python" -m tests.matrix.roots
+    "$venv/bin/python" -m tests.packaging.machine
+fi
 
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .

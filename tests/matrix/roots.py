@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -70,15 +71,21 @@ def present(directory: Path, codename: str) -> Path | None:
 def make(directory: Path, codename: str) -> Path:
     """The root of a release; made if it is missing, which takes about two minutes."""
     root = present(directory, codename)
-    if root is not None:
-        return root
+    if root is None:
+        root = directory / codename
+        bootstrap(root, codename, "minbase", _PACKAGES.split())
+    return root
+
+
+def bootstrap(root: Path, codename: str, variant: str, packages: Sequence[str]) -> None:
+    """Make a release's root file system, all of it or nothing. Raises RootError."""
     if shutil.which("mmdebstrap") is None:
         raise RootError("mmdebstrap is not installed")
-    directory.mkdir(parents=True, exist_ok=True)
-    unfinished = directory / f".{codename}.unfinished"
+    root.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = root.with_name(f".{root.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    command = ["mmdebstrap", "--quiet", "--variant=minbase"]
-    command += [f"--include={','.join(_PACKAGES.split())}"]
+    command = ["mmdebstrap", "--quiet", f"--variant={variant}"]
+    command += [f"--include={','.join(packages)}"]
     # sid's Release file is often past its date on a mirror; signatures are checked all the same.
     command += ['--aptopt=Acquire::Check-Valid-Until "false"']
     if _KEYRING.exists():
@@ -94,9 +101,7 @@ def make(directory: Path, codename: str) -> Path:
     if done.returncode:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise RootError(f"mmdebstrap can't make {codename}: {done.stderr.strip()[-1000:]}")
-    root = directory / codename
     os.rename(unfinished, root)
-    return root
 
 
 def mirror() -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The packages, built once; where that takes long or tools are missing, tests say so and skip."""
+"""The packages, built once."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from tests.packaging import machine
+from tests.support.native import required
 
-#: Building and installing takes minutes, so it is done when asked for.
-ASKED = os.environ.get("PODMAN_CVMFS_PACKAGING") == "1"
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def need(*tools: str) -> None:
-    """Skip the test unless packages are asked for; then all the tools must be there."""
-    if not ASKED:
-        pytest.skip("takes minutes: set PODMAN_CVMFS_PACKAGING=1 to build and install packages")
+    """Go on only if all the tools are installed."""
     missing = [tool for tool in tools if shutil.which(tool) is None]
     if missing:
-        pytest.fail(f"not installed: {', '.join(missing)}", pytrace=False)
+        required(f"not installed: {', '.join(missing)}; tests/run.sh names the packages")
 
 
 def copy_of_checkout(place: Path) -> Path:
@@ -38,10 +36,10 @@ def copy_of_checkout(place: Path) -> Path:
     return place
 
 
-def build(checkout: Path, output: Path, *options: str) -> Path:
-    """Run packaging/build-deb.sh; the directory with what it made."""
+def build(script: str, checkout: Path, output: Path, *options: str) -> Path:
+    """Run a script of packaging/; the directory with what it made."""
     done = subprocess.run(
-        [checkout / "packaging/build-deb.sh", output, *options],
+        [checkout / "packaging" / script, output, *options],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -62,4 +60,15 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def debs(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the Debian packages of this checkout."""
     need("dpkg-buildpackage", "dh", "pybuild", "help2man", "go")
-    return build(checkout, tmp_path_factory.mktemp("debs"))
+    return build("build-deb.sh", checkout, tmp_path_factory.mktemp("debs"))
+
+
+def root_of(suite: str) -> Path:
+    """The root of a clean release."""
+    need("unshare", "nsenter")
+    if os.geteuid() != 0:
+        required("installing packages needs root")
+    root = machine.present(suite)
+    if root is None:
+        required(f"no clean {suite} here: python -m tests.packaging.machine makes it")
+    return root

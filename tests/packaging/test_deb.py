@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs import __version__
-from tests.packaging.conftest import CHECKOUT, build, need
-from tests.packaging.machine import DEPENDS, SUITES, CleanMachine, make_root
+from tests.packaging.conftest import CHECKOUT, build, need, root_of
+from tests.packaging.machine import DEPENDS, SUITES, CleanMachine
 from tests.support.cli import succeed
 from tests.support.images import IMAGES, write_layout
 from tests.support.images import build as build_image
@@ -66,9 +66,13 @@ def shown(file: Path) -> dict[str, object]:
         return settings.values()
 
 
-def test_every_build_gives_the_same_bytes(checkout: Path, debs: Path, tmp_path: Path) -> None:
+def test_every_build_gives_the_same_bytes(
+    checkout: Path, debs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not what the first build has compiled.
+    monkeypatch.setenv("GOCACHE", str(tmp_path / "gocache"))
     shutil.copytree(checkout, tmp_path / "elsewhere")
-    again = build(tmp_path / "elsewhere", tmp_path / "again")
+    again = build("build-deb.sh", tmp_path / "elsewhere", tmp_path / "again")
     made = sorted(path.name for path in debs.iterdir() if path.suffix in (".deb", ".dsc", ".xz"))
     assert len(made) == 5
     for name in made:
@@ -96,15 +100,16 @@ def machine(
     request: pytest.FixtureRequest, debs: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[CleanMachine]:
     """A clean release with the packages in its /packages, and a repository with one image."""
-    need("mmdebstrap", "unshare")
+    suite: str = request.param
+    root = root_of(suite)
     data = tmp_path_factory.mktemp("machine")
     for deb in debs.glob("*.deb"):
         shutil.copy(deb, data)
     (image,) = (image for image in IMAGES if image.name == "t/delete:1")
     write_layout([build_image(image)], data / "layout")
     succeed("publish", data / "layout", "--name", IMAGE, "--repository", data / "repository")
-    suite: str = request.param
-    machine = CleanMachine(suite, make_root(suite), data)
+    older(data)
+    machine = CleanMachine(suite, root, data)
     try:
         (machine.outside("/etc/containers")).mkdir(exist_ok=True)
         machine.outside("/etc/containers/containers.conf").write_text(CONTAINERS_CONF)
@@ -113,10 +118,29 @@ def machine(
         machine.close()
 
 
+def older(packages: Path) -> None:
+    """Make the package of an earlier version, in ``earlier`` beside the others."""
+    (package,) = packages.glob("podman-cvmfs_*.deb")
+    tree = packages / "tree"
+    subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True)
+    control = tree / "DEBIAN/control"
+    text = control.read_text()
+    assert f"\nVersion: {__version__}\n" in text
+    control.write_text(text.replace(f"\nVersion: {__version__}\n", "\nVersion: 0.0.1\n"))
+    (packages / "earlier").mkdir()
+    argv = ["dpkg-deb", "--root-owner-group", "--build", tree, packages / "earlier"]
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+
+
 def install(machine: CleanMachine, package: str) -> str:
     """Install one of the packages, as apt does it; all they need is there."""
     apt = "apt-get install --yes --no-install-recommends"
     return machine.sh(f"{apt} {machine.data}/{package}_*.deb")
+
+
+def version(machine: CleanMachine) -> str:
+    """The version of the package that is installed."""
+    return machine.sh("dpkg-query --show --showformat '${Version}' podman-cvmfs")
 
 
 def configuration(machine: CleanMachine) -> dict[str, bytes | None]:
@@ -132,17 +156,23 @@ def configuration(machine: CleanMachine) -> dict[str, bytes | None]:
     return found
 
 
+def contents(machine: CleanMachine, top: str) -> str:
+    """All below a directory, with what an exchange or a rewrite would change."""
+    return machine.sh(f"find {top} -printf '%P %i %s %T@ %l\\n' | sort")
+
+
 def images(machine: CleanMachine) -> list[str]:
     """The names that podman lists."""
     script = "podman images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null"
     return machine.sh(script).split()
 
 
-def test_installed_used_removed_purged(machine: CleanMachine) -> None:
+def test_installed_used_upgraded_removed_purged(machine: CleanMachine) -> None:
     before = configuration(machine)
     assert images(machine) == []
 
-    install(machine, "podman-cvmfs")
+    install(machine, "earlier/podman-cvmfs")
+    assert version(machine) == "0.0.1"
     assert configuration(machine) == before
     assert machine.sh("podman-cvmfs --version").split()[-1] == __version__
     # The store is valid before anything is configured, and podman works with it.
@@ -151,8 +181,10 @@ def test_installed_used_removed_purged(machine: CleanMachine) -> None:
         f'graphroot = "/var/lib/containers/storage"\n{NAMING}'
     )
     assert machine.sh("podman images -q", CONTAINERS_STORAGE_CONF="/tmp/storage.conf") == ""
-    assert "disabled" in machine.sh("systemctl is-enabled podman-cvmfs-sync.timer || true")
+    for unit in ("podman-cvmfs-sync.timer", "podman-cvmfs-watch.service"):
+        assert machine.sh(f"systemctl is-enabled {unit} || true") == "disabled\n"
     machine.sh("systemd-analyze verify --man=no podman-cvmfs-sync.timer podman-cvmfs-watch.service")
+    machine.sh("systemd-tmpfiles --create podman-cvmfs.conf")
 
     machine.sh("podman-cvmfs setup")
     assert configuration(machine) != before
@@ -161,18 +193,27 @@ def test_installed_used_removed_purged(machine: CleanMachine) -> None:
     assert images(machine) == [IMAGE]
     assert machine.sh(f"podman run --rm --pull=never {IMAGE}") == PRINTS
 
-    # An upgrade keeps store and cache, and podman goes on all the time.
-    machine.sh("touch /var/cache/podman-cvmfs/kept")
+    # An upgrade keeps the store, the cache, what was set up, settings, and what is switched on.
+    machine.sh(
+        "touch /var/cache/podman-cvmfs/kept; echo 'offline = true' >> /etc/podman-cvmfs/config.toml"
+        "; systemctl enable podman-cvmfs-sync.timer"
+    )
     configured = configuration(machine)
-    machine.sh(f"dpkg --install {machine.data}/podman-cvmfs_*.deb")
+    store = contents(machine, STORE)
+    install(machine, "podman-cvmfs")
+    assert version(machine) == __version__
     assert configuration(machine) == configured
+    assert contents(machine, STORE) == store
     assert images(machine) == [IMAGE]
+    assert machine.sh(f"podman run --rm --pull=never {IMAGE}") == PRINTS
     machine.sh("test -e /var/cache/podman-cvmfs/kept")
+    assert "offline = true" in machine.outside("/etc/podman-cvmfs/config.toml").read_text()
+    assert machine.sh("systemctl is-enabled podman-cvmfs-sync.timer") == "enabled\n"
 
     machine.sh("apt-get remove --yes podman-cvmfs")
     assert configuration(machine) == before
     assert images(machine) == []
-    machine.sh(f"test -d {STORE}/overlay-images")
+    machine.sh(f"test -d {STORE}/overlay-images; test -e /etc/podman-cvmfs/config.toml")
 
     machine.sh("apt-get purge --yes podman-cvmfs")
     assert configuration(machine) == before
@@ -197,28 +238,53 @@ def test_purging_keeps_a_store_that_is_still_named(machine: CleanMachine) -> Non
     machine.sh("test ! -e /var/lib/podman-cvmfs")
 
 
+def in_container(machine: CleanMachine, command: str) -> str:
+    """What a program of busybox prints in a container that has nothing else."""
+    root = machine.data / "root"
+    if not root.exists():
+        for name in ("bin", "dev", "proc", "sys", "run", "tmp", "etc"):
+            (root / name).mkdir(parents=True)
+        shutil.copy("/bin/busybox", root / "bin/busybox")
+    return machine.sh(f"podman run --rm --rootfs {root} /bin/busybox {command}")
+
+
 def test_cvmfs_inside_containers(machine: CleanMachine) -> None:
     before = configuration(machine)
-    (machine.data / "root/bin").mkdir(parents=True, exist_ok=True)
-    for name in ("dev", "proc", "sys", "run", "tmp", "etc"):
-        (machine.data / "root" / name).mkdir(exist_ok=True)
-    shutil.copy("/bin/busybox", machine.data / "root/bin/ls")
-    listing = f"podman run --rm --rootfs {machine.data}/root /bin/ls /cvmfs"
-    if machine.suite == "bookworm":
-        # Its podman would refuse to start anything: so apt refuses the package.
-        with pytest.raises(AssertionError, match="podman"):
-            install(machine, "podman-cvmfs-mount")
-        assert configuration(machine) == before
-        return
     install(machine, "podman-cvmfs-mount")
     machine.sh("mkdir /cvmfs/repository.example.org")
-    assert machine.sh(listing) == "repository.example.org\n"
-    machine.sh("rmdir /cvmfs/repository.example.org; apt-get remove --yes podman-cvmfs-mount")
+    assert in_container(machine, "ls /cvmfs") == "repository.example.org\n"
+    machine.sh("apt-get remove --yes podman-cvmfs-mount")
     assert configuration(machine) == before
-    machine.sh("mkdir /cvmfs/repository.example.org")
-    assert "repository.example.org" not in machine.sh(f"{listing} || true")
+    assert in_container(machine, "ls /cvmfs") == ""
+    # Installed again, it works again; another podman gets what it can read; purged, all is gone.
+    install(machine, "podman-cvmfs-mount")
+    drop_in = "/etc/containers/containers.conf.d/50-podman-cvmfs-mount.conf"
+    linked = machine.sh(f"readlink {drop_in}; ln -sf /dev/null {drop_in}")
+    machine.sh("dpkg-trigger --by-package=podman /usr/bin/podman; dpkg --configure --pending")
+    assert machine.sh(f"readlink {drop_in}") == linked
+    assert in_container(machine, "ls /cvmfs") == "repository.example.org\n"
     machine.sh("rmdir /cvmfs/repository.example.org; apt-get purge --yes podman-cvmfs-mount")
+    assert configuration(machine) == before
     machine.sh("test ! -e /cvmfs")
+
+
+def test_cvmfs_next_to_other_volumes(machine: CleanMachine) -> None:
+    other = machine.outside("/etc/containers/containers.conf.d/10-other.conf")
+    other.parent.mkdir(exist_ok=True)
+    other.write_text('[containers]\nvolumes = ["/srv:/other:ro"]\n')
+    try:
+        said = install(machine, "podman-cvmfs-mount")
+        mounts = in_container(machine, "cat /proc/mounts")
+        seen = {line.split()[1] for line in mounts.splitlines()}
+        assert "/other" in seen
+        # A podman that doesn't add to volumes is left with those it had.
+        appends = machine.suite != "bookworm"
+        assert ("/cvmfs" in seen) is appends
+        assert ("setup --mount-cvmfs" in said) is not appends
+    finally:
+        machine.sh("apt-get purge --yes podman-cvmfs-mount")
+        other.unlink()
+        other.parent.rmdir()
 
 
 def test_the_library_is_found(machine: CleanMachine) -> None:

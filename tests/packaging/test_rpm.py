@@ -8,33 +8,24 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from podman_cvmfs import __version__
-from tests.packaging.conftest import CHECKOUT, need
-from tests.packaging.machine import CleanMachine, make_root
+from tests.packaging.conftest import CHECKOUT, build, need, root_of
+from tests.packaging.machine import RPM_SUITE, CleanMachine
 
 RPM = CHECKOUT / "packaging/rpm"
 STORE = "/var/lib/podman-cvmfs/store"
 
 
-def build(checkout: Path, output: Path) -> Path:
-    """Run packaging/build-rpm.sh; the directory with what it made."""
-    need("rpmbuild", "rpm", "help2man")
-    script = checkout / "packaging/build-rpm.sh"
-    done = subprocess.run(
-        [script, output], stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return output
-
-
 @pytest.fixture(scope="module")
 def rpms(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the RPMs of this checkout."""
-    return build(checkout, tmp_path_factory.mktemp("rpms"))
+    need("rpmbuild", "rpm", "help2man")
+    return build("build-rpm.sh", checkout, tmp_path_factory.mktemp("rpms"))
 
 
 def test_the_spec_has_this_version() -> None:
@@ -47,9 +38,9 @@ def test_every_build_gives_the_same_binary_packages(
     checkout: Path, rpms: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(checkout, tmp_path / "elsewhere")
-    again = build(tmp_path / "elsewhere", tmp_path / "again")
+    again = build("build-rpm.sh", tmp_path / "elsewhere", tmp_path / "again")
     made = sorted(path.name for path in rpms.glob("*.noarch.rpm"))
-    assert len(made) == 3
+    assert len(made) == 4
     for name in made:
         assert (rpms / name).read_bytes() == (again / name).read_bytes(), name
 
@@ -74,51 +65,97 @@ def test_the_spec_parses_for_each_distribution() -> None:
         assert ("hatchling build" in parsed) is not by_macro
 
 
-def test_installed_and_erased(rpms: Path, tmp_path: Path) -> None:
-    need("mmdebstrap", "unshare")
-    machine = CleanMachine("bookworm", make_root("bookworm"), tmp_path)
+class RpmMachine(CleanMachine):
+    """A clean release on which rpm, run from outside, installs packages."""
+
+    def rpm(self, *args: str | Path) -> str:
+        """Run rpm; what it and the scriptlets say. Debian's packages aren't in rpm's books."""
+        # Debian's rpm keeps its books in the caller's home, unless told otherwise.
+        argv = ["rpm", f"--root={self.outside('/')}", "--dbpath=/var/lib/rpm", *args]
+        env = {**os.environ, "LC_ALL": "C.UTF-8"}
+        done = subprocess.run(
+            argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
+        assert done.returncode == 0 and "scriptlet failed" not in done.stderr, done.stderr
+        return done.stdout + done.stderr
+
+    def images(self) -> str:
+        """What podman lists; any failure of podman's is one of the test."""
+        return self.sh("podman images --quiet")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[RpmMachine]:
+    machine = RpmMachine(RPM_SUITE, root_of(RPM_SUITE), tmp_path)
     try:
-        root = machine.outside("/")
-
-        def rpm(*args: str | Path) -> str:
-            # Debian's packages aren't in rpm's books, so nothing is known to be there.
-            argv = ["rpm", f"--root={root}", *args]
-            env = {**os.environ, "LC_ALL": "C.UTF-8"}
-            done = subprocess.run(
-                argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True
-            )
-            assert done.returncode == 0 and "scriptlet failed" not in done.stderr, done.stderr
-            return done.stdout + done.stderr
-
-        podman = ["podman", "images", "-q"]
-        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
-        rpm("--initdb")
-        (package,) = rpms.glob("podman-cvmfs-0*.noarch.rpm")
-        (drop_in,) = rpms.glob("podman-cvmfs-storage-conf-*.noarch.rpm")
-        (mount,) = rpms.glob("podman-cvmfs-mount-*.noarch.rpm")
-        rpm("--install", "--nodeps", package, drop_in, mount)
-        assert machine.sh("podman-cvmfs --version").split()[-1] == __version__
-        machine.sh(f"test -s {STORE}/overlay-layers/layers.lock; test -d /cvmfs")
-        dropped = machine.sh("cat /usr/share/containers/storage.conf.d/99-podman-cvmfs.conf")
-        assert f'"{STORE}"' in dropped
-        assert rpm("--verify", "--nodeps", "podman-cvmfs") == ""
-        # This podman can't read the appending array, which is why Debian's package refuses it.
-        rpm("--erase", "podman-cvmfs-mount")
-        machine.sh("test ! -e /etc/containers/containers.conf.d/50-podman-cvmfs-mount.conf")
-
-        before = machine.sh("ls -R /etc/containers")
-        machine.sh("podman-cvmfs setup")
-        assert machine.run(podman, env=env).stdout == ""
-        # An upgrade: the store stays as it is, and so does what set-up did.
-        stamp = machine.sh(f"stat -c %i {STORE}/overlay-layers/")
-        rpm("--upgrade", "--nodeps", "--replacepkgs", package)
-        assert machine.sh(f"stat -c %i {STORE}/overlay-layers/") == stamp
-        assert machine.run(podman, env=env).stdout == ""
-        machine.sh("test -e /etc/containers/storage.conf")
-
-        rpm("--erase", "podman-cvmfs", "podman-cvmfs-storage-conf")
-        assert machine.sh("ls -R /etc/containers") == before
-        assert machine.run(podman, env=env).stdout == ""
-        machine.sh(f"test -d {STORE}; test ! -e /usr/bin/podman-cvmfs")
+        machine.rpm("--initdb")
+        yield machine
     finally:
         machine.close()
+
+
+def found(directory: Path, *names: str) -> list[Path]:
+    """The packages of these names in a directory."""
+    paths = [
+        path for name in names for path in directory.glob(f"{name}-{__version__}-*.noarch.rpm")
+    ]
+    assert len(paths) == len(names)
+    return paths
+
+
+MAIN, DROP_IN, MOUNT, SELINUX = (
+    f"podman-cvmfs{suffix}" for suffix in ("", "-storage-conf", "-mount", "-selinux")
+)
+
+
+def test_installed_upgraded_erased(
+    machine: RpmMachine, checkout: Path, rpms: Path, tmp_path: Path
+) -> None:
+    before = machine.sh("find /etc/containers -type f")
+    machine.rpm("--install", "--nodeps", *found(rpms, MAIN, DROP_IN, MOUNT))
+    assert machine.sh("podman-cvmfs --version").split()[-1] == __version__
+    machine.sh(f"test -s {STORE}/overlay-layers/layers.lock; test -d /cvmfs")
+    dropped = machine.sh("cat /usr/share/containers/storage.conf.d/99-podman-cvmfs.conf")
+    assert f'"{STORE}"' in dropped
+    assert machine.rpm("--verify", "--nodeps", MAIN, DROP_IN, MOUNT) == ""
+    for unit in ("podman-cvmfs-sync.timer", "podman-cvmfs-watch.service"):
+        assert machine.sh(f"systemctl is-enabled {unit} || true") == "disabled\n"
+
+    machine.sh("podman-cvmfs setup")
+    assert machine.images() == ""
+    machine.sh(
+        "touch /var/cache/podman-cvmfs/kept; echo 'offline = true' >> /etc/podman-cvmfs/config.toml"
+        "; systemctl enable podman-cvmfs-sync.timer"
+    )
+    store = machine.sh(f"find {STORE} -printf '%P %i %s %T@ %l\\n' | sort")
+    # A later release of the same version.
+    later = build("build-rpm.sh", checkout, tmp_path / "later", "--define", "dist .later")
+    machine.rpm("--upgrade", "--nodeps", *found(later, MAIN, DROP_IN, MOUNT))
+    assert machine.rpm("--query", "--queryformat=%{release}", MAIN) == "1.later"
+    assert machine.sh(f"find {STORE} -printf '%P %i %s %T@ %l\\n' | sort") == store
+    assert machine.images() == ""
+    machine.sh("test -e /etc/containers/storage.conf; test -e /var/cache/podman-cvmfs/kept")
+    assert "offline = true" in machine.outside("/etc/podman-cvmfs/config.toml").read_text()
+    assert machine.sh("systemctl is-enabled podman-cvmfs-sync.timer") == "enabled\n"
+
+    machine.rpm("--erase", MAIN, DROP_IN, MOUNT)
+    assert machine.sh("find /etc/containers -type f") == before
+    assert machine.images() == ""
+    machine.sh(f"test -d {STORE}; test ! -e /usr/bin/podman-cvmfs")
+
+
+def test_the_stores_are_labelled_for_containers(machine: RpmMachine, rpms: Path) -> None:
+    contexts = "matchpathcon -f /etc/selinux/default/contexts/files/file_contexts"
+    places = [STORE, f"{STORE}/overlay/x/diff", "/home/u/.local/share/podman-cvmfs/store/pool"]
+
+    def types(*paths: str) -> list[str]:
+        lines = machine.sh(f"{contexts} {' '.join(paths)}").splitlines()
+        return [line.split()[1].split(":")[2] for line in lines]
+
+    usual = types(*places)
+    machine.rpm("--install", "--nodeps", *found(rpms, SELINUX))
+    assert types(*places) == ["container_ro_file_t"] * 3
+    assert types("/var/lib/podman-cvmfs/setup.json") == ["var_lib_t"]
+    machine.rpm("--erase", SELINUX)
+    assert types(*places) == usual
+    assert "container_ro_file_t" not in usual

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.packaging.conftest import need
 from tests.support.cli import Target, podman_cvmfs, succeed
 from tests.support.images import IMAGES, build, write_layout
 
@@ -23,9 +24,11 @@ SERVICES = ("podman-cvmfs-sync.service", "podman-cvmfs-watch.service")
 #: systemd's own word for a service at or below this: OK.
 _MOST_EXPOSURE = 4.0
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("systemd-analyze") is None, reason="systemd is not installed"
-)
+
+@pytest.fixture(autouse=True)
+def systemd() -> None:
+    """Its tools judge units without a running systemd."""
+    need("systemd-analyze", "systemd-tmpfiles")
 
 
 def _read(path: Path) -> configparser.ConfigParser:
@@ -108,7 +111,6 @@ def test_a_sync_works_with_the_capabilities_of_the_service(tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-@pytest.mark.skipif(shutil.which("systemd-tmpfiles") is None, reason="systemd is not installed")
 def test_tmpfiles_make_the_directories_and_keep_what_is_there(tmp_path: Path) -> None:
     conf = PACKAGING / "tmpfiles.d/podman-cvmfs.conf"
     (tmp_path / "etc").mkdir()

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -45,7 +46,7 @@ class JudgeMissingError(RuntimeError):
     """A library can't be built here; the text says why."""
 
 
-def required(reason: str) -> None:
+def required(reason: str) -> NoReturn:
     """End the test: in CI, where all must be there, as failed, elsewhere as skipped."""
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
