@@ -179,10 +179,12 @@ def _put_main(plan: Plan, places: Places, effective: Effective, wishes: Wishes) 
             plan.put(guard, _GUARD_TEXT)
         if effective.main and not places.storage_conf:
             plan.remarks.append(f"{path} takes the place of {effective.main} from now on")
-    # With a file of one's own the options of the environment count no more.
-    stores = [*(effective.stores if places.uid else ()), wishes.store]
+    # With a file of one's own the options of the environment count no more. A user's own store
+    # comes before the system's, whose images may not start for this user.
+    stores = [wishes.store, *(effective.stores if places.uid else ())]
     data = remove(path, data, STORES, wishes.replaces)
-    data = add(path, data, STORES, [each for each in stores if each not in wishes.replaces])
+    stores = [each for each in stores if each not in wishes.replaces]
+    data = add(path, data, STORES, stores, first=bool(places.uid))
     if wishes.kernel is not None:
         data = set_mount_program(path, data, None if wishes.kernel else wishes.mount_program)
     plan.put(path, data)

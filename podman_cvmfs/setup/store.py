@@ -8,7 +8,7 @@ import os
 from podman_cvmfs.store.store import Store
 
 #: What podman needs of an additional image store.
-_NEEDED = (
+NEEDED = (
     "overlay",
     "overlay-images/images.json",
     "overlay-images/images.lock",
@@ -17,9 +17,14 @@ _NEEDED = (
 )
 
 
+def lacking(path: str) -> tuple[str, ...]:
+    """What podman needs of a store, ours or another, and doesn't find at ``path``."""
+    return tuple(name for name in NEEDED if not os.path.exists(f"{path}/{name}"))
+
+
 def is_store(path: str) -> bool:
     """Whether podman finds a store at ``path``, ours or another."""
-    return all(os.path.exists(f"{path}/{name}") for name in _NEEDED)
+    return not lacking(path)
 
 
 def ensure_store(path: str) -> bool:

@@ -24,8 +24,11 @@ _MOUNT_PROGRAM = (
 )
 
 
-def add(path: str, data: bytes, key: tuple[str, ...], values: Sequence[str]) -> bytes:
-    """Return ``data``, the content of ``path``, with ``values`` at the end of the array ``key``.
+def add(
+    path: str, data: bytes, key: tuple[str, ...], values: Sequence[str], *, first: bool = False
+) -> bytes:
+    """Return ``data``, the content of ``path``, with ``values`` at the end of the array ``key``, or
+    before all others.
 
     What the array has already is not added again. Raises InputError.
     """
@@ -41,9 +44,9 @@ def add(path: str, data: bytes, key: tuple[str, ...], values: Sequence[str]) -> 
             return
         array = table[key[-1]]
         present, _append = strings(path, ".".join(key), _as_plain(array))
-        for value in dict.fromkeys(values):
-            if value not in present:
-                array.append(value)
+        new = [value for value in dict.fromkeys(values) if value not in present]
+        for value in reversed(new) if first else new:
+            array.insert(0 if first else len(array), value)
 
     return _edit(path, data, change)
 

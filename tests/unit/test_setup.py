@@ -197,7 +197,7 @@ mountopt = "nodev"
         "options": {
             "pull_options": {"enable_partial_images": "true"},
             "overlay": {"ignore_chown_errors": "true"},
-            "additionalimagestores": ["/shared", STORE],
+            "additionalimagestores": [STORE, "/shared"],
         },
     }
 
