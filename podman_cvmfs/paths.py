@@ -7,6 +7,9 @@ import os
 
 #: The repository that most sites mount.
 REPOSITORY = "/cvmfs/unpacked.cern.ch"
+#: Root's: the whole system uses them.
+SYSTEM_STORE = "/var/lib/podman-cvmfs/store"
+SYSTEM_CACHE = "/var/cache/podman-cvmfs"
 
 
 def _user_directory(variable: str, fallback: str) -> str:
@@ -18,12 +21,12 @@ def _user_directory(variable: str, fallback: str) -> str:
 def default_store() -> str:
     """The store of the whole system for root, of the user for everybody else."""
     if os.geteuid() == 0:
-        return "/var/lib/podman-cvmfs/store"
+        return SYSTEM_STORE
     return _user_directory("XDG_DATA_HOME", ".local/share") + "/podman-cvmfs/store"
 
 
 def default_cache() -> str:
     """The blob cache of the whole system for root, of the user for everybody else."""
     if os.geteuid() == 0:
-        return "/var/cache/podman-cvmfs"
+        return SYSTEM_CACHE
     return _user_directory("XDG_CACHE_HOME", ".cache") + "/podman-cvmfs"

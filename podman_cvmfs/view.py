@@ -253,7 +253,12 @@ def mount_bytes(view: ImageView, store: str) -> int:
         return 0
     top = view.layers[-1][1]
     parts = [len(directories[each].parts) for each in (top.layer_id, *top.lowers)]
-    link = len(f"{store}/overlay/l/{link_name(top.layer_id)}:")
+    return bytes_of_parts(parts, store, top.layer_id)
+
+
+def bytes_of_parts(parts: Sequence[int], store: str, layer_id: str) -> int:
+    """The same for layers with so many ``parts`` each; ``layer_id`` is any of them."""
+    link = len(f"{store}/overlay/l/{link_name(layer_id)}:")
     # The first part is the link itself, the others lie beside what it leads to.
     return sum(parts) * link + (sum(parts) - len(parts)) * len("/../diff1")
 

@@ -19,6 +19,7 @@ from podman_cvmfs.errors import PodmanCvmfsError, printable
 COMMANDS = {
     "cache": "Carry the cache of blobs to another host.",
     "config": "Show the settings in force and where each comes from.",
+    "doctor": "Find what makes podman with the store fail or slow, and what cures it.",
     "images": "List what the repository offers and what the store holds, side by side.",
     "inspect": "Show an image of the store: its layers and where their files are.",
     "prune": "Remove layers that no image has any more and nobody uses.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from podman_cvmfs.errors import InputError, printable
@@ -76,7 +76,8 @@ class Effective:
 
     ``main`` is the storage.conf in force (None: podman's built-in defaults), ``files`` all that
     are read, in order; ``inherited`` says that ``main`` is the system's and that this user gets
-    only a few of its settings, and no stores.
+    only a few of its settings, and no stores. ``options`` are the storage driver's other ones, as
+    text: ``mount_program``, ``use_composefs``..
     """
 
     main: str | None
@@ -84,6 +85,7 @@ class Effective:
     inherited: bool
     driver: str
     stores: tuple[str, ...]
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_effective(places: Places, generation: Generation) -> Effective:
@@ -93,16 +95,19 @@ def read_effective(places: Places, generation: Generation) -> Effective:
     inherited = not generation.drop_ins and bool(places.uid) and main in _system_mains(places)
     driver = ""
     stores: list[str] = []
+    options: dict[str, str] = {}
     for path in files:
         content = plain(path, read_file(path) or b"")
         storage = section(path, content, "storage")
         driver = str(storage.get("driver") or driver)
         if not inherited:
+            options.update(_options_in(path, content))
             stores = _merged(path, STORES, section(path, content, *STORES[:-1]), stores)
     if not generation.drop_ins and places.uid and (inherited or main is None):
         # Only where the user has no file of his own are the options of the environment added.
         stores += stores_of_options(places.storage_opts)
-    return Effective(main, tuple(files), inherited, driver, tuple(stores))
+        options.update(other_options(places.storage_opts))
+    return Effective(main, tuple(files), inherited, driver, tuple(stores), options)
 
 
 def storage_files(places: Places, generation: Generation) -> list[str]:
@@ -142,18 +147,28 @@ def check_driver(places: Places, effective: Effective) -> None:
 
     Without a driver in the configuration podman takes the one whose images are there.
     """
-    driver, reason = effective.driver, f"{effective.main} says so"
-    if not driver:
-        graphroot = _graphroot(places, effective)
-        found = [name for name in _DRIVERS if os.path.isdir(f"{graphroot}/{name}-images")]
-        driver = "overlay" if "overlay" in found or not found else found[0]
-        reason = f"{graphroot} holds its images"
-    if driver not in _OVERLAY_NAMES:
+    driver, reason = driver_of(places, effective)
+    if not is_overlay(driver):
         raise InputError(
             f"podman uses the storage driver {printable(driver)} ({printable(reason)}); "
             "the store needs overlay",
             "change the driver to overlay; 'podman system reset' removes the other one's images",
         )
+
+
+def driver_of(places: Places, effective: Effective) -> tuple[str, str]:
+    """The storage driver, and what decides it, as a phrase. Raises InputError."""
+    if effective.driver:
+        return effective.driver, f"{effective.main} says so"
+    graphroot = graphroot_of(places, effective)
+    found = [name for name in _DRIVERS if os.path.isdir(f"{graphroot}/{name}-images")]
+    driver = "overlay" if "overlay" in found or not found else found[0]
+    return driver, f"{graphroot} holds its images"
+
+
+def is_overlay(driver: str) -> bool:
+    """Whether the storage driver of this name can use the store."""
+    return driver in _OVERLAY_NAMES
 
 
 def stores_of_options(options: str) -> list[str]:
@@ -162,7 +177,15 @@ def stores_of_options(options: str) -> list[str]:
     return [value for key, _, value in pairs if key.rpartition(".")[2] == "imagestore"]
 
 
-def _graphroot(places: Places, effective: Effective) -> str:
+def other_options(options: str) -> dict[str, str]:
+    """The options of the overlay driver but stores that a value of STORAGE_OPTS names."""
+    pairs = (option.partition("=") for option in options.split(","))
+    named = {key.rpartition(".")[2]: value for key, _, value in pairs if key}
+    return {key: value for key, value in named.items() if key != "imagestore"}
+
+
+def graphroot_of(places: Places, effective: Effective) -> str:
+    """Where podman keeps its own images, by its configuration. Raises InputError."""
     if effective.main and not effective.inherited:
         content = plain(effective.main, read_file(effective.main) or b"")
         storage = section(effective.main, content, "storage")
@@ -172,6 +195,20 @@ def _graphroot(places: Places, effective: Effective) -> str:
             if isinstance(value, str) and value.startswith("/") and "$" not in value:
                 return value
     return places.graphroot
+
+
+def _options_in(path: str, content: Mapping[str, Any]) -> dict[str, str]:
+    """The texts in ``[storage.options]`` and, before them, ``[storage.options.overlay]``."""
+    tables = [
+        section(path, content, "storage", "options"),
+        section(path, content, "storage", "options", "overlay"),
+    ]
+    return {
+        key: str(value).lower() if isinstance(value, bool) else value
+        for table in tables
+        for key, value in table.items()
+        if isinstance(value, (str, bool))
+    }
 
 
 def _merged(

@@ -25,7 +25,7 @@ from podman_cvmfs.verify.frame import (
 )
 from podman_cvmfs.verify.images import check_images
 from podman_cvmfs.verify.inspection import Inspection
-from podman_cvmfs.verify.layers import check_layers
+from podman_cvmfs.verify.layers import Layers, check_layers
 from podman_cvmfs.verify.targets import check_targets
 
 _ATTEMPTS = 5
@@ -66,21 +66,38 @@ def verify(store: str) -> Verdict:
     return verdict
 
 
+def glance(store: str) -> tuple[Finding, ...]:
+    """Examine all but what the store's layers lead to: repositories aren't read."""
+    look = Inspection(os.path.abspath(store))
+    generation = current_generation(look)
+    if generation is not None:
+        _examine_inside(look, generation)
+    return look.findings
+
+
 def examine(look: Inspection, generation: str) -> Verdict:
     """Examine ``generation``, a directory of the store that ``look`` looks into."""
+    documents, layers, images = _examine_inside(look, generation)
+    if layers is None:
+        return Verdict(look.findings, documents)
+    gone = check_targets(look, documents.content, layers.directories)
+    return Verdict(look.findings, documents, layers.genuine, images, gone)
+
+
+def _examine_inside(
+    look: Inspection, generation: str
+) -> tuple[Documents, Layers | None, Mapping[str, ImageFiles]]:
     check_frame(look)
     check_locks(look, generation)
     documents = read_documents(look, generation)
     content = documents.content
     if documents.read != {layout.STATE, LAYERS_PATH, IMAGES_PATH}:
         # Without one of them nothing else can be told right from wrong.
-        return Verdict(look.findings, documents)
+        return documents, None, {}
     check_generation(look, generation, content)
     check_leftovers(look, generation, content)
     layers = check_layers(look, generation, content)
-    images = check_images(look, generation, content, layers)
-    gone = check_targets(look, content, layers.directories)
-    return Verdict(look.findings, documents, layers.genuine, images, gone)
+    return documents, layers, check_images(look, generation, content, layers)
 
 
 def _still(store: str, generation: str) -> bool:

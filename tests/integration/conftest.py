@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from tests.support.cli import Target, succeed
+from tests.support.cli import Target, podman_cvmfs, succeed
+from tests.support.ducc_sample import Sample
 from tests.support.images import IMAGES, Built, build, push
+from tests.support.one_user import STORE, Machine
 from tests.support.podman import Host, Podman, running
 from tests.support.registry import Registry
 
@@ -56,3 +59,23 @@ def world(
             target.sync()
             server.stop()
             yield World(server.address, images, target, podman, plain)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, podman_host: Host) -> Iterator[Machine]:
+    """A machine on which nothing is set up."""
+    with running(tmp_path / "podman", stores=[], on=podman_host) as podman:
+        machine = Machine(podman, tmp_path)
+        try:
+            yield machine
+        finally:
+            machine.close()
+
+
+@pytest.fixture
+def filled(machine: Machine, sample: Sample) -> Machine:
+    """The same, with a store of DUCC's repository in the default place."""
+    target = Target(sample.repository, Path(STORE), machine.podman.root / "cache")
+    done = podman_cvmfs(*target.argv("--offline"), within=machine.namespace)
+    assert done.returncode == 0, done.stderr
+    return machine

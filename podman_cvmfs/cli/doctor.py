@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``podman-cvmfs doctor``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+
+import click
+
+from podman_cvmfs.answers.sources import settings_with
+from podman_cvmfs.answers.table import plain_table
+from podman_cvmfs.cli.options import text_or_json
+from podman_cvmfs.doctor.facts import Facts, Presence
+from podman_cvmfs.doctor.finding import Finding, Level, count, failure
+from podman_cvmfs.doctor.gather import gather, target_of
+from podman_cvmfs.doctor.judge import judge
+from podman_cvmfs.doctor.judge_engine import mount_program
+from podman_cvmfs.errors import InputError, printable
+
+log = logging.getLogger(__name__)
+
+
+@click.command("doctor")
+@click.option(
+    "--user/--system",
+    "for_user",
+    default=None,
+    help="Examine your own store or the whole machine's. Without either, an ordinary user's own is "
+    "examined if there is one; root always examines the machine's.",
+)
+@click.option("--store", metavar="DIR", help="The additional image store to examine.")
+@click.option(
+    "--repository",
+    metavar="DIR",
+    multiple=True,
+    help="The unpacked repository; again for others.",
+)
+@click.option(
+    "--wait",
+    "seconds",
+    metavar="SECONDS",
+    type=click.FloatRange(0.1, 600),
+    default=10,
+    show_default=True,
+    help="How long to wait for each file system before it is said to hang.",
+)
+@text_or_json
+def command(
+    for_user: bool | None,
+    store: str | None,
+    repository: tuple[str, ...],
+    seconds: float,
+    output: str,
+) -> None:
+    """Find what makes podman with the store fail or slow, and tell what cures it.
+
+    Looks at podman, its configuration, the store, the repositories and the machine, for whoever
+    runs it, and changes nothing. Each thing found is printed with what it means and the command
+    that cures it. 'podman-cvmfs verify' examines the store itself in full.
+
+    Exit code 0 says that there is nothing but notes, 7 that there are warnings and no errors;
+    with errors it is that of the worst one: 1 podman or the machine, 3 podman's configuration,
+    4 a repository, 5 a store, 6 registries.conf.
+    """
+    if for_user and os.geteuid() == 0:
+        raise InputError("root examines the whole machine", "run it as the user concerned")
+    settings = target_of(settings_with(store, repository), for_user)
+    facts = gather(settings, seconds)
+    findings = judge(facts)
+    if output == "json":
+        click.echo(json.dumps(_as_data(facts, findings), indent=2))
+    else:
+        click.echo(_as_text(facts, findings))
+    log.info("%s", _summary(findings))
+    error = failure(findings)
+    if error is not None:
+        raise error
+
+
+def _as_text(facts: Facts, findings: list[Finding]) -> str:
+    rows = [[printable(cell) for cell in row] for row in _overview(facts)]
+    lines = [plain_table(rows)]
+    for each in findings:
+        kind = each.condition
+        lines.append(f"{kind.level.value}: {kind.name}: {each.found}\n  means: {kind.means}")
+        if each.cure:
+            lines.append(f"  cure: {each.cure}")
+    return "\n".join(lines)
+
+
+def _overview(facts: Facts) -> list[list[str]]:
+    """What was looked at, in a few lines."""
+    conf, engine = facts.configuration, facts.engine
+    library = facts.native.version or ("1.63 or later" if engine.drop_ins else "before 1.63")
+    version = f"{engine.version}, containers/storage {library}" if engine.version else "none"
+    mounts = mount_program(facts) or "the kernel"
+    rows = [
+        ["podman", version],
+        ["configuration", ", ".join(conf.effective.files) or "podman's built-in defaults"],
+        ["driver", f"{engine.driver or conf.driver}, mounted by {mounts}"],
+        *(["variable", f"{name}={value}"] for name, value in conf.environment.items()),
+        ["store", f"{facts.store.path}: {_state(facts)}"],
+    ]
+    rows += [["other store", f"{each.path}: {each.presence.value}"] for each in facts.others]
+    for each in facts.repositories:
+        parts = [each.problem or each.presence.value]
+        if each.revision is not None:
+            parts.append(f"revision {each.revision}")
+        if each.owners:
+            parts.append(f"files belong to user {' and '.join(map(str, each.owners))}")
+        rows.append(["repository", f"{each.path}: {', '.join(parts)}"])
+    native = facts.native.problem or f"asked ({facts.native.version})"
+    rows.append(["native library", native])
+    rows.append(["systemd", _units(facts)])
+    return rows
+
+
+def _state(facts: Facts) -> str:
+    parts = [facts.store.presence.value]
+    if facts.store.presence is Presence.THERE:
+        parts.append(f"{facts.contents.images} images")
+    parts.append("podman uses it" if facts.is_configured else "podman doesn't use it")
+    return ", ".join(parts)
+
+
+def _units(facts: Facts) -> str:
+    if not facts.units.known:
+        return "doesn't run here, or can't be asked"
+    active = (f"{name} {state.get('ActiveState')}" for name, state in facts.units.states.items())
+    return ", ".join(active) or "none of our units is installed"
+
+
+def _summary(findings: list[Finding]) -> str:
+    counts = (f"{count(findings, level)} {level.value}s" for level in Level)
+    return ", ".join(counts)
+
+
+def _as_data(facts: Facts, findings: list[Finding]) -> dict[str, object]:
+    conf = facts.configuration
+    return {
+        "podman": facts.engine.version or None,
+        "storage_library": facts.native.version or None,
+        "configuration": list(conf.effective.files),
+        "driver": facts.engine.driver or conf.driver,
+        "mount_program": mount_program(facts) or None,
+        "additional_stores": list(conf.effective.stores),
+        "store": {
+            "path": facts.store.path,
+            "state": facts.store.presence.value,
+            "configured": facts.is_configured,
+            "images": facts.contents.images,
+        },
+        "repositories": [
+            {
+                "path": each.path,
+                "state": each.presence.value,
+                "problem": each.problem or None,
+                "revision": each.revision,
+                "synced_revision": each.synced_revision,
+                "owners": list(each.owners),
+            }
+            for each in facts.repositories
+        ],
+        "findings": [
+            {
+                "condition": each.condition.name,
+                "level": each.condition.level.value,
+                "area": each.condition.area.value,
+                "found": each.found,
+                "means": each.condition.means,
+                "cure": each.cure or None,
+                "is_command": bool(each.cure) and not each.by_hand,
+            }
+            for each in findings
+        ],
+    }

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands that cure, spelt so that a shell takes them as they are. Pure."""
+
+from __future__ import annotations
+
+import shlex
+
+from podman_cvmfs.doctor.facts import Facts
+
+
+def setup(facts: Facts, *options: str) -> str:
+    """``podman-cvmfs setup`` for whoever asks."""
+    who = "--system" if facts.is_root else "--user"
+    return shlex.join(["podman-cvmfs", "setup", who, "--store", facts.store.path, *options])
+
+
+def for_strangers(facts: Facts) -> str:
+    """What has an ordinary user run images whose files belong to a stranger, from root's store.
+
+    A store of the user's own, asked before root's. podman 6 would ask it after: there only
+    fuse-overlayfs helps.
+    """
+    if facts.engine.drop_ins:
+        return setup(facts, "--overlay", "fuse-overlayfs")
+    return "podman-cvmfs setup --user && podman-cvmfs sync"
+
+
+def on_store(facts: Facts, command: str, *options: str) -> str:
+    """A command of ours on the store."""
+    return shlex.join(["podman-cvmfs", command, "--store", facts.store.path, *options])
+
+
+def sync(facts: Facts, *options: str) -> str:
+    """A sync of the store from the repositories that were examined."""
+    named = [word for path in facts.named for word in ("--repository", path)]
+    return on_store(facts, "sync", *named, *options)
+
+
+def shell(*words: str) -> str:
+    """Any command."""
+    return shlex.join(words)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is found on a machine, as frozen dataclasses. Pure: no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from podman_cvmfs.errors import (
+    InputError,
+    PartialError,
+    PodmanCvmfsError,
+    RegistryError,
+    RepositoryError,
+    StoreError,
+)
+
+
+class Level(str, Enum):
+    """An error makes podman fail, or not use the store, or show something wrong. A warning makes it
+    slow, or fail in some cases, or fail before long. A note is only worth knowing."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+class Area(str, Enum):
+    """What a condition is in. The worst one's decides the exit code."""
+
+    ENGINE = "podman"
+    CONFIGURATION = "configuration"
+    STORE = "store"
+    REPOSITORY = "repository"
+    REGISTRY = "registry"
+
+
+_ERRORS: dict[Area, type[PodmanCvmfsError]] = {
+    Area.ENGINE: PodmanCvmfsError,
+    Area.CONFIGURATION: InputError,
+    Area.STORE: StoreError,
+    Area.REPOSITORY: RepositoryError,
+    Area.REGISTRY: RegistryError,
+}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A kind of trouble: its name for good, how bad it is, and what it means (a clause)."""
+
+    name: str
+    level: Level
+    area: Area
+    means: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A condition on this machine: what was found, fit to be printed, and what cures it.
+
+    ``cure`` is a command for a shell, or, ``by_hand``, what to do in words; "" where there is
+    nothing to be done.
+    """
+
+    condition: Condition
+    found: str
+    cure: str = ""
+    by_hand: bool = False
+
+
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings, each once: errors, warnings, notes; within a level in the order found."""
+    levels = list(Level)
+    return sorted(dict.fromkeys(findings), key=lambda each: levels.index(each.condition.level))
+
+
+def count(findings: Iterable[Finding], level: Level) -> int:
+    """How many of the findings are of this level."""
+    return sum(each.condition.level is level for each in findings)
+
+
+def failure(findings: Iterable[Finding]) -> PodmanCvmfsError | None:
+    """The error to end the command with: that of the worst condition's area; PartialError where
+    there are only warnings, None where there is neither."""
+    ordered = worst_first(findings)
+    errors, warnings = count(ordered, Level.ERROR), count(ordered, Level.WARNING)
+    if errors:
+        worst = ordered[0].condition
+        return _ERRORS[worst.area](f"{errors} errors, first of all {worst.name}: {worst.means}")
+    return PartialError(f"{warnings} warnings") if warnings else None

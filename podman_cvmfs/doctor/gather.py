@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gathers the facts. Changes nothing, and waits for nothing without a limit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from dataclasses import replace
+
+from podman_cvmfs import paths
+from podman_cvmfs.doctor.facts import Contents, Facts, Place, Presence
+from podman_cvmfs.doctor.look_engine import (
+    ask_podman,
+    look_at_configuration,
+    look_at_engine,
+    look_at_native,
+)
+from podman_cvmfs.doctor.look_machine import (
+    look_at_disks,
+    look_at_registries,
+    look_at_units,
+    look_at_user,
+)
+from podman_cvmfs.doctor.look_repository import look_at_repositories
+from podman_cvmfs.doctor.look_store import look_at_contents, look_at_place
+from podman_cvmfs.doctor.probe import HangingError, bounded
+from podman_cvmfs.settings import COMMAND_LINE, DEFAULT, Settings
+from podman_cvmfs.setup.users import shadowed
+from podman_cvmfs.storage_conf.effective import Places
+from podman_cvmfs.storage_conf.generation import Generation
+
+#: A full store, or podman with one, takes so many times as long as one look at a file system.
+_FULL_LOOK = 6
+
+
+def gather(settings: Settings, seconds: float) -> Facts:
+    """Look at this machine, with the store in the settings in mind, as whoever runs this.
+
+    ``seconds`` is how long to wait for each file system. Raises InputError for a broken
+    environment variable of ours.
+    """
+    user = look_at_user()
+    engine, generation = look_at_engine()
+    configuration = look_at_configuration(generation, settings.store)
+    store = look_at_place(settings.store, seconds)
+    named = [look_at_place(each, seconds) for each in dict.fromkeys(configuration.effective.stores)]
+    others = tuple(each for each in named if not _same(each, store))
+    hangs = any(each.presence is Presence.HANGS for each in (store, *others))
+    remote = "CONTAINER_HOST" in configuration.environment
+    if engine.version and configuration.has_graphroot and not (hangs or remote):
+        engine = ask_podman(engine, seconds * _FULL_LOOK)
+    contents = Contents()
+    if store.presence is Presence.THERE:
+        wanted = str(settings.policy)
+        contents = look_at_contents(settings.store, wanted, seconds * _FULL_LOOK)
+    return Facts(
+        store=store,
+        is_configured=len(others) < len(named),
+        user=user,
+        now=int(time.time()),
+        engine=engine,
+        configuration=configuration,
+        native=look_at_native(),
+        contents=contents,
+        others=others,
+        repositories=look_at_repositories(settings, contents.repositories, seconds),
+        disks=look_at_disks(
+            {
+                "store": settings.store,
+                "cache": settings.cache,
+                **({"graphroot": configuration.graphroot} if configuration.graphroot else {}),
+            },
+            seconds,
+        ),
+        units=look_at_units(user.uid != 0 and settings.store != paths.SYSTEM_STORE),
+        registries=look_at_registries(store.names),
+        unreached=_unreached(settings.store, generation, seconds) if user.uid == 0 else (),
+        has_cvmfs=shutil.which("cvmfs_config") is not None,
+        wanted_overlay=settings.overlay.value,
+        offline=settings.offline,
+        named=settings.repositories if settings.source("repositories") == COMMAND_LINE else (),
+        warnings=settings.warnings,
+    )
+
+
+def target_of(settings: Settings, for_user: bool | None) -> Settings:
+    """The settings with the store that is to be examined: the one named there, or, for an ordinary
+    user who names none, their own or the system's (``for_user`` true or false; None: their own if
+    there is one, else the system's if there is one)."""
+    if os.geteuid() == 0 or settings.source("store") != DEFAULT:
+        return settings
+    if for_user is None:
+        for_user = os.path.isdir(settings.store) or not os.path.isdir(paths.SYSTEM_STORE)
+    if for_user:
+        return settings
+    return replace(settings, store=paths.SYSTEM_STORE, cache=paths.SYSTEM_CACHE)
+
+
+def _same(one: Place, other: Place) -> bool:
+    return os.path.normpath(one.path) == os.path.normpath(other.path) or (
+        one.real != "" and one.real == other.real
+    )
+
+
+def _unreached(store: str, generation: Generation, seconds: float) -> tuple[str, ...]:
+    try:
+        return tuple(bounded(lambda: shadowed(Places.of_process(), generation, store), seconds))
+    except (HangingError, OSError):
+        return ()

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judges podman, its configuration, and the user's rights. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from podman_cvmfs.doctor import cures
+from podman_cvmfs.doctor.conditions import CONDITIONS
+from podman_cvmfs.doctor.facts import Facts, Presence
+from podman_cvmfs.doctor.finding import Finding
+from podman_cvmfs.errors import printable
+from podman_cvmfs.storage_conf.effective import is_overlay
+
+#: With so many images podman 4 takes 0.1 s longer for each command that only looks.
+_MANY = 1000
+#: Kernel overlayfs for ordinary users: Linux 5.13 (with SELinux; without, 5.11).
+_ROOTLESS_OVERLAY = (5, 13)
+_SUBIDS = "100000-165535"
+
+
+def engine(facts: Facts) -> Iterator[Finding]:
+    """podman itself."""
+    podman = facts.engine
+    if podman.problem:
+        hint = podman.hint or "install podman"
+        yield Finding(CONDITIONS["podman-broken"], podman.problem, hint, by_hand=True)
+    if podman.failure:
+        yield Finding(
+            CONDITIONS["podman-fails"],
+            f"podman says: {podman.failure}",
+            "cure the other errors first; if there are none, see 'podman info --log-level=debug'",
+            by_hand=True,
+        )
+    major = podman.major
+    if major is not None and major < 4:
+        yield Finding(
+            CONDITIONS["podman-old"], f"podman {podman.version}", "install podman 4 or later", True
+        )
+    if major == 4 and facts.contents.images > _MANY:
+        yield Finding(
+            CONDITIONS["podman-slow"],
+            f"podman {podman.version} and {facts.contents.images} images",
+            "name the images you need in a wish list (wish_lists in config.toml), or use podman 5",
+            by_hand=True,
+        )
+    host = facts.configuration.environment.get("CONTAINER_HOST")
+    if host:
+        found = f"CONTAINER_HOST is {printable(host)}"
+        yield Finding(CONDITIONS["podman-remote"], found, "unset CONTAINER_HOST")
+
+
+def user(facts: Facts) -> Iterator[Finding]:
+    """What an ordinary user needs of the machine; root has to give it."""
+    if facts.is_root:
+        return
+    person = facts.user
+    if not person.namespaces:
+        yield Finding(
+            CONDITIONS["namespaces-off"],
+            "the kernel is told to let ordinary users make no user namespaces",
+            "sysctl -w user.max_user_namespaces=28633; "
+            "sysctl -w kernel.unprivileged_userns_clone=1 || true",
+        )
+    has_ids = person.subuids != 0 and person.subgids != 0
+    if has_ids and person.bad_programs:
+        programs = " and ".join(person.bad_programs)
+        yield Finding(
+            CONDITIONS["id-maps-broken"],
+            f"{programs}: missing, or without the right to map IDs",
+            "install the package that has newuidmap (uidmap, shadow-utils), or install it again",
+            by_hand=True,
+        )
+    if not has_ids:
+        files = [
+            path
+            for path, number in (("/etc/subuid", person.subuids), ("/etc/subgid", person.subgids))
+            if number == 0
+        ]
+        options = ("--add-subuids", _SUBIDS, "--add-subgids", _SUBIDS)
+        yield Finding(
+            CONDITIONS["id-maps-missing"],
+            f"{' and '.join(files)} have no line for {printable(person.name)}",
+            cures.shell("usermod", *options, person.name),
+        )
+
+
+def configuration(facts: Facts) -> Iterator[Finding]:
+    """storage.conf, as far as it can be read."""
+    for warning in facts.warnings:
+        yield Finding(CONDITIONS["settings-unknown"], warning, "correct or remove it", True)
+    conf = facts.configuration
+    if conf.problem:
+        yield Finding(CONDITIONS["storage-conf-broken"], conf.problem, conf.hint, by_hand=True)
+        return
+    for path in conf.with_append:
+        yield Finding(
+            CONDITIONS["storage-conf-append"],
+            f"{printable(path)} has {{append=true}}, and podman is {facts.engine.version}",
+            cures.shell("sed", "-i", "-E", r"s/(, *)?\{ *append *= *true *\}( *,)?//", path),
+        )
+    yield from _driver(facts)
+    if conf.dropped_stores:
+        stores = ", ".join(map(printable, conf.dropped_stores))
+        found = f"STORAGE_OPTS is set, so {stores} in storage.conf don't count"
+        yield Finding(CONDITIONS["options-replaced"], found, "unset STORAGE_OPTS")
+    elif not facts.is_configured:
+        yield from _not_configured(facts)
+    if facts.unreached:
+        more = f" (and {len(facts.unreached) - 3} more)" if len(facts.unreached) > 3 else ""
+        yield Finding(
+            CONDITIONS["users-not-reached"],
+            "; ".join(facts.unreached[:3]) + more,
+            f"each of them: podman-cvmfs setup --user --store {facts.store.path}",
+            by_hand=True,
+        )
+
+
+def _driver(facts: Facts) -> Iterator[Finding]:
+    conf, asked = facts.configuration, facts.engine.driver
+    driver = asked or conf.driver
+    if is_overlay(driver):
+        return
+    reason = conf.driver_reason if driver == conf.driver else "podman info says so"
+    found = f"podman uses the driver {printable(driver)}: {printable(reason)}"
+    if "STORAGE_DRIVER" in conf.environment:
+        yield Finding(CONDITIONS["driver-not-overlay"], found, "unset STORAGE_DRIVER")
+        return
+    reset = "podman system reset --force"
+    main = conf.effective.main
+    if conf.effective.driver and not is_overlay(conf.effective.driver) and main:
+        edit = cures.shell("sed", "-i", "-E", 's/^( *driver *= *).*/\\1"overlay"/', main)
+    else:
+        edit = cures.setup(facts)
+    found += f"; its images and containers go with it ({reset})"
+    yield Finding(CONDITIONS["driver-not-overlay"], found, f"{reset}; {edit}")
+
+
+def _not_configured(facts: Facts) -> Iterator[Finding]:
+    conf = facts.configuration
+    if conf.profile and conf.effective.inherited:
+        if facts.store.presence is not Presence.THERE:
+            # The file sets nothing then, and so does no harm.
+            return
+        found = f"{conf.profile} names the store, and STORAGE_OPTS isn't set in this environment"
+        yield Finding(CONDITIONS["login-needed"], found, f". {conf.profile}")
+        return
+    if conf.effective.inherited:
+        found = "this podman takes no stores from the system's storage.conf for users"
+    else:
+        main = printable(conf.effective.main or "podman's built-in settings")
+        found = f"{printable(facts.store.path)} isn't named in {main}"
+    if facts.store.presence is Presence.MISSING:
+        found += ", and the store isn't there"
+    yield Finding(CONDITIONS["store-not-configured"], found, cures.setup(facts))
+
+
+def mounting(facts: Facts) -> Iterator[Finding]:
+    """What mounts the layers, and options that don't go with a store that is only read."""
+    conf = facts.configuration
+    options = conf.effective.options
+    if conf.problem:
+        return
+    for program in conf.missing_programs:
+        yield Finding(
+            CONDITIONS["mount-program-missing"],
+            f"mount_program is {printable(program)}, which isn't there or can't be run",
+            cures.setup(facts, "--overlay", "kernel"),
+        )
+    program = mount_program(facts)
+    if program and not conf.missing_programs:
+        if not conf.has_fuse:
+            yield Finding(
+                CONDITIONS["fuse-device-closed"],
+                f"podman mounts with {printable(program)}, and /dev/fuse can't be opened",
+                "modprobe fuse; chmod 0666 /dev/fuse",
+            )
+        fit = facts.is_root or (facts.is_own and facts.user.kernel >= _ROOTLESS_OVERLAY)
+        if fit and options.get("mount_program"):
+            yield Finding(
+                CONDITIONS["fuse-overlayfs-slow"],
+                f"podman mounts with {printable(program)} where the kernel could",
+                cures.setup(facts, "--overlay", "kernel"),
+            )
+    if options.get("use_composefs") == "true" and (facts.engine.major or 5) >= 5:
+        name = "composefs" if facts.is_root else "composefs-rootless"
+        main = conf.effective.main or "storage.conf"
+        yield Finding(
+            CONDITIONS[name],
+            f"use_composefs is set in {printable(main)}",
+            cures.shell("sed", "-i", "-E", r"/^ *use_composefs *=/d", main),
+        )
+    if options.get("force_mask") and not program:
+        main = conf.effective.main or "storage.conf"
+        yield Finding(
+            CONDITIONS["force-mask"],
+            f"force_mask is set in {printable(main)}",
+            cures.shell("sed", "-i", "-E", r"/^ *force_mask *=/d", main),
+        )
+
+
+def mount_program(facts: Facts) -> str:
+    """What mounts the layers; "" is the kernel."""
+    return facts.engine.mount_program or facts.configuration.effective.options.get(
+        "mount_program", ""
+    )
+
+
+def native(facts: Facts) -> Iterator[Finding]:
+    """Whether the real library reads the configuration as we do."""
+    theirs, conf = facts.native, facts.configuration
+    if theirs.problem and theirs.mode == "require":
+        install = "install podman-cvmfs-native, or unset PODMAN_CVMFS_NATIVE"
+        yield Finding(CONDITIONS["native-missing"], theirs.problem, install, by_hand=True)
+    if not theirs.version or conf.problem:
+        return
+    by_hand = "if podman's own storage library has another version than this one, don't mind"
+    if theirs.failure:
+        found = f"containers/storage {theirs.version} can't read it: {theirs.failure}"
+        yield Finding(CONDITIONS["native-disagrees"], found, by_hand, by_hand=True)
+        return
+    for what, here, there in (
+        ("additional stores", conf.effective.stores, theirs.stores),
+        ("driver", (conf.driver,), (theirs.driver or conf.driver,)),
+        ("graphroot", (conf.graphroot,), (theirs.graphroot,)),
+    ):
+        if here != there:
+            found = (
+                f"{what}: containers/storage {theirs.version} reads "
+                f"{printable(', '.join(there)) or 'none'}, podman-cvmfs "
+                f"{printable(', '.join(here)) or 'none'}"
+            )
+            yield Finding(CONDITIONS["native-disagrees"], found, by_hand, by_hand=True)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judges repositories, registries, disks and systemd's units. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from podman_cvmfs.doctor import cures
+from podman_cvmfs.doctor.conditions import CONDITIONS
+from podman_cvmfs.doctor.facts import Facts, Presence, Repository
+from podman_cvmfs.doctor.finding import Finding
+from podman_cvmfs.errors import printable
+
+_CVMFS = "/cvmfs/"
+_TIMER = "podman-cvmfs-sync.timer"
+_WATCH = "podman-cvmfs-watch.service"
+_SYNC = "podman-cvmfs-sync.service"
+#: Bytes and inodes below which nothing can be done, and below which it is getting close.
+_NO_SPACE, _LITTLE_SPACE = 16 << 20, 1 << 30
+_NO_INODES, _FEW_INODES = 100, 10_000
+#: ...but a small file system is low only if this share of it is left.
+_SHARE = 0.05
+
+
+def repositories(facts: Facts) -> Iterator[Finding]:
+    """Whether each repository is mounted, answers, and is one."""
+    for each in facts.repositories:
+        path = printable(each.path)
+        if each.presence is Presence.HANGS:
+            yield _unmounted(facts, "repository-hangs", f"{path}: {each.problem}", each)
+        elif each.presence is Presence.MISSING:
+            yield _unmounted(facts, "repository-missing", f"{path} isn't there", each)
+        elif each.presence is Presence.CLOSED:
+            found = f"{path} can't be listed by this user"
+            cure = cures.shell("chmod", "go+rx", each.path)
+            yield Finding(CONDITIONS["repository-closed"], found, cure)
+        elif each.problem:
+            yield _unmounted(facts, "repository-broken", f"{path}: {each.problem}", each)
+        elif each.empty:
+            yield _unmounted(facts, "repository-missing", f"{path} is empty", each)
+        elif each.foreign:
+            yield Finding(
+                CONDITIONS["repository-foreign"],
+                f"{path} has neither .metadata nor .layers",
+                "name another one (repositories in config.toml)",
+                by_hand=True,
+            )
+
+
+def _unmounted(facts: Facts, name: str, found: str, repository: Repository) -> Finding:
+    path, condition = repository.path, CONDITIONS[name]
+    detach = f"{cures.shell('umount', '--lazy', path)}; " if repository.problem else ""
+    if repository.in_fstab:
+        return Finding(condition, found, detach + cures.shell("mount", path))
+    if path.startswith(_CVMFS):
+        if not facts.has_cvmfs:
+            install = "install and set up CernVM-FS's client, or name another repository"
+            return Finding(condition, found, install, by_hand=True)
+        probe = cures.shell("cvmfs_config", "probe", path[len(_CVMFS) :])
+        return Finding(condition, found, detach + probe)
+    return Finding(condition, found, f"mount {printable(path)}", by_hand=True)
+
+
+def registries(facts: Facts) -> Iterator[Finding]:
+    """registries.conf."""
+    conf = facts.registries
+    if conf.problem:
+        hint = conf.hint or "correct the file"
+        yield Finding(CONDITIONS["registries-conf-broken"], conf.problem, hint, by_hand=True)
+    if conf.blocked:
+        name = next(iter(conf.blocked))
+        yield Finding(
+            CONDITIONS["registry-blocked"],
+            f"{len(conf.blocked)} names of the store, such as {printable(name)}",
+            "nothing: registries.conf says so",
+            by_hand=True,
+        )
+
+
+def disks(facts: Facts) -> Iterator[Finding]:
+    """Space and inodes where the store, the cache and podman's own images lie."""
+    for disk in facts.disks:
+        small = disk.free < _NO_SPACE or (disk.inodes > 0 and disk.free_inodes < _NO_INODES)
+        low = (disk.free < _LITTLE_SPACE and disk.free < disk.size * _SHARE) or (
+            disk.free_inodes < min(_FEW_INODES, disk.inodes * _SHARE)
+        )
+        if not small and not low:
+            continue
+        found = (
+            f"{printable(disk.path)} ({disk.what}): {disk.free >> 20} MiB and "
+            f"{disk.free_inodes if disk.inodes else 'enough'} inodes are free"
+        )
+        cure, by_hand = {
+            "store": (cures.on_store(facts, "prune"), False),
+            "graphroot": ("podman image prune --force", False),
+        }.get(disk.what, ("make room there", True))
+        yield Finding(CONDITIONS["disk-full" if small else "disk-low"], found, cure, by_hand)
+
+
+def units(facts: Facts) -> Iterator[Finding]:
+    """Whether something syncs the store from time to time."""
+    states = facts.units.states
+    if not states:
+        return
+    manager = ["--user"] if not facts.is_root and facts.is_own else []
+    active = [name for name in (_TIMER, _WATCH) if _is(states, name, "ActiveState", "active")]
+    if not active:
+        yield Finding(
+            CONDITIONS["sync-off"],
+            f"neither {_TIMER} nor {_WATCH} is active",
+            cures.shell("systemctl", *manager, "enable", "--now", _TIMER),
+        )
+    for name in (_SYNC, _WATCH):
+        if _is(states, name, "ActiveState", "failed"):
+            result = states[name].get("Result", "")
+            yield Finding(
+                CONDITIONS["sync-failed"],
+                f"{name} has failed ({printable(result)})",
+                cures.shell("journalctl", *manager, "--unit", name, "--no-pager", "--lines=20"),
+            )
+
+
+def _is(states: Mapping[str, Mapping[str, str]], name: str, key: str, value: str) -> bool:
+    return states.get(name, {}).get(key) == value

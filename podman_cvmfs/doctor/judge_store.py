@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judges additional stores and what ours holds. Pure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+from podman_cvmfs.doctor import cures
+from podman_cvmfs.doctor.conditions import CONDITIONS
+from podman_cvmfs.doctor.facts import Facts, Place, Presence
+from podman_cvmfs.doctor.finding import Finding
+from podman_cvmfs.doctor.judge_engine import mount_program
+from podman_cvmfs.errors import printable
+from podman_cvmfs.policy import Overlay
+from podman_cvmfs.store.layout import LOCK_FILES
+from podman_cvmfs.verify.finding import REMOVE
+
+#: A store that was synced this long ago, in seconds, is stale if the repository has moved on.
+_OLD = 24 * 3600
+_CLAIM = "for the images' own owners: CVMFS_CLAIM_OWNERSHIP=no in /etc/cvmfs/default.local"
+_TOKEN = "head -c 64 /dev/urandom >"
+
+
+def places(facts: Facts) -> Iterator[Finding]:
+    """Whether each store that podman is told of is there and can be used."""
+    yield from _presence(facts, facts.store, is_ours=True)
+    for each in facts.others:
+        yield from _presence(facts, each, is_ours=False)
+    yield from _twice(facts)
+
+
+def _presence(facts: Facts, place: Place, is_ours: bool) -> Iterator[Finding]:
+    path = printable(place.path)
+    if place.presence is Presence.HANGS:
+        cure = "mount again what it lies on, or take it out of storage.conf"
+        yield Finding(CONDITIONS["store-hangs"], f"{path} doesn't answer", cure, by_hand=True)
+    elif place.presence is Presence.MISSING:
+        yield from _missing(facts, place, is_ours)
+    elif place.presence is Presence.CLOSED:
+        yield _closed(place, "store-closed")
+    else:
+        if place.closed_at:
+            yield _closed(place, "store-closed-to-users" if facts.is_root else "store-closed")
+        # In others' stores root makes what is missing.
+        lacking = [name for name in place.lacking if is_ours or name.endswith(".lock")]
+        if lacking and (is_ours or not facts.is_root):
+            yield Finding(
+                CONDITIONS["store-incomplete"],
+                f"{path} has no {', '.join(lacking)}",
+                cures.setup(facts) if is_ours else _make_locks(place, lacking),
+            )
+        empty = [lock for lock, size in place.locks.items() if size == 0]
+        if empty and facts.engine.major == 4:
+            yield Finding(
+                CONDITIONS["lock-empty"],
+                f"empty: {', '.join(map(printable, empty))}",
+                "; ".join(f"{_TOKEN} {cures.shell(lock)}" for lock in empty),
+            )
+
+
+def _missing(facts: Facts, place: Place, is_ours: bool) -> Iterator[Finding]:
+    main = printable(facts.configuration.effective.main or "STORAGE_OPTS")
+    path = printable(place.path)
+    if is_ours and not facts.is_configured:
+        return
+    yield Finding(
+        CONDITIONS["store-missing"],
+        f"{path} isn't there, and {main} names it",
+        cures.setup(facts) if is_ours else cures.shell("mkdir", "-p", place.path),
+    )
+
+
+def _closed(place: Place, name: str) -> Finding:
+    closed = place.closed_at or (place.path,)
+    return Finding(
+        CONDITIONS[name],
+        f"closed to others than its owner: {', '.join(map(printable, closed))}",
+        cures.shell("chmod", "go+rX", *closed),
+    )
+
+
+def _make_locks(place: Place, names: Sequence[str]) -> str:
+    locks = [f"{place.path}/{name}" for name in names]
+    directories = dict.fromkeys(os.path.dirname(lock) for lock in locks)
+    making = [cures.shell("mkdir", "-p", *directories)]
+    return "; ".join([*making, *(f"{_TOKEN} {cures.shell(lock)}" for lock in locks)])
+
+
+def _twice(facts: Facts) -> Iterator[Finding]:
+    known = [facts.store, *facts.others] if facts.is_configured else list(facts.others)
+    seen: dict[str, str] = {}
+    both: dict[tuple[str, str], list[str]] = {}
+    for place in known:
+        for name in sorted(place.names):
+            if name in seen:
+                both.setdefault((seen[name], place.path), []).append(name)
+            else:
+                seen[name] = place.path
+    for (one, other), names in both.items():
+        yield Finding(
+            CONDITIONS["names-in-two-stores"],
+            f"{len(names)} names, such as {printable(names[0])}, are in {printable(one)} and "
+            f"{printable(other)}",
+            "nothing, or put the store that shall win first in additionalimagestores",
+            by_hand=True,
+        )
+
+
+def contents(facts: Facts) -> Iterator[Finding]:
+    """What is wrong in our store, as far as a quick look tells."""
+    inside = facts.contents
+    if facts.store.presence is not Presence.THERE:
+        return
+    # Locks and rights have conditions of their own.
+    told = {*facts.store.closed_at, *facts.store.locks}
+    errors = [each for each in inside.faults if each.is_error and not _is_told(each.path, told)]
+    strange = [each for each in errors if each.cure == REMOVE]
+    damaged = [each for each in errors if each.cure != REMOVE]
+    repair = cures.on_store(facts, "verify", "--repair")
+    if inside.problem and not damaged:
+        yield Finding(CONDITIONS["store-damaged"], inside.problem, repair)
+    if damaged:
+        more = f" (and {len(damaged) - 1} more)" if damaged[1:] else ""
+        found = f"{damaged[0].path} {damaged[0].what}{more}"
+        yield Finding(CONDITIONS["store-damaged"], found, repair)
+    if strange:
+        yield Finding(
+            CONDITIONS["store-strange-files"],
+            f"{len(strange)} files or directories, such as {strange[0].path}",
+            REMOVE,
+            by_hand=True,
+        )
+    leftovers = [each for each in inside.faults if not each.is_error]
+    if leftovers:
+        yield Finding(
+            CONDITIONS["store-leftovers"],
+            f"{len(leftovers)} files or directories, such as {leftovers[0].path}",
+            "nothing: the next sync that changes something removes it",
+            by_hand=True,
+        )
+    if damaged or inside.problem:
+        return
+    yield from _images(facts)
+    yield from _freshness(facts)
+
+
+def _is_told(path: str, told: set[str]) -> bool:
+    return path in told or path.endswith(tuple(LOCK_FILES))
+
+
+def _images(facts: Facts) -> Iterator[Finding]:
+    counts = facts.contents.counts
+    sync = cures.sync(facts)
+    if not facts.contents.images:
+        yield Finding(
+            CONDITIONS["store-empty"], f"no image is in {printable(facts.store.path)}", sync
+        )
+    if facts.contents.too_deep and facts.engine.major == 4:
+        names = facts.contents.too_deep
+        yield Finding(
+            CONDITIONS["images-too-deep"],
+            f"{len(names)} images, such as {printable(names[0])}, with podman "
+            f"{facts.engine.version}",
+            cures.sync(facts, "--view", "flat"),
+        )
+    if counts.get("synthesised"):
+        found = f"{counts['synthesised']} images have a made-up config"
+        if facts.offline:
+            cure = "set offline = false in config.toml, then 'podman-cvmfs sync'; or import a cache"
+            yield Finding(CONDITIONS["images-synthesised"], found, cure, by_hand=True)
+        else:
+            yield Finding(CONDITIONS["images-synthesised"], found, sync)
+    if counts.get("rebuilt_manifests"):
+        found = f"{counts['rebuilt_manifests']} images have a rebuilt manifest"
+        yield Finding(CONDITIONS["manifests-rebuilt"], found, sync)
+    if counts.get("retired_images"):
+        yield Finding(
+            CONDITIONS["images-retired"],
+            f"{counts['retired_images']} images",
+            cures.on_store(facts, "prune"),
+        )
+
+
+def _freshness(facts: Facts) -> Iterator[Finding]:
+    inside = facts.contents
+    if not inside.images:
+        return
+    sync = cures.sync(facts)
+    for each in facts.repositories:
+        if not each.wished or each.presence is not Presence.THERE or each.problem:
+            continue
+        path = printable(each.path)
+        if each.synced is None:
+            found = f"no sync on record has done everything that {path} offers"
+            yield Finding(CONDITIONS["sync-incomplete"], found, sync)
+        elif each.revision is not None and each.synced_revision != each.revision:
+            age = facts.now - each.synced
+            found = f"{path} is at revision {each.revision}, the store at {each.synced_revision}"
+            name = "store-stale" if age > _OLD else "sync-incomplete"
+            yield Finding(CONDITIONS[name], found, sync)
+    if inside.policy and inside.policy != inside.policy_wanted:
+        found = f"it is laid out for '{inside.policy}', settings want '{inside.policy_wanted}'"
+        yield Finding(CONDITIONS["policy-changed"], found, sync)
+
+
+def layout(facts: Facts) -> Iterator[Finding]:
+    """Whether the store is laid out for what mounts it, and for who owns the files."""
+    inside = facts.contents
+    if not inside.images or facts.store.presence is not Presence.THERE:
+        return
+    program = mount_program(facts)
+    used = Overlay.FUSE.value if program else Overlay.KERNEL.value
+    if inside.by_layers and inside.overlay and inside.overlay != used:
+        found = (
+            f"{inside.by_layers} images are laid out for {inside.overlay}, and podman mounts with "
+            f"{printable(program or 'the kernel')}"
+        )
+        if facts.wanted_overlay == used:
+            cure = cures.sync(facts)
+        else:
+            cure = cures.setup(facts, "--overlay", facts.wanted_overlay)
+        yield Finding(CONDITIONS["overlay-mismatch"], found, cure)
+    for each in facts.repositories:
+        owners = " and ".join(map(str, each.owners))
+        found = f"files in {printable(each.path)} belong to user {owners}"
+        if facts.is_root:
+            if len(each.owners) == 1 and each.owners != (0,):
+                yield Finding(CONDITIONS["owner-foreign"], found, _CLAIM, by_hand=True)
+        elif each.owners and facts.user.uid not in each.owners and not program:
+            if facts.is_own:
+                cure = cures.setup(facts, "--overlay", "fuse-overlayfs")
+                yield Finding(CONDITIONS["owner-kept"], found, cure)
+            else:
+                yield Finding(CONDITIONS["owner-unmapped"], found, cures.for_strangers(facts))

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look at podman, at its configuration, and ask the real library to read the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import replace
+from typing import Any
+
+from podman_cvmfs.doctor.facts import Configuration, Engine, Native
+from podman_cvmfs.doctor.probe import HangingError, bounded
+from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.setup.snippet import PROFILE
+from podman_cvmfs.storage_conf.edit import STORES
+from podman_cvmfs.storage_conf.effective import (
+    Effective,
+    Places,
+    driver_of,
+    graphroot_of,
+    other_options,
+    read_effective,
+    stores_of_options,
+)
+from podman_cvmfs.storage_conf.generation import Generation, find_generation
+from podman_cvmfs.storage_conf.toml_file import plain, read_file, section, strings
+
+#: They change which configuration podman reads, or where it runs.
+VARIABLES = ("CONTAINERS_STORAGE_CONF", "STORAGE_OPTS", "STORAGE_DRIVER", "CONTAINER_HOST")
+#: How much of what podman says is repeated.
+_LAST_WORDS = 400
+#: Seconds the library may take to read its configuration.
+_NATIVE_TIMEOUT = 30.0
+
+
+def look_at_engine() -> tuple[Engine, Generation]:
+    """podman's version and what it understands; storage isn't opened."""
+    try:
+        generation = find_generation()
+    except InputError as err:
+        return Engine(problem=err.message, hint=err.hint or ""), Generation("", False, False)
+    return Engine(generation.version, generation.drop_ins), generation
+
+
+def ask_podman(engine: Engine, seconds: float) -> Engine:
+    """``engine`` with what podman says of its storage, which it opens for that."""
+    try:
+        output, failure = bounded(_ask, seconds)
+        if not output:
+            return replace(engine, failure=failure)
+        store = json.loads(output)["store"]
+        return replace(
+            engine,
+            driver=str(store["graphDriverName"]),
+            mount_program=_mount_program(store.get("graphOptions") or {}),
+        )
+    except HangingError:
+        return replace(engine, failure=f"no answer within {seconds:g} seconds")
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        return replace(engine, failure=printable(str(err)))
+
+
+def _ask() -> tuple[str, str]:
+    """What ``podman info`` prints, and if that is nothing, why podman fails altogether."""
+    info = _podman("info", "--format", "json")
+    if info.returncode == 0:
+        return info.stdout, ""
+    # It also looks at what has nothing to do with storage, such as cgroups.
+    listed = _podman("ps", "--quiet")
+    if listed.returncode == 0:
+        return "", ""
+    return "", _last_line(listed.stderr) or f"exit status {listed.returncode}"
+
+
+def _podman(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["podman", *args],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return printable(lines[-1][-_LAST_WORDS:]) if lines else ""
+
+
+def _mount_program(options: dict[str, Any]) -> str:
+    found = options.get("overlay.mount_program", "")
+    return str(found.get("Executable", "") if isinstance(found, dict) else found)
+
+
+def look_at_configuration(generation: Generation, store: str) -> Configuration:
+    """What podman of ``generation`` reads, with our ``store`` in mind."""
+    places = Places.of_process()
+    environment = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
+    try:
+        effective = read_effective(places, generation)
+        effective, dropped = _as_replaced(effective, generation, places)
+        driver, reason = driver_of(places, effective)
+        graphroot = graphroot_of(places, effective)
+        with_append = () if generation.drop_ins else tuple(_with_append(effective))
+    except (InputError, OSError) as err:
+        hint = err.hint or "" if isinstance(err, InputError) else ""
+        message = err.message if isinstance(err, InputError) else printable(str(err))
+        return Configuration(problem=message, hint=hint, environment=environment)
+    if "STORAGE_DRIVER" in environment:
+        driver, reason = environment["STORAGE_DRIVER"], "STORAGE_DRIVER says so"
+    program = effective.options.get("mount_program", "")
+    return Configuration(
+        effective=effective,
+        driver=driver,
+        driver_reason=reason,
+        graphroot=graphroot,
+        has_graphroot=os.path.isdir(graphroot),
+        environment=environment,
+        dropped_stores=dropped,
+        with_append=with_append,
+        missing_programs=(program,) if program and not os.access(program, os.X_OK) else (),
+        has_fuse=os.access("/dev/fuse", os.R_OK | os.W_OK),
+        profile=_profile(store),
+    )
+
+
+def _as_replaced(
+    effective: Effective, generation: Generation, places: Places
+) -> tuple[Effective, tuple[str, ...]]:
+    """The configuration as STORAGE_OPTS leaves it, and the stores that don't count any more.
+
+    containers/storage ``types/options.go`` (ReloadConfigurationFile): whatever file is read, the
+    environment's options take the place of its own.
+    """
+    options = places.storage_opts
+    if not options or effective.inherited or not (effective.main or generation.drop_ins):
+        return effective, ()
+    stores = tuple(stores_of_options(options))
+    dropped = tuple(each for each in effective.stores if each not in stores)
+    return replace(effective, stores=stores, options=other_options(options)), dropped
+
+
+def _with_append(effective: Effective) -> list[str]:
+    found = []
+    for path in effective.files:
+        table = section(path, plain(path, read_file(path) or b""), *STORES[:-1])
+        if STORES[-1] in table and strings(path, STORES[-1], table[STORES[-1]])[1] is not None:
+            found.append(path)
+    return found
+
+
+def _profile(store: str) -> str:
+    try:
+        text = (read_file(PROFILE) or b"").decode("utf-8", "replace")
+    except InputError:
+        return ""
+    return PROFILE if f"overlay.imagestore={store}" in text else ""
+
+
+def look_at_native() -> Native:
+    """What the real library makes of this user's configuration. Raises InputError for a
+    PODMAN_CVMFS_NATIVE that is none."""
+    from podman_cvmfs.storage_native.artefact import MODE_VARIABLE, Mode, find, mode
+    from podman_cvmfs.storage_native.errors import CallError, NativeError
+    from podman_cvmfs.storage_native.session import started
+
+    chosen = mode()
+    if chosen is Mode.OFF:
+        return Native(chosen.value, problem=f"{MODE_VARIABLE} switches it off")
+    try:
+        artefact = find()
+        if artefact is None:
+            return Native(chosen.value, problem="not installed")
+        with started(artefact, timeout=_NATIVE_TIMEOUT) as (calls, version):
+            try:
+                config = calls.config()
+            except CallError as err:
+                return Native(chosen.value, version.storage, failure=printable(err.message))
+    except NativeError as err:
+        return Native(chosen.value, problem=err.message)
+    return Native(
+        chosen.value,
+        version.storage,
+        driver=config.driver,
+        graphroot=config.graph_root,
+        stores=config.additional_stores,
+    )

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look at what surrounds podman: the user's rights, disks, systemd's units, registries.conf."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+
+from podman_cvmfs.doctor.facts import Disk, Registries, Units, User
+from podman_cvmfs.doctor.probe import HangingError, bounded
+from podman_cvmfs.errors import InputError, RegistryError
+from podman_cvmfs.reference import parse_name
+from podman_cvmfs.registries_conf import load_registries_conf
+
+UNITS = (
+    "podman-cvmfs-sync.timer",
+    "podman-cvmfs-sync.service",
+    "podman-cvmfs-watch.service",
+)
+_PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,Result"
+_SYSTEMCTL_TIMEOUT = 10
+#: Where the kernel says whether ordinary users may make user namespaces; 0: they may not.
+_SWITCHES = (
+    "/proc/sys/user/max_user_namespaces",
+    "/proc/sys/kernel/unprivileged_userns_clone",
+)
+
+
+def look_at_user() -> User:
+    """Who runs this."""
+    uid = os.geteuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = str(uid)
+    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return User(
+        uid=uid,
+        name=name,
+        subuids=_subordinate("/etc/subuid", name, uid),
+        subgids=_subordinate("/etc/subgid", name, uid),
+        bad_programs=tuple(each for each in ("newuidmap", "newgidmap") if not _may_map(each)),
+        namespaces=not any(_is_zero(path) for path in _SWITCHES),
+        kernel=(int(release[1]), int(release[2])) if release else (0, 0),
+    )
+
+
+def _subordinate(path: str, name: str, uid: int) -> int | None:
+    """How many IDs ``path`` gives a user (subuid(5)); None if a directory service is asked."""
+    total = 0
+    for line in _lines(path):
+        fields = line.split(":")
+        if len(fields) == 3 and fields[0] in (name, str(uid)) and fields[2].isdecimal():
+            total += int(fields[2])
+    services = [
+        line.split(":", 1)[1].split()
+        for line in _lines("/etc/nsswitch.conf")
+        if line.startswith("subid:")
+    ]
+    return None if not total and services and services[0] != ["files"] else total
+
+
+def _may_map(program: str) -> bool:
+    path = shutil.which(program)
+    if path is None:
+        return False
+    if os.stat(path).st_mode & 0o4000:
+        return True
+    try:
+        return bool(os.getxattr(path, "security.capability"))
+    except OSError:
+        return False
+
+
+def _is_zero(path: str) -> bool:
+    return [line.strip() for line in _lines(path)] == ["0"]
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []
+
+
+def look_at_disks(places: Mapping[str, str], seconds: float) -> tuple[Disk, ...]:
+    """The file systems of ``places`` (what -> path), or of what is nearest to it that exists."""
+    disks = []
+    for what, path in places.items():
+        try:
+            disks.append(bounded(lambda w=what, p=path: _disk(w, p), seconds))  # type: ignore[misc]
+        except (HangingError, OSError):
+            continue
+    return tuple(disks)
+
+
+def _disk(what: str, path: str) -> Disk:
+    while not os.path.isdir(path) and path != "/":
+        path = os.path.dirname(path)
+    found = os.statvfs(path)
+    return Disk(
+        what,
+        path,
+        free=found.f_bavail * found.f_frsize,
+        size=found.f_blocks * found.f_frsize,
+        free_inodes=found.f_favail,
+        inodes=found.f_files,
+    )
+
+
+def look_at_units(for_user: bool) -> Units:
+    """Our units, the system's or (``for_user``) the user's."""
+    if not os.path.isdir("/run/systemd/system"):
+        return Units()
+    argv = ["systemctl", *(["--user"] if for_user else []), "show", f"--property={_PROPERTIES}"]
+    try:
+        done = subprocess.run(
+            [*argv, *UNITS],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_SYSTEMCTL_TIMEOUT,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return Units()
+    return read_units(done.stdout) if done.returncode == 0 else Units()
+
+
+def read_units(text: str) -> Units:
+    """The units in the output of ``systemctl show``: a paragraph of NAME=VALUE for each. Pure."""
+    states = {}
+    for paragraph in text.split("\n\n"):
+        fields = dict(line.split("=", 1) for line in paragraph.splitlines() if "=" in line)
+        if fields.get("LoadState") == "loaded":
+            states[fields.get("Id", "")] = fields
+    return Units(True, states)
+
+
+def look_at_registries(names: Iterable[str]) -> Registries:
+    """registries.conf, and which of the store's image ``names`` it blocks."""
+    try:
+        conf = load_registries_conf()
+    except InputError as err:
+        return Registries(err.message, err.hint or "")
+    blocked = {}
+    if any(table.blocked for table in conf.tables):
+        for text in sorted(names):
+            try:
+                conf.endpoints(parse_name(text))
+            except RegistryError as err:
+                blocked[text] = err.message
+            except InputError:
+                continue
+    return Registries(blocked=blocked)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look at repositories: whether they are mounted and answer, and whom their files belong to."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from podman_cvmfs.answers.status import status_of
+from podman_cvmfs.doctor.facts import Presence, Repository
+from podman_cvmfs.doctor.probe import HangingError, bounded
+from podman_cvmfs.errors import printable
+from podman_cvmfs.settings import Settings
+from podman_cvmfs.stamp import revision_of
+from podman_cvmfs.store.records import StoreContent
+
+_FSTAB = "/etc/fstab"
+#: How many entries of a root file system are asked for their owner.
+_SAMPLE = 30
+
+
+def look_at_repositories(
+    settings: Settings, used: Sequence[str], seconds: float
+) -> tuple[Repository, ...]:
+    """The repositories of the settings, and those ``used`` by a store besides."""
+    paths = dict.fromkeys((*settings.repositories, *used))
+    found = [
+        replace(_one(path, seconds), wished=path in settings.repositories, in_fstab=_in_fstab(path))
+        for path in paths
+    ]
+    answering = [each.path for each in found if each.presence is Presence.THERE]
+    try:
+        asked = replace(settings, repositories=tuple(answering))
+        stamps = bounded(lambda: status_of(asked, StoreContent()).repositories, seconds)
+    except (HangingError, OSError):
+        return tuple(found)
+    by_path = {each.path: each for each in stamps}
+    return tuple(
+        each
+        if each.path not in by_path
+        else replace(
+            each,
+            revision=by_path[each.path].revision,
+            synced=by_path[each.path].synced,
+            synced_revision=by_path[each.path].synced_revision,
+        )
+        for each in found
+    )
+
+
+def _one(path: str, seconds: float) -> Repository:
+    try:
+        return bounded(lambda: _look(path), seconds)
+    except HangingError:
+        return Repository(path, Presence.HANGS, f"no answer within {seconds:g} seconds")
+    except FileNotFoundError:
+        return Repository(path, Presence.MISSING)
+    except PermissionError:
+        return Repository(path, Presence.CLOSED)
+    except OSError as err:
+        return Repository(path, problem=printable(err.strerror or str(err)))
+
+
+def _look(path: str) -> Repository:
+    """Raises OSError."""
+    revision_of(path)
+    names = set(os.listdir(path))
+    return Repository(
+        path,
+        empty=not names,
+        foreign=not names & {".metadata", ".layers"},
+        owners=_owners(path),
+    )
+
+
+def _owners(path: str) -> tuple[int, ...]:
+    """Whom some files of one image belong to."""
+    owners = set()
+    for root in itertools.islice(_roots(path), 1):
+        owners.add(os.lstat(root).st_uid)
+        with os.scandir(root) as entries:
+            for entry in itertools.islice(entries, _SAMPLE):
+                owners.add(entry.stat(follow_symlinks=False).st_uid)
+    return tuple(sorted(owners))
+
+
+def _roots(path: str) -> Iterator[str]:
+    """Merged roots, or the files of layers."""
+    for directory, below in ((".flat", ""), (".layers", "/layerfs")):
+        try:
+            for group in sorted(os.listdir(f"{path}/{directory}")):
+                for name in sorted(os.listdir(f"{path}/{directory}/{group}")):
+                    root = f"{path}/{directory}/{group}/{name}{below}"
+                    if os.path.isdir(root) and not os.path.islink(root):
+                        yield root
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+
+
+def _in_fstab(path: str) -> bool:
+    try:
+        with open(_FSTAB, encoding="utf-8", errors="replace") as file:
+            return any(line.split()[1:2] == [path] for line in file if line[:1] not in "#\n")
+    except OSError:
+        return False

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look at additional stores: whether they answer, who may read them, what ours holds."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+
+from podman_cvmfs.answers.anatomy import places_of
+from podman_cvmfs.answers.status import counts_of
+from podman_cvmfs.doctor.facts import Contents, Fault, Place, Presence
+from podman_cvmfs.doctor.probe import HangingError, bounded
+from podman_cvmfs.engine import SHORT_MOUNT_DATA
+from podman_cvmfs.errors import InputError, StoreError, printable
+from podman_cvmfs.foreign_file import read_bounded
+from podman_cvmfs.oci import parse_json
+from podman_cvmfs.plan import chain_of, is_retired
+from podman_cvmfs.policy import View
+from podman_cvmfs.setup.store import NEEDED, lacking
+from podman_cvmfs.store.layout import IMAGES, IMAGES_JSON, LOCK_FILES, PUBLIC
+from podman_cvmfs.store.reader import read_store
+from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.verify.finding import Severity
+from podman_cvmfs.verify.store import glance
+from podman_cvmfs.view import bytes_of_parts
+
+#: Larger indexes of others' stores are refused, in bytes.
+_MAX_JSON = 256 << 20
+#: Fewer layers than this always fit.
+_SHALLOW = 15
+
+
+def look_at_place(path: str, seconds: float) -> Place:
+    """The additional store ``path`` as podman meets it."""
+    try:
+        return bounded(lambda: _place(path), seconds)
+    except HangingError:
+        return Place(path, Presence.HANGS)
+    except OSError:
+        return Place(path, Presence.CLOSED)
+
+
+def _place(path: str) -> Place:
+    closed = tuple(_closed_on_the_way(path))
+    try:
+        owner: int | None = os.stat(path).st_uid
+    except PermissionError:
+        return Place(path, Presence.CLOSED, closed_at=closed)
+    except OSError:
+        return Place(path, Presence.MISSING, closed_at=closed)
+    real = os.path.realpath(path)
+    if os.geteuid() != 0 and not os.access(path, os.R_OK | os.X_OK):
+        return Place(path, Presence.CLOSED, real, closed, owner=owner)
+    locks = {}
+    for name, directory in LOCK_FILES.items():
+        lock = f"{path}/{directory}/{name}"
+        if os.path.exists(lock):
+            locks[lock] = os.path.getsize(lock)
+    return Place(
+        path=path,
+        real=real,
+        closed_at=(*closed, *_closed_inside(path)),
+        lacking=lacking(path),
+        locks=locks,
+        names=_names(path),
+        owner=owner,
+    )
+
+
+def _closed_on_the_way(path: str) -> Iterator[str]:
+    """Directories from the root down to ``path`` that a user can't enter, links followed."""
+    seen = set()
+    for whole in dict.fromkeys((os.path.abspath(path), os.path.realpath(path))):
+        parts = whole.strip("/").split("/")
+        for number in range(len(parts) + 1):
+            directory = "/" + "/".join(parts[:number])
+            last = directory == whole
+            if directory not in seen and not _open(directory, 0o5 if last else 0o1):
+                yield directory
+            seen.add(directory)
+
+
+def _closed_inside(path: str) -> Iterator[str]:
+    for name in PUBLIC:
+        directory = f"{path}/{name}"
+        if not _open(directory, 0o5):
+            yield directory
+    for name in NEEDED:
+        if not _open(f"{path}/{name}", 0o4):
+            yield f"{path}/{name}"
+
+
+def _open(path: str, wanted: int) -> bool:
+    """Whether this user, or for root everybody, has the rights ``wanted`` (as in a mode's last
+    digit) on ``path``; what isn't there closes nothing."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return True
+    if os.geteuid() == 0:
+        return stat.S_IMODE(mode) & wanted == wanted
+    return os.access(path, wanted)
+
+
+def _names(path: str) -> frozenset[str]:
+    """The names of a store's images; none where they can't be read."""
+    try:
+        index = f"{path}/{IMAGES}/{IMAGES_JSON}"
+        records = parse_json(read_bounded(index, _MAX_JSON), printable(index)) or []
+        return frozenset(
+            str(name)
+            for record in records
+            if isinstance(record, dict) and isinstance(record.get("names"), list)
+            for name in record["names"]
+        )
+    except (OSError, InputError, TypeError):
+        return frozenset()
+
+
+def look_at_contents(path: str, wanted: str, seconds: float) -> Contents:
+    """What our store holds; ``wanted`` is the policy of the settings."""
+    try:
+        return bounded(lambda: _contents(path, wanted), seconds)
+    except HangingError:
+        return Contents(problem=f"it isn't read within {seconds:g} seconds")
+    except OSError as err:
+        return Contents(problem=printable(err.strerror or str(err)))
+
+
+def _contents(path: str, wanted: str) -> Contents:
+    faults = tuple(
+        Fault(each.severity is Severity.ERROR, each.path, each.what, each.cure)
+        for each in glance(path)
+    )
+    try:
+        content = read_store(path) or StoreContent()
+    except StoreError as err:
+        return Contents(problem=err.message, faults=faults)
+    shown = [image for image in content.images.values() if not is_retired(image)]
+    return Contents(
+        counts=counts_of(content),
+        by_layers=sum(image.view == View.LAYERS.value for image in shown),
+        overlay=content.policy.rpartition(" ")[2],
+        policy=content.policy,
+        policy_wanted=wanted,
+        too_deep=tuple(_too_deep(path, content)),
+        faults=faults,
+        repositories=tuple(sorted({image.repository for image in shown})),
+    )
+
+
+def _too_deep(path: str, content: StoreContent) -> Iterator[str]:
+    """A name of each image whose layers are more than podman 4 can mount."""
+    names = {image_id: name for name, image_id in sorted(content.names.items(), reverse=True)}
+    parts: dict[str, int] = {}
+    for image_id, name in names.items():
+        image = content.images[image_id]
+        if image.view != View.LAYERS.value or image.top_layer is None:
+            continue
+        chain = chain_of(content, image.top_layer)
+        if len(chain) < _SHALLOW:
+            continue
+        try:
+            for layer in chain:
+                if layer.layer_id not in parts:
+                    parts[layer.layer_id] = len(places_of(path, layer))
+        except StoreError:
+            continue
+        length = bytes_of_parts([parts[each.layer_id] for each in chain], path, image.top_layer)
+        if length > SHORT_MOUNT_DATA:
+            yield name

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look at what may never answer, such as a file system whose server is gone.
+
+A process that waits for a hanging mount can't always be killed, and a thread that does keeps its
+process from ending. So the look is taken by a child; one that hangs is left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import select
+import signal
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+T = TypeVar("T")
+
+_PIECE = 1 << 20
+
+
+class HangingError(Exception):
+    """There was no answer in time."""
+
+
+def bounded(look: Callable[[], T], seconds: float) -> T:
+    """What ``look`` returns or raises (both must be picklable), from a process of its own.
+
+    Raises HangingError if that takes more than ``seconds``, OSError if the child dies.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _answer(look, writer)
+    os.close(writer)
+    try:
+        data = _read(reader, time.monotonic() + seconds)
+    except BaseException:
+        # Whether it dies of that nobody can tell: it isn't waited for.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(child, os.WNOHANG)
+        raise
+    finally:
+        os.close(reader)
+    os.waitpid(child, 0)
+    if not data:
+        raise OSError("the process that looks has died")
+    failed, result = pickle.loads(data)
+    if failed:
+        raise result
+    answer: T = result
+    return answer
+
+
+def _answer(look: Callable[[], Any], writer: int) -> NoReturn:
+    try:
+        # Whoever reads our output must not wait for a child that hangs.
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in range(3):
+            os.dup2(null, descriptor)
+        try:
+            answer: tuple[bool, object] = (False, look())
+        except Exception as err:
+            answer = (True, err)
+        with open(writer, "wb") as pipe:
+            pipe.write(pickle.dumps(answer))
+    finally:
+        os._exit(0)
+
+
+def _read(reader: int, deadline: float) -> bytes:
+    """All that comes. Raises HangingError after ``deadline``."""
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    data = bytearray()
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not poll.poll(left * 1000):
+            raise HangingError
+        piece = os.read(reader, _PIECE)
+        if not piece:
+            return bytes(data)
+        data += piece

@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``doctor`` at real sick-beds: podman is seen to fail, doctor names why, and the very cure that it
+prints makes podman work again; as root and as an ordinary user."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from podman_cvmfs.errors import InputError, PartialError, RepositoryError, StoreError
+from podman_cvmfs.storage_conf.generation import Generation, find_generation
+from tests.support.cli import succeed
+from tests.support.images import IMAGES, build, push
+from tests.support.one_user import HOME, STORE, UID, Machine, python_path
+from tests.support.registry import Registry
+
+#: Where the repository is mounted.
+_REPOSITORY = "/home/repository"
+_CONF = "/etc/containers/storage.conf"
+_COMMAND = """\
+#!/bin/sh
+export PYTHONPATH={path} PYTHONDONTWRITEBYTECODE=1 PODMAN_CVMFS_CONFIG=/home/config.toml
+export LC_ALL=C.UTF-8
+exec /usr/bin/python3 -m podman_cvmfs "$@"
+"""
+_SETTINGS = f'repositories = ["{_REPOSITORY}"]\noffline = true\n'
+
+
+@dataclass
+class Opinion:
+    """What doctor said: its exit code, and its findings by condition."""
+
+    code: int
+    findings: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def cure(self, condition: str) -> str:
+        """The command that cures ``condition``, which must have been found."""
+        assert condition in self.findings, sorted(self.findings)
+        found = self.findings[condition]
+        assert found["is_command"], found
+        return str(found["cure"])
+
+    @property
+    def errors(self) -> list[str]:
+        """The conditions that are errors."""
+        return [name for name, each in self.findings.items() if each["level"] == "error"]
+
+
+class Patient:
+    """A machine with a repository of one image that runs, set up for root and an ordinary user."""
+
+    def __init__(self, machine: Machine, repository: Path, image: str) -> None:
+        self.machine = machine
+        self.image = image
+        self.inside = machine.namespace
+        command = self.path("/home/bin/podman-cvmfs")
+        command.parent.mkdir()
+        command.write_text(_COMMAND.format(path=python_path()))
+        command.chmod(0o755)
+        self.path("/home/config.toml").write_text(_SETTINGS)
+        self.path(_REPOSITORY).mkdir()
+        self.inside.run(["mount", "--bind", repository, _REPOSITORY])
+        fstab = machine.podman.root / "fstab"
+        fstab.write_text(f"{repository} {_REPOSITORY} none bind 0 0\n")
+        if not os.path.exists("/etc/fstab"):
+            Path("/etc/fstab").touch()
+        self.inside.run(["mount", "--bind", fstab, "/etc/fstab"])
+
+    def path(self, path: str) -> Path:
+        """Where the tests find a path of the machine."""
+        return self.inside.outside(path)
+
+    def run(self, script: str, *, user: bool = False) -> subprocess.CompletedProcess[str]:
+        """Run a shell script as root, or as the user after a login."""
+        script = f"PATH=/home/bin:$PATH; cd /; {script}"
+        if user:
+            return self.machine.user(script)
+        return self.machine.root("sh", "-c", script, check=False)
+
+    def do(self, script: str, *, user: bool = False) -> str:
+        """The same, which must work; what it printed."""
+        done = self.run(script, user=user)
+        assert done.returncode == 0, f"{script}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def doctor(self, *args: str, user: bool = False, before: str = "") -> Opinion:
+        """Ask doctor, after the commands ``before`` in the same shell."""
+        command = " ".join(["podman-cvmfs", "-q", "doctor", "--format", "json", *args])
+        done = self.run(f"{before} {command}", user=user)
+        assert "Traceback" not in done.stderr and done.stdout, done.stderr
+        found = json.loads(done.stdout)["findings"]
+        return Opinion(done.returncode, {each["condition"]: each for each in found})
+
+    def works(self, *, user: bool = False, before: str = "") -> bool:
+        """Whether podman runs the image from the store."""
+        script = f"{before} podman run --rm --pull=never {self.image} echo fine"
+        done = self.run(script, user=user)
+        print(done.stderr)  # pytest shows it if the test fails
+        return (done.returncode, done.stdout) == (0, "fine\n")
+
+    def lists(self, *, user: bool = False, before: str = "") -> bool:
+        """Whether podman lists the image."""
+        done = self.run(f"{before} podman images --format '{{{{.Repository}}}}'", user=user)
+        return done.returncode == 0 and self.image.rpartition(":")[0] in done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def published(
+    tmp_path_factory: pytest.TempPathFactory, registry_process: Registry
+) -> tuple[Path, str]:
+    """A repository of one image, and the image's name."""
+    registry_process.start()
+    repository = tmp_path_factory.mktemp("published") / "repository"
+    name = push(build(next(each for each in IMAGES if each.name == "t/single:1")), registry_process)
+    succeed("publish", f"http://{name}", "--repository", repository)
+    # Rootless podman starts no container on files of another user, root's own included.
+    subprocess.run(["chown", "-hR", f"{UID}:{UID}", repository], check=True)
+    return repository, name
+
+
+@pytest.fixture
+def patient(machine: Machine, published: tuple[Path, str]) -> Patient:
+    """Everything is well: root and the user run the image."""
+    patient = Patient(machine, *published)
+    patient.do("podman-cvmfs -q setup && podman-cvmfs -q sync")
+    return patient
+
+
+@pytest.fixture(scope="module")
+def generation() -> Generation:
+    """What the podman under test understands."""
+    return find_generation()
+
+
+def test_the_healthy(patient: Patient) -> None:
+    for user in (False, True):
+        assert patient.works(user=user)
+        print(patient.run("podman info; podman ps", user=user))
+        found = patient.doctor(user=user)
+        assert found.errors == [], found
+        assert found.code in (0, PartialError.exit_code)
+
+
+def test_missing_store(patient: Patient) -> None:
+    patient.do(f"mv {STORE} /home/away")
+    failed = patient.run("podman ps")
+    assert failed.returncode != 0
+    found = patient.doctor()
+    assert (found.code, found.errors[0]) == (StoreError.exit_code, "store-missing")
+    patient.do(found.cure("store-missing"))
+    assert patient.do("podman ps -q") == ""
+    found = patient.doctor()
+    patient.do(found.cure("store-empty"))
+    assert patient.works()
+
+
+def test_missing_store_of_others(patient: Patient) -> None:
+    conf = patient.path(_CONF)
+    conf.write_text(conf.read_text().replace(f'"{STORE}"', f'"{STORE}", "/home/theirs"'))
+    assert patient.run("podman ps").returncode != 0
+    found = patient.doctor()
+    assert (found.code, found.errors[0]) == (StoreError.exit_code, "store-missing")
+    assert "/home/theirs" in found.findings["store-missing"]["found"]
+    patient.do(found.cure("store-missing"))
+    assert patient.works()
+    assert patient.doctor().errors == []
+
+
+def test_driver_vfs(patient: Patient) -> None:
+    # It leaves no storage, but can't remove what is mounted below /run here.
+    patient.run("podman system reset --force")
+    conf = patient.path(_CONF)
+    conf.write_text(conf.read_text().replace('driver = "overlay"', 'driver = "vfs"'))
+    assert not patient.lists()
+    found = patient.doctor()
+    assert (found.code, found.errors[0]) == (InputError.exit_code, "driver-not-overlay")
+    patient.do(found.cure("driver-not-overlay"))
+    assert patient.works()
+    assert patient.doctor().errors == []
+
+
+def test_store_that_users_may_not_read(patient: Patient) -> None:
+    patient.do(f"chmod 0700 {STORE}")
+    named = f"export STORAGE_OPTS=overlay.imagestore={STORE};"
+    assert patient.run(f"{named} podman ps", user=True).returncode != 0
+    found = patient.doctor(user=True, before=named)
+    assert found.code == StoreError.exit_code
+    assert "store-closed" in found.errors
+    by_root = patient.doctor()
+    assert by_root.code == PartialError.exit_code
+    assert by_root.cure("store-closed-to-users") == found.cure("store-closed")
+    patient.do(found.cure("store-closed"))
+    assert patient.works(user=True)
+
+
+def test_unmounted_repository(patient: Patient) -> None:
+    patient.do(f"umount {_REPOSITORY}")
+    assert not patient.works()
+    found = patient.doctor()
+    assert (found.code, found.errors) == (RepositoryError.exit_code, ["repository-missing"])
+    patient.do(found.cure("repository-missing"))
+    assert patient.works()
+    assert patient.doctor().errors == []
+
+
+def test_empty_lock_files(patient: Patient) -> None:
+    locks = f"{STORE}/overlay-layers/layers.lock {STORE}/overlay-images/images.lock"
+    patient.do(f"truncate --size=0 {locks}")
+    found = patient.doctor()
+    assert found.code == PartialError.exit_code
+    patient.do(found.cure("lock-empty"))
+    assert "lock-empty" not in patient.doctor().findings
+    assert patient.do("podman-cvmfs verify") == ""
+
+
+def test_damaged_store(patient: Patient) -> None:
+    patient.do(f"rm {STORE}/overlay-images/*/manifest")
+    assert patient.run("podman images").returncode != 0
+    found = patient.doctor()
+    assert (found.code, found.errors[0]) == (StoreError.exit_code, "store-damaged")
+    patient.do(found.cure("store-damaged"))
+    assert patient.works()
+
+
+def test_store_that_is_not_named(patient: Patient) -> None:
+    patient.do("podman-cvmfs setup --undo")
+    assert not patient.lists()
+    found = patient.doctor()
+    assert found.code == InputError.exit_code
+    patient.do(found.cure("store-not-configured"))
+    assert patient.works()
+
+
+def test_append_read_by_an_older_podman(patient: Patient, generation: Generation) -> None:
+    if generation.drop_ins:
+        return
+    conf = patient.path(_CONF)
+    conf.write_text(conf.read_text().replace(f'"{STORE}"', f'"{STORE}", {{append=true}}'))
+    assert patient.run("podman ps").returncode != 0
+    found = patient.doctor()
+    assert "storage-conf-append" in found.errors
+    patient.do(found.cure("storage-conf-append"))
+    assert patient.works()
+
+
+def test_mount_program_that_is_not_there(patient: Patient) -> None:
+    conf = patient.path(_CONF)
+    conf.write_text(conf.read_text() + '[storage.options.overlay]\nmount_program = "/none"\n')
+    assert patient.run("podman ps").returncode != 0
+    found = patient.doctor()
+    assert found.errors[0] == "mount-program-missing"
+    patient.do(found.cure("mount-program-missing"))
+    assert patient.works()
+
+
+def test_user_with_settings_of_their_own(patient: Patient, generation: Generation) -> None:
+    own = patient.path(f"{HOME}/.config/containers/storage.conf")
+    own.write_text('[storage]\ndriver = "overlay"\n')
+    os.chown(own, UID, UID)
+    if generation.drop_ins:
+        return
+    assert not patient.lists(user=True)
+    found = patient.doctor(user=True)
+    assert (found.code, found.errors) == (InputError.exit_code, ["store-not-configured"])
+    assert "u: " in patient.doctor().findings["users-not-reached"]["found"]
+    patient.do(found.cure("store-not-configured"), user=True)
+    assert patient.works(user=True)
+    shadowing = "export STORAGE_OPTS=overlay.mountopt=nodev;"
+    assert not patient.lists(user=True, before=shadowing)
+    found = patient.doctor(user=True, before=shadowing)
+    cure = found.cure("options-replaced")
+    assert patient.works(user=True, before=f"{shadowing} {cure};")
+
+
+def test_user_who_has_not_logged_in_since(patient: Patient, generation: Generation) -> None:
+    if generation.drop_ins:
+        return
+    earlier = "unset STORAGE_OPTS;"
+    assert not patient.lists(user=True, before=earlier)
+    found = patient.doctor(user=True, before=earlier)
+    assert (found.code, found.errors) == (InputError.exit_code, ["login-needed"])
+    assert patient.works(user=True, before=f"{earlier} {found.cure('login-needed')};")
+
+
+def test_files_of_a_stranger(patient: Patient, tmp_path: Path) -> None:
+    """What a default CernVM-FS client shows."""
+    copy = tmp_path / "foreign"
+    patient.do(f"cp -a {_REPOSITORY} {copy}; chown -R 999:995 {copy}; chmod 0755 {tmp_path}")
+    patient.do(f"umount {_REPOSITORY}; mount --bind {copy} {_REPOSITORY}")
+    patient.do("podman-cvmfs sync")
+    assert not patient.works(user=True)
+    found = patient.doctor(user=True)
+    assert (found.code, found.errors) == (StoreError.exit_code, ["owner-unmapped"])
+    patient.do(found.cure("owner-unmapped"), user=True)
+    assert patient.works(user=True)
+    found = patient.doctor(user=True)
+    assert found.errors == [] and "owner-kept" in found.findings
+    assert "owner-foreign" in patient.doctor().findings
+
+
+@pytest.fixture
+def stopped(patient: Patient, published: tuple[Path, str]) -> Iterator[tuple[Patient, int]]:
+    """The repository on a file system whose server doesn't answer, and the server's process."""
+    patient.do(f"umount {_REPOSITORY}; mknod -m 0666 /home/fuse c 10 229")
+    patient.do("mount --bind /home/fuse /dev/fuse")
+    server = subprocess.Popen(
+        patient.inside.command(
+            ["fuse-overlayfs", "-f", "-o", f"lowerdir={published[0]}", _REPOSITORY]
+        )
+    )
+    try:
+        until = time.monotonic() + 10
+        while not patient.path(f"{_REPOSITORY}/.layers").exists():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        server.send_signal(signal.SIGSTOP)
+        yield patient, server.pid
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            server.send_signal(signal.SIGCONT)
+            server.kill()
+        server.wait()
+
+
+def test_repository_that_hangs(stopped: tuple[Patient, int]) -> None:
+    patient, server = stopped
+    start = time.monotonic()
+    found = patient.doctor("--wait=0.5")
+    assert time.monotonic() - start < 10
+    assert (found.code, found.errors) == (RepositoryError.exit_code, ["repository-hangs"])
+    os.kill(server, signal.SIGKILL)
+    os.kill(server, signal.SIGCONT)
+    assert not patient.works()
+    found = patient.doctor()
+    assert (found.code, found.errors) == (RepositoryError.exit_code, ["repository-broken"])
+    patient.do(found.cure("repository-broken"))
+    assert patient.works()

@@ -1,0 +1,545 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every condition that doctor knows is found by its name, with its cure, and only where it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from podman_cvmfs.doctor.conditions import CONDITIONS
+from podman_cvmfs.doctor.facts import (
+    Configuration,
+    Contents,
+    Disk,
+    Engine,
+    Facts,
+    Fault,
+    Native,
+    Place,
+    Presence,
+    Registries,
+    Repository,
+    Units,
+    User,
+)
+from podman_cvmfs.doctor.finding import Level, failure, worst_first
+from podman_cvmfs.doctor.judge import judge
+from podman_cvmfs.doctor.look_machine import read_units
+from podman_cvmfs.doctor.look_repository import look_at_repositories
+from podman_cvmfs.doctor.look_store import look_at_contents, look_at_place
+from podman_cvmfs.doctor.probe import HangingError, bounded
+from podman_cvmfs.settings import Settings
+from podman_cvmfs.storage_conf.effective import Effective
+from podman_cvmfs.verify.finding import REMOVE, REPAIR
+from tests.support.stores import Spoilt, small_repository
+
+STORE = "/var/lib/podman-cvmfs/store"
+REPOSITORY = "/cvmfs/unpacked.cern.ch"
+NOW = 1_800_000_000
+EFFECTIVE = Effective(
+    "/etc/containers/storage.conf",
+    ("/etc/containers/storage.conf",),
+    False,
+    "overlay",
+    (STORE,),
+    {},
+)
+CONFIGURATION = Configuration(EFFECTIVE, graphroot="/g", has_graphroot=True)
+CONTENTS = Contents(
+    counts={"images": 3},
+    overlay="kernel",
+    policy="1 auto base kernel",
+    policy_wanted="1 auto base kernel",
+    repositories=(REPOSITORY,),
+)
+MOUNTED = Repository(REPOSITORY, owners=(0, 1), revision=7, synced=NOW - 60, synced_revision=7)
+PLACE = Place(STORE, locks={f"{STORE}/overlay-layers/layers.lock": 64}, owner=0)
+ROOT = Facts(
+    PLACE,
+    now=NOW,
+    engine=Engine("4.3.1"),
+    configuration=CONFIGURATION,
+    contents=CONTENTS,
+    repositories=(MOUNTED,),
+    has_cvmfs=True,
+)
+USER = replace(
+    ROOT,
+    user=User(1000, "u", 65536, 65536),
+    store=replace(PLACE, owner=1000),
+    repositories=(replace(MOUNTED, owners=(1000,)),),
+)
+
+SETUP = f"podman-cvmfs setup --system --store {STORE}"
+SETUP_USER = f"podman-cvmfs setup --user --store {STORE}"
+SYNC = f"podman-cvmfs sync --store {STORE}"
+PRUNE = f"podman-cvmfs prune --store {STORE}"
+CONF = "/etc/containers/storage.conf"
+SED = "sed -i -E"
+
+
+def conf(facts: Facts = ROOT, **changes: Any) -> Facts:
+    return replace(facts, configuration=replace(facts.configuration, **changes))
+
+
+def options(facts: Facts = ROOT, **changes: str) -> Facts:
+    return conf(facts, effective=replace(EFFECTIVE, options=changes))
+
+
+def contents(facts: Facts = ROOT, **changes: Any) -> Facts:
+    return replace(facts, contents=replace(facts.contents, **changes))
+
+
+def store(facts: Facts = ROOT, **changes: Any) -> Facts:
+    return replace(facts, store=replace(facts.store, **changes))
+
+
+def repository(facts: Facts = ROOT, **changes: Any) -> Facts:
+    return replace(facts, repositories=(replace(facts.repositories[0], **changes),))
+
+
+def other(facts: Facts = ROOT, **changes: Any) -> Facts:
+    return replace(facts, others=(Place(**{"path": "/theirs", **changes}),))
+
+
+def counts(facts: Facts = ROOT, **changes: int) -> Facts:
+    return contents(facts, counts={"images": 3, **changes})
+
+
+def disk(what: str, free: int, inodes: int) -> Facts:
+    return replace(ROOT, disks=(Disk(what, f"/{what}", free, 100 << 30, inodes, 1_000_000),))
+
+
+def units(**states: str) -> Facts:
+    found: Mapping[str, Mapping[str, str]] = {
+        f"podman-cvmfs-{name.replace('_', '.')}": {"ActiveState": state, "Result": "exit-code"}
+        for name, state in states.items()
+    }
+    return replace(ROOT, units=Units(True, found))
+
+
+# Condition, the facts it is in, part of what is told, the cure (a command, or words after "# ").
+TABLE: list[tuple[str, Facts, str, str]] = [
+    (
+        "podman-broken",
+        replace(ROOT, engine=Engine(problem="no podman", hint="get it")),
+        "no podman",
+        "# get it",
+    ),
+    (
+        "podman-fails",
+        replace(ROOT, engine=Engine("4.3.1", failure="boltdb: timeout")),
+        "boltdb: timeout",
+        "# cure the other errors first",
+    ),
+    ("podman-old", replace(ROOT, engine=Engine("3.4.4")), "podman 3.4.4", "# install podman 4"),
+    (
+        "podman-remote",
+        conf(environment={"CONTAINER_HOST": "ssh://x"}),
+        "ssh://x",
+        "unset CONTAINER_HOST",
+    ),
+    ("podman-slow", counts(images=1001), "1001 images", "# name the images you need"),
+    (
+        "namespaces-off",
+        replace(USER, user=replace(USER.user, namespaces=False)),
+        "kernel",
+        "sysctl -w user.max_user_namespaces=28633; ",
+    ),
+    (
+        "id-maps-broken",
+        replace(USER, user=replace(USER.user, bad_programs=("newuidmap",))),
+        "newuidmap",
+        "# install the package",
+    ),
+    (
+        "id-maps-missing",
+        replace(USER, user=replace(USER.user, subuids=0)),
+        "/etc/subuid",
+        "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 u",
+    ),
+    (
+        "native-disagrees",
+        replace(ROOT, native=Native(version="1.43", graphroot="/g")),
+        "additional stores",
+        "# if podman's own",
+    ),
+    (
+        "native-missing",
+        replace(ROOT, native=Native("require", problem="not here")),
+        "not here",
+        "# install podman-cvmfs-native",
+    ),
+    ("settings-unknown", replace(ROOT, warnings=("f:1: unknown setting",)), "f:1", "# correct"),
+    ("storage-conf-broken", conf(problem="f:3: bad", hint="correct f"), "f:3", "# correct f"),
+    ("storage-conf-append", conf(with_append=(CONF,)), CONF, f"{SED} 's/"),
+    (
+        "driver-not-overlay",
+        conf(
+            driver="vfs",
+            driver_reason=f"{CONF} says so",
+            effective=replace(EFFECTIVE, driver="vfs"),
+        ),
+        "vfs",
+        f"podman system reset --force; {SED} ",
+    ),
+    (
+        "driver-not-overlay",
+        replace(ROOT, engine=Engine("4.3.1", driver="vfs")),
+        "podman info says so",
+        f"podman system reset --force; {SETUP}",
+    ),
+    (
+        "driver-not-overlay",
+        conf(driver="vfs", environment={"STORAGE_DRIVER": "vfs"}),
+        "vfs",
+        "unset STORAGE_DRIVER",
+    ),
+    (
+        "options-replaced",
+        conf(replace(ROOT, is_configured=False), dropped_stores=(STORE,)),
+        STORE,
+        "unset STORAGE_OPTS",
+    ),
+    ("store-not-configured", replace(ROOT, is_configured=False), CONF, SETUP),
+    (
+        "store-not-configured",
+        conf(replace(USER, is_configured=False), effective=replace(EFFECTIVE, inherited=True)),
+        "takes no stores",
+        SETUP_USER,
+    ),
+    (
+        "login-needed",
+        conf(
+            replace(USER, is_configured=False),
+            profile="/etc/profile.d/p.sh",
+            effective=replace(EFFECTIVE, inherited=True),
+        ),
+        "p.sh",
+        ". /etc/profile.d/p.sh",
+    ),
+    ("users-not-reached", replace(ROOT, unreached=("u: own file",)), "u: own file", "# each of"),
+    (
+        "mount-program-missing",
+        conf(missing_programs=("/none",)),
+        "/none",
+        f"{SETUP} --overlay kernel",
+    ),
+    (
+        "fuse-device-closed",
+        conf(options(mount_program="/f"), has_fuse=False),
+        "/dev/fuse",
+        "modprobe fuse; chmod 0666 /dev/fuse",
+    ),
+    ("fuse-overlayfs-slow", options(mount_program="/f"), "/f", f"{SETUP} --overlay kernel"),
+    (
+        "composefs-rootless",
+        options(replace(USER, engine=Engine("5.4.2")), use_composefs="true"),
+        "use_composefs",
+        f"{SED} '/^ *use_composefs *=/d' {CONF}",
+    ),
+    (
+        "composefs",
+        options(replace(ROOT, engine=Engine("5.4.2")), use_composefs="true"),
+        "use_composefs",
+        f"{SED} '/^ *use_composefs *=/d' {CONF}",
+    ),
+    ("force-mask", options(force_mask="0755"), "force_mask", f"{SED} '/^ *force_mask *=/d' {CONF}"),
+    ("store-missing", store(presence=Presence.MISSING), STORE, SETUP),
+    ("store-missing", other(presence=Presence.MISSING), "/theirs", "mkdir -p /theirs"),
+    ("store-hangs", other(presence=Presence.HANGS), "/theirs", "# mount again"),
+    (
+        "store-closed",
+        store(USER, presence=Presence.CLOSED, closed_at=("/var",)),
+        "/var",
+        "chmod go+rX /var",
+    ),
+    ("store-closed-to-users", store(closed_at=(STORE,)), STORE, f"chmod go+rX {STORE}"),
+    ("store-incomplete", store(lacking=("overlay-images/images.json",)), "images.json", SETUP),
+    (
+        "store-incomplete",
+        other(USER, lacking=("overlay-images/images.lock",)),
+        "images.lock",
+        "mkdir -p /theirs/overlay-images; head -c 64 /dev/urandom > /theirs/",
+    ),
+    (
+        "store-not-configured",
+        store(replace(ROOT, is_configured=False), presence=Presence.MISSING),
+        "the store isn't there",
+        SETUP,
+    ),
+    (
+        "lock-empty",
+        store(locks={"/s/layers.lock": 0}),
+        "/s/layers.lock",
+        "head -c 64 /dev/urandom > /s/layers.lock",
+    ),
+    (
+        "store-damaged",
+        contents(problem="broken"),
+        "broken",
+        f"podman-cvmfs verify --store {STORE} --repair",
+    ),
+    (
+        "store-damaged",
+        contents(faults=(Fault(True, "/a", "is bad", REPAIR),) * 2),
+        "/a is bad (and 1 more)",
+        f"podman-cvmfs verify --store {STORE} --repair",
+    ),
+    ("store-strange-files", contents(faults=(Fault(True, "/a", "is", REMOVE),)), "/a", "# remove"),
+    ("store-leftovers", contents(faults=(Fault(False, "/a", "is", ""),)), "/a", "# nothing"),
+    ("store-empty", counts(images=0), STORE, SYNC),
+    ("store-stale", repository(revision=9, synced=NOW - 2 * 86400), "revision 9", SYNC),
+    ("sync-incomplete", repository(synced=None), REPOSITORY, SYNC),
+    (
+        "sync-incomplete",
+        replace(repository(synced=None), named=("/r r",)),
+        REPOSITORY,
+        f"{SYNC} --repository '/r r'",
+    ),
+    ("sync-incomplete", repository(revision=9), "revision 9", SYNC),
+    ("policy-changed", contents(policy_wanted="1 flat base kernel"), "flat", SYNC),
+    (
+        "overlay-mismatch",
+        options(contents(by_layers=2), mount_program="/f"),
+        "2 images",
+        f"{SETUP} --overlay kernel",
+    ),
+    ("overlay-mismatch", contents(by_layers=2, overlay="fuse-overlayfs"), "2 images", SYNC),
+    (
+        "owner-unmapped",
+        store(repository(USER, owners=(0,)), owner=0),
+        "user 0",
+        "podman-cvmfs setup --user && podman-cvmfs sync",
+    ),
+    (
+        "owner-unmapped",
+        replace(store(repository(USER, owners=(0, 1)), owner=0), engine=Engine("5.8.6", True)),
+        "user 0 and 1",
+        f"{SETUP_USER} --overlay fuse-overlayfs",
+    ),
+    (
+        "owner-kept",
+        repository(USER, owners=(999,)),
+        "999",
+        f"{SETUP_USER} --overlay fuse-overlayfs",
+    ),
+    ("owner-foreign", repository(owners=(999,)), "999", "# for the images'"),
+    ("images-too-deep", contents(too_deep=("a.org/b:1",)), "a.org/b:1", f"{SYNC} --view flat"),
+    ("images-synthesised", counts(synthesised=2), "2 images", SYNC),
+    (
+        "images-synthesised",
+        replace(counts(synthesised=2), offline=True),
+        "2 images",
+        "# set offline = false",
+    ),
+    ("manifests-rebuilt", counts(rebuilt_manifests=2), "2 images", SYNC),
+    ("images-retired", counts(retired_images=2), "2 images", PRUNE),
+    (
+        "names-in-two-stores",
+        other(store(names=frozenset("ab")), names=frozenset("bc")),
+        "1 names, such as b",
+        "# nothing",
+    ),
+    ("disk-full", disk("store", 1 << 20, 1_000_000), "/store (store): 1 MiB", PRUNE),
+    ("disk-full", disk("cache", 50 << 30, 10), "10 inodes", "# make room"),
+    ("disk-low", disk("graphroot", 512 << 20, 1_000_000), "512 MiB", "podman image prune --force"),
+    (
+        "sync-off",
+        units(sync_timer="inactive"),
+        "neither",
+        "systemctl enable --now podman-cvmfs-sync.timer",
+    ),
+    (
+        "sync-failed",
+        units(sync_timer="active", sync_service="failed"),
+        "exit-code",
+        "journalctl --unit podman-cvmfs-sync.service --no-pager --lines=20",
+    ),
+    (
+        "repository-missing",
+        repository(presence=Presence.MISSING),
+        REPOSITORY,
+        "cvmfs_config probe unpacked.cern.ch",
+    ),
+    ("repository-missing", repository(empty=True, in_fstab=True), "empty", f"mount {REPOSITORY}"),
+    (
+        "repository-missing",
+        replace(repository(empty=True), has_cvmfs=False),
+        "empty",
+        "# install and set up CernVM-FS",
+    ),
+    ("repository-missing", repository(path="/srv/x", empty=True), "empty", "# mount /srv/x"),
+    (
+        "repository-hangs",
+        repository(presence=Presence.HANGS, problem="no answer"),
+        "no answer",
+        f"umount --lazy {REPOSITORY}; cvmfs_config probe unpacked.cern.ch",
+    ),
+    (
+        "repository-broken",
+        repository(problem="I/O error", in_fstab=True),
+        "I/O error",
+        f"umount --lazy {REPOSITORY}; mount {REPOSITORY}",
+    ),
+    (
+        "repository-closed",
+        repository(presence=Presence.CLOSED),
+        REPOSITORY,
+        f"chmod go+rx {REPOSITORY}",
+    ),
+    ("repository-foreign", repository(foreign=True), REPOSITORY, "# name another"),
+    (
+        "registries-conf-broken",
+        replace(ROOT, registries=Registries("f:1: bad", "mend")),
+        "f:1",
+        "# mend",
+    ),
+    (
+        "registry-blocked",
+        replace(ROOT, registries=Registries(blocked={"a.org/b:1": "a.org"})),
+        "a.org/b:1",
+        "# nothing",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "facts", "told", "cure"), TABLE)
+def test_condition(name: str, facts: Facts, told: str, cure: str) -> None:
+    found = {each.condition.name: each for each in judge(facts)}
+    assert name in found, sorted(found)
+    finding = found[name]
+    assert told in finding.found
+    assert finding.by_hand == cure.startswith("# ")
+    assert finding.cure.startswith(cure[2:]) if finding.by_hand else cure in finding.cure
+    # One thing is wrong: no error follows from it that isn't one.
+    assert {n for n, each in found.items() if each.condition.level is Level.ERROR} <= {name}
+
+
+def test_every_condition_is_in_the_table() -> None:
+    assert {name for name, *_ in TABLE} == set(CONDITIONS)
+
+
+@pytest.mark.parametrize("facts", [ROOT, USER], ids=["root", "user"])
+def test_the_healthy(facts: Facts) -> None:
+    assert judge(facts) == []
+    assert failure([]) is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "code"),
+    [
+        (replace(ROOT, engine=Engine(problem="none")), 1),
+        (replace(ROOT, is_configured=False), 3),
+        (repository(presence=Presence.MISSING), 4),
+        (other(presence=Presence.MISSING), 5),
+        (replace(ROOT, registries=Registries("bad")), 6),
+        (counts(images=0), 7),
+        (counts(retired_images=1), None),
+        # Of several the first counts: what is to be cured first.
+        (other(replace(ROOT, is_configured=False), presence=Presence.MISSING), 3),
+    ],
+)
+def test_exit_code(facts: Facts, code: int | None) -> None:
+    error = failure(judge(facts))
+    assert (None if error is None else error.exit_code) == code
+
+
+def test_the_worst_comes_first() -> None:
+    facts = counts(repository(presence=Presence.MISSING), images=0, retired_images=1)
+    levels = [each.condition.level for each in worst_first(judge(facts))]
+    assert levels == [Level.ERROR, Level.WARNING, Level.NOTE]
+
+
+# ---------------------------------------------------------------------- what looks
+
+
+def test_bounded_gives_answers_and_errors() -> None:
+    assert bounded(lambda: {"a": [1]}, 10) == {"a": [1]}
+    with pytest.raises(FileNotFoundError):
+        bounded(lambda: os.listdir("/none"), 10)
+    with pytest.raises(OSError, match="has died"):
+        bounded(lambda: os.kill(os.getpid(), signal.SIGKILL), 10)
+
+
+def test_bounded_waits_no_longer(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    start = time.monotonic()
+    with pytest.raises(HangingError):
+        bounded(fifo.read_bytes, 0.2)
+    assert time.monotonic() - start < 5
+
+
+def test_units_that_are_installed() -> None:
+    text = (
+        "Id=podman-cvmfs-sync.timer\nLoadState=loaded\nActiveState=active\n\n"
+        "Id=podman-cvmfs-watch.service\nLoadState=not-found\nActiveState=inactive\n"
+    )
+    found = read_units(text)
+    assert found.known and list(found.states) == ["podman-cvmfs-sync.timer"]
+    assert judge(replace(ROOT, units=found)) == []
+
+
+@pytest.fixture
+def spoilt(tmp_path: Path) -> Spoilt:
+    return Spoilt(small_repository(tmp_path / "repository"), tmp_path)
+
+
+def test_good_store_and_repository(spoilt: Spoilt) -> None:
+    place = look_at_place(str(spoilt.path), 10)
+    assert place.presence is Presence.THERE
+    assert (place.lacking, set(place.locks.values()), place.owner) == ((), {64}, os.geteuid())
+    assert place.names >= set(spoilt.content.names)
+    found = look_at_contents(str(spoilt.path), "1 auto base kernel", 60)
+    assert (found.problem, found.faults, found.images) == ("", (), 3)
+    assert (found.overlay, found.repositories) == ("kernel", (str(spoilt.repository),))
+    settings = Settings((str(spoilt.repository),), store=str(spoilt.path), cache="/none")
+    (repository,) = look_at_repositories(settings, found.repositories, 10)
+    assert repository.presence is Presence.THERE
+    assert (repository.empty, repository.foreign) == (False, False)
+    assert repository.owners == (os.geteuid(),)
+
+
+def test_spoilt_store(spoilt: Spoilt) -> None:
+    os.truncate(spoilt.path / "overlay-layers/layers.lock", 0)
+    spoilt.image_path("config").unlink()
+    (spoilt.path / "overlay-images/images.lock").unlink()
+    place = look_at_place(str(spoilt.path), 10)
+    assert place.lacking == ("overlay-images/images.lock",)
+    assert set(place.locks.values()) == {0}
+    assert any(each.is_error for each in look_at_contents(str(spoilt.path), "", 60).faults)
+    (spoilt.generation / "state.json").write_text("{")
+    assert "state.json" in look_at_contents(str(spoilt.path), "", 60).problem
+
+
+def test_closed_store(spoilt: Spoilt) -> None:
+    spoilt.path.chmod(0o700)
+    assert str(spoilt.path) in look_at_place(str(spoilt.path), 10).closed_at
+
+
+def test_store_that_is_not_there(tmp_path: Path) -> None:
+    assert look_at_place(str(tmp_path / "none"), 10).presence is Presence.MISSING
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda path: None, {"presence": Presence.MISSING}),
+        (lambda path: path.mkdir(), {"empty": True}),
+        (lambda path: (path / "other").mkdir(parents=True), {"empty": False, "foreign": True}),
+        (lambda path: path.write_text(""), {"problem": "Not a directory"}),
+    ],
+)
+def test_bad_repository(tmp_path: Path, make: Any, expected: dict[str, object]) -> None:
+    path = tmp_path / "repository"
+    make(path)
+    (found,) = look_at_repositories(Settings((str(path),)), (), 10)
+    assert {name: getattr(found, name) for name in expected} == expected
