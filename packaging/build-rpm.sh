@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Builds the source and binary RPMs of this checkout:
 #     packaging/build-rpm.sh OUTPUT [rpmbuild's options]
-# Needs what the spec names as BuildRequires. On Debian: rpm help2man python3-hatchling and the
+# Needs what the spec names as BuildRequires. On Debian: rpm python3-docutils python3-hatchling and the
 # libraries that packaging/debian/control names. The same checkout gives the same binary packages,
 # byte by byte; the source package also holds where it was built.
 set -euo pipefail

@@ -11,9 +11,11 @@ packages=(
     mmdebstrap openssl strace binutils golang-go gcc libc6-dev
     golang-github-containers-storage-dev golang-github-ulikunitz-xz-dev
     # The packages of packaging/: what they are built with, judged by and installed with.
-    build-essential debhelper dh-python pybuild-plugin-pyproject help2man lintian rpm rpmlint systemd
-    python3-all python3-hatchling python3-click python3-requests python3-rich python3-tomlkit
-    python3-yaml python3-zstandard
+    build-essential debhelper dh-python pybuild-plugin-pyproject lintian rpm rpmlint systemd
+    python3-all python3-hatchling python3-click python3-docutils python3-requests python3-rich
+    python3-tomlkit python3-yaml python3-zstandard
+    # What shows manual pages and completes.
+    man-db bash-completion zsh fish
 )
 
 is_installed() {

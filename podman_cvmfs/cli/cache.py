@@ -16,6 +16,7 @@ import click
 
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.cache_archive import Shipped, export_cache, import_cache
+from podman_cvmfs.cli.options import DIRECTORY, FILE
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.settings import load_settings
 
@@ -32,8 +33,8 @@ def command() -> None:
 
 
 @command.command("export")
-@click.argument("file")
-@click.option("--cache", metavar="DIR", help="The cache, if not the one of the settings.")
+@click.argument("file", type=FILE)
+@click.option("--cache", type=DIRECTORY, help="The cache, if not the one of the settings.")
 @click.option(
     "--format",
     "output",
@@ -58,8 +59,8 @@ def export_command(file: str, cache: str | None, output: str) -> None:
 
 
 @command.command("import")
-@click.argument("file")
-@click.option("--cache", metavar="DIR", help="The cache, if not the one of the settings.")
+@click.argument("file", type=FILE)
+@click.option("--cache", type=DIRECTORY, help="The cache, if not the one of the settings.")
 @click.option(
     "--format",
     "output",

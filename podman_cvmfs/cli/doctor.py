@@ -11,7 +11,7 @@ import click
 
 from podman_cvmfs.answers.sources import settings_with
 from podman_cvmfs.answers.table import plain_table
-from podman_cvmfs.cli.options import text_or_json
+from podman_cvmfs.cli.options import DIRECTORY, text_or_json
 from podman_cvmfs.doctor.facts import Facts, Presence
 from podman_cvmfs.doctor.finding import Finding, Level, count, failure
 from podman_cvmfs.doctor.gather import gather, target_of
@@ -30,10 +30,10 @@ log = logging.getLogger(__name__)
     help="Examine your own store or the whole machine's. Without either, an ordinary user's own is "
     "examined if there is one; root always examines the machine's.",
 )
-@click.option("--store", metavar="DIR", help="The additional image store to examine.")
+@click.option("--store", type=DIRECTORY, help="The additional image store to examine.")
 @click.option(
     "--repository",
-    metavar="DIR",
+    type=DIRECTORY,
     multiple=True,
     help="The unpacked repository; again for others.",
 )

@@ -11,6 +11,7 @@ import click
 from podman_cvmfs.answers.catalogue import Row, State, catalogue, counts
 from podman_cvmfs.answers.sources import content_of, offers_of, selection_of, settings_with
 from podman_cvmfs.answers.table import show_table
+from podman_cvmfs.cli.options import DIRECTORY, stored_names
 from podman_cvmfs.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -29,11 +30,11 @@ _COLOURS = {
 
 
 @click.command("images")
-@click.argument("pattern", required=False)
-@click.option("--store", metavar="DIR", help="The additional image store.")
+@click.argument("pattern", required=False, shell_complete=stored_names)
+@click.option("--store", type=DIRECTORY, help="The additional image store.")
 @click.option(
     "--repository",
-    metavar="DIR",
+    type=DIRECTORY,
     multiple=True,
     help="The unpacked repository; again for others, in order of preference.",
 )

@@ -10,13 +10,14 @@ import click
 from podman_cvmfs.answers.anatomy import Anatomy, LayerAnatomy, anatomy_of
 from podman_cvmfs.answers.lookup import find, names_of, no_such_image
 from podman_cvmfs.answers.sources import content_of, settings_with
+from podman_cvmfs.cli.options import DIRECTORY, stored_names
 from podman_cvmfs.errors import printable
 from podman_cvmfs.store.records import StoreContent
 
 
 @click.command("inspect")
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
-@click.option("--store", metavar="DIR", help="The additional image store.")
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, shell_complete=stored_names)
+@click.option("--store", type=DIRECTORY, help="The additional image store.")
 @click.option(
     "--format",
     "output",

@@ -7,12 +7,15 @@ import importlib
 import logging
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from podman_cvmfs import __version__, journal
+from podman_cvmfs import __version__
 from podman_cvmfs.errors import PodmanCvmfsError, printable
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 #: Subcommand -> what it does. Each lives in the module of its name and is imported only when
 #: it is asked for, so that no command pays for another one's libraries.
@@ -48,6 +51,17 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete subcommands from the table, too, and options as any command does."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=what)
+            for name, what in sorted(COMMANDS.items())
+            if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the subcommands from the table, without importing them."""
         with formatter.section("Commands"):
@@ -68,8 +82,6 @@ def cli(verbose: int, quiet: int) -> None:
     levels = [logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG]
     level = levels[max(0, min(3, 2 + verbose - quiet))]
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
-    if journal.is_read():
-        logging.getLogger().handlers[0].setFormatter(journal.JournalFormatter())
     # Other libraries' chatter is for those who ask for everything.
     for library in ("urllib3", "requests"):
         logging.getLogger(library).setLevel(logging.DEBUG if verbose > 1 else logging.WARNING)
@@ -77,8 +89,9 @@ def cli(verbose: int, quiet: int) -> None:
 
 def fail(message: str, hint: str | None, code: int) -> NoReturn:
     """Print one error, with its hint on a line of its own, and exit with ``code``."""
-    text = f"podman-cvmfs: error: {message}" + (f"\n  hint: {hint}" if hint else "")
-    click.echo(journal.tagged(text, logging.ERROR) if journal.is_read() else text, err=True)
+    click.echo(f"podman-cvmfs: error: {message}", err=True)
+    if hint:
+        click.echo(f"  hint: {hint}", err=True)
     sys.exit(code)
 
 

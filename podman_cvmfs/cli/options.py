@@ -7,11 +7,45 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from podman_cvmfs import paths
+from podman_cvmfs.errors import PodmanCvmfsError
 from podman_cvmfs.policy import Overlay, Reuse, View
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Place(click.types.StringParamType):
+    """A path as it was typed, which the shell completes; who uses it looks whether it is there."""
+
+    def __init__(self, name: str, kind: str) -> None:
+        self.name = name
+        self._kind = kind
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type=self._kind)]
+
+
+DIRECTORY = _Place("DIR", "dir")
+FILE = _Place("FILE", "file")
+
+
+def stored_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The names in the store that begin so, for the shell to complete; no repository is asked."""
+    from podman_cvmfs.settings import load_settings
+    from podman_cvmfs.store.reader import read_store
+
+    try:
+        content = read_store(load_settings({"store": ctx.params.get("store")}).store)
+    except (PodmanCvmfsError, OSError):
+        # In the middle of a command line nobody wants to read of it.
+        return []
+    names = () if content is None else content.names
+    return sorted(name for name in names if name.startswith(incomplete))
+
 
 text_or_json = click.option(
     "--format",
@@ -29,14 +63,14 @@ def store_options(function: F) -> F:
         [
             click.option(
                 "--repository",
-                metavar="DIR",
+                type=DIRECTORY,
                 multiple=True,
                 help=f"The unpacked repository, {paths.REPOSITORY} if nothing is set; again for "
                 "others, in order of preference.",
             ),
-            click.option("--store", metavar="DIR", help="The additional image store to write."),
+            click.option("--store", type=DIRECTORY, help="The additional image store to write."),
             click.option(
-                "--cache", metavar="DIR", help="Where blobs fetched from registries are kept."
+                "--cache", type=DIRECTORY, help="Where blobs fetched from registries are kept."
             ),
             click.option(
                 "--view",

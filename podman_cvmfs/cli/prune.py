@@ -8,7 +8,7 @@ import logging
 
 import click
 
-from podman_cvmfs.cli.options import text_or_json
+from podman_cvmfs.cli.options import DIRECTORY, text_or_json
 from podman_cvmfs.errors import printable
 from podman_cvmfs.settings import load_settings
 
@@ -20,7 +20,7 @@ _SHOWN = 3
 
 
 @click.command("prune")
-@click.option("--store", metavar="DIR", help="The additional image store.")
+@click.option("--store", type=DIRECTORY, help="The additional image store.")
 @click.option("--dry-run", is_flag=True, help="Only say what stays, why, and what would go.")
 @click.option(
     "--grace",
@@ -31,7 +31,7 @@ _SHOWN = 3
 @click.option(
     "--graphroot",
     "graphroots",
-    metavar="DIR",
+    type=DIRECTORY,
     multiple=True,
     help="Also look for containers and images here.",
 )

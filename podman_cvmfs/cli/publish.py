@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from podman_cvmfs.cli.options import DIRECTORY
 from podman_cvmfs.errors import InputError, PartialError, PodmanCvmfsError, printable
 from podman_cvmfs.publish.open_source import open_source
 from podman_cvmfs.publish.publisher import Published, check_directory, publish
@@ -52,7 +53,7 @@ class _Outcome:
 @click.option(
     "--repository",
     required=True,
-    metavar="DIR",
+    type=DIRECTORY,
     help="The repository; a directory that is made if it is missing.",
 )
 @click.option("--name", metavar="NAME", help="What to call the image, e.g. example.org/app:1.")

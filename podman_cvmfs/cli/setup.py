@@ -10,6 +10,7 @@ import shutil
 import click
 
 from podman_cvmfs import paths
+from podman_cvmfs.cli.options import DIRECTORY
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.policy import Overlay
 from podman_cvmfs.setup import manifest as records
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
     default=None,
     help="For yourself, or for the whole machine; the latter is what root gets by default.",
 )
-@click.option("--store", metavar="DIR", help="The additional image store to use.")
+@click.option("--store", type=DIRECTORY, help="The additional image store to use.")
 @click.option("--undo", is_flag=True, help="Put every file back as it was.")
 @click.option("--dry-run", is_flag=True, help="Only print what would change, as a diff.")
 @click.option(

@@ -13,19 +13,19 @@ import click
 from podman_cvmfs.answers.sources import content_of, settings_with
 from podman_cvmfs.answers.status import RepositoryStatus, Status, status_of
 from podman_cvmfs.answers.table import plain_table
-from podman_cvmfs.cli.options import text_or_json
+from podman_cvmfs.cli.options import DIRECTORY, text_or_json
 from podman_cvmfs.errors import printable
 
 
 @click.command("status")
-@click.option("--store", metavar="DIR", help="The additional image store.")
+@click.option("--store", type=DIRECTORY, help="The additional image store.")
 @click.option(
     "--repository",
-    metavar="DIR",
+    type=DIRECTORY,
     multiple=True,
     help="The unpacked repository; again for others.",
 )
-@click.option("--cache", metavar="DIR", help="Where syncs keep what they remember.")
+@click.option("--cache", type=DIRECTORY, help="Where syncs keep what they remember.")
 @text_or_json
 def command(store: str | None, repository: tuple[str, ...], cache: str | None, output: str) -> None:
     """Show how the store stands: its last sync, revisions, counts, and what is due next.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from podman_cvmfs.cli.options import store_options, text_or_json
+from podman_cvmfs.cli.options import FILE, store_options, text_or_json
 from podman_cvmfs.errors import PartialError, PodmanCvmfsError, StoreError, printable
 from podman_cvmfs.settings import OnOutage, Settings, load_settings
 from podman_cvmfs.stamp import Stamp, is_current, stamp_path
@@ -53,7 +53,7 @@ _FOR_EVER = 1 << 62
 )
 @click.option(
     "--notification-file",
-    metavar="FILE",
+    type=FILE,
     help="With --watch: DUCC's notification file; look at once when something is added to it.",
 )
 @text_or_json

@@ -11,16 +11,16 @@ import click
 from podman_cvmfs.answers.evidence import Evidence, gather
 from podman_cvmfs.answers.sources import settings_with
 from podman_cvmfs.answers.why import Answer, judge
-from podman_cvmfs.cli.options import text_or_json
+from podman_cvmfs.cli.options import DIRECTORY, stored_names, text_or_json
 from podman_cvmfs.errors import printable
 
 
 @click.command("why")
-@click.argument("image")
-@click.option("--store", metavar="DIR", help="The additional image store.")
+@click.argument("image", shell_complete=stored_names)
+@click.option("--store", type=DIRECTORY, help="The additional image store.")
 @click.option(
     "--repository",
-    metavar="DIR",
+    type=DIRECTORY,
     multiple=True,
     help="The unpacked repository; again for others, in order of preference.",
 )

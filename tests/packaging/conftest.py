@@ -59,7 +59,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def debs(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the Debian packages of this checkout."""
-    need("dpkg-buildpackage", "dh", "pybuild", "help2man", "go")
+    need("dpkg-buildpackage", "dh", "pybuild", "go")
     return build("build-deb.sh", checkout, tmp_path_factory.mktemp("debs"))
 
 

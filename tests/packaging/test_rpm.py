@@ -24,7 +24,7 @@ STORE = "/var/lib/podman-cvmfs/store"
 @pytest.fixture(scope="module")
 def rpms(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the RPMs of this checkout."""
-    need("rpmbuild", "rpm", "help2man")
+    need("rpmbuild", "rpm")
     return build("build-rpm.sh", checkout, tmp_path_factory.mktemp("rpms"))
 
 
