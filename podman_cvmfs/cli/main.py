@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from podman_cvmfs import __version__
+from podman_cvmfs import __version__, journal
 from podman_cvmfs.errors import PodmanCvmfsError, printable
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def cli(verbose: int, quiet: int) -> None:
     levels = [logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG]
     level = levels[max(0, min(3, 2 + verbose - quiet))]
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
+    if journal.is_read():
+        logging.getLogger().handlers[0].setFormatter(journal.JournalFormatter())
     # Other libraries' chatter is for those who ask for everything.
     for library in ("urllib3", "requests"):
         logging.getLogger(library).setLevel(logging.DEBUG if verbose > 1 else logging.WARNING)
@@ -89,9 +91,8 @@ def cli(verbose: int, quiet: int) -> None:
 
 def fail(message: str, hint: str | None, code: int) -> NoReturn:
     """Print one error, with its hint on a line of its own, and exit with ``code``."""
-    click.echo(f"podman-cvmfs: error: {message}", err=True)
-    if hint:
-        click.echo(f"  hint: {hint}", err=True)
+    text = f"podman-cvmfs: error: {message}" + (f"\n  hint: {hint}" if hint else "")
+    click.echo(journal.tagged(text, logging.ERROR) if journal.is_read() else text, err=True)
     sys.exit(code)
 
 

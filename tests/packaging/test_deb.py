@@ -238,6 +238,42 @@ def test_purging_keeps_a_store_that_is_still_named(machine: CleanMachine) -> Non
     machine.sh("test ! -e /var/lib/podman-cvmfs")
 
 
+def test_the_journal_knows_errors_from_news(machine: CleanMachine) -> None:
+    install(machine, "podman-cvmfs")
+    conf = machine.outside("/etc/systemd/journald.conf.d/test.conf")
+    conf.parent.mkdir(exist_ok=True)
+    # Nothing of the kernel's, whose auditing it would otherwise switch on.
+    conf.write_text("[Journal]\nStorage=volatile\nReadKMsg=no\nAudit=\n")
+    machine.sh("mkdir -p /run/systemd/journal; systemd-machine-id-setup")
+    journald = subprocess.Popen(
+        machine.command(["/usr/lib/systemd/systemd-journald"]),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        machine.sh("until journalctl --sync 2>/dev/null; do sleep 0.05; done")
+        # What a service manager says; Debian 12's systemd-cat doesn't.
+        stream = "JOURNAL_STREAM=$(stat --dereference --format=%d:%i /dev/stderr)"
+        sync = f"env {stream} podman-cvmfs sync --offline --repository"
+        machine.outside("/tmp/syncs").write_text(
+            f"{sync} {machine.data}/repository\n{sync} /cvmfs/none || true\n"
+        )
+        machine.sh("systemd-cat --identifier=podman-cvmfs sh /tmp/syncs")
+        read = "journalctl --quiet --output=cat --identifier=podman-cvmfs"
+        # The hint comes last; journald takes its time.
+        machine.sh(f"until {read} | grep -q hint:; do sleep 0.05; done")
+        errors = machine.sh(f"{read} --priority=err")
+        assert errors.startswith("podman-cvmfs: error: ") and "/cvmfs/none" in errors
+        news = machine.sh(read)
+        assert "1 names added" in news and "1 names added" not in errors
+        assert errors in news and "<6>" not in news
+    finally:
+        journald.terminate()
+        journald.wait()
+        machine.sh("apt-get purge --yes podman-cvmfs")
+
+
 def in_container(machine: CleanMachine, command: str) -> str:
     """What a program of busybox prints in a container that has nothing else."""
     root = machine.data / "root"
