@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Sequence
@@ -139,7 +140,7 @@ def _changed_json(data: bytes, random_: random.Random) -> bytes | None:
     for _ in range(random_.choice((1, 1, 2, 4))):
         places = list(_places(document, 0))
         if not places:
-            document = random_.choice(_VALUES)
+            document = copy.deepcopy(random_.choice(_VALUES))
             continue
         holder, key = random_.choice(places)
         action = random_.randrange(6)
@@ -152,7 +153,7 @@ def _changed_json(data: bytes, random_: random.Random) -> bytes | None:
         elif action == 3 and isinstance(holder, list):
             holder *= random_.choice((2, 3))
         else:
-            holder[key] = random_.choice(_VALUES)
+            holder[key] = copy.deepcopy(random_.choice(_VALUES))
         # A value may have come to lie within itself.
         try:
             document = json.loads(json.dumps(document))
