@@ -18,6 +18,8 @@ import pytest
 from podman_cvmfs import stamp as stamp_module
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.stamp import Stamp, directories_of, is_current, stamp_path
+from podman_cvmfs.store.reader import read_store
+from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.watch import follow
 from tests.support.cli import Target, podman_cvmfs
 from tests.support.many import REGISTRY, make_repository
@@ -169,10 +171,10 @@ def test_revision_of_a_mount(
 def test_watch_sees_changes_and_outages(tmp_path: Path, repository: Path) -> None:
     target = _target(tmp_path, repository)
     argv = [sys.executable, "-m", "podman_cvmfs", *target.argv("--offline", "--watch")]
-    index = target.store / "overlay-images/images.json"
 
     def names() -> int:
-        return index.read_text().count('"names"') if index.exists() else 0
+        content = read_store(str(target.store)) or StoreContent()
+        return sum(len(image.published) for image in content.images.values())
 
     def wait_for(number: int) -> None:
         end = time.monotonic() + 20
@@ -181,19 +183,23 @@ def test_watch_sees_changes_and_outages(tmp_path: Path, repository: Path) -> Non
         assert names() == number
 
     with subprocess.Popen([*argv, "--interval", "0.1"], stderr=subprocess.PIPE, text=True) as watch:
-        wait_for(3)
-        (repository / REGISTRY / "project/app1:1").unlink()
-        described = repository / f".metadata/{REGISTRY}/project/app1:1"
-        described.rename(tmp_path / "described")
-        wait_for(2)
-        repository.rename(tmp_path / "away")
-        time.sleep(0.5)
-        assert names() == 2 and watch.poll() is None
-        (tmp_path / "away").rename(repository)
-        (tmp_path / "described").rename(described)
-        wait_for(3)
-        watch.send_signal(signal.SIGTERM)
-        _, errors = watch.communicate(timeout=20)
+        try:
+            wait_for(3)
+            (repository / REGISTRY / "project/app1:1").unlink()
+            described = repository / f".metadata/{REGISTRY}/project/app1:1"
+            described.rename(tmp_path / "described")
+            wait_for(2)
+            repository.rename(tmp_path / "away")
+            time.sleep(0.5)
+            assert names() == 2 and watch.poll() is None
+            (tmp_path / "away").rename(repository)
+            (tmp_path / "described").rename(described)
+            wait_for(3)
+            watch.send_signal(signal.SIGTERM)
+            _, errors = watch.communicate(timeout=20)
+        finally:
+            # Whatever failed above: leaving the block waits for the process.
+            watch.kill()
     assert watch.returncode == 0
     assert errors.count("no such repository") == 1
 
