@@ -16,7 +16,7 @@ from podman_cvmfs.store.records import (
     StoredImage,
     StoredLayer,
 )
-from podman_cvmfs.view import ImageView, Shown
+from podman_cvmfs.view import SPACER, SPACER_DIRECTORY, ImageView, Shown
 
 #: How long layers and files stay that containers may still use, in seconds, unless told otherwise.
 GRACE = 14 * 24 * 3600
@@ -120,6 +120,10 @@ def make_plan(
     }
     layers: dict[str, StoredLayer] = {}
     directories: dict[str, LayerDirectory] = {}
+    if sources or current.layers:
+        layers[SPACER.layer_id] = SPACER
+        if SPACER.layer_id not in current.layers:
+            directories[SPACER.entry] = SPACER_DIRECTORY
     for image in kept.values():
         for layer in chain_of(current, image.top_layer):
             layers[layer.layer_id] = replace(layer, retired=None)

@@ -48,6 +48,16 @@ _CATALOGUE_MARK = ".cvmfscatalog"
 
 Shown = tuple[StoredLayer, LayerDirectory]
 
+#: An empty layer that lies right below every layer shown by more than its own ``diff``. Whoever
+#: builds on such a layer or commits it has podman write it out again, and where the nearest lower
+#: is the parent, podman takes ``diff`` for all of it (containers/storage 1.43 to 1.64
+#: ``drivers/overlay/overlay.go``, ``isParent`` and ``Diff``): then what lies in ``diff1`` would be
+#: lost. With the spacer between, podman compares the two mounted.
+SPACER_DIRECTORY = LayerDirectory(
+    hashlib.sha256(b"podman-cvmfs spacer").hexdigest(), (LocalPart((Node(""),)),)
+)
+SPACER = StoredLayer(SPACER_DIRECTORY.layer_id, SPACER_DIRECTORY.entry, None, diff_size=0)
+
 
 @dataclass(frozen=True)
 class ImageView:
@@ -100,7 +110,8 @@ def _flat(image: ResolvedImage, flat: FlatRoot, policy: Policy) -> tuple[Shown, 
         else:
             below.append(_stand_in(below[-1][0].layer_id if below else None))
     top_id = _stored_id(image.layers[-1], policy)
-    directory = LayerDirectory(top_id, (LocalPart(_flat_nodes(image, flat)), Link(flat.path)))
+    parts = (LocalPart(_flat_nodes(image, flat)), Link(flat.path))
+    directory = LayerDirectory(top_id, parts, (SPACER.layer_id,))
     # What isn't shown by itself counts with the top.
     size = sum(layer.diff_size for layer in image.layers) - sum(s.diff_size for s, _ in below)
     parent = below[-1][0].layer_id if below else None
@@ -120,7 +131,7 @@ def _exact(layer: Layer, below: Sequence[Shown], chain: Sequence[Layer], policy:
         parts = (_mask(markers), Link(layer.files), _meaning(markers))
     layer_id = _stored_id(layer, policy)
     lowers = _lowers(layer, below, {_stored_id(each, policy): each for each in chain})
-    directory = LayerDirectory(layer_id, parts, lowers)
+    directory = LayerDirectory(layer_id, parts, _spaced(lowers) if translated else lowers)
     whole = not translated and not markers.unread
     advertised = whole and (policy.reuse is Reuse.ALL or (policy.reuse is Reuse.BASE and not below))
     stored = StoredLayer(
@@ -134,6 +145,11 @@ def _exact(layer: Layer, below: Sequence[Shown], chain: Sequence[Layer], policy:
         compression=_compression(layer.blob.media_type) if advertised else UNCOMPRESSED,
     )
     return stored, directory
+
+
+def _spaced(lowers: tuple[str, ...]) -> tuple[str, ...]:
+    """``lowers`` with the spacer above them, once."""
+    return lowers if SPACER.layer_id in lowers else (SPACER.layer_id, *lowers)
 
 
 def _lowers(layer: Layer, below: Sequence[Shown], chain: Mapping[str, Layer]) -> tuple[str, ...]:
@@ -234,7 +250,7 @@ def _with_skeleton(top: Shown, image: ResolvedImage) -> Shown:
     """The top layer of an image shown by its layers, with the skeleton above it."""
     stored, directory = top
     parts: tuple[Part, ...] = (LocalPart(_skeleton_nodes(image)), *directory.parts)
-    laid_out = LayerDirectory(directory.layer_id, parts, directory.lowers)
+    laid_out = LayerDirectory(directory.layer_id, parts, _spaced(directory.lowers))
     hidden = StoredLayer(
         stored.layer_id,
         laid_out.entry,
@@ -252,6 +268,7 @@ def mount_bytes(view: ImageView, store: str) -> int:
     if not view.layers:
         return 0
     top = view.layers[-1][1]
+    directories[SPACER.layer_id] = SPACER_DIRECTORY
     parts = [len(directories[each].parts) for each in (top.layer_id, *top.lowers)]
     return bytes_of_parts(parts, store, top.layer_id)
 

@@ -14,6 +14,7 @@ from podman_cvmfs.store.records import LayerDirectory, Link, LocalPart, StoreCon
 from podman_cvmfs.verify.documents import LAYERS_PATH
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.parts import as_written, can_be_told, read_lower, read_parts
+from podman_cvmfs.view import SPACER
 
 #: What stands below a repository's root in the paths that layers link to.
 TARGET = re.compile(
@@ -149,7 +150,7 @@ def _contradictions(layer: StoredLayer, directory: LayerDirectory) -> Iterator[s
     if len(links) > 1:
         yield "shows more than one directory of a repository"
     elif not links:
-        if layer.layer_id != stand_in_id(layer.parent):
+        if layer.layer_id not in (stand_in_id(layer.parent), SPACER.layer_id):
             yield "shows nothing, but doesn't stand in for another one"
         elif layer.diff_size or layer.shows or layer.merged:
             yield "stands in for another one, but isn't empty"
@@ -159,7 +160,7 @@ def _contradictions(layer: StoredLayer, directory: LayerDirectory) -> Iterator[s
         yield "shows a merged root, or not, against what the state says"
     elif layer.merged and layer.shows != target["source"]:
         yield f"shows the merged root of {target['source']}, not of {layer.shows}"
-    if layer.merged and directory.lowers:
+    if layer.merged and set(directory.lowers) - {SPACER.layer_id}:
         yield "shows a merged root and yet mounts other layers below"
 
 
@@ -185,21 +186,26 @@ def _check_lowers(
     """A layer mounts its ancestors, nearest first, but none whose files are mounted already."""
     directory = directories[layer.layer_id]
     place = f"{layout.POOL_LAYERS}/{layer.entry}/lower"
+    lowers = directory.lowers
+    if len(directory.parts) > 1:
+        if lowers[:1] != (SPACER.layer_id,):
+            look.error(place, "doesn't begin with the spacer: builds on the layer would lose files")
+        lowers = tuple(each for each in lowers if each != SPACER.layer_id)
     if layer.merged or not any(isinstance(part, Link) for part in directory.parts):
-        if directory.lowers:
+        if lowers:
             look.error(place, "mounts other layers below one that has nothing below it")
         return
     ancestors = [each.layer_id for each in chain_of(content, layer.layer_id)[1:]]
     if any(each not in directories for each in ancestors):
         return
     targets = _targets(directory)
-    for layer_id in directory.lowers:
+    for layer_id in lowers:
         again = targets & _targets(directories[layer_id])
         if again:
             look.error(place, f"mounts {min(again)!r} twice, which the kernel refuses")
         targets |= _targets(directories[layer_id])
-    left = [each for each in ancestors if each in set(directory.lowers)]
-    if left != list(directory.lowers):
+    left = [each for each in ancestors if each in set(lowers)]
+    if left != list(lowers):
         look.error(place, "doesn't name ancestors of the layer, each once and nearest first")
         return
     for each in ancestors:

@@ -35,9 +35,6 @@ def test_a_pull_next_to_a_store_gives_what_a_plain_pull_gives(
     assert outcome.images == len(reuse.SHARED)
 
 
-@pytest.mark.xfail(
-    reason="a commit copies a translated layer and a merged root by their synthetic digests"
-)
 @pytest.mark.parametrize("mode", ["base"])
 @pytest.mark.parametrize("view", ["auto", "layers"])
 def test_build_commit_save_and_push_are_right_or_fail(bench: Bench, view: str, mode: str) -> None:

@@ -207,7 +207,7 @@ def _carried(bench: Bench, podman: Guest, image: str, how: str) -> Listed | Comm
 
 
 #: What the build, the commit and what they stand in have changed.
-_CHANGED = (b"opt/built", b"opt/committed", b"opt", b"var/lib/data")
+_CHANGED = (b"opt/built", b"opt/committed", b"opt", b"var/lib/data", b"etc/mtab")
 #: Mount points that a build or a container makes where an image has none.
 _MOUNT_POINTS = (b"etc/hosts", b"etc/hostname", b"etc/resolv.conf", b"run", b"run/.containerenv")
 
