@@ -178,11 +178,15 @@ class Resolver:
 
     def _needs_markers(self, layers: Sequence[Layer], flat: FlatRoot | None) -> bool:
         """Whether the markers of all layers must be known; finding them lists every directory."""
-        if self._policy.overlay is Overlay.FUSE or len(layers) < 2:
+        if len(layers) < 2:
             return False
         shown_by_layers = self._policy.view is View.LAYERS or (
             self._policy.view is View.AUTO and flat is None
         )
+        if self._policy.overlay is Overlay.FUSE:
+            # fuse-overlayfs reads markers itself, but a skeleton must not undo what they delete.
+            files = layers[-1].files
+            return shown_by_layers and files is not None and _is_a_strangers(Tree(files))
         return shown_by_layers or self._policy.reuse is Reuse.ALL
 
     def _with_markers(self, layer: Layer) -> Layer:
@@ -199,8 +203,6 @@ class Resolver:
         self, layers: Sequence[Layer], flat: FlatRoot | None, config: ImageConfig
     ) -> tuple[SkeletonDirectory, ...]:
         """What an ordinary user needs above files that belong to somebody else."""
-        if os.geteuid() == 0:
-            return ()
         roots = [
             ShownRoot(Tree(layer.files), layer.markers or Markers())
             for layer in reversed(layers)
@@ -208,11 +210,19 @@ class Resolver:
         ]
         if flat is not None and self._policy.view is not View.LAYERS:
             roots = [ShownRoot(Tree(flat.path))]
-        owner = roots[0].lstat("") if roots else None
-        if owner is None or owner.st_uid == os.geteuid():
+        if not roots or not _is_a_strangers(roots[0].tree):
             return ()
         unread = {path for each in layers if each.markers for path in each.markers.unread}
         return skeleton_of(roots, config, sorted(unread))
+
+
+def _is_a_strangers(tree: Tree) -> bool:
+    """Whether the directory at the root of ``tree`` belongs to another user than this one, unless
+    that is root, who needs nobody's leave."""
+    if os.geteuid() == 0:
+        return False
+    owner = tree.lstat("")
+    return owner is not None and owner.st_uid != os.geteuid()
 
 
 def _rebuilt(manifest: Manifest, blobs: Sequence[Descriptor], config: ImageConfig) -> bytes:

@@ -35,6 +35,7 @@ def bench(podman_host: Host) -> Iterator[Bench]:
         Cell(rootless=True, fuse=False, view="layers", owner="foreign", own=True),
         Cell(rootless=True, fuse=False, view="layers", owner="user"),
         Cell(rootless=True, fuse=True, view="flat", owner="foreign"),
+        Cell(True, True, "layers", "foreign", own=True, layout="fuse-overlayfs"),
     ],
     ids=lambda cell: cell.name.replace(" ", "-"),
 )
