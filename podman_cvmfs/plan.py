@@ -120,10 +120,6 @@ def make_plan(
     }
     layers: dict[str, StoredLayer] = {}
     directories: dict[str, LayerDirectory] = {}
-    if sources or current.layers:
-        layers[SPACER.layer_id] = SPACER
-        if SPACER.layer_id not in current.layers:
-            directories[SPACER.entry] = SPACER_DIRECTORY
     for image in kept.values():
         for layer in chain_of(current, image.top_layer):
             layers[layer.layer_id] = replace(layer, retired=None)
@@ -156,6 +152,9 @@ def make_plan(
         (name, image_of[source]) for name, source in wanted.items() if source in image_of
     )
     add_retired_layers(current, layers, now, grace, needed, useless)
+    keep_spacer(layers)
+    if layers and SPACER.layer_id not in current.layers:
+        directories[SPACER.entry] = SPACER_DIRECTORY
     held = {
         name: image_id
         for name, image_id in current.names.items()
@@ -250,6 +249,13 @@ def add_retired_layers(
                 if link.layer_id not in layers:
                     since = retired_since(link.retired, now)
                     layers[link.layer_id] = replace(link, retired=since)
+
+
+def keep_spacer(layers: dict[str, StoredLayer]) -> None:
+    """Have the spacer among ``layers`` just as long as there are others."""
+    layers.pop(SPACER.layer_id, None)
+    if layers:
+        layers[SPACER.layer_id] = SPACER
 
 
 def is_retired(image: StoredImage) -> bool:

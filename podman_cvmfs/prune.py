@@ -17,6 +17,7 @@ from podman_cvmfs.plan import (
     add_retired_layers,
     chain_of,
     is_retired,
+    keep_spacer,
     retired_entries,
     retired_since,
 )
@@ -25,6 +26,7 @@ from podman_cvmfs.store.layout import OVERLAY
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredLayer
 from podman_cvmfs.store.store import Store
+from podman_cvmfs.view import SPACER
 
 log = logging.getLogger(__name__)
 
@@ -174,6 +176,7 @@ def pruned(
     images = {key: image for key, image in current.images.items() if not is_retired(image)}
     names = {name: key for name, key in current.names.items() if key in images}
     add_retired_layers(current, layers, now, grace, needed, vanished)
+    keep_spacer(layers)
     add_retired_images(current, images, names, layers, now, grace, needed)
     entries = retired_entries(current, images, layers, now, grace, needed)
     return replace(current, images=images, names=names, layers=layers, retired_entries=entries)
@@ -224,13 +227,10 @@ def explain(
 
 
 def _wanted(current: StoreContent) -> dict[str, StoredLayer]:
-    """The layers of the listed images."""
-    return {
-        layer.layer_id: layer
-        for image in current.images.values()
-        if not is_retired(image)
-        for layer in chain_of(current, image.top_layer)
-    }
+    """The layers of the listed images, and the spacer, which goes with the last of all."""
+    listed = (image for image in current.images.values() if not is_retired(image))
+    chains = (layer for image in listed for layer in chain_of(current, image.top_layer))
+    return {SPACER.layer_id: SPACER, **{layer.layer_id: layer for layer in chains}}
 
 
 def _down_to_bases(content: StoreContent, references: References) -> dict[str, tuple[User, ...]]:
