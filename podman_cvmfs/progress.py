@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress of long work, shown at a terminal and nowhere else."""
+"""Progress of long work, with counts and rates; shown at a terminal and nowhere else."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, Callable, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 T = TypeVar("T")
 
 #: Short work gets no bar, and doesn't pay for the library that would draw it.
 _WORTH_A_BAR = 20
+_BYTES_WORTH_A_BAR = 8 * 1024 * 1024
 
 
 def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
@@ -18,8 +23,52 @@ def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     if total < _WORTH_A_BAR or not sys.stderr.isatty():
         yield from items
         return
-    from rich.console import Console
-    from rich.progress import track as rich_track
+    with _counting_bar() as bar:
+        task = bar.add_task(what, total=total)
+        for item in items:
+            yield item
+            bar.advance(task)
 
-    console = Console(stderr=True)
-    yield from rich_track(items, description=what, total=total, console=console, transient=True)
+
+@contextlib.contextmanager
+def bytes_done(total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """Gives what is to be called with each number of bytes done, of ``total``; there is a bar on
+    the same terms."""
+    if total < _BYTES_WORTH_A_BAR or not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    with _byte_bar() as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def _counting_bar() -> Progress:
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class Counts(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            done, total = int(task.completed), int(task.total or 0)
+            return Text(f"{done}/{total} {task.speed or 0:.0f}/s")
+
+    return _bar(Counts())
+
+
+def _byte_bar() -> Progress:
+    from rich.progress import DownloadColumn, TransferSpeedColumn
+
+    return _bar(DownloadColumn(), TransferSpeedColumn())
+
+
+def _bar(*counts: ProgressColumn) -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        *counts,
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from podman_cvmfs.errors import InputError, PodmanCvmfsError, RepositoryError, printable
 from podman_cvmfs.oci import Descriptor, Digest
-from podman_cvmfs.progress import track
+from podman_cvmfs.progress import bytes_done
 from podman_cvmfs.publish import layout, singularity
 from podman_cvmfs.publish.layer_stream import LayerStream
 from podman_cvmfs.publish.merge import Layer, Merger
@@ -86,14 +86,25 @@ def _publish(directory: str, image: SourceImage, open_layer: OpenLayer) -> Publi
     with Workspace(directory) as space, contextlib.ExitStack() as stack:
         preparation = _Preparation(space, image, stack)
         new = 0
-        for layer in track(layers.values(), len(layers), f"unpacking {image.name}"):
-            new += preparation.layer(layer, open_layer)
+        total = sum(layer.size for layer in layers.values())
+        with bytes_done(total, f"Unpacking {image.name}") as done:
+            for layer in layers.values():
+                if preparation.layer(layer, lambda each: _counted(open_layer(each), done)):
+                    new += 1
+                else:
+                    done(layer.size)
         preparation.flat()
         if preparation.made:
             space.flush()
         with space.locked():
             changed = preparation.commit()
         return Published(len(layers), new, changed)
+
+
+def _counted(pieces: Iterator[bytes], done: Callable[[int], None]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield piece
+        done(len(piece))
 
 
 def _is_complete(directory: str, image: SourceImage) -> bool:

@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
-from tests.benchmarks import sync_time
+from tests.benchmarks import start_time, sync_time
 
 
 def test_sync_of_1000_images_takes_at_most_3_bare_loops() -> None:
     times = sync_time.measure(images=1000, pairs=3)
     assert sync_time.median_ratio(times) <= 3, times
+
+
+def test_the_command_starts_in_at_most_1_5_times_what_click_takes() -> None:
+    click, version = start_time.measure(pairs=15)
+    assert version <= 1.5 * click, (click, version)

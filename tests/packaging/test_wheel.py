@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,10 @@ SDIST = f"podman_cvmfs-{__version__}.tar.gz"
 DATE = "1750000000"
 
 
-def build(source: Path, output: Path, *targets: str) -> Path:
+def build(source: Path, output: Path, *targets: str, **variables: str) -> Path:
     """Build without the library, whose building is another test's."""
     argv = [sys.executable, "-m", "hatchling", "build", "--directory", output]
-    env = {**os.environ, "PODMAN_CVMFS_NATIVE": "off", "SOURCE_DATE_EPOCH": DATE}
+    env = {**os.environ, "PODMAN_CVMFS_NATIVE": "off", "SOURCE_DATE_EPOCH": DATE, **variables}
     for target in targets:
         argv += ["--target", target]
     done = subprocess.run(argv, cwd=source, env=env, capture_output=True, text=True)
@@ -54,6 +55,14 @@ def test_the_sdist_has_all_that_the_wheel_is_made_of(built: Path, tmp_path: Path
     source = tmp_path / SDIST[: -len(".tar.gz")]
     again = build(source, tmp_path / "dist", "wheel")
     assert (built / WHEEL).read_bytes() == (again / WHEEL).read_bytes()
+
+
+def test_a_distribution_s_package_puts_the_rest_into_its_own_places(tmp_path: Path) -> None:
+    source = copy_of_checkout(tmp_path / "source")
+    made = build(source, tmp_path / "dist", "wheel", PODMAN_CVMFS_SHARE="off")
+    names = zipfile.ZipFile(made / WHEEL).namelist()
+    assert "podman_cvmfs/cli/main.py" in names
+    assert [name for name in names if "/share/" in name] == []
 
 
 def test_installed_by_pip(built: Path, tmp_path: Path) -> None:
