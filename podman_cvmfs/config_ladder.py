@@ -72,7 +72,9 @@ class ConfigLadder:
         try:
             if flat is None or len(diff_ids) != len(layers):
                 raise RepositoryError("the repository holds too little to make one up")
-            config = synthesise(self._repository.tree, flat, image.image_id, diff_ids)
+            stated = image.platform
+            usual = "amd64" if stated is None else stated.architecture
+            config = synthesise(self._repository.tree, flat, image.image_id, diff_ids, usual)
         except RepositoryError as err:
             raise RepositoryError(
                 f"{image.name} has no config in the cache or the repository, {reason}, "

@@ -58,7 +58,7 @@ class ManifestLadder:
             lambda registry: find_genuine(
                 lambda reference: registry.manifest(image.name.canonical, reference)[0],
                 str(image.name.digest or image.name.tag),
-                image.image_id,
+                image.is_described_by,
                 config.architecture,
                 config.variant,
                 f"the manifest of {image.name}",
@@ -73,6 +73,6 @@ class ManifestLadder:
     @staticmethod
     def _is_of(manifest: bytes, image: PublishedImage) -> bool:
         try:
-            return isinstance(judge(manifest, image.image_id, "the manifest"), Genuine)
+            return isinstance(judge(manifest, image.is_described_by, "the manifest"), Genuine)
         except RegistryError:
             return False

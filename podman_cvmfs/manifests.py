@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tells whether a manifest that a registry serves is that of an image in /cvmfs. No I/O.
 
-The image in /cvmfs is known by its config's digest, its image ID. The registry has its manifest
-byte for byte, if the tag hasn't moved since. Sources: OCI image-spec v1.1 ``manifest.md``,
+The image in /cvmfs is mostly known by its config's digest, its image ID. The registry has its
+manifest byte for byte, if the tag hasn't moved since. Sources: OCI image-spec v1.1 ``manifest.md``,
 ``image-index.md``; Docker's image manifest v2 schema 2.
 """
 
@@ -79,10 +79,17 @@ class Index:
 
 
 Judgement = Union[Genuine, Moved, Index]
+#: Whether a manifest is the image's.
+Test = Callable[[Manifest], bool]
 
 
-def judge(data: bytes, config: Digest, what: str) -> Judgement:
-    """Say what the bytes are to the image with the digest ``config``.
+def has_config(config: Digest) -> Test:
+    """Whether a manifest is that of the image with the digest ``config``."""
+    return lambda manifest: manifest.config.digest == config
+
+
+def judge(data: bytes, is_it: Test, what: str) -> Judgement:
+    """Say what the bytes are to an image, by a test of its manifest.
 
     Raises RegistryError, which names ``what``, for bytes that are neither manifest nor index, or
     pretend to be both.
@@ -100,7 +107,7 @@ def judge(data: bytes, config: Digest, what: str) -> Judgement:
         manifest = oci.parse_manifest(data, what)
     except InputError as err:
         raise RegistryError(err.message) from None
-    if manifest.config.digest == config:
+    if is_it(manifest):
         return Genuine(data, manifest)
     return Moved(manifest.config.digest)
 
@@ -108,24 +115,24 @@ def judge(data: bytes, config: Digest, what: str) -> Judgement:
 def find_genuine(
     fetch: Callable[[str], bytes],
     reference: str,
-    config: Digest,
+    is_it: Test,
     architecture: str,
     variant: str = "",
     what: str = "the manifest",
 ) -> Genuine | Moved | None:
-    """The genuine manifest of the image with the digest ``config``.
+    """The genuine manifest of an image, by a test of it.
 
     ``fetch`` gets the bytes at a tag or digest from the registry, checked against a digest;
     ``reference`` is where to begin. One request is enough but for an index, of which the
     manifests for ``architecture`` are asked for. None: the index has none for it. Raises
     RegistryError, and whatever ``fetch`` raises.
     """
-    first = judge(fetch(reference), config, what)
+    first = judge(fetch(reference), is_it, what)
     if not isinstance(first, Index):
         return first
     other: Moved | None = None
     for child in first.suitable(architecture, variant)[:_MOST_ASKED]:
-        found = judge(fetch(str(child.digest)), config, what)
+        found = judge(fetch(str(child.digest)), is_it, what)
         if isinstance(found, Genuine):
             return Genuine(found.raw, found.manifest, first.raw)
         if isinstance(found, Moved):

@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.platforms import Platform
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -97,6 +98,11 @@ class ImageConfig:
     working_dir: str = ""
     user: str = ""
     volumes: tuple[str, ...] = ()
+
+    @property
+    def platform(self) -> Platform:
+        """What the image is for; the architecture is "" where the configuration doesn't say."""
+        return Platform(self.architecture, self.variant)
 
 
 def parse_json(data: bytes, what: str) -> Any:

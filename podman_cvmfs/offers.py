@@ -3,20 +3,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Union
 
 from podman_cvmfs.errors import PodmanCvmfsError, RepositoryError, printable
+from podman_cvmfs.image_spec import ImageSpec
+from podman_cvmfs.osg import OsgRepository
+from podman_cvmfs.osg_names import OsgNames
+from podman_cvmfs.platforms import Platform
 from podman_cvmfs.reference import ImageName, parse_repository_path
 from podman_cvmfs.store.records import StoreContent
-from podman_cvmfs.unpacked import Problem, PublishedImage, Repository
+from podman_cvmfs.unpacked import (
+    OtherPlatforms,
+    Problem,
+    PublishedImage,
+    Repository,
+    open_tree,
+)
+
+AnyRepository = Union[Repository, OsgRepository]
+
+#: What stands before the path of a name in parts of DUCC's tree.
+_PREFIX = re.compile(r"(?:\.metadata(?:/|\Z))?(?:\.multiarch(?:/[^/]*)?(?:/|\Z))?")
 
 
 @dataclass(frozen=True)
 class Offer:
     """An image as one repository offers it."""
 
-    repository: Repository
+    repository: AnyRepository
     image: PublishedImage
 
 
@@ -24,12 +41,13 @@ class Offer:
 class Offers:
     """Everything on offer, in order of preference.
 
-    ``problems`` are what couldn't be read, by repository; ``down`` are repositories that can't be
-    read at all, with why.
+    ``problems`` are what couldn't be read, by repository; ``others`` what repositories have for
+    other platforms only; ``down`` are repositories that can't be read at all, with why.
     """
 
     offers: list[Offer] = field(default_factory=list)
     problems: list[tuple[str, Problem]] = field(default_factory=list)
+    others: list[OtherPlatforms] = field(default_factory=list)
     down: dict[str, PodmanCvmfsError] = field(default_factory=dict)
 
     def by_source(self, sources: Collection[str]) -> dict[str, list[Offer]]:
@@ -56,15 +74,31 @@ class Held:
 def held_by(current: StoreContent) -> dict[ImageName, Held]:
     """What the store offers now, by the name in the repository."""
     return {
-        parse_repository_path(path): Held(image.source_id, image.repository)
+        parse_repository_path(path): Held(source, image.repository)
         for image in current.images.values()
-        for path in image.published
+        for path, source in image.source_of.items()
     }
 
 
-def collect(roots: Sequence[str], held: Mapping[ImageName, Held]) -> Offers:
-    """List the repositories at ``roots``.
+def open_repository(
+    root: str, platform: Platform | None = None, specs: Collection[ImageSpec] = ()
+) -> AnyRepository:
+    """The repository at ``root``, of whichever kind it is; see ``collect``."""
+    tree = open_tree(root)
+    if OsgRepository.is_at(tree):
+        return OsgRepository(tree, OsgNames(specs))
+    return Repository(root, platform)
 
+
+def collect(
+    roots: Sequence[str],
+    held: Mapping[ImageName, Held],
+    platform: Platform | None = None,
+    specs: Collection[ImageSpec] = (),
+) -> Offers:
+    """List what the repositories at ``roots`` have for ``platform``, None for this machine's.
+
+    ``specs`` are wishes, by which names are completed that a repository leaves the registry out of.
     One that has nothing to offer counts as down if the store holds images of it, or any images
     while it is the only one: an empty directory is what an unmounted repository looks like.
     """
@@ -73,20 +107,23 @@ def collect(roots: Sequence[str], held: Mapping[ImageName, Held]) -> Offers:
     for root in roots:
         problems: list[Problem] = []
         try:
-            repository = Repository(root)
-            images = list(repository.images(problems))
+            repository = open_repository(root, platform, specs)
+            others: list[OtherPlatforms] = []
+            images = list(repository.images(problems, others))
         except RepositoryError as err:
             found.down[root] = err
             continue
-        if not images and (repository.root in holding or problems or (holding and len(roots) == 1)):
+        emptied = repository.root in holding or problems or (holding and len(roots) == 1)
+        if not (images or others) and emptied:
             found.down[repository.root] = _nothing_listed(repository, problems)
             continue
         found.offers.extend(Offer(repository, image) for image in images)
         found.problems.extend((repository.root, problem) for problem in problems)
+        found.others.extend(others)
     return found
 
 
-def _nothing_listed(repository: Repository, problems: Sequence[Problem]) -> PodmanCvmfsError:
+def _nothing_listed(repository: AnyRepository, problems: Sequence[Problem]) -> PodmanCvmfsError:
     if problems:
         return problems[0].error
     return RepositoryError(
@@ -102,6 +139,13 @@ def still_held(
     return {
         name: each.source
         for name, each in held.items()
-        if each.repository == repository
-        and (not path or f"{name.repository_path}/".startswith(f"{path}/"))
+        if each.repository == repository and may_lie_below(name.repository_path, path)
     }
+
+
+def may_lie_below(published: str, path: str) -> bool:
+    """Whether the image with the name ``published`` may be found at or below ``path`` in the
+    repository, "" for anywhere. OSG's paths lack the registry."""
+    place = path[_PREFIX.match(path).end() :]  # type: ignore[union-attr]
+    ways = (published, published.partition("/")[2])
+    return not place or any(f"{way}/".startswith(f"{place}/") for way in ways)

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.image_spec import ImageSpec
-from podman_cvmfs.oci import Manifest
+from podman_cvmfs.oci import Digest, Manifest
 from podman_cvmfs.reference import (
     DOCKER_HUB,
     ImageName,
@@ -60,8 +60,21 @@ def merged_root(manifest: Manifest) -> str:
 
     Its name is the sha256 of the layers' digests, written one after the other in hexadecimal: a
     link that leads elsewhere is that of another image. (Images that a registry serves by an index
-    are under the index's own digest, ``.images/sha256:<2 hex digits>/<62>``.)
+    are under the index's own digest: see ``merged_root_of_index``.)
     """
     digests = "".join(layer.digest.hex for layer in manifest.layers)
     name = hashlib.sha256(digests.encode()).hexdigest()
     return f".images/{name[:2]}/{name[2:]}"
+
+
+def merged_root_of_index(index: Digest) -> str:
+    """Where it is if only the digest of the index was known."""
+    return f".images/sha256:{index.hex[:2]}/{index.hex[2:]}"
+
+
+def source_id(merged: str, name: ImageName) -> Digest:
+    """What tells an image from others: its merged root, as ``merged_root`` gives it, and its name.
+
+    Images that differ in their configs alone share a merged root.
+    """
+    return Digest.of(f"{merged} {name.repository_path}".encode())

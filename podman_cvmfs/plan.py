@@ -54,6 +54,7 @@ def candidate_of(image: ResolvedImage, view: ImageView, repository: str) -> Cand
         view=view.kind.value,
         config_origin=image.config_origin,
         manifest_origin=image.manifest_origin,
+        platform=str(image.config.platform),
         index_digest=None if files.index is None else str(Digest.of(files.index)),
         index_size=len(files.index or b""),
     )
@@ -113,41 +114,48 @@ def make_plan(
     """
     sources = set(wanted.values())
     kept = {
-        image.source_id: image
+        source: image
         # A retired image may have the source of a listed one, which then counts.
         for image in sorted(current.images.values(), key=is_retired, reverse=True)
-        if image.source_id in sources and image.source_id not in candidates
+        for source in image.all_sources
+        if source in sources and source not in candidates
     }
+    names_of: dict[str, list[ImageName]] = {}
+    for name, source in wanted.items():
+        names_of.setdefault(source, []).append(name)
+    image_of = {source: image.image_id for source, image in kept.items()}
+    image_of.update({source: each.stored.image_id for source, each in candidates.items()})
+    # Repositories may know one image by several sources: the first makes it, the others are names.
+    maker: dict[str, str] = {}
+    for source in (*kept, *names_of):
+        if source in image_of:
+            maker.setdefault(image_of[source], source)
     layers: dict[str, StoredLayer] = {}
     directories: dict[str, LayerDirectory] = {}
     for image in kept.values():
         for layer in chain_of(current, image.top_layer):
             layers[layer.layer_id] = replace(layer, retired=None)
     for source in sorted(candidates):
-        if source in sources:
+        if source in sources and maker[image_of[source]] == source:
             for layer, directory in candidates[source].layers:
                 present = layers.get(layer.layer_id)
                 if present is None or not _serves(present, sources) or _beats(layer, present):
                     layers[layer.layer_id] = layer
                     directories[layer.entry] = directory
 
-    names_of: dict[str, list[ImageName]] = {}
-    for name, source in wanted.items():
-        names_of.setdefault(source, []).append(name)
     images: dict[str, StoredImage] = {}
     files = []
-    image_of: dict[str, str] = {}
+    published: dict[str, list[tuple[str, str]]] = {}
     for source, source_names in names_of.items():
-        published = tuple(sorted(name.repository_path for name in source_names))
+        if source in image_of:
+            paths = published.setdefault(image_of[source], [])
+            paths.extend((name.repository_path, source) for name in source_names)
+    for image_id, paths in published.items():
+        source = maker[image_id]
         if source in candidates:
-            stored = replace(candidates[source].stored, published=published)
             files.append(candidates[source].files)
-        elif source in kept:
-            stored = replace(kept[source], published=published)
-        else:
-            continue
-        images[stored.image_id] = stored
-        image_of[source] = stored.image_id
+        stored = candidates[source].stored if source in candidates else kept[source]
+        images[image_id] = _with_names(stored, paths)
     names = assign_names(
         (name, image_of[source]) for name, source in wanted.items() if source in image_of
     )
@@ -179,6 +187,19 @@ def make_plan(
     )
 
 
+def _with_names(image: StoredImage, published: Iterable[tuple[str, str]]) -> StoredImage:
+    """``image`` under these names, each with its source."""
+    pairs = sorted(published)
+    sources = tuple(source for _, source in pairs)
+    source_id = image.source_id if image.source_id in sources else sources[0]
+    return replace(
+        image,
+        source_id=source_id,
+        published=tuple(path for path, _ in pairs),
+        sources=sources if any(source != source_id for source in sources) else (),
+    )
+
+
 def _serves(layer: StoredLayer, sources: Collection[str]) -> bool:
     """Whether a layer can stay as it is: the image it is laid out for is still wanted."""
     return layer.shows is None or layer.shows in sources
@@ -200,12 +221,14 @@ def _beats(layer: StoredLayer, other: StoredLayer) -> bool:
 def orphaned_views(current: StoreContent, sources: Collection[str]) -> set[str]:
     """The source IDs, among the wanted ``sources``, of stored images whose top layer shows the
     merged root of an image that is wanted no more. They must be resolved anew."""
-    found = set()
+    found: set[str] = set()
+    chosen = frozenset(sources)
     for image in current.images.values():
-        if image.source_id in sources and image.top_layer is not None:
+        wanted = image.all_sources & chosen
+        if wanted and image.top_layer is not None:
             top = current.layers.get(image.top_layer)
             if top is None or not _serves(top, sources):
-                found.add(image.source_id)
+                found |= wanted
     return found
 
 
@@ -290,7 +313,7 @@ def add_retired_images(
         keeps = now - since < grace or image.top_layer in needed
         complete = image.top_layer is None or image.top_layer in layers
         if keeps and complete and image.image_id not in images:
-            images[image.image_id] = replace(image, published=())
+            images[image.image_id] = replace(image, published=(), sources=())
             names[retired_name(image.image_id)] = image.image_id
 
 

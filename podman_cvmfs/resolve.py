@@ -100,7 +100,7 @@ class Resolver:
         blobs = [layer for layer in manifest.layers if not layer.is_foreign]
         found = [self._layer(blob.digest) for blob in blobs]
         place = self._repository.flat_root(image.image_id)
-        flat = None if place is None else self._flat_root(place)
+        flat = None if place is None else flat_root_at(self._repository.tree, place)
         config, origin = self._configs.find(image, found, place)
         layers = self._complete(image, blobs, found, config)
         if self._needs_markers(layers, flat):
@@ -140,15 +140,6 @@ class Resolver:
             self._layers.clear()
         self._layers[digest] = found
         return found
-
-    def _flat_root(self, place: str) -> FlatRoot:
-        tree = self._repository.tree
-        lost = []
-        for name in ("tmp", "var/tmp"):
-            attributes = tree.lstat(f"{place}/{name}")
-            if attributes is not None and attributes.st_mode & 0o177777 == 0o040777:
-                lost.append(name)
-        return FlatRoot(tree.path(place), tuple(lost))
 
     def _complete(
         self,
@@ -210,10 +201,28 @@ class Resolver:
         ]
         if flat is not None and self._policy.view is not View.LAYERS:
             roots = [ShownRoot(Tree(flat.path))]
-        if not roots or not _is_a_strangers(roots[0].tree):
-            return ()
         unread = {path for each in layers if each.markers for path in each.markers.unread}
-        return skeleton_of(roots, config, sorted(unread))
+        return skeleton_above(roots, config, sorted(unread))
+
+
+def flat_root_at(tree: Tree, place: str) -> FlatRoot:
+    """The merged root at ``place`` in the repository. Raises RepositoryError."""
+    lost = []
+    for name in ("tmp", "var/tmp"):
+        attributes = tree.lstat(f"{place}/{name}")
+        if attributes is not None and attributes.st_mode & 0o177777 == 0o040777:
+            lost.append(name)
+    return FlatRoot(tree.path(place), tuple(lost))
+
+
+def skeleton_above(
+    roots: Sequence[ShownRoot], config: ImageConfig, unread: Sequence[str] = ()
+) -> tuple[SkeletonDirectory, ...]:
+    """What an ordinary user needs above ``roots``, the topmost first, if their files belong to
+    somebody else; ``unread`` are directories known to be closed to the user."""
+    if not roots or not _is_a_strangers(roots[0].tree):
+        return ()
+    return skeleton_of(roots, config, unread)
 
 
 def _is_a_strangers(tree: Tree) -> bool:

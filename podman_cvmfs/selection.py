@@ -26,14 +26,20 @@ class Selection:
     ) -> None:
         self._include = tuple(include)
         self._exclude = tuple(exclude)
+        self._specs = tuple(dict.fromkeys(specs or ()))
         self._unmatched: dict[ImageSpec, None] = {}
         self._by_repository: dict[tuple[str, str], list[ImageSpec]] | None = None
         if specs is not None:
             self._by_repository = {}
             # Equal wishes are one; a list may repeat another.
-            for spec in dict.fromkeys(specs):
+            for spec in self._specs:
                 self._unmatched[spec] = None
                 self._by_repository.setdefault((spec.registry, spec.repository), []).append(spec)
+
+    @property
+    def specs(self) -> tuple[ImageSpec, ...]:
+        """All wishes, none if all images are wanted."""
+        return self._specs
 
     @property
     def wants_all(self) -> bool:

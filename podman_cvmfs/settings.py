@@ -17,12 +17,15 @@ from typing import Any, TypeVar
 
 from podman_cvmfs import paths
 from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.platforms import Platform
 from podman_cvmfs.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.toml_file import TomlFile, drop_ins, read_toml
 
 SYSTEM_DIRECTORY = "/etc/podman-cvmfs"
 VARIABLE = "PODMAN_CVMFS_CONFIG"
 DEFAULT, COMMAND_LINE = "default", "command line"
+#: The architecture of the machine we run on.
+HOST = "host"
 
 
 class OnOutage(str, Enum):
@@ -51,13 +54,15 @@ class Settings:
     """All settings. ``repositories`` are in order of preference; paths are absolute.
 
     ``wish_lists`` are files; none means all images. ``include`` and ``exclude`` are globs of
-    image names. ``grace_days`` is how long what has left the store stays usable.
+    image names. ``arch`` is the architecture whose images are wanted. ``grace_days`` is how long
+    what has left the store stays usable.
     """
 
     repositories: tuple[str, ...] = (paths.REPOSITORY,)
     wish_lists: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    arch: str = HOST
     store: str = field(default_factory=paths.default_store)
     cache: str = field(default_factory=paths.default_cache)
     view: View = View.AUTO
@@ -86,6 +91,11 @@ class Settings:
     def policy(self) -> Policy:
         """How images are shown."""
         return Policy(self.view, self.reuse, self.overlay)
+
+    @property
+    def platform(self) -> Platform:
+        """What images must run on."""
+        return Platform.of_host() if self.arch == HOST else Platform.parse(self.arch)
 
 
 def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
@@ -215,6 +225,18 @@ def _path(value: object) -> str:
     return os.path.normpath(path)
 
 
+def _arch(value: object) -> str:
+    text = _text(value)
+    if text == HOST:
+        return text
+    try:
+        return str(Platform.parse(text))
+    except InputError:
+        raise ValueError(
+            f"must be {HOST}, or an architecture like amd64 or arm/v7, not {printable(text)!r}"
+        ) from None
+
+
 def _list_of(check: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
     def checked(value: object) -> tuple[str, ...]:
         if not isinstance(value, (list, tuple)):
@@ -282,6 +304,7 @@ _CHECKS: dict[str, Callable[[object], object]] = {
     "wish_lists": _list_of(_path),
     "include": _list_of(_text),
     "exclude": _list_of(_text),
+    "arch": _arch,
     "store": _path,
     "cache": _path,
     "view": _choice(View),

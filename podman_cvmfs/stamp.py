@@ -24,6 +24,9 @@ _FORMAT = 1
 _XATTRS = ("user.revision", "user.root_hash")
 #: Coarsest time step of file systems in use, in nanoseconds (NFS and ext3: a second).
 _RACY = 2_000_000_000
+#: Directories of DUCC's whose directories are those of architectures.
+_ARCHITECTURES = (".multiarch", ".metadata/.multiarch")
+_INNER = (".metadata", *_ARCHITECTURES)
 
 #: path -> (mtime in ns, inode) of each directory, or the extended attributes' values.
 State = dict[str, list[int]]
@@ -45,29 +48,37 @@ def revision_of(repository: str) -> list[str] | None:
 def directories_of(repository: str) -> State | None:
     """Times and inodes of the directories that hold names; None while one of them is too young.
 
-    These are the directories of public links, and in ``.metadata`` those above the manifests.
+    These are the directories of public links, those of other architectures among them, and in
+    ``.metadata`` those above the manifests.
     """
     found: State = {}
     latest = time.time_ns() - _RACY
-    pending = [repository]
+    pending = ["."]
     while pending:
         directory = pending.pop()
-        attributes = os.stat(directory, follow_symlinks=False)
+        path = os.path.join(repository, directory)
+        attributes = os.stat(path, follow_symlinks=False)
         if attributes.st_mtime_ns > latest:
             return None
-        found[os.path.relpath(directory, repository)] = [attributes.st_mtime_ns, attributes.st_ino]
-        with os.scandir(directory) as entries:
+        found[directory] = [attributes.st_mtime_ns, attributes.st_ino]
+        with os.scandir(path) as entries:
             for entry in entries:
-                if _holds_names(entry, directory == repository):
-                    pending.append(entry.path)
+                if _holds_names(directory, entry):
+                    pending.append(os.path.normpath(os.path.join(directory, entry.name)))
     return found
 
 
-def _holds_names(entry: os.DirEntry[str], at_top: bool) -> bool:
-    if at_top and (entry.name == "podmanStore" or entry.name.startswith(".")):
-        return entry.name == ".metadata" and entry.is_dir(follow_symlinks=False)
-    # A colon below the top is the tag: that directory holds a manifest, no names.
-    return (at_top or ":" not in entry.name) and entry.is_dir(follow_symlinks=False)
+def _holds_names(directory: str, entry: os.DirEntry[str]) -> bool:
+    if not entry.is_dir(follow_symlinks=False):
+        return False
+    if directory in _ARCHITECTURES:
+        return True
+    if directory in (".", ".metadata") or os.path.dirname(directory) in _ARCHITECTURES:
+        if entry.name.startswith("."):
+            return os.path.normpath(os.path.join(directory, entry.name)) in _INNER
+        return entry.name != "podmanStore"
+    # A colon below a registry is the tag: that directory holds a manifest, no names.
+    return ":" not in entry.name
 
 
 def stamp_path(cache: str, store: str, repository: str) -> str:

@@ -15,12 +15,15 @@ from podman_cvmfs.config_ladder import SYNTHESISED
 from podman_cvmfs.engine import SHORT_MOUNT_DATA, mount_data_limit
 from podman_cvmfs.errors import (
     InputError,
+    OtherPlatformError,
     PodmanCvmfsError,
     RepositoryError,
     StoreError,
     printable,
 )
-from podman_cvmfs.offers import Held, Offer, Offers, collect, held_by, still_held
+from podman_cvmfs.offers import AnyRepository, Held, Offer, Offers, collect, held_by, still_held
+from podman_cvmfs.osg import OsgRepository
+from podman_cvmfs.osg_resolve import OsgResolver
 from podman_cvmfs.plan import (
     GRACE,
     Candidate,
@@ -31,6 +34,7 @@ from podman_cvmfs.plan import (
     make_plan,
     orphaned_views,
 )
+from podman_cvmfs.platforms import Platform
 from podman_cvmfs.policy import DEFAULT_POLICY, Policy
 from podman_cvmfs.progress import track
 from podman_cvmfs.prune import find_needs, needed_layers
@@ -42,7 +46,7 @@ from podman_cvmfs.selection import Selection
 from podman_cvmfs.short_names import candidates as short_name_candidates
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.unpacked import Repository
+from podman_cvmfs.unpacked import OtherPlatforms
 from podman_cvmfs.view import mount_bytes, view_of
 
 #: Reads wait for the network where /cvmfs is cold, so many are under way at once.
@@ -62,10 +66,10 @@ class Wishes:
 
     ``repositories`` are directories in order of preference: of two images with one name the first
     wins. With ``requested`` names only these are added; else the store shall hold just what
-    ``selection`` wants. ``registry`` makes the client asked for configs that are nowhere else,
-    None leaves registries out. ``hide_outage`` takes the images of a repository that can't be read
-    out of the store until it can, so that podman pulls them. What leaves the store stays usable
-    for ``grace`` seconds.
+    ``selection`` wants, as far as it runs on ``platform``. ``registry`` makes the client asked for
+    configs that are nowhere else, None leaves registries out. ``hide_outage`` takes the images of a
+    repository that can't be read out of the store until it can, so that podman pulls them. What
+    leaves the store stays usable for ``grace`` seconds.
     """
 
     repositories: Sequence[str]
@@ -74,6 +78,7 @@ class Wishes:
     registry: Callable[[], RegistrySource] | None = None
     requested: Sequence[str] = ()
     selection: Selection = field(default_factory=Selection)
+    platform: Platform = field(default_factory=Platform.of_host)
     policy: Policy = DEFAULT_POLICY
     hide_outage: bool = False
     grace: int = GRACE
@@ -81,7 +86,8 @@ class Wishes:
 
 @dataclass
 class SyncReport:
-    """What a sync did. Names are podman's; ``failed`` maps what couldn't be done to why.
+    """What a sync did. Names are podman's; ``failed`` maps what couldn't be done to why,
+    ``left_out`` what was wished for but is there for another architecture only to which.
 
     ``notices`` say what users should know of the repositories although nothing failed.
     ``next_due`` is the time (seconds since 1970) at which something is to be done even if nothing
@@ -95,6 +101,7 @@ class SyncReport:
     synthesised: int = 0
     changed: bool = False
     failed: dict[str, PodmanCvmfsError] = field(default_factory=dict)
+    left_out: dict[str, PodmanCvmfsError] = field(default_factory=dict)
     notices: Sequence[str] = ()
     next_due: int | None = None
 
@@ -129,13 +136,13 @@ def _prepare(
 ) -> Plan:
     """Read what there is and plan what the store shall hold."""
     held = held_by(current)
-    offers = collect(wishes.repositories, held)
+    offers = collect(wishes.repositories, held, wishes.platform, wishes.selection.specs)
     if len(offers.down) == len(wishes.repositories) and not wishes.hide_outage:
         raise next(iter(offers.down.values()))
     report.failed.update(offers.down)
     report.notices = [notice for each in _repositories(offers) for notice in _owner_notices(each)]
     if requested:
-        chosen = _requested(offers, requested, report)
+        chosen = _requested(offers, requested, wishes.platform, report)
         wanted = {name: each.source for name, each in held.items()}
         wanted.update((o.image.name, o.image.image_id.hex) for o in chosen)
     else:
@@ -144,7 +151,11 @@ def _prepare(
     candidates = _resolve_all(_Layout(wishes), todo, report)
     for source, group in todo.items():
         if source not in candidates:
-            _keep_old(wanted, held, group)
+            _keep_old(wanted, held, group, report)
+    if requested:
+        # Whoever names an image expects it to be there.
+        report.failed.update(report.left_out)
+        report.left_out.clear()
     return _plan(current, wanted, candidates, offers, wishes)
 
 
@@ -182,13 +193,19 @@ def _meanings(text: str) -> Sequence[ImageName]:
 
 
 def _requested(
-    offers: Offers, requested: Mapping[str, Sequence[ImageName]], report: SyncReport
+    offers: Offers,
+    requested: Mapping[str, Sequence[ImageName]],
+    platform: Platform,
+    report: SyncReport,
 ) -> list[Offer]:
     """The offers that were asked for by name; what there is none for goes to the report."""
     by_name: dict[ImageName, Offer] = {}
     for offer in offers.offers:
         by_name.setdefault(offer.image.name.canonical, offer)
     broken = {problem.path: problem.error for _, problem in offers.problems}
+    broken.update(
+        (each.name.repository_path, _other_platform(each, platform)) for each in offers.others
+    )
     chosen = []
     for text, names in requested.items():
         found = [by_name[name] for name in names if name in by_name]
@@ -207,6 +224,12 @@ def _requested(
     return chosen
 
 
+def _other_platform(image: OtherPlatforms, wanted: Platform) -> OtherPlatformError:
+    return OtherPlatformError(
+        f"{image.name} is there for {' and '.join(map(str, image.platforms))}, not for {wanted}"
+    )
+
+
 def _selected(
     offers: Offers, wishes: Wishes, held: Mapping[ImageName, Held], report: SyncReport
 ) -> tuple[list[Offer], dict[ImageName, str]]:
@@ -218,6 +241,9 @@ def _selected(
         if offer.image.name not in wanted and wishes.selection.wants(offer.image.name):
             chosen.append(offer)
             wanted[offer.image.name] = offer.image.image_id.hex
+    for each in offers.others:
+        if each.name not in wanted and wishes.selection.wants(each.name):
+            report.left_out[str(each.name)] = _other_platform(each, wishes.platform)
     for root, problem in offers.problems:
         report.failed[problem.path or root] = problem.error
         for name, source in still_held(held, root, problem.path).items():
@@ -230,12 +256,16 @@ def _selected(
 
 
 def _keep_old(
-    wanted: dict[ImageName, str], held: Mapping[ImageName, Held], group: Iterable[Offer]
+    wanted: dict[ImageName, str],
+    held: Mapping[ImageName, Held],
+    group: Iterable[Offer],
+    report: SyncReport,
 ) -> None:
-    """Let names whose new image can't be done lead to their old one, if they have one."""
+    """Let names whose new image can't be done lead to their old one, if they have one; but not
+    those of an image that can't run here."""
     for offer in group:
         name = offer.image.name
-        if name in held:
+        if name in held and str(name) not in report.left_out:
             wanted[name] = held[name].source
         else:
             wanted.pop(name, None)
@@ -254,9 +284,11 @@ def _to_resolve(
     """
     if current.policy != str(wishes.policy):
         return set(wanted.values())
-    present = {
-        image.source_id for image in current.images.values() if image.config_origin != SYNTHESISED
-    }
+    present: set[str] = set()
+    for image in current.images.values():
+        fits = not image.platform or wishes.platform.runs(Platform.parse(image.platform))
+        if image.config_origin != SYNTHESISED and fits:
+            present |= image.all_sources
     missing = {offer.image.image_id.hex for offer in chosen} - present
     return missing | orphaned_views(current, set(wanted.values()))
 
@@ -267,19 +299,29 @@ class _Layout:
     def __init__(self, wishes: Wishes) -> None:
         self._wishes = wishes
         self._registries = RegistryAccess(wishes.registry)
-        self._resolvers: dict[str, Resolver] = {}
+        self._resolvers: dict[str, Resolver | OsgResolver] = {}
 
-    def _resolver(self, offer: Offer) -> Resolver:
+    def _resolver(self, offer: Offer) -> Resolver | OsgResolver:
         wishes, repository = self._wishes, offer.repository
         if repository.root not in self._resolvers:
-            resolver = Resolver(repository, wishes.cache, self._registries, wishes.policy)
-            self._resolvers[repository.root] = resolver
+            how = (wishes.cache, self._registries, wishes.policy)
+            self._resolvers[repository.root] = (
+                OsgResolver(repository, *how)
+                if isinstance(repository, OsgRepository)
+                else Resolver(repository, *how)
+            )
         return self._resolvers[repository.root]
 
     def candidate(self, group: Sequence[Offer]) -> Candidate:
-        """Raises RepositoryError for an image that can't be shown right, StoreError."""
+        """Raises RepositoryError for an image that can't be shown right, among them
+        OtherPlatformError; StoreError."""
         name = group[0].image.name
         image = self._resolver(group[0]).resolve([offer.image for offer in group])
+        if not self._wishes.platform.runs(image.config.platform):
+            raise OtherPlatformError(
+                f"{name} is for {printable(str(image.config.platform))}, "
+                f"not for {self._wishes.platform}"
+            )
         try:
             view = view_of(image, self._wishes.policy)
         except RepositoryError as err:
@@ -315,18 +357,19 @@ def _resolve_all(
         if isinstance(result, Candidate):
             candidates[source] = result
         else:
-            report.failed.update({str(offer.image.name): result for offer in group})
+            kind = report.left_out if isinstance(result, OtherPlatformError) else report.failed
+            kind.update({str(offer.image.name): result for offer in group})
     return candidates
 
 
-def _repositories(offers: Offers) -> list[Repository]:
+def _repositories(offers: Offers) -> list[AnyRepository]:
     return list({offer.repository.root: offer.repository for offer in offers.offers}.values())
 
 
-def _owner_notices(repository: Repository) -> Iterator[str]:
+def _owner_notices(repository: AnyRepository) -> Iterator[str]:
     """What it means for containers that all files belong to one user, as a CernVM-FS client shows
     them by default: told by the directory that holds the merged roots, or the layers."""
-    for name in (".flat", ".layers"):
+    for name in (".flat", ".layers", ".images"):
         attributes = repository.tree.lstat(name)
         if attributes is None or attributes.st_uid in (0, os.geteuid()):
             continue

@@ -58,15 +58,25 @@ _MACHINES = {
 _PROGRAMS = ("bin/sh", "usr/bin/env", "bin/bash", "bin/busybox", "sbin/init")
 
 
-def synthesise(tree: Tree, flat: str, image_id: Digest, diff_ids: Sequence[Digest]) -> ImageConfig:
+def synthesise(
+    tree: Tree,
+    flat: str,
+    image_id: Digest,
+    diff_ids: Sequence[Digest],
+    usual: str = "amd64",
+    *,
+    complete: bool = True,
+) -> ImageConfig:
     """Make the configuration of the image whose merged root is ``flat`` in ``tree``.
 
     ``diff_ids`` are its layers', base first; ``image_id`` is the digest of the lost original.
-    Equal input gives equal bytes. Raises RepositoryError where the root can't be read.
+    ``usual`` is the architecture where no program tells. Unless ``complete``, the Singularity files
+    may lack, which those of old Singularities do, in part. Equal input gives equal bytes. Raises
+    RepositoryError where the root can't be read.
     """
     directory = f"{flat}/.singularity.d"
-    environment = _script(tree, f"{directory}/env/10-docker2singularity.sh")
-    runscript = _script(tree, f"{directory}/runscript")
+    environment = _script(tree, f"{directory}/env/10-docker2singularity.sh", complete)
+    runscript = _script(tree, f"{directory}/runscript", complete)
     entrypoint, command = run_words(runscript)
     runtime: dict[str, object] = {
         "Env": environment_of(environment),
@@ -77,7 +87,7 @@ def synthesise(tree: Tree, flat: str, image_id: Digest, diff_ids: Sequence[Diges
     if command:
         runtime["Cmd"] = command
     document = {
-        "architecture": architecture_of(tree, flat, (*entrypoint[:1], *command[:1])),
+        "architecture": architecture_of(tree, flat, (*entrypoint[:1], *command[:1])) or usual,
         "os": "linux",
         "config": runtime,
         "rootfs": {"type": "layers", "diff_ids": [str(diff_id) for diff_id in diff_ids]},
@@ -86,8 +96,10 @@ def synthesise(tree: Tree, flat: str, image_id: Digest, diff_ids: Sequence[Diges
     return parse_config(json.dumps(document, sort_keys=True).encode())
 
 
-def _script(tree: Tree, path: str) -> str:
+def _script(tree: Tree, path: str, required: bool) -> str:
     data = tree.read(path, _MAX_SCRIPT)
+    if data is None and not required:
+        return ""
     if data is None:
         raise RepositoryError(f"{path} is missing, so no configuration can be made up from it")
     return data.decode("utf-8", "surrogateescape")
@@ -105,8 +117,9 @@ def environment_of(script: str) -> list[str]:
 
 def run_words(script: str) -> tuple[list[str], list[str]]:
     """Read entrypoint and command out of DUCC's run script."""
-    # A word may hold a single quote: DUCC doesn't escape those, our own publisher does.
-    match = _RUN.search(script)
+    # A word may hold a single quote: DUCC doesn't escape those, our own publisher and Singularity
+    # itself do, in two ways.
+    match = _RUN.search(script.replace("'\"'\"'", "'\\''"))
     if match is None:
         return [], []
     entrypoint, command = (
@@ -141,10 +154,9 @@ def _valid_text(text: str) -> str:
 
 
 def architecture_of(tree: Tree, flat: str, programs: Sequence[str]) -> str:
-    """Tell the architecture from the ELF header of a program in the merged root.
+    """Tell the architecture from the ELF header of a program in the merged root; "" if none does.
 
-    ``programs`` are tried before the usual ones. A root without a known program counts as
-    amd64, which is all that DUCC publishes outside its ``.multiarch`` tree.
+    ``programs`` are tried before the usual ones.
     """
     for program in (*(p for p in programs if p.startswith("/")), *_PROGRAMS):
         path = _resolve(tree, flat, program.lstrip("/"))
@@ -154,7 +166,7 @@ def architecture_of(tree: Tree, flat: str, programs: Sequence[str]) -> str:
             machine = struct.unpack("<H" if order == 1 else ">H", header[18:20])[0]
             if (machine, order) in _MACHINES:
                 return _MACHINES[(machine, order)]
-    return "amd64"
+    return ""
 
 
 def _resolve(tree: Tree, flat: str, path: str) -> str | None:

@@ -12,6 +12,16 @@ Layout (CernVM-FS 2.12, ``ducc/lib``), relative to the repository's root::
 
 A digest-only image is ``<repository>:sha256:<hex>``; its manifest lies at
 ``.metadata/<registry>/<repository>/manifest.json``.
+
+Since 2025 DUCC also publishes images for several architectures::
+
+    .multiarch/<architecture>[:<variant>]/<registry>/<repository>:<tag>    link, as above
+    .multiarch/<alias>                             link to one of these directories (``aarch64``)
+    .metadata/.multiarch/<architecture>[:<variant>]/<registry>/<repository>:<tag>/manifest.json
+    <registry>/<repository>:<tag>    link -> ../../.multiarch/$(CVMFS_ARCH:-amd64)/..
+
+The last one is expanded by the client. DUCC writes it for images without an index, too, of which
+there is nothing in ``.multiarch``: then their manifest, which is where it always was, names them.
 """
 
 from __future__ import annotations
@@ -25,6 +35,7 @@ from dataclasses import dataclass
 
 from podman_cvmfs.errors import InputError, PodmanCvmfsError, RepositoryError, printable
 from podman_cvmfs.oci import MAX_DOCUMENT, Digest, Manifest, parse_json, parse_manifest
+from podman_cvmfs.platforms import Platform
 from podman_cvmfs.reference import ImageName, parse_repository_path
 from podman_cvmfs.store.layout import big_data_file, manifest_digest_of
 from podman_cvmfs.tree import Tree
@@ -32,6 +43,8 @@ from podman_cvmfs.tree import Tree
 _FLAT_TARGET = re.compile(r"\.flat/([0-9a-f]{2})/(\1[0-9a-f]{62})\Z")
 #: No registry nests its repositories deeper; a tree that does is not DUCC's.
 _MAX_DEPTH = 24
+#: Directories that a repository needn't have.
+_MAY_LACK = re.compile(r"\.multiarch\Z|\.metadata(?:/\.multiarch(?:/[^/]*)?)?\Z")
 
 
 @dataclass(frozen=True)
@@ -39,12 +52,41 @@ class PublishedImage:
     """An image that the repository offers under ``name``.
 
     ``image_id`` is the digest of its config. ``linked`` says whether a public link leads to a
-    merged root; without one DUCC has published the image's layers only.
+    merged root; without one DUCC has published the image's layers only. ``place`` is the directory
+    of its architecture (``.multiarch/arm64:v8``), "" where nothing tells the architecture.
     """
 
     name: ImageName
     image_id: Digest
     linked: bool
+    place: str = ""
+
+    @property
+    def platform(self) -> Platform | None:
+        """What the repository says the image is for. Outside of ``.multiarch`` it says nothing:
+        DUCC publishes for its own machine there, and images for one architecture alone."""
+        return Platform.parse(posixpath.basename(self.place)) if self.place else None
+
+    @property
+    def expected_id(self) -> Digest | None:
+        """The ID that podman will show, if the genuine config is found."""
+        return self.image_id
+
+    def is_described_by(self, manifest: Manifest) -> bool:
+        """Whether ``manifest`` is one of this image."""
+        return manifest.config.digest == self.image_id
+
+    def may_come_by(self, index: Digest | None) -> bool:
+        """Whether the index with this digest, None for none, may list the image's manifest."""
+        return True
+
+
+@dataclass(frozen=True)
+class OtherPlatforms:
+    """An image that the repository has, but only for these platforms, none of them fit."""
+
+    name: ImageName
+    platforms: tuple[Platform, ...]
 
 
 @dataclass(frozen=True)
@@ -64,47 +106,127 @@ class Problem:
     error: PodmanCvmfsError
 
 
+def open_tree(root: str) -> Tree:
+    """The directory ``root``. Raises RepositoryError where there is none or it can't be listed."""
+    tree = Tree(root)
+    try:
+        os.listdir(tree.root)
+    except FileNotFoundError:
+        raise RepositoryError(
+            f"no such repository: {printable(tree.root)}",
+            "is it mounted? name another one with --repository DIR",
+        ) from None
+    except NotADirectoryError:
+        raise RepositoryError(
+            f"not a repository: {printable(tree.root)} is not a directory",
+            "name the repository's top directory with --repository DIR",
+        ) from None
+    except OSError as err:
+        raise RepositoryError(
+            f"can't read the repository {printable(tree.root)}: {err.strerror}"
+        ) from err
+    return tree
+
+
 class Repository:
     """The repository whose root is the directory ``root``."""
 
-    def __init__(self, root: str) -> None:
-        """Raises RepositoryError where there is no directory or it can't be listed."""
-        self.tree = Tree(root)
-        self.root = self.tree.root
-        try:
-            os.listdir(self.root)
-        except FileNotFoundError:
-            raise RepositoryError(
-                f"no such repository: {printable(self.root)}",
-                "is it mounted? name another one with --repository DIR",
-            ) from None
-        except NotADirectoryError:
-            raise RepositoryError(
-                f"not a repository: {printable(self.root)} is not a directory",
-                "name the repository's top directory with --repository DIR",
-            ) from None
-        except OSError as err:
-            raise RepositoryError(
-                f"can't read the repository {printable(self.root)}: {err.strerror}"
-            ) from err
+    def __init__(self, root: str, platform: Platform | None = None) -> None:
+        """Its images for ``platform``, None for this machine's.
 
-    def images(self, problems: list[Problem]) -> Iterator[PublishedImage]:
-        """Yield all images in order of path; what can't be used is added to ``problems``.
-
-        Public links are enough to know name and ID of most images; a manifest is read only of
-        an image that has no public link.
+        Raises RepositoryError where there is no directory or it can't be listed.
         """
-        linked = set()
-        for path in self._public_links("", 0, problems):
-            linked.add(path)
-            image = self._linked_image(path, problems)
-            if image is not None:
-                yield image
-        for path in self._described("", 0, problems):
-            if path not in linked:
-                image = self._layers_only_image(path, problems)
+        self.tree = open_tree(root)
+        self.root = self.tree.root
+        self._platform = platform or Platform.of_host()
+
+    def images(
+        self, problems: list[Problem], others: list[OtherPlatforms] | None = None
+    ) -> Iterator[PublishedImage]:
+        """Yield all images in order of path, those that say they are for the platform first.
+
+        What can't be used is added to ``problems``, what is there for other platforms only to
+        ``others``. Public links are enough to know name and ID of most images; a manifest is read
+        only of an image that has no public link. Raises RepositoryError if the repository vanishes
+        meanwhile.
+        """
+        places = [*self._fitting(problems), ""]
+        known: set[str] = set()
+        # Links to all architectures at once, of which none has been found yet.
+        pending: dict[str, None] = {}
+        for place in places:
+            for path in self._public_links(place, 0, problems):
+                name = path[len(place) + 1 :] if place else path
+                if name in known:
+                    continue
+                image = None
+                try:
+                    target = self._target(path)
+                    if not place and target.startswith(".multiarch/"):
+                        pending[name] = None
+                        continue
+                    image = self._linked_image(path, name, place, target)
+                except (InputError, RepositoryError) as err:
+                    problems.append(Problem(path, err))
+                known.add(name)
                 if image is not None:
                     yield image
+        for place in places:
+            for name in self._described(place, "", 0, problems):
+                if name not in known:
+                    image = self._layers_only_image(place, name, problems)
+                    if image is not None:
+                        known.add(name)
+                        yield image
+        for path in pending:
+            if path not in known:
+                self._add_other(path, problems, [] if others is None else others)
+        # What is unmounted by now looks like a repository that has lost its images.
+        next(self.tree.entries("", required=True), None)
+
+    def _fitting(self, problems: list[Problem]) -> list[str]:
+        """The directories of architectures that run on the platform, the best first."""
+        ranked = []
+        for name, platform in self._architectures(".multiarch", problems):
+            rank = self._platform.rank(platform)
+            if rank is not None:
+                ranked.append((rank, f".multiarch/{name}"))
+        return [place for _, place in sorted(ranked)]
+
+    def _architectures(
+        self, directory: str, problems: list[Problem]
+    ) -> Iterator[tuple[str, Platform]]:
+        for entry in self._listed(directory, problems):
+            if entry.is_dir(follow_symlinks=False):
+                try:
+                    yield entry.name, Platform.parse(entry.name)
+                except InputError as err:
+                    problems.append(Problem(f"{directory}/{entry.name}", err))
+
+    def _add_other(self, path: str, problems: list[Problem], others: list[OtherPlatforms]) -> None:
+        try:
+            name = parse_repository_path(path)
+            platforms = self.platforms_of(name)
+            if not platforms:
+                raise RepositoryError(
+                    f"the public link {printable(path)} leads to no image of any architecture"
+                )
+        except (InputError, RepositoryError) as err:
+            problems.append(Problem(path, err))
+        else:
+            others.append(OtherPlatforms(name, platforms))
+
+    def platforms_of(self, name: ImageName) -> tuple[Platform, ...]:
+        """The platforms for which the repository says it has ``name``. Raises RepositoryError."""
+        problems: list[Problem] = []
+        found = tuple(
+            platform
+            for directory, platform in self._architectures(".multiarch", problems)
+            if self.tree.lstat(f".multiarch/{directory}/{name.repository_path}") is not None
+        )
+        if problems and not found:
+            raise problems[0].error
+        return found
 
     def _public_links(self, directory: str, depth: int, problems: list[Problem]) -> Iterator[str]:
         for entry in self._listed(directory, problems):
@@ -117,39 +239,43 @@ class Repository:
             elif depth < _MAX_DEPTH and entry.is_dir(follow_symlinks=False):
                 yield from self._public_links(path, depth + 1, problems)
 
-    def _described(self, directory: str, depth: int, problems: list[Problem]) -> Iterator[str]:
-        """Yield the paths below ``.metadata`` that end in the name of a tag."""
-        for entry in self._listed(f".metadata/{directory}".rstrip("/"), problems):
+    def _described(
+        self, place: str, directory: str, depth: int, problems: list[Problem]
+    ) -> Iterator[str]:
+        """Yield the paths below ``.metadata/<place>`` that end in the name of a tag."""
+        parts = [".metadata", place, directory]
+        for entry in self._listed("/".join(part for part in parts if part), problems):
             if entry.is_dir(follow_symlinks=False):
                 path = f"{directory}/{entry.name}" if directory else entry.name
                 if depth > 0 and ":" in entry.name:
                     yield path
-                elif depth < _MAX_DEPTH:
-                    yield from self._described(path, depth + 1, problems)
+                elif depth < _MAX_DEPTH and (depth > 0 or not entry.name.startswith(".")):
+                    yield from self._described(place, path, depth + 1, problems)
 
     def _listed(self, directory: str, problems: list[Problem]) -> Iterator[os.DirEntry[str]]:
         try:
             # A repository that is unmounted now must not look like one from which images left.
-            yield from self.tree.entries(directory, required=directory != ".metadata")
+            required = not _MAY_LACK.match(directory)
+            yield from self.tree.entries(directory, required=required)
         except RepositoryError as err:
             problems.append(Problem(directory, err))
 
-    def _linked_image(self, path: str, problems: list[Problem]) -> PublishedImage | None:
-        try:
-            name = parse_repository_path(path)
-            target = self.tree.readlink(path)
-            if target is None:
-                raise RepositoryError(f"the public link {printable(path)} vanished while listed")
-            match = _FLAT_TARGET.match(self._inside(path, target))
-            if match is None:
-                raise RepositoryError(
-                    f"the public link {printable(path)} leads to {printable(target)!r}, "
-                    "not to a merged root below .flat"
-                )
-        except (InputError, RepositoryError) as err:
-            problems.append(Problem(path, err))
-            return None
-        return PublishedImage(name, Digest(match.group(2)), linked=True)
+    def _linked_image(self, path: str, published: str, place: str, target: str) -> PublishedImage:
+        name = parse_repository_path(published)
+        match = _FLAT_TARGET.match(target)
+        if match is None:
+            raise RepositoryError(
+                f"the public link {printable(path)} leads to {printable(target)!r}, "
+                "not to a merged root below .flat"
+            )
+        return PublishedImage(name, Digest(match.group(2)), linked=True, place=place)
+
+    def _target(self, path: str) -> str:
+        """Where the link at ``path`` leads, relative to the repository's root."""
+        target = self.tree.readlink(path)
+        if target is None:
+            raise RepositoryError(f"the public link {printable(path)} vanished while listed")
+        return self._inside(path, target)
 
     def _inside(self, path: str, target: str) -> str:
         """``target`` of the link at ``path``, relative to the repository's root."""
@@ -157,18 +283,21 @@ class Repository:
             return posixpath.normpath(target[len(self.root) + 1 :])
         return posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
 
-    def _layers_only_image(self, path: str, problems: list[Problem]) -> PublishedImage | None:
+    def _layers_only_image(
+        self, place: str, path: str, problems: list[Problem]
+    ) -> PublishedImage | None:
+        directory = _described_at(place, path)
         try:
             name = parse_repository_path(path)
-            manifest = self._read_manifest(f".metadata/{path}/manifest.json")
-            if manifest is None and self.tree.lstat(f".metadata/{path}") is None:
-                raise RepositoryError(f".metadata/{printable(path)} vanished while listed")
+            manifest = self._read_manifest(f"{directory}/manifest.json")
+            if manifest is None and self.tree.lstat(directory) is None:
+                raise RepositoryError(f"{printable(directory)} vanished while listed")
         except (InputError, RepositoryError) as err:
             problems.append(Problem(path, err))
             return None
         if manifest is None:
             return None
-        return PublishedImage(name, manifest.config.digest, linked=False)
+        return PublishedImage(name, manifest.config.digest, linked=False, place=place)
 
     def _read_manifest(self, path: str) -> Manifest | None:
         data = self.tree.read(path, MAX_DOCUMENT)
@@ -186,18 +315,32 @@ class Repository:
         just publishing a new one under this name.
         """
         name = image.name
-        place = f"{name.registry}/{name.repository}" if name.tag is None else name.repository_path
-        path = f".metadata/{place}/manifest.json"
-        manifest = self._read_manifest(path)
-        if manifest is None:
-            raise RepositoryError(f"{name} has no manifest: {path} is missing")
-        if manifest.config.digest != image.image_id:
-            raise RepositoryError(
-                f"the manifest of {name} is of the image {manifest.config.digest.hex[:12]}, "
-                f"but its public link leads to {image.image_id.hex[:12]}",
-                "it is being published right now, or broken: sync again later",
-            )
-        return manifest
+        path = f"{name.registry}/{name.repository}" if name.tag is None else name.repository_path
+        other: Manifest | None = None
+        for place in self._described_places(image.place):
+            manifest = self._read_manifest(f"{_described_at(place, path)}/manifest.json")
+            if manifest is not None and manifest.config.digest == image.image_id:
+                return manifest
+            other = other or manifest
+        if other is None:
+            first = _described_at(image.place, path)
+            raise RepositoryError(f"{name} has no manifest: {first}/manifest.json is missing")
+        raise RepositoryError(
+            f"the manifest of {name} is of the image {other.config.digest.hex[:12]}, "
+            f"but its public link leads to {image.image_id.hex[:12]}",
+            "it is being published right now, or broken: sync again later",
+        )
+
+    def _described_places(self, place: str) -> Iterator[str]:
+        """Where a manifest may be: there, or, for DUCC describes an image of an index by its
+        architecture even where it links only one of them, elsewhere."""
+        yield place
+        if place:
+            yield ""
+        problems: list[Problem] = []
+        for name, _ in self._architectures(".metadata/.multiarch", problems):
+            if f".multiarch/{name}" != place:
+                yield f".multiarch/{name}"
 
     def config_blob(self, digest: Digest) -> bytes | None:
         """The config that DUCC's own podman store holds under ``digest``; not yet checked."""
@@ -237,6 +380,11 @@ class Repository:
         place = f".flat/{image_id.hex[:2]}/{image_id.hex}"
         attributes = self.tree.lstat(place)
         return place if attributes is not None and stat.S_ISDIR(attributes.st_mode) else None
+
+
+def _described_at(place: str, path: str) -> str:
+    """Where the image with the public link ``path`` in ``place`` is described."""
+    return f".metadata/{place}/{path}" if place else f".metadata/{path}"
 
 
 def _layer_facts(data: bytes, what: str) -> tuple[Digest | None, int | None]:

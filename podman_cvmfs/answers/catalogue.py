@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
 
 from podman_cvmfs.config_ladder import SYNTHESISED
-from podman_cvmfs.offers import Offer, Offers
+from podman_cvmfs.offers import Offer, Offers, may_lie_below
 from podman_cvmfs.reference import podman_names
 from podman_cvmfs.selection import Selection
 from podman_cvmfs.store.records import StoreContent, StoredImage
@@ -22,6 +22,7 @@ class State(str, Enum):
     STALE = "stale tag"
     NOT_SYNCED = "not synced"
     NOT_WISHED = "not wished"
+    OTHER_PLATFORM = "other architecture"
     GONE = "gone from repository"
     UNKNOWN = "repository unreadable"
 
@@ -40,7 +41,8 @@ class Row:
         """The ID that podman shows, or would if the genuine config is found."""
         if self.stored is not None:
             return self.stored.image_id
-        return "" if self.offer is None else self.offer.image.image_id.hex
+        expected = None if self.offer is None else self.offer.image.expected_id
+        return "" if expected is None else expected.hex
 
     @property
     def repository(self) -> str:
@@ -81,17 +83,28 @@ def offered(offers: Offers) -> dict[str, Offer]:
 
 
 def catalogue(
-    content: StoreContent, offers: Offers, selection: Selection, pattern: str | None = None
+    content: StoreContent,
+    offers: Offers,
+    selection: Selection,
+    pattern: str | None = None,
+    runs: Callable[[Offer], bool] = lambda offer: True,
 ) -> list[Row]:
     """All names in order; with ``pattern``, a shell's glob in which ``*`` takes slashes too, those
-    that match it."""
+    that match it. ``runs`` says whether an image that isn't in the store could run, as far as that
+    is known."""
     stored = listed(content)
     on_offer = offered(offers)
+    others = {name for each in offers.others for name in podman_names(each.name)}
     rows = []
-    for name in sorted(stored.keys() | on_offer.keys()):
-        if pattern is None or fnmatchcase(name, pattern):
-            state = state_of(stored.get(name), on_offer.get(name), offers, selection)
-            rows.append(Row(name, state, stored.get(name), on_offer.get(name)))
+    for name in sorted(stored.keys() | on_offer.keys() | others):
+        if pattern is not None and not fnmatchcase(name, pattern):
+            continue
+        image, offer = stored.get(name), on_offer.get(name)
+        if image is None and (offer is None or not runs(offer)):
+            state = State.OTHER_PLATFORM
+        else:
+            state = state_of(image, offer, offers, selection)
+        rows.append(Row(name, state, image, offer))
     return rows
 
 
@@ -106,14 +119,14 @@ def state_of(
         return State.UNKNOWN
     if offer is None:
         return State.GONE
-    return State.IN_STORE if offer.image.image_id.hex == stored.source_id else State.STALE
+    return State.IN_STORE if offer.image.image_id.hex in stored.all_sources else State.STALE
 
 
 def _is_broken(stored: StoredImage, offers: Offers) -> bool:
     """Whether just the part of the repository that names ``stored`` can't be read."""
     return any(
         root == stored.repository
-        and any(f"{path}/".startswith(f"{problem.path}/") for path in stored.published)
+        and any(may_lie_below(path, problem.path) for path in stored.published)
         for root, problem in offers.problems
     )
 

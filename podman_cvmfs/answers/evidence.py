@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from podman_cvmfs.answers.anatomy import config_of, places_of
 from podman_cvmfs.answers.catalogue import offered
 from podman_cvmfs.answers.lookup import by_id, by_name, is_short, meanings, names_of
-from podman_cvmfs.answers.sources import content_of, offers_of, selection_of
+from podman_cvmfs.answers.sources import content_of, known_platform, offers_of, selection_of
 from podman_cvmfs.errors import InputError, PodmanCvmfsError, RegistryError, printable
 from podman_cvmfs.foreign_file import read_bounded
 from podman_cvmfs.graphroots import find_graphroots
 from podman_cvmfs.oci import parse_json
-from podman_cvmfs.offers import Offer
+from podman_cvmfs.offers import Offer, Offers
 from podman_cvmfs.plan import chain_of
+from podman_cvmfs.platforms import UNKNOWN, Platform
 from podman_cvmfs.reference import ImageName
 from podman_cvmfs.registries_conf import load_registries_conf
 from podman_cvmfs.settings import Settings
@@ -57,7 +58,9 @@ class Evidence:
     """All that decides. ``names`` is what was asked for as full names, the best first.
 
     ``stored`` is the image in the store, found under ``found_as``; ``missing`` the places of its
-    files that can't be reached. ``offers`` are what repositories have under the names, and
+    files that can't be reached, ``platform`` what it is for, ``host`` what this machine is.
+    ``other_platforms`` are those for which repositories have what they haven't got for this one.
+    ``offers`` are what repositories have under the names, and
     ``other_tags`` what they have besides in the same place. ``down`` are messages of repositories
     that can't be read. ``pulls_from`` are the places podman would pull from; ``no_pull`` says why
     it can't.
@@ -70,8 +73,9 @@ class Evidence:
     stored: StoredImage | None = None
     found_as: str = ""
     retired: bool = False
-    architecture: str = ""
-    host_architecture: str = ""
+    platform: Platform = UNKNOWN
+    host: Platform = UNKNOWN
+    other_platforms: tuple[Platform, ...] = ()
     missing: tuple[str, ...] = ()
     own: OwnCopy | None = None
     offer: Offer | None = None
@@ -87,8 +91,6 @@ def gather(text: str, settings: Settings) -> Evidence:
 
     Raises InputError for what is no name or for broken settings, StoreError for a broken store.
     """
-    from podman_cvmfs.publish.source import host_platform
-
     content = content_of(settings)
     names: tuple[ImageName, ...] = ()
     found_as = ""
@@ -101,7 +103,8 @@ def gather(text: str, settings: Settings) -> Evidence:
         if found is not None:
             found_as, stored = str(found[0]), found[1]
     keys = [str(name) for name in names]
-    offers = offers_of(settings, content)
+    selection = selection_of(settings)
+    offers = offers_of(settings, content, selection)
     on_offer = offered(offers)
     offer = _offer(content, on_offer, stored, found_as, keys)
     # What a short name may mean besides counts only until something is found.
@@ -116,12 +119,13 @@ def gather(text: str, settings: Settings) -> Evidence:
         stored=stored,
         found_as=found_as,
         retired=stored is not None and not stored.published,
-        architecture="" if stored is None else config_of(settings.store, stored).architecture,
-        host_architecture=host_platform()[0],
+        platform=UNKNOWN if stored is None else config_of(settings.store, stored).platform,
+        host=settings.platform,
+        other_platforms=_other_platforms(settings, offers, offer, names) if stored is None else (),
         missing=() if stored is None else _missing(settings.store, content, stored),
         own=own_copy(_own_places(configured), before_ours, stored, content),
         offer=offer,
-        wished=offer is None or selection_of(settings).wants(offer.image.name),
+        wished=offer is None or selection.wants(offer.image.name),
         other_tags=_other_tags(names, on_offer) if stored is None and offer is None else (),
         down=tuple(f"{printable(root)}: {error.message}" for root, error in offers.down.items()),
         pulls_from=pulls_from,
@@ -144,9 +148,22 @@ def _offer(
         return on_offer.get(found_as)
     for name in names_of(content, stored):
         offer = on_offer.get(name)
-        if offer is not None and offer.image.image_id.hex == stored.source_id:
+        if offer is not None and offer.image.image_id.hex in stored.all_sources:
             return offer
     return None
+
+
+def _other_platforms(
+    settings: Settings, offers: Offers, offer: Offer | None, names: Sequence[ImageName]
+) -> tuple[Platform, ...]:
+    """The platforms for which repositories have an image that they haven't got for the one asked
+    for, as far as that is known."""
+    if offer is not None:
+        known = known_platform(settings, offer)
+        return () if known is None or settings.platform.runs(known) else (known,)
+    canonical = {name.canonical for name in names}
+    found = [each.platforms for each in offers.others if each.name.canonical in canonical]
+    return found[0] if found else ()
 
 
 def configured_store(store: str) -> Configured:

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
+from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.image_spec import ImageSpec
-from podman_cvmfs.offers import Offers, collect, held_by
+from podman_cvmfs.oci import parse_config, parse_manifest
+from podman_cvmfs.offers import Offer, Offers, collect, held_by
+from podman_cvmfs.platforms import Platform
 from podman_cvmfs.selection import Selection
 from podman_cvmfs.settings import Settings, load_settings
 from podman_cvmfs.store.reader import read_store
@@ -17,14 +21,22 @@ log = logging.getLogger(__name__)
 
 
 def settings_with(
-    store: str | None, repositories: tuple[str, ...] = (), cache: str | None = None
+    store: str | None,
+    repositories: tuple[str, ...] = (),
+    cache: str | None = None,
+    arch: str | None = None,
 ) -> Settings:
     """The settings, with what the command line says; their warnings are logged.
 
     Raises InputError.
     """
     settings = load_settings(
-        {"store": store, "repositories": list(repositories) or None, "cache": cache}
+        {
+            "store": store,
+            "repositories": list(repositories) or None,
+            "cache": cache,
+            "arch": arch,
+        }
     )
     for warning in settings.warnings:
         log.warning("%s", warning)
@@ -36,13 +48,29 @@ def content_of(settings: Settings) -> StoreContent:
     return read_store(settings.store) or StoreContent()
 
 
-def offers_of(settings: Settings, content: StoreContent) -> Offers:
+def offers_of(settings: Settings, content: StoreContent, selection: Selection) -> Offers:
     """What the repositories offer; those that can't be read are named in the log."""
-    offers = collect(settings.repositories, held_by(content))
+    offers = collect(settings.repositories, held_by(content), settings.platform, selection.specs)
     for root, error in offers.down.items():
         hint = f" ({error.hint})" if error.hint else ""
         log.warning("can't tell what %s offers: %s%s", printable(root), error.message, hint)
     return offers
+
+
+def known_platform(settings: Settings, offer: Offer) -> Platform | None:
+    """What the image on offer is for, if its place in the repository or a config in the cache
+    tells; else None."""
+    stated = offer.image.platform
+    if stated is None:
+        cache = BlobCache(settings.cache)
+        digest = offer.image.expected_id
+        with contextlib.suppress(InputError):
+            if digest is None:
+                manifest, _ = cache.manifests(offer.image.image_id)
+                digest = None if manifest is None else parse_manifest(manifest).config.digest
+            config = None if digest is None else cache.get(digest)
+            stated = None if config is None else parse_config(config).platform
+    return stated
 
 
 def selection_of(settings: Settings) -> Selection:

@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 
 from podman_cvmfs.answers.catalogue import Row
-from podman_cvmfs.manifests import Genuine, Moved, find_genuine
+from podman_cvmfs.config_ladder import SYNTHESISED
+from podman_cvmfs.manifests import Genuine, Moved, Test, find_genuine, has_config
 from podman_cvmfs.oci import Digest
+from podman_cvmfs.platforms import Platform
 from podman_cvmfs.reference import parse_name
 from podman_cvmfs.registry_access import RegistryAccess, RegistrySource
 
@@ -27,27 +29,36 @@ class Upstream(str, Enum):
 def upstream(
     rows: Sequence[Row],
     make_registry: Callable[[], RegistrySource],
-    platform: tuple[str, str],
+    platform: Platform,
 ) -> list[Upstream]:
-    """Ask for each row. ``platform`` (architecture, variant) is the one to look for in indexes."""
+    """Ask for each row. ``platform`` is the one to look for in indexes."""
     registries = RegistryAccess(make_registry)
 
     def ask(row: Row) -> Upstream:
         name = parse_name(row.name)
-        known = row.offer.image.image_id.hex if row.offer is not None else ""
-        if row.stored is not None and not known:
-            known = row.stored.source_id
+        image = row.stored
+        is_it: Test
+        if row.offer is not None:
+            is_it = row.offer.image.is_described_by
+        elif image is not None:
+            made_up = image.config_origin == SYNTHESISED
+            is_it = has_config(Digest(image.source_id if made_up else image.image_id))
+        else:
+            return Upstream.UNKNOWN
         found, _ = registries.ask(
             name,
             lambda registry: find_genuine(
                 lambda reference: registry.manifest(name, reference)[0],
                 str(name.digest or name.tag),
-                Digest(known),
-                *platform,
+                is_it,
+                platform.architecture,
+                platform.variant,
                 f"the manifest of {name}",
             ),
         )
         if isinstance(found, Genuine):
+            if row.offer is not None and not row.offer.image.may_come_by(found.index_digest):
+                return Upstream.MOVED
             return Upstream.SAME
         return Upstream.MOVED if isinstance(found, Moved) else Upstream.UNKNOWN
 

@@ -95,24 +95,24 @@ def _present(evidence: Evidence) -> list[Reason]:
                 f"ls {printable(image.repository)}; cvmfs_config probe",
             )
         )
-    if evidence.architecture != evidence.host_architecture:
+    if not evidence.host.runs(evidence.platform):
         reasons.append(
             Reason(
                 Code.ARCHITECTURE,
-                f"it is for {printable(evidence.architecture) or 'an unknown architecture'}, "
-                f"this host is {evidence.host_architecture}",
+                f"other architecture: it is for {printable(str(evidence.platform))}, "
+                f"this host is {evidence.host}",
             )
         )
     if evidence.retired:
         reasons.append(
             Reason(Code.RETIRED, "it has lost its names, and stays only for containers made of it")
         )
-    elif offer is not None and offer.image.image_id.hex != image.source_id:
+    elif offer is not None and offer.image.image_id.hex not in image.all_sources:
         reasons.append(
             Reason(
                 Code.STALE,
-                f"{printable(offer.repository.root)} has another image under this name by now, "
-                f"{offer.image.image_id.hex[:12]}",
+                f"{printable(offer.repository.root)} has another image under this name by now"
+                + (f", {offer.image.expected_id.hex[:12]}" if offer.image.expected_id else ""),
                 "podman-cvmfs sync",
             )
         )
@@ -160,7 +160,11 @@ def _absent(evidence: Evidence) -> list[Reason]:
         where = printable(evidence.own.place)
         text = f"podman has it itself, {evidence.own.image_id[:12]} in {where}"
         reasons.append(Reason(Code.SHADOWED, text))
-    if offer is not None:
+    if evidence.other_platforms:
+        there = printable(" and ".join(map(str, evidence.other_platforms)))
+        text = f"other architecture: repositories have it for {there}, not for {evidence.host}"
+        reasons.append(Reason(Code.ARCHITECTURE, text))
+    elif offer is not None:
         what = f"{printable(offer.repository.root)} has {offer.image.name}"
         if evidence.wished:
             text = f"{what}, but it hasn't been synced into the store {printable(evidence.store)}"
@@ -209,6 +213,6 @@ def _podman_run(evidence: Evidence, found: set[Code]) -> str:
     if Code.ARCHITECTURE in found:
         return (
             f"starts {short_id} from the store with a warning; its programs run only if this host "
-            f"emulates {printable(evidence.architecture)}"
+            f"emulates {printable(str(evidence.platform))}"
         )
     return f"starts {short_id} from the store, without a pull"

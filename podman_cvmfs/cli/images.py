@@ -9,9 +9,16 @@ import logging
 import click
 
 from podman_cvmfs.answers.catalogue import Row, State, catalogue, counts
-from podman_cvmfs.answers.sources import content_of, offers_of, selection_of, settings_with
+from podman_cvmfs.answers.sources import (
+    content_of,
+    known_platform,
+    offers_of,
+    selection_of,
+    settings_with,
+)
 from podman_cvmfs.answers.table import show_table
-from podman_cvmfs.cli.options import DIRECTORY, stored_names
+from podman_cvmfs.cli.options import DIRECTORY, arch_option, stored_names
+from podman_cvmfs.offers import Offer
 from podman_cvmfs.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -24,6 +31,7 @@ _COLOURS = {
     State.UNKNOWN.value: "red",
     State.NOT_SYNCED.value: "cyan",
     State.NOT_WISHED.value: "dim",
+    State.OTHER_PLATFORM.value: "dim",
     "synthesised": "yellow",
     "moved": "yellow",
 }
@@ -38,6 +46,7 @@ _COLOURS = {
     multiple=True,
     help="The unpacked repository; again for others, in order of preference.",
 )
+@arch_option
 @click.option(
     "--registry", is_flag=True, help="Also ask registries whether the tags have moved there."
 )
@@ -52,6 +61,7 @@ def command(
     pattern: str | None,
     store: str | None,
     repository: tuple[str, ...],
+    arch: str | None,
     registry: bool,
     output: str,
 ) -> None:
@@ -59,14 +69,22 @@ def command(
 
     PATTERN is a shell's glob on the names as podman writes them, in which * takes slashes too
     ('*/atlas/*'). A name is "in store"; there as a "stale tag" if the repository has another image
-    under it by now; "not synced" or "not wished" if only the repository has it; "gone from
-    repository" if only the store has it; or its "repository [is] unreadable".
+    under it by now; "not synced", "not wished" or of an "other architecture" if only the
+    repository has it; "gone from repository" if only the store has it; or its "repository [is]
+    unreadable".
 
     With --registry, the tag is the "same" in the registry as in the repository, or has "moved".
     """
-    settings = settings_with(store, repository)
+    settings = settings_with(store, repository, arch=arch)
     content = content_of(settings)
-    rows = catalogue(content, offers_of(settings, content), selection_of(settings), pattern)
+    selection = selection_of(settings)
+    offers = offers_of(settings, content, selection)
+
+    def runs(offer: Offer) -> bool:
+        known = known_platform(settings, offer)
+        return known is None or settings.platform.runs(known)
+
+    rows = catalogue(content, offers, selection, pattern, runs)
     upstream = _upstream(settings, rows) if registry else None
     if output == "json":
         data = [_as_data(row) for row in rows]
@@ -84,7 +102,6 @@ def command(
 
 def _upstream(settings: Settings, rows: list[Row]) -> list[str]:
     from podman_cvmfs.answers.upstream import upstream
-    from podman_cvmfs.publish.source import host_platform
     from podman_cvmfs.registry import RegistryClient
 
     patience = settings.registries
@@ -94,7 +111,7 @@ def _upstream(settings: Settings, rows: list[Row]) -> list[str]:
             timeout=patience.timeout, retries=patience.retries, max_pause=patience.max_pause
         )
 
-    return [state.value for state in upstream(rows, client, host_platform())]
+    return [state.value for state in upstream(rows, client, settings.platform)]
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -113,6 +130,7 @@ def _as_data(row: Row) -> dict[str, object]:
         "repository": row.repository,
         "repository_id": None if offer is None else offer.image.image_id.hex,
         "source_id": None if image is None else image.source_id,
+        "architecture": (image.platform or None) if image is not None else None,
         "view": None if image is None else image.view,
         "config": row.config or None,
         "config_origin": None if image is None else image.config_origin,

@@ -56,6 +56,14 @@ text_or_json = click.option(
 )
 
 
+arch_option = click.option(
+    "--arch",
+    metavar="ARCH",
+    help="The architecture whose images are wanted, as in amd64, arm64 or arm/v7; this machine's "
+    "if nothing is set.",
+)
+
+
 def store_options(function: F) -> F:
     """Where to read, where to write, and how images are laid out. A value that isn't given comes
     from the settings."""
@@ -87,6 +95,7 @@ def store_options(function: F) -> F:
                 type=click.Choice([each.value for each in Overlay]),
                 help="What podman mounts the store's layers with.",
             ),
+            arch_option,
         ]
     ):
         function = option(function)

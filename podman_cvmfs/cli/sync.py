@@ -65,6 +65,7 @@ def command(
     view: str | None,
     reuse: str | None,
     overlay: str | None,
+    arch: str | None,
     offline: bool | None,
     on_outage: str | None,
     watch: bool,
@@ -86,6 +87,7 @@ def command(
             "view": view,
             "reuse": reuse,
             "overlay": overlay,
+            "arch": arch,
             "offline": offline,
             "on_outage": on_outage,
         }
@@ -164,6 +166,7 @@ def _wishes(settings: Settings, images: tuple[str, ...]) -> Wishes:
         registry=None if settings.offline else lambda: _registry(settings),
         requested=images,
         selection=Selection(specs, settings.include, settings.exclude),
+        platform=settings.platform,
         policy=settings.policy,
         grace=settings.grace_days * 24 * 3600,
         hide_outage=settings.on_outage is OnOutage.HIDE,
@@ -187,7 +190,7 @@ def _wishes_text(settings: Settings) -> str:
         # A list that can't be read is named when it is really needed.
         with contextlib.suppress(OSError), open(path, "rb") as file:
             digest.update(hashlib.sha256(file.read()).digest())
-    return f"1 {os.geteuid()} {digest.hexdigest()}"
+    return f"1 {os.geteuid()} {settings.platform} {digest.hexdigest()}"
 
 
 def _keep_stamps(
@@ -224,12 +227,16 @@ def _print(settings: Settings, report: SyncReport, output: str) -> None:
     for name, error in report.failed.items():
         text = _as_text(error)
         log.warning("failed %s", text if name in text else f"{printable(name)}: {text}")
+    for error in report.left_out.values():
+        log.info("left out: %s", error.message)
     made_up = f", {report.synthesised} with a synthesised config" if report.synthesised else ""
+    other = f", {len(report.left_out)} of another architecture left out" if report.left_out else ""
     log.info(
-        "%s: %d images%s; %d names added, %d moved, %d removed, %d failed%s",
+        "%s: %d images%s%s; %d names added, %d moved, %d removed, %d failed%s",
         settings.store,
         report.images,
         made_up,
+        other,
         len(report.added),
         len(report.moved),
         len(report.removed),
@@ -248,6 +255,7 @@ def _as_data(report: SyncReport, store: str) -> dict[str, object]:
         "removed": list(report.removed),
         "moved": list(report.moved),
         "notices": list(report.notices),
+        "left_out": {name: err.message for name, err in report.left_out.items()},
         "failed": {name: _as_text(err) for name, err in report.failed.items()},
     }
 

@@ -35,6 +35,7 @@ def command(
     view: str | None,
     reuse: str | None,
     overlay: str | None,
+    arch: str | None,
     repair: bool,
     offline: bool | None,
     native: bool,
@@ -57,6 +58,7 @@ def command(
             "view": view,
             "reuse": reuse,
             "overlay": overlay,
+            "arch": arch,
             "offline": offline,
         }
     )

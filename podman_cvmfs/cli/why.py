@@ -11,7 +11,7 @@ import click
 from podman_cvmfs.answers.evidence import Evidence, gather
 from podman_cvmfs.answers.sources import settings_with
 from podman_cvmfs.answers.why import Answer, judge
-from podman_cvmfs.cli.options import DIRECTORY, stored_names, text_or_json
+from podman_cvmfs.cli.options import DIRECTORY, arch_option, stored_names, text_or_json
 from podman_cvmfs.errors import printable
 
 
@@ -24,8 +24,15 @@ from podman_cvmfs.errors import printable
     multiple=True,
     help="The unpacked repository; again for others, in order of preference.",
 )
+@arch_option
 @text_or_json
-def command(image: str, store: str | None, repository: tuple[str, ...], output: str) -> None:
+def command(
+    image: str,
+    store: str | None,
+    repository: tuple[str, ...],
+    arch: str | None,
+    output: str,
+) -> None:
     """Tell what 'podman run IMAGE' will do, and why.
 
     IMAGE is what podman would be given: a name, with or without its registry, or an ID. It is a hit
@@ -34,7 +41,7 @@ def command(image: str, store: str | None, repository: tuple[str, ...], output: 
 
     Exit code 0 for a hit, 1 for a miss.
     """
-    settings = settings_with(store, repository)
+    settings = settings_with(store, repository, arch=arch)
     evidence = gather(image, settings)
     answer = judge(evidence)
     if output == "json":

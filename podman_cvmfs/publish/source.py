@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,18 +10,8 @@ from typing import Any, Protocol
 from podman_cvmfs import oci
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.oci import Descriptor, ImageConfig, Manifest
+from podman_cvmfs.platforms import Platform
 from podman_cvmfs.reference import ImageName, parse_name
-
-#: What the kernel calls a machine -> architecture and variant as Go and OCI call it.
-_ARCHITECTURES = {
-    "x86_64": ("amd64", ""),
-    "i686": ("386", ""),
-    "i386": ("386", ""),
-    "aarch64": ("arm64", "v8"),
-    "armv7l": ("arm", "v7"),
-    "armv6l": ("arm", "v6"),
-    "loongarch64": ("loong64", ""),
-}
 
 CONTAINERD_NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -95,7 +84,8 @@ def choose_platform(entries: Sequence[Any], what: str) -> dict[str, Any]:
     Exactly matching variants come first, then entries without one. An only entry that doesn't
     say what it is for is taken. Raises InputError, naming what there is.
     """
-    architecture, variant = host_platform()
+    host = Platform.of_host()
+    architecture, variant = host.architecture, host.variant
     best: dict[str, Any] | None = None
     offered = []
     found = [entry for entry in entries if isinstance(entry, dict)]
@@ -117,9 +107,3 @@ def choose_platform(entries: Sequence[Any], what: str) -> dict[str, Any]:
         there = printable(", ".join(sorted(set(offered))))[:300] or "nothing"
         raise InputError(f"{what}: no image for linux/{architecture}; there is {there}")
     return best
-
-
-def host_platform() -> tuple[str, str]:
-    """This machine's architecture and variant, as an OCI index states them."""
-    machine = platform.machine()
-    return _ARCHITECTURES.get(machine, (machine, ""))

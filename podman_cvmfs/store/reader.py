@@ -101,8 +101,10 @@ def _join(
             view=ours["view"],
             config_origin=ours["config"],
             manifest_origin=ours["manifest"],
+            platform=ours.get("platform", ""),
             index_digest=index,
             index_size=sizes[f"manifest-{index}"] if index else 0,
+            sources=tuple(ours.get("sources", ())),
         )
         names.update(dict.fromkeys(record["names"], image_id))
     return StoreContent(

@@ -139,8 +139,10 @@ class StoredImage:
     ``repository`` is the directory it is from, ``published`` are its names as they are written
     there, ``source_id`` the ID given to it there (another one than ``image_id`` where the config is
     made up), ``view`` flat or layers, ``config_origin`` the step of the ladder its config came
-    from, ``manifest_origin`` genuine or rebuilt. ``index_digest`` and ``index_size`` are of the
-    index that lists the manifest, if that is known.
+    from, ``manifest_origin`` genuine or rebuilt. ``platform`` is what the config says it is for
+    (``arm64/v8``), "" if it doesn't. ``index_digest`` and ``index_size`` are of the index that
+    lists the manifest, if that is known. ``sources`` are the source IDs of the names in
+    ``published``, one each, where those are not all ``source_id``.
     """
 
     image_id: str
@@ -156,8 +158,21 @@ class StoredImage:
     view: str
     config_origin: str
     manifest_origin: str
+    platform: str = ""
     index_digest: str | None = None
     index_size: int = 0
+    sources: tuple[str, ...] = ()
+
+    @property
+    def source_of(self) -> Mapping[str, str]:
+        """The source ID of each name in ``published``."""
+        sources = self.sources or (self.source_id,) * len(self.published)
+        return dict(zip(self.published, sources))
+
+    @property
+    def all_sources(self) -> frozenset[str]:
+        """All source IDs by which repositories know the image."""
+        return frozenset(self.sources) | {self.source_id}
 
 
 @dataclass(frozen=True)
@@ -301,12 +316,16 @@ def _layer_state(layer: StoredLayer) -> dict[str, Any]:
 
 
 def _image_state(image: StoredImage) -> dict[str, Any]:
-    return {
+    state: dict[str, Any] = {
         "entry": image.entry,
         "repository": image.repository,
         "source": image.source_id,
-        "published": sorted(image.published),
+        "published": list(image.published),
         "view": image.view,
         "config": image.config_origin,
         "manifest": image.manifest_origin,
+        "platform": image.platform,
     }
+    if image.sources:
+        state["sources"] = list(image.sources)
+    return state

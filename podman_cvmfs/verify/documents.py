@@ -296,6 +296,9 @@ class _Reader:
         published = _get(ours, "published", list)
         if not all(isinstance(path, str) for path in published):
             raise _WrongError(f"has names in {STATE} that are no text")
+        sources = ours.get("sources", [])
+        if not isinstance(sources, list) or len(sources) not in (0, len(published)):
+            raise _WrongError(f"has more or fewer sources in {STATE} than names")
         created = _get(record, "created", str)
         if normal_time(created) != created:
             raise _WrongError(f"has a time of creation that is none: {created[:80]!r}")
@@ -325,8 +328,10 @@ class _Reader:
             view=view,
             config_origin=origin,
             manifest_origin=manifest_origin,
+            platform=_get({"platform": "", **ours}, "platform", str),
             index_digest=index,
             index_size=_get(sizes, f"manifest-{index}", int) if index else 0,
+            sources=tuple(_hex_id(source, "source") for source in sources),
         )
 
     def retired(self) -> dict[str, int]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 
 from podman_cvmfs.config_ladder import SYNTHESISED
@@ -12,10 +13,12 @@ from podman_cvmfs.oci import (
     Descriptor,
     Digest,
     ImageConfig,
+    Manifest,
     layer_ids,
     parse_config,
     parse_manifest,
 )
+from podman_cvmfs.osg_names import merged_root, merged_root_of_index, source_id
 from podman_cvmfs.plan import chain_of, is_retired, retired_name
 from podman_cvmfs.policy import View
 from podman_cvmfs.reference import ImageName, parse_repository_path, podman_names
@@ -101,7 +104,12 @@ def _contradictions(
         return
     if config.created != image.created:
         yield IMAGES_PATH, f"was created {config.created}, not {image.created}"
-    if (image.config_origin == SYNTHESISED) != (image.source_id != image.image_id):
+    if image.config_origin == SYNTHESISED:
+        is_wrong = image.source_id == image.image_id
+    else:
+        # What a retired image was called is forgotten.
+        is_wrong = not is_retired(image) and image.source_id not in _sources(image, manifest)
+    if is_wrong:
         yield layout.STATE, "has the source of a config that is made up, or none against that"
     if (manifest.config.digest, manifest.config.size) != (config.digest, len(config.raw)):
         yield IMAGES_PATH, "has a manifest of another config"
@@ -116,6 +124,19 @@ def _contradictions(
             yield IMAGES_PATH, what
         for what in _wrong_blobs(chain, blobs):
             yield LAYERS_PATH, what
+
+
+def _sources(image: StoredImage, manifest: Manifest) -> Iterator[str]:
+    """The source IDs that an image with a genuine config may have: its own, or, where repositories
+    know no more of it than its merged root, what that and its names give."""
+    yield image.image_id
+    roots = [merged_root(manifest)]
+    if image.index_digest is not None:
+        roots.append(merged_root_of_index(Digest.parse(image.index_digest)))
+    for path in image.published:
+        with contextlib.suppress(InputError):
+            name = parse_repository_path(path)
+            yield from (source_id(root, name).hex for root in roots)
 
 
 def _wrong_chain(

@@ -19,7 +19,8 @@ from podman_cvmfs.view import SPACER
 #: What stands below a repository's root in the paths that layers link to.
 TARGET = re.compile(
     r"(?P<root>/.*?)/(?:\.layers/(?P<l>[0-9a-f]{2})/(?P<blob>(?P=l)[0-9a-f]{62})/layerfs"
-    r"|\.flat/(?P<f>[0-9a-f]{2})/(?P<source>(?P=f)[0-9a-f]{62}))\Z"
+    r"|\.flat/(?P<f>[0-9a-f]{2})/(?P<source>(?P=f)[0-9a-f]{62})"
+    r"|(?P<merged>\.images/(?:sha256:)?[0-9a-f]{2}/[0-9a-f]{62}))\Z"
 )
 
 
@@ -156,9 +157,9 @@ def _contradictions(layer: StoredLayer, directory: LayerDirectory) -> Iterator[s
             yield "stands in for another one, but isn't empty"
     elif target is None:
         yield f"shows {links[0]!r}, which isn't a layer or merged root of a repository"
-    elif layer.merged != (target["source"] is not None):
+    elif layer.merged != (target["blob"] is None):
         yield "shows a merged root, or not, against what the state says"
-    elif layer.merged and layer.shows != target["source"]:
+    elif target["source"] is not None and layer.shows != target["source"]:
         yield f"shows the merged root of {target['source']}, not of {layer.shows}"
     if layer.merged and set(directory.lowers) - {SPACER.layer_id}:
         yield "shows a merged root and yet mounts other layers below"

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from podman_cvmfs import oci
 from podman_cvmfs.errors import RegistryError
-from podman_cvmfs.manifests import Child, Genuine, Index, Moved, find_genuine, judge
+from podman_cvmfs.manifests import Child, Genuine, Index, Moved, find_genuine, has_config, judge
 from podman_cvmfs.oci import Digest
 
 CONFIG, OTHER = Digest.of(b"config"), Digest.of(b"other")
+IS_IT = has_config(CONFIG)
 
 
 def manifest(config: Digest = CONFIG, **more: Any) -> bytes:
@@ -42,20 +43,20 @@ def index(*entries: object, **more: Any) -> bytes:
 
 def test_genuine() -> None:
     data = manifest()
-    found = judge(data, CONFIG, "m")
+    found = judge(data, IS_IT, "m")
     assert isinstance(found, Genuine)
     assert (found.raw, found.digest, found.index_digest) == (data, Digest.of(data), None)
     assert found.manifest.config.digest == CONFIG
 
 
 def test_moved() -> None:
-    assert judge(manifest(OTHER), CONFIG, "m") == Moved(OTHER)
+    assert judge(manifest(OTHER), IS_IT, "m") == Moved(OTHER)
 
 
 def test_index() -> None:
     one, two = manifest(), manifest(OTHER)
     data = index(entry(one, "linux/amd64"), entry(two, "linux/arm64/v8"), entry(one))
-    assert judge(data, CONFIG, "m") == Index(
+    assert judge(data, IS_IT, "m") == Index(
         data,
         (
             Child(Digest.of(one), "linux", "amd64"),
@@ -66,7 +67,7 @@ def test_index() -> None:
 
 
 def test_an_index_may_not_say_that_it_is_one() -> None:
-    assert isinstance(judge(b'{"manifests": []}', CONFIG, "m"), Index)
+    assert isinstance(judge(b'{"manifests": []}', IS_IT, "m"), Index)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_an_index_may_not_say_that_it_is_one() -> None:
 )
 def test_what_is_neither(data: bytes, message: str) -> None:
     with pytest.raises(RegistryError, match=message):
-        judge(data, CONFIG, "m")
+        judge(data, IS_IT, "m")
 
 
 def test_suitable() -> None:
@@ -97,7 +98,7 @@ def test_suitable() -> None:
     platforms += ["unknown/unknown"]
     blobs = [platform.encode() for platform in platforms]
     data = index(entry(b"none"), *map(entry, blobs, platforms))
-    found = judge(data, CONFIG, "m")
+    found = judge(data, IS_IT, "m")
     assert isinstance(found, Index)
 
     def chosen(architecture: str, variant: str = "") -> list[str]:
@@ -128,7 +129,7 @@ class Served:
 
 def test_one_request_finds_it() -> None:
     served = Served(manifest())
-    found = find_genuine(served, "1", CONFIG, "amd64")
+    found = find_genuine(served, "1", IS_IT, "amd64")
     assert isinstance(found, Genuine) and found.index is None
     assert served.asked == ["1"]
 
@@ -137,39 +138,39 @@ def test_two_find_it_in_an_index() -> None:
     amd, arm = manifest(), manifest(OTHER)
     data = index(entry(arm, "linux/arm64"), entry(amd, "linux/amd64"))
     served = Served(data, amd, arm)
-    found = find_genuine(served, "1", CONFIG, "amd64")
+    found = find_genuine(served, "1", IS_IT, "amd64")
     assert isinstance(found, Genuine)
     assert (found.raw, found.index, found.index_digest) == (amd, data, Digest.of(data))
     assert served.asked == ["1", str(Digest.of(amd))]
 
 
 def test_a_tag_that_has_moved() -> None:
-    assert find_genuine(Served(manifest(OTHER)), "1", CONFIG, "amd64") == Moved(OTHER)
+    assert find_genuine(Served(manifest(OTHER)), "1", IS_IT, "amd64") == Moved(OTHER)
     new = manifest(OTHER)
     served = Served(index(entry(new, "linux/amd64")), new)
-    assert find_genuine(served, "1", CONFIG, "amd64") == Moved(OTHER)
+    assert find_genuine(served, "1", IS_IT, "amd64") == Moved(OTHER)
 
 
 def test_an_index_without_this_architecture() -> None:
     served = Served(index(entry(b"x", "linux/arm64")))
-    assert find_genuine(served, "1", CONFIG, "amd64") is None
+    assert find_genuine(served, "1", IS_IT, "amd64") is None
     assert served.asked == ["1"]
 
 
 def test_questions_are_bounded() -> None:
     others = [manifest(OTHER, annotations={"n": str(n)}) for n in range(50)]
     served = Served(index(*(entry(data, "linux/amd64") for data in others)), *others)
-    assert find_genuine(served, "1", CONFIG, "amd64") == Moved(OTHER)
+    assert find_genuine(served, "1", IS_IT, "amd64") == Moved(OTHER)
     assert len(served.asked) == 5
     # An index in an index leads nowhere.
     inner = index()
     served = Served(index(entry(inner, "linux/amd64")), inner)
-    assert find_genuine(served, "1", CONFIG, "amd64") is None
+    assert find_genuine(served, "1", IS_IT, "amd64") is None
 
 
 def test_a_refusal_is_passed_on() -> None:
     with pytest.raises(RegistryError, match="no such manifest 2"):
-        find_genuine(Served(b""), "2", CONFIG, "amd64")
+        find_genuine(Served(b""), "2", IS_IT, "amd64")
 
 
 json_values = st.recursive(
@@ -188,6 +189,6 @@ json_values = st.recursive(
 @given(json_values)
 def test_no_document_brings_it_down(document: object) -> None:
     try:
-        judge(json.dumps(document).encode(), CONFIG, "m")
+        judge(json.dumps(document).encode(), IS_IT, "m")
     except RegistryError as err:
         assert err.message.isprintable()

@@ -24,7 +24,7 @@ from podman_cvmfs.errors import (
     RegistryError,
     RepositoryError,
 )
-from podman_cvmfs.publish import source as source_module
+from podman_cvmfs.platforms import Platform
 from podman_cvmfs.publish.open_source import open_source
 from podman_cvmfs.publish.registry_source import RegistrySource
 from podman_cvmfs.publish.source import SourceImage, choose_platform
@@ -33,7 +33,7 @@ from podman_cvmfs.registry import RegistryClient
 from tests.support.layers import Blob, directory, file, pack, sha256
 
 LAYERS = [pack([directory("etc"), file("etc/os", "base")]), pack([file("top", "top")], "zstd")]
-HOST = {"os": "linux", "architecture": source_module.host_platform()[0]}
+HOST = {"os": "linux", "architecture": Platform.of_host().architecture}
 NAME = "example.org/group/app:1"
 
 
@@ -185,7 +185,7 @@ def test_no_image_for_this_platform(layout: Layout) -> None:
 
 
 def test_variants(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_module, "host_platform", lambda: ("arm", "v7"))
+    monkeypatch.setattr(Platform, "of_host", lambda: Platform("arm", "v7"))
     entries = [
         {"n": v, "platform": {"os": "linux", "architecture": "arm", "variant": v}}
         for v in ("v6", "v7", "v5")

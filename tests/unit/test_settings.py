@@ -67,6 +67,7 @@ repositories = ["/cvmfs/a", "/cvmfs/b/", "/cvmfs/a"]
 wish_lists = ["/etc/list.yaml"]
 include = ["quay.io/*"]
 exclude = []
+arch = "arm64"
 store = "/srv/store"
 cache = '/srv/cache'
 view = "layers"

@@ -17,6 +17,7 @@ from podman_cvmfs.answers import evidence as evidence_module
 from podman_cvmfs.answers.evidence import Configured, Evidence, OwnCopy, gather, own_copy
 from podman_cvmfs.answers.why import Code, judge
 from podman_cvmfs.cli.why import _as_text
+from podman_cvmfs.platforms import Platform
 from podman_cvmfs.settings import Settings
 from podman_cvmfs.storage_conf.generation import Generation
 from podman_cvmfs.store.reader import read_store
@@ -48,7 +49,7 @@ def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
     monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(storage))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(evidence_module, "find_generation", lambda: Generation("5", False, True))
-    monkeypatch.setattr("podman_cvmfs.publish.source.host_platform", lambda: ("amd64", ""))
+    monkeypatch.setattr(Platform, "of_host", lambda: Platform("amd64"))
     made = Target(
         make_repository(tmp_path / "repository", 3), tmp_path / "store", tmp_path / "cache"
     )
@@ -204,7 +205,7 @@ def test_broken_records_of_others_are_passed_over(target: Target, tmp_path: Path
 
 
 def test_other_architecture(ask: Ask) -> None:
-    answer = judge(replace(ask(name(1)), host_architecture="arm64"))
+    answer = judge(replace(ask(name(1)), host=Platform("arm64")))
     assert [reason.code for reason in answer.reasons] == [Code.IN_STORE, Code.ARCHITECTURE]
     assert not answer.hit
     assert "warning" in answer.podman_run

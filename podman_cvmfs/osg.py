@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read a repository of merged roots alone: OSG's tree, and nothing else knows it.
+
+Layout (cvmfs-singularity-sync), relative to the repository's root::
+
+    <namespace>/<repository>:<tag>        link -> /cvmfs/<itself>/.images/<2>/<62>, absolute
+    .images/<2>/<62>/                     merged root file system, a Singularity sandbox
+    .images/sha256:<2>/<62>/              the same, of an image that came by an index
+
+Neither layers nor manifests are kept. The merged root's name tells the layers it was made from (see
+``osg_names.merged_root``), but not the config, nor does the link tell the registry.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from podman_cvmfs.errors import InputError, RepositoryError, printable
+from podman_cvmfs.oci import Digest, Manifest
+from podman_cvmfs.osg_names import OsgNames, merged_root, source_id
+from podman_cvmfs.tree import Tree
+from podman_cvmfs.unpacked import OtherPlatforms, Problem, PublishedImage
+
+#: The repository may be looked at in another place than the one it was made for.
+_TARGET = re.compile(r"(?:.*/)?(\.images/(?:sha256:)?[0-9a-f]{2}/[0-9a-f]{62})\Z", re.DOTALL)
+#: No list nests its names deeper.
+_MAX_DEPTH = 24
+
+
+@dataclass(frozen=True)
+class OsgImage(PublishedImage):
+    """An image of which there is the merged root at ``merged``, relative to the repository.
+
+    Two tags whose images differ in the config alone lead to one merged root, so ``image_id`` is
+    made of both: it tells images apart, but is no digest of a config.
+    """
+
+    merged: str = ""
+
+    @property
+    def expected_id(self) -> None:
+        """Nothing here tells the ID that podman will show."""
+
+    @property
+    def root_digest(self) -> Digest:
+        """What the merged root is called: a digest over its layers' digests, or an index's."""
+        return Digest("".join(self.merged.rpartition(":")[2].split("/")[-2:]))
+
+    @property
+    def is_of_index(self) -> bool:
+        """Whether the merged root has the name of the index that the image came by."""
+        return ":" in self.merged
+
+    def is_described_by(self, manifest: Manifest) -> bool:
+        """Whether the merged root was made of these layers, as far as its name tells."""
+        return self.is_of_index or merged_root(manifest) == self.merged
+
+    def may_come_by(self, index: Digest | None) -> bool:
+        """Whether this is the index that the merged root is called after, if it is."""
+        return not self.is_of_index or index == self.root_digest
+
+
+class OsgRepository:
+    """The repository in ``tree``; ``names`` tells what its links mean."""
+
+    def __init__(self, tree: Tree, names: OsgNames) -> None:
+        self.tree = tree
+        self.root = tree.root
+        self._names = names
+
+    @staticmethod
+    def is_at(tree: Tree) -> bool:
+        """Whether there is such a repository, and none of DUCC's. Raises RepositoryError."""
+        return tree.lstat(".images") is not None and not any(
+            tree.lstat(name) is not None for name in (".layers", ".metadata", ".flat")
+        )
+
+    def images(
+        self, problems: list[Problem], others: list[OtherPlatforms] | None = None
+    ) -> Iterator[OsgImage]:
+        """Yield all images in order of path; what can't be used is added to ``problems``.
+
+        Nothing tells what an image is for before its config is known. Raises RepositoryError if
+        the repository vanishes meanwhile.
+        """
+        for path in self._links("", 0, problems):
+            try:
+                yield self._image(path)
+            except (InputError, RepositoryError) as err:
+                problems.append(Problem(path, err))
+        # What is unmounted by now looks like a repository that has lost its images.
+        next(self.tree.entries("", required=True), None)
+
+    def _links(self, directory: str, depth: int, problems: list[Problem]) -> Iterator[str]:
+        try:
+            entries = list(self.tree.entries(directory, required=True))
+        except RepositoryError as err:
+            problems.append(Problem(directory, err))
+            return
+        for entry in entries:
+            path = f"{directory}/{entry.name}" if directory else entry.name
+            if entry.is_symlink():
+                if depth > 0 and ":" in entry.name:
+                    yield path
+            elif depth == 0 and entry.name.startswith("."):
+                continue  # the merged roots
+            elif depth < _MAX_DEPTH and entry.is_dir(follow_symlinks=False):
+                yield from self._links(path, depth + 1, problems)
+
+    def _image(self, path: str) -> OsgImage:
+        name = self._names.name_of(path)
+        target = self.tree.readlink(path)
+        if target is None:
+            raise RepositoryError(f"the link {printable(path)} vanished while listed")
+        match = _TARGET.match(target)
+        if match is None:
+            raise RepositoryError(
+                f"the link {printable(path)} leads to {printable(target)!r}, "
+                "not to a merged root below .images"
+            )
+        merged = match.group(1)
+        return OsgImage(name, source_id(merged, name), linked=True, merged=merged)

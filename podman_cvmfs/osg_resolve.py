@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Complete images of which the repository has nothing but a merged root.
+
+The link tells name and merged root, the registry the manifest under that name: if its layers are
+those that the merged root was made of, it is the image's own, and its config as well. If not, the
+tag has moved, and a config is made up, with one layer, which is the merged root.
+"""
+
+from __future__ import annotations
+
+import logging
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.config_ladder import CACHE, REGISTRY, SYNTHESISED
+from podman_cvmfs.errors import InputError, RegistryError, RepositoryError, printable
+from podman_cvmfs.manifest_ladder import GENUINE, REBUILT
+from podman_cvmfs.manifests import Genuine, find_genuine, judge
+from podman_cvmfs.oci import (
+    OCI_CONFIG,
+    OCI_LAYER,
+    OCI_MANIFEST,
+    Descriptor,
+    Digest,
+    ImageConfig,
+    Manifest,
+    layer_ids,
+    parse_config,
+    render_manifest,
+)
+from podman_cvmfs.osg import OsgImage, OsgRepository
+from podman_cvmfs.platforms import Platform
+from podman_cvmfs.policy import Policy, View
+from podman_cvmfs.registry_access import RegistryAccess, RegistrySource
+from podman_cvmfs.resolve import Layer, ResolvedImage, flat_root_at, skeleton_above
+from podman_cvmfs.skeleton import ShownRoot
+from podman_cvmfs.synthesise import architecture_of, synthesise
+from podman_cvmfs.tree import Tree
+from podman_cvmfs.unpacked import PublishedImage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Documents:
+    """What describes an image, and where its config came from; ``index`` lists the manifest."""
+
+    manifest: Manifest
+    raw: bytes
+    index: bytes | None
+    config: ImageConfig
+    origin: str
+
+
+class OsgResolver:
+    """Completes images of ``repository``; safe to use from several threads."""
+
+    def __init__(
+        self,
+        repository: OsgRepository,
+        cache: BlobCache,
+        registries: RegistryAccess,
+        policy: Policy,
+    ) -> None:
+        self._repository = repository
+        self._cache = cache
+        self._registries = registries
+        self._policy = policy
+
+    def resolve(self, published: Sequence[PublishedImage]) -> ResolvedImage:
+        """Complete the image that the repository offers under all these names.
+
+        Raises RepositoryError for what is missing or contradicts itself, StoreError if the cache
+        can't be written.
+        """
+        image = published[0]
+        assert isinstance(image, OsgImage)
+        tree = self._repository.tree
+        attributes = tree.lstat(image.merged)
+        if attributes is None or not stat.S_ISDIR(attributes.st_mode):
+            raise RepositoryError(f"{image.name} leads to {image.merged}, which isn't there")
+        documents, reason = self._find(image)
+        if documents is None:
+            documents = self._made_up(image)
+            log.info("%s: config synthesised (%s)", image.name, reason)
+        config = documents.config
+        blobs = [layer for layer in documents.manifest.layers if not layer.is_foreign]
+        chain = zip(layer_ids(config.diff_ids), config.diff_ids, blobs)
+        flat = flat_root_at(tree, image.merged)
+        shown = [] if self._policy.view is View.LAYERS else [ShownRoot(Tree(flat.path))]
+        return ResolvedImage(
+            source_id=image.image_id,
+            config=config,
+            config_origin=documents.origin,
+            manifest=documents.raw,
+            layers=tuple(Layer(*each, None, each[-1].size) for each in chain),
+            flat=flat,
+            manifest_origin=REBUILT if documents.origin == SYNTHESISED else GENUINE,
+            index=documents.index,
+            skeleton=skeleton_above(shown, config),
+        )
+
+    def _find(self, image: OsgImage) -> tuple[_Documents | None, str]:
+        """The genuine documents, from the cache or the registry, or why there are none."""
+        found = self._cached(image)
+        if found is None:
+            answer, reason = self._registries.ask(
+                image.name, lambda registry: self._asked(image, registry)
+            )
+            if answer is None:
+                return None, reason or "the tag leads to another image by now"
+            found = answer
+            self._cache.keep_manifests(image.image_id, found.raw, found.index)
+        digest = found.manifest.config.digest
+        data, origin = self._cache.get(digest), CACHE
+        if data is None:
+            data, reason = self._registries.ask(
+                image.name, lambda registry: registry.blob(image.name.canonical, digest)
+            )
+            if data is None:
+                return None, reason
+            origin = REGISTRY
+        config = _parsed(data, found.manifest, f"the config of {image.name}")
+        if origin == REGISTRY:
+            self._cache.put(data)
+        return _Documents(found.manifest, found.raw, found.index, config, origin), ""
+
+    def _cached(self, image: OsgImage) -> Genuine | None:
+        raw, index = self._cache.manifests(image.image_id)
+        if raw is None:
+            return None
+        try:
+            found = judge(raw, image.is_described_by, f"the manifest of {image.name}")
+        except RegistryError:
+            return None
+        if not isinstance(found, Genuine):
+            return None
+        return self._if_listed(image, Genuine(found.raw, found.manifest, index))
+
+    def _asked(self, image: OsgImage, registry: RegistrySource) -> Genuine | None:
+        stated = architecture_of(self._repository.tree, image.merged, ())
+        # Singularity takes the manifest for the machine it runs on.
+        platform = Platform(stated) if stated else Platform.of_host()
+        found = find_genuine(
+            lambda reference: registry.manifest(image.name.canonical, reference)[0],
+            str(image.name.digest or image.name.tag),
+            image.is_described_by,
+            platform.architecture,
+            platform.variant,
+            f"the manifest of {image.name}",
+        )
+        return self._if_listed(image, found) if isinstance(found, Genuine) else None
+
+    @staticmethod
+    def _if_listed(image: OsgImage, found: Genuine) -> Genuine | None:
+        return found if image.may_come_by(found.index_digest) else None
+
+    def _made_up(self, image: OsgImage) -> _Documents:
+        diff_id = Digest.of(f"podman-cvmfs merged root {image.merged}".encode())
+        try:
+            config = synthesise(
+                self._repository.tree, image.merged, image.root_digest, [diff_id], complete=False
+            )
+        except RepositoryError as err:
+            raise RepositoryError(f"{image.name}: {printable(err.message)}", err.hint) from None
+        manifest = Manifest(
+            OCI_MANIFEST,
+            Descriptor(OCI_CONFIG, config.digest, len(config.raw)),
+            (Descriptor(OCI_LAYER, diff_id, 0),),
+        )
+        return _Documents(manifest, render_manifest(manifest), None, config, SYNTHESISED)
+
+
+def _parsed(data: bytes, manifest: Manifest, what: str) -> ImageConfig:
+    try:
+        config = parse_config(data, what)
+    except InputError as err:
+        raise RepositoryError(err.message, err.hint) from None
+    layers = [layer for layer in manifest.layers if not layer.is_foreign]
+    if len(config.diff_ids) != len(layers):
+        raise RepositoryError(
+            f"{what} has {len(config.diff_ids)} layers, its manifest {len(layers)}"
+        )
+    return config

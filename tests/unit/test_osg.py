@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sync of a repository that has nothing but merged roots."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.errors import RegistryUnreachable, RepositoryError
+from podman_cvmfs.image_spec import ImageSpec
+from podman_cvmfs.oci import Digest
+from podman_cvmfs.selection import Selection
+from podman_cvmfs.store.reader import read_store
+from podman_cvmfs.store.records import StoreContent, StoredImage
+from podman_cvmfs.store.store import Store
+from podman_cvmfs.sync import SyncReport, Wishes, sync
+from podman_cvmfs.synthesise import SYNTHESISED_LABEL
+from podman_cvmfs.verify.finding import Severity
+from podman_cvmfs.verify.store import verify
+from tests.support.osg import OsgBuilt, add_link, add_root, describe
+from tests.unit.test_sync import Blobs
+
+ONE, TWO = describe("ab", Env=["A=one"]), describe("abc", User="1000")
+#: The layers of ONE under another config.
+SIBLING = describe("ab", Env=["A=sibling"])
+LIST = ["hub.example.org/htc/one:*", "hub.example.org/htc/sibling:*", "two:1"]
+HTC = "hub.example.org/htc"
+NAMES = {f"{HTC}/one:1", f"{HTC}/one:latest", f"{HTC}/sibling:1", "docker.io/library/two:1"}
+
+
+class Hub(Blobs):
+    """A registry with the images by name."""
+
+    def __init__(self, images: dict[str, OsgBuilt]) -> None:
+        super().__init__({each.image_id: each.config for each in images.values()})
+        self._images = images
+
+    def manifest(self, name: object, reference: str | None = None) -> tuple[bytes, str]:
+        self.manifests = {reference or "": self._images[str(name)].manifest}
+        return super().manifest(name, reference)  # type: ignore[arg-type]
+
+    @property
+    def requests(self) -> int:
+        return len(self.asked) + len(self.asked_manifests)
+
+
+GENUINE = {
+    f"{HTC}/one:1": ONE,
+    f"{HTC}/one:latest": ONE,
+    f"{HTC}/sibling:1": SIBLING,
+    "docker.io/library/two:1": TWO,
+}
+
+
+class World:
+    """The repository, a store and a cache below one directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.repository = root / "repository"
+        for image in (ONE, TWO):
+            add_root(self.repository, image.merged, {"PATH": "/bin", "FROM": "flat"})
+        self.links = {
+            path: add_link(self.repository, path, merged)
+            for path, merged in {
+                "htc/one:1": ONE.merged,
+                "htc/one:latest": ONE.merged,
+                "htc/sibling:1": SIBLING.merged,
+                "library/two:1": TWO.merged,
+            }.items()
+        }
+        self.store = Store(str(root / "store"))
+
+    def sync(self, *names: str, registry: Blobs | None = None) -> SyncReport:
+        report = sync(
+            Wishes(
+                repositories=[str(self.repository)],
+                store=self.store,
+                cache=BlobCache(str(self.root / "cache")),
+                registry=None if registry is None else lambda: registry,
+                requested=names,
+                selection=Selection(map(ImageSpec.parse, LIST)),
+            )
+        )
+        findings = verify(self.store.path).findings
+        assert not [each for each in findings if each.severity is Severity.ERROR]
+        return report
+
+    @property
+    def content(self) -> StoreContent:
+        return read_store(self.store.path) or StoreContent()
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The image ID under each name that isn't of a retired image."""
+        content = self.content
+        return {n: i for n, i in content.names.items() if content.images[i].published}
+
+    def stored(self, name: str) -> StoredImage:
+        return self.content.images[self.content.names[name]]
+
+    def config(self, name: str) -> dict[str, object]:
+        place = self.root / "store/overlay-images" / self.content.names[name]
+        (path,) = [each for each in place.iterdir() if each.name != "manifest"]
+        document = json.loads(path.read_bytes())
+        assert isinstance(document, dict)
+        return document
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    yield World(tmp_path)
+
+
+def test_images_are_the_registrys_own(world: World) -> None:
+    hub = Hub(GENUINE)
+    report = world.sync(registry=hub)
+    assert not report.failed and not report.synthesised
+    assert world.names == {name: image.image_id for name, image in GENUINE.items()}
+    one = world.stored(f"{HTC}/one:1")
+    assert one.manifest_digest == str(Digest.of(ONE.manifest))
+    assert (one.manifest_origin, one.view) == ("genuine", "flat")
+    assert one.published == (f"{HTC}/one:1", f"{HTC}/one:latest"), "one image, two names"
+    top = world.root / "store/overlay" / str(one.top_layer) / "diff1"
+    assert top.readlink() == world.repository / ONE.merged
+    # Four manifests, three configs; then nothing, even where all is looked at again.
+    assert hub.requests == 7
+    again = world.sync(registry=hub)
+    assert hub.requests == 7 and not again.changed and not again.failed
+    shutil.rmtree(world.root / "store")
+    world.sync(registry=hub)
+    assert hub.requests == 7, "the cache knows them"
+
+
+def test_offline_one_config_is_made_up_for_each_root(world: World) -> None:
+    report = world.sync()
+    assert not report.failed and report.synthesised == 2
+    names = world.names
+    assert set(names) == NAMES
+    assert len({names[f"{HTC}/{each}"] for each in ("one:1", "one:latest", "sibling:1")}) == 1
+    runtime = world.config(f"{HTC}/one:1")["config"]
+    assert isinstance(runtime, dict)
+    assert runtime["Env"] == ["PATH=/bin", "FROM=flat"]
+    assert runtime["Cmd"] == ["/bin/sh", "-c", "echo it's me"]
+    assert SYNTHESISED_LABEL in runtime["Labels"]
+    assert not world.sync().changed
+    # The registry is back: the genuine ones take their places.
+    report = world.sync(registry=Hub(GENUINE))
+    assert set(report.moved) == NAMES and not report.synthesised
+    assert world.names[f"{HTC}/sibling:1"] == SIBLING.image_id
+
+
+def test_a_tag_that_has_moved_is_not_taken(world: World) -> None:
+    moved = {**GENUINE, f"{HTC}/one:1": describe("xyz"), f"{HTC}/one:latest": describe("ab")}
+    report = world.sync(registry=Hub(moved))
+    assert not report.failed and report.synthesised == 1
+    assert world.stored(f"{HTC}/one:1").config_origin == "synthesised"
+    # The same layers with another config: nothing in /cvmfs tells that apart.
+    assert world.names[f"{HTC}/one:latest"] == moved[f"{HTC}/one:latest"].image_id
+
+
+def test_images_called_after_their_index(world: World) -> None:
+    index = json.dumps(
+        {
+            "schemaVersion": 2,
+            "manifests": [
+                {
+                    "digest": str(Digest.of(TWO.manifest)),
+                    "platform": {"os": "linux", "architecture": "amd64"},
+                }
+            ],
+        }
+    ).encode()
+    digest = Digest.of(index).hex
+    merged = f".images/sha256:{digest[:2]}/{digest[2:]}"
+    shutil.rmtree(world.repository / "htc")
+    world.links["library/two:1"].unlink()
+    (add_root(world.repository, merged) / "bin").mkdir()
+    elf = b"\x7fELF\x02\x01" + bytes(12) + (62).to_bytes(2, "little")
+    (world.repository / merged / "bin/sh").write_bytes(elf)
+    add_link(world.repository, "library/two:1", merged)
+    hub = Blobs({TWO.image_id: TWO.config})
+    hub.manifests = {"1": index, str(Digest.of(TWO.manifest)): TWO.manifest}
+    assert not world.sync(registry=hub).synthesised
+    assert world.names == {"docker.io/library/two:1": TWO.image_id}
+    # Another index lists the same manifest by now: it may have been another image.
+    shutil.rmtree(world.root / "store")
+    shutil.rmtree(world.root / "cache")
+    hub.manifests["1"] = index + b"\n"
+    assert world.sync(registry=hub).synthesised == 1
+
+
+def test_names_come_and_go(world: World) -> None:
+    hub = Hub(GENUINE)
+    world.sync(registry=hub)
+    # The name that was first goes, the other stays with the image.
+    world.links["htc/one:1"].unlink()
+    report = world.sync(registry=hub)
+    assert list(report.removed) == [f"{HTC}/one:1"] and not report.failed
+    assert world.names[f"{HTC}/one:latest"] == ONE.image_id
+    # A retag.
+    world.links["htc/one:latest"].unlink()
+    add_link(world.repository, "htc/one:latest", TWO.merged)
+    report = world.sync(registry=Hub({**GENUINE, f"{HTC}/one:latest": TWO}))
+    assert list(report.moved) == [f"{HTC}/one:latest"]
+    assert world.names[f"{HTC}/one:latest"] == world.names["docker.io/library/two:1"]
+
+
+def test_what_vanishes_or_cannot_be_read_takes_nothing_out(world: World) -> None:
+    world.sync(registry=Hub(GENUINE))
+    before = world.names
+    (world.repository / "htc").rename(world.repository / "away")
+    (world.repository / "htc").write_text("no directory")
+    (world.repository / "away").rename(world.root / "away")
+    add_link(world.repository, "broken/x:1", "elsewhere")
+    report = world.sync()
+    assert set(report.removed) == {name for name in before if name.startswith(HTC)}
+    assert "not to a merged root" in report.failed["broken/x:1"].message
+    shutil.rmtree(world.root / "store")
+    (world.repository / "htc").unlink()
+    (world.root / "away").rename(world.repository / "htc")
+    world.sync(registry=Hub(GENUINE))
+    # Unmounted: an empty directory.
+    world.repository.rename(world.root / "mounted")
+    world.repository.mkdir()
+    with pytest.raises(RepositoryError, match="holds no image"):
+        world.sync()
+    assert world.names == before
+
+
+def test_a_missing_merged_root_is_named(world: World) -> None:
+    shutil.rmtree(world.repository / TWO.merged)
+    report = world.sync()
+    assert list(report.failed) == ["docker.io/library/two:1"]
+    assert "isn't there" in report.failed["docker.io/library/two:1"].message
+
+
+def test_old_singularity_files_are_enough_to_run(world: World) -> None:
+    shutil.rmtree(world.repository / ONE.merged / ".singularity.d/env")
+    (world.repository / ONE.merged / ".singularity.d/runscript").unlink()
+    assert not world.sync().failed
+    runtime = world.config(f"{HTC}/one:1")["config"]
+    assert isinstance(runtime, dict)
+    assert runtime["Env"] == [] and "Cmd" not in runtime
+
+
+def test_a_dead_registry_is_asked_once(world: World) -> None:
+    dead = Blobs({}, RegistryUnreachable("hub.example.org doesn't answer"))
+    report = world.sync(registry=dead)
+    assert not report.failed and set(world.names) == NAMES
+    hosts = {text.partition("/")[0] for text in dead.asked_manifests}
+    assert hosts == {"hub.example.org", "docker.io"} and len(dead.asked_manifests) <= 3
+
+
+def test_a_part_that_cannot_be_read_keeps_its_images(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.sync(registry=Hub(GENUINE))
+    before = world.names
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path).endswith("repository/htc"):
+            raise OSError(5, os.strerror(5), path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    report = world.sync(registry=Hub(GENUINE))
+    assert list(report.failed) == ["htc"] and world.names == before
+
+
+def test_names_added_one_by_one_share_the_image(world: World) -> None:
+    world.sync(f"{HTC}/one:1", registry=Hub(GENUINE))
+    content = world.content
+    image = content.images[ONE.image_id]
+    assert image.published == (f"{HTC}/one:1",)
+    report = world.sync(f"{HTC}/one:latest", registry=Hub(GENUINE))
+    assert list(report.added) == [f"{HTC}/one:latest"] and not report.failed
+    assert world.stored(f"{HTC}/one:latest").published == (f"{HTC}/one:1", f"{HTC}/one:latest")
+    assert len(world.stored(f"{HTC}/one:1").all_sources) == 2

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names of architectures, what runs where, and DUCC's trees for several of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.errors import InputError, OtherPlatformError
+from podman_cvmfs.oci import Digest
+from podman_cvmfs.platforms import UNKNOWN, Platform
+from podman_cvmfs.stamp import directories_of
+from podman_cvmfs.store.layout import big_data_file
+from podman_cvmfs.store.reader import read_store
+from podman_cvmfs.store.store import Store
+from podman_cvmfs.sync import SyncReport, Wishes, sync
+from tests.support.cli import podman_cvmfs, succeed
+from tests.support.many import REGISTRY, make_repository
+
+AMD64, ARM64, ARM_V7 = Platform("amd64"), Platform("arm64", "v8"), Platform("arm", "v7")
+
+
+def app(number: int) -> str:
+    return f"{REGISTRY}/project/app{number}:{number}"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("amd64", AMD64),
+        ("x86_64", AMD64),
+        ("aarch64", ARM64),
+        ("arm64:v8", ARM64),
+        ("linux/arm/v7", ARM_V7),
+        ("arm64", Platform("arm64")),
+        ("s390x", Platform("s390x")),
+    ],
+)
+def test_names(text: str, expected: Platform) -> None:
+    assert Platform.parse(text) == expected
+    assert Platform.parse(str(expected)) == expected
+
+
+@pytest.mark.parametrize("text", ["", "AMD64", "a b", "windows/amd64/x", "../x", "a" * 40, "x\n"])
+def test_what_is_no_name(text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Platform.parse(text)
+    assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("host", "best_first", "never"),
+    [
+        ("amd64", ["amd64", "amd64/v2", "amd64/v3", "386"], ["arm64", "s390x", "amd64p32"]),
+        ("amd64/v2", ["amd64/v2", "amd64", "386"], ["amd64/v3"]),
+        ("aarch64", ["arm64/v8", "arm64"], ["arm64/v9", "arm/v7", "amd64"]),
+        ("arm64", ["arm64", "arm64/v8"], ["arm64/v9"]),
+        ("arm/v7", ["arm/v7", "arm", "arm/v6", "arm/v5"], ["arm/v8", "arm64"]),
+        ("arm/v6", ["arm/v6", "arm/v5"], ["arm/v7", "arm"]),
+    ],
+)
+def test_what_runs_where(host: str, best_first: list[str], never: list[str]) -> None:
+    platform = Platform.parse(host)
+    ranks = [platform.rank(Platform.parse(text)) for text in best_first]
+    assert ranks == sorted(ranks, key=lambda rank: rank or 0) and None not in ranks
+    assert not any(platform.runs(Platform.parse(text)) for text in never)
+    assert platform.runs(UNKNOWN), "an image that doesn't say may"
+
+
+def _config(repository: Path, number: int, architecture: str) -> str:
+    """Give the image with this number another architecture; returns its new ID."""
+    described = repository / f".metadata/{app(number)}/manifest.json"
+    manifest = json.loads(described.read_text())
+    old = manifest["Config"]["Digest"][7:]
+    kept = repository / f"podmanStore/overlay-images/{old}"
+    config = json.loads(next(kept.iterdir()).read_bytes())
+    config["architecture"], _, variant = architecture.partition("/")
+    if variant:
+        config["variant"] = variant
+    data = json.dumps(config).encode()
+    new = Digest.of(data).hex
+    shutil.rmtree(kept)
+    (repository / f"podmanStore/overlay-images/{new}").mkdir()
+    (repository / f"podmanStore/overlay-images/{new}" / big_data_file(f"sha256:{new}")).write_bytes(
+        data
+    )
+    manifest["Config"]["Digest"] = f"sha256:{new}"
+    described.write_text(json.dumps(manifest))
+    (repository / f".flat/{new[:2]}").mkdir(exist_ok=True)
+    (repository / f".flat/{old[:2]}/{old}").rename(repository / f".flat/{new[:2]}/{new}")
+    (repository / app(number)).unlink()
+    (repository / app(number)).symlink_to(f"../../.flat/{new[:2]}/{new}")
+    return new
+
+
+def _move(repository: Path, number: int, directory: str, name: str) -> None:
+    """Publish the image as DUCC publishes one of an index, under ``name`` in ``directory``."""
+    place = repository / ".multiarch" / directory / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    target = os.path.basename((repository / app(number)).readlink())
+    place.symlink_to(os.path.relpath(repository / f".flat/{target[:2]}/{target}", place.parent))
+    (repository / app(number)).unlink()
+    described = repository / ".metadata/.multiarch" / directory / name
+    described.parent.mkdir(parents=True, exist_ok=True)
+    (repository / ".metadata" / app(number)).rename(described)
+    link = repository / name
+    if not link.is_symlink():
+        link.symlink_to(f"../../.multiarch/$(CVMFS_ARCH:-amd64)/{name}")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """app0 for amd64 and arm64; app2 for arm64 alone; app3 without an index; app4 as ever."""
+    root = make_repository(tmp_path / "repository", 5, layers=2, shared=1)
+    _config(root, 1, "arm64/v8")
+    _config(root, 2, "arm64/v8")
+    _move(root, 0, "amd64", app(0))
+    _move(root, 1, "arm64:v8", app(0))
+    _move(root, 2, "arm64:v8", app(2))
+    (root / ".multiarch/aarch64").symlink_to("arm64:v8")
+    (root / ".multiarch/x86_64").symlink_to("amd64")
+    # What DUCC makes of an image without an index, until its next round.
+    (root / app(3)).unlink()
+    (root / app(3)).symlink_to(f"../../.multiarch/x86_64/{app(3)}")
+    return root
+
+
+def _sync(root: Path, repository: Path, platform: Platform, *names: str) -> SyncReport:
+    where = (Store(str(root / "store")), BlobCache(str(root / "cache")))
+    return sync(Wishes([str(repository)], *where, requested=names, platform=platform))
+
+
+def _listed(root: Path) -> dict[str, str]:
+    """What each name in the store is for."""
+    content = read_store(str(root / "store"))
+    assert content is not None
+    images = content.images
+    return {n: images[i].platform for n, i in content.names.items() if images[i].published}
+
+
+def test_the_architecture_that_is_wanted(tmp_path: Path, repository: Path) -> None:
+    report = _sync(tmp_path, repository, AMD64)
+    assert not report.failed
+    assert _listed(tmp_path) == {app(0): "amd64", app(3): "amd64", app(4): "amd64"}
+    assert list(report.left_out) == [app(2)]
+    assert "is there for arm64/v8, not for amd64" in report.left_out[app(2)].message
+    report = _sync(tmp_path, repository, ARM64)
+    assert not report.failed
+    assert _listed(tmp_path) == {app(0): "arm64/v8", app(2): "arm64/v8"}
+    assert set(report.left_out) == {app(3), app(4)}, "known by their configs alone"
+    assert f"{app(4)} is for amd64, not for arm64/v8" in report.left_out[app(4)].message
+    assert not _sync(tmp_path, repository, ARM64).changed
+    assert set(_sync(tmp_path, repository, AMD64).added) == {app(3), app(4)}
+
+
+def test_who_asks_for_another_architecture_is_told(tmp_path: Path, repository: Path) -> None:
+    for number, platform in ((2, AMD64), (4, ARM64)):
+        report = _sync(tmp_path, repository, platform, app(number))
+        assert isinstance(report.failed[app(number)], OtherPlatformError)
+        assert not report.left_out
+
+
+def test_trees_for_one_architecture_hold_others_too(tmp_path: Path) -> None:
+    """Images like cmssw/cms:rhel8-aarch64: without an index, linked like all others."""
+    root = make_repository(tmp_path / "repository", 3, layers=2, shared=1)
+    _config(root, 1, "arm64")
+    report = _sync(tmp_path, root, AMD64)
+    assert set(_listed(tmp_path)) == {app(0), app(2)}
+    assert list(report.left_out) == [app(1)] and not report.failed
+
+
+def test_manifests_of_an_index_without_links_of_its_own(tmp_path: Path) -> None:
+    """DUCC without its multi-architecture option describes images of an index all the same."""
+    root = make_repository(tmp_path / "repository", 2, layers=2, shared=1)
+    described = root / f".metadata/.multiarch/amd64/{app(1)}"
+    described.parent.mkdir(parents=True)
+    (root / ".metadata" / app(1)).rename(described)
+    report = _sync(tmp_path, root, AMD64)
+    assert not report.failed and set(_listed(tmp_path)) == {app(0), app(1)}
+
+
+def test_a_variant_link_that_leads_nowhere_keeps_what_there_was(
+    tmp_path: Path, repository: Path
+) -> None:
+    _sync(tmp_path, repository, AMD64)
+    shutil.rmtree(repository / ".metadata" / app(3))
+    report = _sync(tmp_path, repository, AMD64)
+    assert "leads to no image of any architecture" in report.failed[app(3)].message
+    assert app(3) in _listed(tmp_path)
+
+
+@pytest.mark.parametrize("place", [".multiarch", ".multiarch/amd64", ".metadata"])
+def test_what_cannot_be_read_takes_nothing_out(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    _sync(tmp_path, repository, AMD64)
+    before = _listed(tmp_path)
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path) == f"{repository}/{place}":
+            raise OSError(5, os.strerror(5), path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert _sync(tmp_path, repository, AMD64).failed
+    assert _listed(tmp_path) == before
+
+
+def test_stamps_know_the_directories_of_architectures(repository: Path) -> None:
+    long_ago = time.time_ns() - 10**12
+    for directory, _, _ in os.walk(repository):
+        os.utime(directory, ns=(long_ago, long_ago))
+    found = directories_of(str(repository))
+    assert found is not None
+    for place in (".multiarch", ".metadata/.multiarch"):
+        assert {place, f"{place}/arm64:v8", f"{place}/arm64:v8/{REGISTRY}/project"} <= set(found)
+    assert not any(name.endswith(":0") for name in found)
+
+
+def test_answers_name_the_other_architecture(tmp_path: Path, repository: Path) -> None:
+    places = ["--repository", repository, "--store", tmp_path / "store"]
+    cached = ["--cache", tmp_path / "cache", "--offline"]
+    summary = podman_cvmfs("sync", *places, *cached, "--arch", "amd64").stderr
+    assert "1 of another architecture left out" in summary
+    rows = json.loads(succeed("images", *places, "--arch", "amd64", "--format", "json"))
+    states = {row["name"]: (row["state"], row["architecture"]) for row in rows}
+    assert states[app(2)] == ("other architecture", None)
+    assert states[app(0)] == ("in store", "amd64")
+    found = podman_cvmfs("why", app(2), *places, "--arch", "amd64", "--format", "json")
+    assert found.returncode == 1
+    (reason, *_) = json.loads(found.stdout)["reasons"]
+    assert reason["code"] == "other-architecture"
+    assert "other architecture: repositories have it for arm64/v8" in reason["text"]
+    done = podman_cvmfs("sync", *places, *cached, "--arch", "no/such/thing")
+    assert done.returncode == 3 and "arch must be host, or an architecture" in done.stderr
