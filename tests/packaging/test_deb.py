@@ -223,6 +223,32 @@ def test_installed_used_upgraded_removed_purged(machine: CleanMachine) -> None:
     assert kept == []
 
 
+def test_from_nothing_to_a_running_image_and_back(machine: CleanMachine) -> None:
+    """Root, and an ordinary user with a store of their own, as podman-cvmfs(1) has it. The user has
+    no subordinate IDs: what maps them is not among what podman depends on."""
+    before = configuration(machine)
+    install(machine, "podman-cvmfs")
+    machine.sh(
+        "echo u:x:4242:4242::/var/u:/bin/sh >> /etc/passwd; echo u:x:4242: >> /etc/group;"
+        f"install -d -o 4242 -g 4242 -m 0700 /var/u /run/user-u; chmod 0755 {machine.data}"
+    )
+    sync = f"podman-cvmfs sync --offline --repository {machine.data}/repository"
+    run = f"podman run --rm --pull=never {IMAGE}"
+    machine.sh("podman-cvmfs setup")
+    machine.sh(sync)
+    assert machine.sh(run) == PRINTS
+
+    user = "env -i XDG_RUNTIME_DIR=/run/user-u HOME=/var/u PATH=$PATH LC_ALL=C.UTF-8 setpriv"
+    user += " --reuid=4242 --regid=4242 --clear-groups sh -l -ec"
+    machine.sh(f"{user} 'podman-cvmfs setup --user; {sync}'")
+    assert machine.sh(f"{user} '{run}'").startswith(PRINTS)
+    machine.sh(f"{user} 'podman-cvmfs setup --undo'")
+    assert machine.sh("find /var/u/.config -type f -not -path '*/cni/*'") == ""
+
+    machine.sh("podman-cvmfs setup --undo; apt-get purge --yes podman-cvmfs")
+    assert configuration(machine) == before
+
+
 def test_purging_keeps_a_store_that_is_still_named(machine: CleanMachine) -> None:
     install(machine, "podman-cvmfs")
     home = machine.outside("/root/.config/containers")
