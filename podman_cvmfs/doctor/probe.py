@@ -31,9 +31,14 @@ def bounded(look: Callable[[], T], seconds: float) -> T:
     Raises HangingError if that takes more than ``seconds``, OSError if the child dies.
     """
     reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _answer(look, writer)
+    # An interrupt is for the parent; it must not send the child up our caller's stack.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        child = os.fork()
+        if child == 0:
+            _answer(look, writer)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.close(writer)
     try:
         data = _read(reader, time.monotonic() + seconds)
@@ -58,6 +63,8 @@ def bounded(look: Callable[[], T], seconds: float) -> T:
 
 def _answer(look: Callable[[], Any], writer: int) -> NoReturn:
     try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         # Whoever reads our output must not wait for a child that hangs.
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in range(3):
