@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
     multiple=True,
     help="The unpacked repository; again for others.",
 )
+@click.option("--cache", metavar="DIR", help="Where syncs keep what they remember.")
 @click.option(
     "--wait",
     "seconds",
@@ -51,6 +52,7 @@ def command(
     for_user: bool | None,
     store: str | None,
     repository: tuple[str, ...],
+    cache: str | None,
     seconds: float,
     output: str,
 ) -> None:
@@ -66,7 +68,7 @@ def command(
     """
     if for_user and os.geteuid() == 0:
         raise InputError("root examines the whole machine", "run it as the user concerned")
-    settings = target_of(settings_with(store, repository), for_user)
+    settings = target_of(settings_with(store, repository, cache), for_user)
     facts = gather(settings, seconds)
     findings = judge(facts)
     if output == "json":

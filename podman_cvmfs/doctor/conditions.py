@@ -22,6 +22,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
     Area.CONFIGURATION: (
         ("settings-unknown", _W, "a setting of podman-cvmfs has no effect"),
         ("storage-conf-broken", _E, "podman can't read its configuration: every command fails"),
+        ("storage-conf-incomplete", _E, "podman 5 and older refuse that: every command fails"),
         ("storage-conf-append", _E, "only podman 6 reads {append=true}: every command fails here"),
         ("driver-not-overlay", _E, "podman can't use the store: that needs the overlay driver"),
         ("options-replaced", _E, "STORAGE_OPTS takes the place of what the files say"),
@@ -31,7 +32,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
         ("mount-program-missing", _E, "podman can't mount anything: every command fails"),
         ("fuse-device-closed", _E, "fuse-overlayfs can't mount anything"),
         ("fuse-overlayfs-slow", _N, "containers read files several times slower than they could"),
-        ("composefs-rootless", _E, "composefs isn't for ordinary users: every command fails"),
+        ("composefs-unusable", _E, "every podman command fails"),
         ("composefs", _W, "layers of the store aren't kept as composefs wants; nobody tried it"),
         ("force-mask", _E, "without a mount_program no container can be made"),
     ),

@@ -32,8 +32,12 @@ def on_store(facts: Facts, command: str, *options: str) -> str:
 
 def sync(facts: Facts, *options: str) -> str:
     """A sync of the store from the repositories that were examined."""
-    named = [word for path in facts.named for word in ("--repository", path)]
-    return on_store(facts, "sync", *named, *options)
+    return on_store(facts, "sync", *facts.given, *options)
+
+
+def edit(expression: str, path: str) -> str:
+    """A change of a file by an extended regular expression of sed."""
+    return shlex.join(["sed", "--in-place", "--regexp-extended", expression, path])
 
 
 def shell(*words: str) -> str:

@@ -59,12 +59,13 @@ class Native:
 class Configuration:
     """storage.conf by our own reading: ``problem`` (with ``hint``) if it can't be read.
 
-    ``driver`` is the driver's name and ``driver_reason`` what decides it; ``environment`` the
-    variables that change what podman reads, ``dropped_stores`` what files name in vain, since
-    STORAGE_OPTS replaces it. ``with_append`` are files with ``{append=true}``, which this podman
-    can't parse; ``missing_programs`` are named and aren't there; ``has_fuse`` says that /dev/fuse
-    can be opened. ``profile`` is the shell file that names our store at each login, "" if there is
-    none.
+    ``driver`` is the driver's name and ``driver_reason`` what decides it. ``environment`` are the
+    variables that change what podman reads; ``dropped_stores`` what files name in vain, since
+    STORAGE_OPTS replaces it. ``lacking`` maps what ``effective.main`` has to set and doesn't to
+    the value by default; ``with_append`` are files with ``{append=true}``, which this podman can't
+    parse; ``missing_programs`` are needed and aren't there; ``set_in`` maps options, and
+    "driver", to the file that sets them. ``has_fuse`` says that /dev/fuse can be opened.
+    ``profile`` is the shell file that names our store at each login, "" if there is none.
     """
 
     effective: Effective = field(
@@ -78,8 +79,10 @@ class Configuration:
     has_graphroot: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     dropped_stores: tuple[str, ...] = ()
+    lacking: Mapping[str, str] = field(default_factory=dict)
     with_append: tuple[str, ...] = ()
     missing_programs: tuple[str, ...] = ()
+    set_in: Mapping[str, str] = field(default_factory=dict)
     has_fuse: bool = True
     profile: str = ""
 
@@ -217,8 +220,8 @@ class Facts:
     podman is told of it; ``others`` are the additional stores that podman is told of besides;
     ``unreached`` has a line for each user of this machine whom podman doesn't give our store.
     ``has_cvmfs`` says that CernVM-FS's client is installed. Of our own settings: ``warnings``, the
-    ``wanted_overlay``, ``offline``, and ``named``, the repositories if only the command line names
-    them."""
+    ``wanted_overlay``, ``offline``, and ``given``, those options of the command line with which a
+    sync finds the same places."""
 
     store: Place
     is_configured: bool = True
@@ -237,7 +240,7 @@ class Facts:
     has_cvmfs: bool = False
     wanted_overlay: str = "kernel"
     offline: bool = False
-    named: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property

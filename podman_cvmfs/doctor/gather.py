@@ -79,7 +79,7 @@ def gather(settings: Settings, seconds: float) -> Facts:
         has_cvmfs=shutil.which("cvmfs_config") is not None,
         wanted_overlay=settings.overlay.value,
         offline=settings.offline,
-        named=settings.repositories if settings.source("repositories") == COMMAND_LINE else (),
+        given=_given(settings),
         warnings=settings.warnings,
     )
 
@@ -95,6 +95,15 @@ def target_of(settings: Settings, for_user: bool | None) -> Settings:
     if for_user:
         return settings
     return replace(settings, store=paths.SYSTEM_STORE, cache=paths.SYSTEM_CACHE)
+
+
+def _given(settings: Settings) -> tuple[str, ...]:
+    words: list[str] = []
+    if settings.source("repositories") == COMMAND_LINE:
+        words += [word for path in settings.repositories for word in ("--repository", path)]
+    if settings.source("cache") == COMMAND_LINE:
+        words += ["--cache", settings.cache]
+    return tuple(words)
 
 
 def _same(one: Place, other: Place) -> bool:

@@ -93,11 +93,18 @@ def configuration(facts: Facts) -> Iterator[Finding]:
     if conf.problem:
         yield Finding(CONDITIONS["storage-conf-broken"], conf.problem, conf.hint, by_hand=True)
         return
+    if conf.lacking and conf.effective.main:
+        text = "\\n".join(f'{key} = "{value}"' for key, value in conf.lacking.items())
+        yield Finding(
+            CONDITIONS["storage-conf-incomplete"],
+            f"{printable(conf.effective.main)} doesn't set {' and '.join(conf.lacking)}",
+            cures.edit(rf"s|^ *\[storage\].*|&\n{text}|", conf.effective.main),
+        )
     for path in conf.with_append:
         yield Finding(
             CONDITIONS["storage-conf-append"],
             f"{printable(path)} has {{append=true}}, and podman is {facts.engine.version}",
-            cures.shell("sed", "-i", "-E", r"s/(, *)?\{ *append *= *true *\}( *,)?//", path),
+            cures.edit(r"s/(, *)?\{ *append *= *true *\}( *,)?//", path),
         )
     yield from _driver(facts)
     if conf.dropped_stores:
@@ -127,9 +134,9 @@ def _driver(facts: Facts) -> Iterator[Finding]:
         yield Finding(CONDITIONS["driver-not-overlay"], found, "unset STORAGE_DRIVER")
         return
     reset = "podman system reset --force"
-    main = conf.effective.main
-    if conf.effective.driver and not is_overlay(conf.effective.driver) and main:
-        edit = cures.shell("sed", "-i", "-E", 's/^( *driver *= *).*/\\1"overlay"/', main)
+    path = conf.set_in.get("driver")
+    if path and not is_overlay(conf.effective.driver):
+        edit = cures.edit('s/^( *driver *= *).*/\\1"overlay"/', path)
     else:
         edit = cures.setup(facts)
     found += f"; its images and containers go with it ({reset})"
@@ -161,42 +168,49 @@ def mounting(facts: Facts) -> Iterator[Finding]:
     options = conf.effective.options
     if conf.problem:
         return
-    for program in conf.missing_programs:
+    program = mount_program(facts)
+    if program and program in conf.missing_programs:
         yield Finding(
             CONDITIONS["mount-program-missing"],
             f"mount_program is {printable(program)}, which isn't there or can't be run",
             cures.setup(facts, "--overlay", "kernel"),
         )
-    program = mount_program(facts)
-    if program and not conf.missing_programs:
-        if not conf.has_fuse:
-            yield Finding(
-                CONDITIONS["fuse-device-closed"],
-                f"podman mounts with {printable(program)}, and /dev/fuse can't be opened",
-                "modprobe fuse; chmod 0666 /dev/fuse",
-            )
-        fit = facts.is_root or (facts.is_own and facts.user.kernel >= _ROOTLESS_OVERLAY)
-        if fit and options.get("mount_program"):
-            yield Finding(
-                CONDITIONS["fuse-overlayfs-slow"],
-                f"podman mounts with {printable(program)} where the kernel could",
-                cures.setup(facts, "--overlay", "kernel"),
-            )
+    elif program:
+        yield from _fuse(facts, program)
     if options.get("use_composefs") == "true" and (facts.engine.major or 5) >= 5:
-        name = "composefs" if facts.is_root else "composefs-rootless"
-        main = conf.effective.main or "storage.conf"
-        yield Finding(
-            CONDITIONS[name],
-            f"use_composefs is set in {printable(main)}",
-            cures.shell("sed", "-i", "-E", r"/^ *use_composefs *=/d", main),
-        )
+        missing = [each for each in conf.missing_programs if each != program]
+        found = "use_composefs is set"
+        if not facts.is_root:
+            found += ", which podman refuses for ordinary users"
+        elif missing:
+            found += f", and there is no {printable(missing[0])}"
+        name = "composefs-unusable" if missing or not facts.is_root else "composefs"
+        yield Finding(CONDITIONS[name], found, _unset(facts, "use_composefs"))
     if options.get("force_mask") and not program:
-        main = conf.effective.main or "storage.conf"
+        found = "force_mask is set, and the kernel mounts"
+        yield Finding(CONDITIONS["force-mask"], found, _unset(facts, "force_mask"))
+
+
+def _fuse(facts: Facts, program: str) -> Iterator[Finding]:
+    if not facts.configuration.has_fuse:
         yield Finding(
-            CONDITIONS["force-mask"],
-            f"force_mask is set in {printable(main)}",
-            cures.shell("sed", "-i", "-E", r"/^ *force_mask *=/d", main),
+            CONDITIONS["fuse-device-closed"],
+            f"podman mounts with {printable(program)}, and /dev/fuse can't be opened",
+            "modprobe fuse; chmod 0666 /dev/fuse",
         )
+    fit = facts.is_root or (facts.is_own and facts.user.kernel >= _ROOTLESS_OVERLAY)
+    if fit and facts.configuration.effective.options.get("mount_program"):
+        yield Finding(
+            CONDITIONS["fuse-overlayfs-slow"],
+            f"podman mounts with {printable(program)} where the kernel could",
+            cures.setup(facts, "--overlay", "kernel"),
+        )
+
+
+def _unset(facts: Facts, option: str) -> str:
+    path = facts.configuration.set_in.get(option)
+    # Else it is from the environment.
+    return cures.edit(f"/^ *{option} *=/d", path) if path else "unset STORAGE_OPTS"
 
 
 def mount_program(facts: Facts) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from dataclasses import replace
 from typing import Any
@@ -28,6 +29,13 @@ from podman_cvmfs.storage_conf.toml_file import plain, read_file, section, strin
 
 #: They change which configuration podman reads, or where it runs.
 VARIABLES = ("CONTAINERS_STORAGE_CONF", "STORAGE_OPTS", "STORAGE_DRIVER", "CONTAINER_HOST")
+#: What root's storage.conf has to set, and to what if there is no reason for another value.
+_DIRECTORIES = {
+    "runroot": "/run/containers/storage",
+    "graphroot": "/var/lib/containers/storage",
+}
+#: What podman makes composefs images with.
+_MKCOMPOSEFS = "mkcomposefs"
 #: How much of what podman says is repeated.
 _LAST_WORDS = 400
 #: Seconds the library may take to read its configuration.
@@ -102,14 +110,20 @@ def look_at_configuration(generation: Generation, store: str) -> Configuration:
         effective, dropped = _as_replaced(effective, generation, places)
         driver, reason = driver_of(places, effective)
         graphroot = graphroot_of(places, effective)
-        with_append = () if generation.drop_ins else tuple(_with_append(effective))
+        older = not generation.drop_ins
+        with_append = tuple(_with_append(effective)) if older else ()
+        # podman 5 makes up for a file that the environment names.
+        strict = older and not (places.storage_conf and (Engine(generation.version).major or 5) > 4)
+        lacking = _lacking(effective) if strict and not places.uid else {}
     except (InputError, OSError) as err:
         hint = err.hint or "" if isinstance(err, InputError) else ""
         message = err.message if isinstance(err, InputError) else printable(str(err))
         return Configuration(problem=message, hint=hint, environment=environment)
     if "STORAGE_DRIVER" in environment:
         driver, reason = environment["STORAGE_DRIVER"], "STORAGE_DRIVER says so"
-    program = effective.options.get("mount_program", "")
+    programs = [effective.options.get("mount_program", "")]
+    if effective.options.get("use_composefs") == "true":
+        programs.append(shutil.which(_MKCOMPOSEFS) or _MKCOMPOSEFS)
     return Configuration(
         effective=effective,
         driver=driver,
@@ -118,8 +132,10 @@ def look_at_configuration(generation: Generation, store: str) -> Configuration:
         has_graphroot=os.path.isdir(graphroot),
         environment=environment,
         dropped_stores=dropped,
+        lacking=lacking,
         with_append=with_append,
-        missing_programs=(program,) if program and not os.access(program, os.X_OK) else (),
+        missing_programs=tuple(each for each in programs if each and not os.access(each, os.X_OK)),
+        set_in=_set_in(effective),
         has_fuse=os.access("/dev/fuse", os.R_OK | os.W_OK),
         profile=_profile(store),
     )
@@ -139,6 +155,30 @@ def _as_replaced(
     stores = tuple(stores_of_options(options))
     dropped = tuple(each for each in effective.stores if each not in stores)
     return replace(effective, stores=stores, options=other_options(options)), dropped
+
+
+def _lacking(effective: Effective) -> dict[str, str]:
+    """What root's storage.conf lacks (containers/storage 1.43 to 1.62 ``types/options.go``)."""
+    if effective.main is None:
+        return {}
+    content = plain(effective.main, read_file(effective.main) or b"")
+    storage = section(effective.main, content, "storage")
+    return {key: value for key, value in _DIRECTORIES.items() if not storage.get(key)}
+
+
+def _set_in(effective: Effective) -> dict[str, str]:
+    """Option, or "driver" -> the last file that sets it."""
+    found: dict[str, str] = {}
+    for path in effective.files:
+        content = plain(path, read_file(path) or b"")
+        tables = (
+            section(path, content, "storage", "options"),
+            section(path, content, "storage", "options", "overlay"),
+        )
+        found.update((key, path) for table in tables for key in table)
+        if "driver" in section(path, content, "storage"):
+            found["driver"] = path
+    return found
 
 
 def _with_append(effective: Effective) -> list[str]:

@@ -82,7 +82,7 @@ SETUP_USER = f"podman-cvmfs setup --user --store {STORE}"
 SYNC = f"podman-cvmfs sync --store {STORE}"
 PRUNE = f"podman-cvmfs prune --store {STORE}"
 CONF = "/etc/containers/storage.conf"
-SED = "sed -i -E"
+SED = "sed --in-place --regexp-extended"
 
 
 def conf(facts: Facts = ROOT, **changes: Any) -> Facts:
@@ -90,7 +90,8 @@ def conf(facts: Facts = ROOT, **changes: Any) -> Facts:
 
 
 def options(facts: Facts = ROOT, **changes: str) -> Facts:
-    return conf(facts, effective=replace(EFFECTIVE, options=changes))
+    set_in = dict.fromkeys(changes, CONF)
+    return conf(facts, effective=replace(EFFECTIVE, options=changes), set_in=set_in)
 
 
 def contents(facts: Facts = ROOT, **changes: Any) -> Facts:
@@ -179,6 +180,12 @@ TABLE: list[tuple[str, Facts, str, str]] = [
     ),
     ("settings-unknown", replace(ROOT, warnings=("f:1: unknown setting",)), "f:1", "# correct"),
     ("storage-conf-broken", conf(problem="f:3: bad", hint="correct f"), "f:3", "# correct f"),
+    (
+        "storage-conf-incomplete",
+        conf(lacking={"runroot": "/run/s"}),
+        "doesn't set runroot",
+        SED + r""" 's|^ *\[storage\].*|&\nrunroot = "/run/s"|' """ + CONF,
+    ),
     ("storage-conf-append", conf(with_append=(CONF,)), CONF, f"{SED} 's/"),
     (
         "driver-not-overlay",
@@ -186,6 +193,7 @@ TABLE: list[tuple[str, Facts, str, str]] = [
             driver="vfs",
             driver_reason=f"{CONF} says so",
             effective=replace(EFFECTIVE, driver="vfs"),
+            set_in={"driver": CONF},
         ),
         "vfs",
         f"podman system reset --force; {SED} ",
@@ -228,7 +236,7 @@ TABLE: list[tuple[str, Facts, str, str]] = [
     ("users-not-reached", replace(ROOT, unreached=("u: own file",)), "u: own file", "# each of"),
     (
         "mount-program-missing",
-        conf(missing_programs=("/none",)),
+        conf(options(mount_program="/none"), missing_programs=("/none",)),
         "/none",
         f"{SETUP} --overlay kernel",
     ),
@@ -240,7 +248,7 @@ TABLE: list[tuple[str, Facts, str, str]] = [
     ),
     ("fuse-overlayfs-slow", options(mount_program="/f"), "/f", f"{SETUP} --overlay kernel"),
     (
-        "composefs-rootless",
+        "composefs-unusable",
         options(replace(USER, engine=Engine("5.4.2")), use_composefs="true"),
         "use_composefs",
         f"{SED} '/^ *use_composefs *=/d' {CONF}",
@@ -300,7 +308,7 @@ TABLE: list[tuple[str, Facts, str, str]] = [
     ("sync-incomplete", repository(synced=None), REPOSITORY, SYNC),
     (
         "sync-incomplete",
-        replace(repository(synced=None), named=("/r r",)),
+        replace(repository(synced=None), given=("--repository", "/r r")),
         REPOSITORY,
         f"{SYNC} --repository '/r r'",
     ),

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``doctor`` on every podman whose root is present, as root and as an ordinary user: podman fails,
+doctor names why, and the cure it prints makes podman work."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tomlkit
+
+import podman_cvmfs
+from tests.matrix import roots
+from tests.matrix.bench import Bench
+from tests.matrix.guest import Guest
+from tests.matrix.host import USER, User
+from tests.matrix.site import Site
+from tests.matrix.test_short import HERE
+
+#: What the commands under test import and no root has; all of it is Python alone.
+_LIBRARIES = ("click", "tomlkit", "rich", "markdown_it", "mdurl", "pygments", "typing_extensions")
+_COMMAND = """\
+#!/bin/sh
+export PYTHONPATH={library} PYTHONDONTWRITEBYTECODE=1 PODMAN_CVMFS_CONFIG={library}/config.toml
+exec python3 -m podman_cvmfs "$@"
+"""
+
+
+@pytest.fixture(scope="module")
+def tools(matrix_site: Site) -> Path:
+    """A directory with ``podman-cvmfs``, for the Python of any machine of the site."""
+    place = matrix_site.data / "tools"
+    package = Path(podman_cvmfs.__file__).parent
+    shutil.copytree(package, place / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in _LIBRARIES:
+        found = _found(name)
+        if found.is_dir():
+            shutil.copytree(found, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(found, place)
+    repository = matrix_site.repository("root")
+    (place / "config.toml").write_text(f'repositories = ["{repository}"]\noffline = true\n')
+    command = place / "podman-cvmfs"
+    command.write_text(_COMMAND.format(library=place))
+    command.chmod(0o755)
+    return place
+
+
+def _found(name: str) -> Path:
+    packages = Path(tomlkit.__file__).parents[1]
+    directory = packages / name
+    return directory if directory.is_dir() else packages / f"{name}.py"
+
+
+class Patient:
+    """A podman that has a store, root's or the user's own to read."""
+
+    def __init__(self, podman: Guest, store: Path, tools: Path, image: str) -> None:
+        self.podman, self.store, self.tools, self.image = podman, store, tools, image
+        self.conf = podman.root / "etc/storage.conf"
+
+    def works(self) -> bool:
+        """Whether podman runs the image from the store."""
+        done = self.podman.run("run", "--rm", "--pull=never", self.image, check=False)
+        print(done.stderr)  # pytest shows it if the test fails
+        return done.stdout == "sh works\n"
+
+    def sh(self, script: str) -> str:
+        """What a shell script prints, that must work."""
+        path = f"PATH={self.tools}:$PATH; "
+        return self.podman.tool("sh", "-c", path + script).stdout
+
+    def cured_of(self, condition: str) -> bool:
+        """Whether doctor finds ``condition`` and its cure makes podman work."""
+        assert not self.works()
+        command = f"podman-cvmfs doctor --format json --store {self.store} || true"
+        found = {each["condition"]: each for each in json.loads(self.sh(command))["findings"]}
+        assert condition in found, sorted(found)
+        assert found[condition]["level"] == "error" and found[condition]["is_command"]
+        self.sh(found[condition]["cure"])
+        return self.works()
+
+
+@pytest.fixture(scope="module", params=[each.codename for each in roots.GENERATIONS])
+def bench(request: pytest.FixtureRequest, matrix_site: Site) -> Bench:
+    """The podman of each release."""
+    codename = str(request.param)
+    root = Path("/") if codename == HERE else roots.present(roots.default_directory(), codename)
+    if root is None:
+        pytest.skip(f"no root of {codename}: python -m tests.matrix makes it")
+    return Bench(matrix_site, root)
+
+
+@pytest.fixture(params=[None, USER], ids=["root", "user"])
+def patient(request: pytest.FixtureRequest, bench: Bench, tools: Path) -> Iterator[Patient]:
+    """A healthy one: also the user, whose files those of the images are."""
+    user: User | None = request.param
+    site = bench.site
+    repository = site.repository("root" if user is None else "user")
+    store = site.data / f"doctor-{bench.version}-{'root' if user is None else 'user'}"
+    image = site.name("t/single:1")
+    if not store.exists():
+        site.sync(repository, store, image, user=None, version=bench.version)
+    with bench.fresh(stores=[store], user=user) as podman:
+        patient = Patient(podman, store, tools, image)
+        assert patient.works()
+        yield patient
+
+
+def test_cures(patient: Patient) -> None:
+    """Bad settings, one after the other."""
+    healthy = patient.conf.read_text()
+    theirs = patient.podman.root / "tmp/theirs"
+    spoilt = {
+        "store-missing": healthy.replace(f'{patient.store}"', f'{patient.store}", "{theirs}"'),
+        "mount-program-missing": healthy + 'mount_program = "/none"\n',
+        "force-mask": healthy + 'force_mask = "0755"\n',
+    }
+    if patient.podman.user is None and patient.podman.version.startswith("4."):
+        lines = healthy.splitlines(keepends=True)
+        lacking = "".join(line for line in lines if not line.startswith(("runroot", "graphroot")))
+        spoilt["storage-conf-incomplete"] = lacking
+    if not patient.podman.version.startswith("4."):  # that takes no notice
+        spoilt["composefs-unusable"] = healthy + 'use_composefs = "true"\n'
+    for condition, text in spoilt.items():
+        patient.conf.write_text(text)
+        assert patient.cured_of(condition)
+        patient.conf.write_text(healthy)
+
+
+def test_files_of_root_and_an_ordinary_user(bench: Bench, tools: Path) -> None:
+    site = bench.site
+    store, image = site.data / f"doctor-{bench.version}-root", site.name("t/single:1")
+    if not store.exists():
+        site.sync(site.repository("root"), store, image, user=None, version=bench.version)
+    with bench.fresh(stores=[store], user=USER) as podman:
+        assert Patient(podman, store, tools, image).cured_of("owner-unmapped")
