@@ -9,7 +9,8 @@ The tree, with the exit code each ends the command with::
     │   └── OtherPlatformError    it has the image for another architecture only
     ├── StoreError          5   the additional image store can't be read or written
     ├── RegistryError       6   a registry doesn't answer or answers wrongly
-    │   └── RegistryUnreachable   it doesn't answer at all
+    │   ├── RegistryUnreachable   it doesn't answer at all
+    │   └── RegistryBusy          it doesn't answer this just now
     └── PartialError        7   some images were done, others failed
 
 Exit code 2 is wrong usage of the command line (click's own), 130 an interrupt.
@@ -59,6 +60,10 @@ class RegistryError(PodmanCvmfsError):
 
 class RegistryUnreachable(RegistryError):  # noqa: N818 - it says what is so
     """A registry doesn't answer at all: asking it for more is a waste of time."""
+
+
+class RegistryBusy(RegistryError):  # noqa: N818
+    """A registry limits the rate of requests or has a fault: it may answer later."""
 
 
 class PartialError(PodmanCvmfsError):

@@ -19,7 +19,13 @@ import urllib3
 
 from podman_cvmfs import oci
 from podman_cvmfs.credentials import CredentialStore
-from podman_cvmfs.errors import InputError, RegistryError, RegistryUnreachable, printable
+from podman_cvmfs.errors import (
+    InputError,
+    RegistryBusy,
+    RegistryError,
+    RegistryUnreachable,
+    printable,
+)
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.reference import DOCKER_HUB, ImageName, is_tag
 from podman_cvmfs.registries_conf import Endpoint, RegistriesConf, load_registries_conf
@@ -291,7 +297,8 @@ def _summed_up(failures: Sequence[RegistryError]) -> RegistryError:
     last = failures[-1]
     if all(isinstance(error, RegistryUnreachable) for error in failures):
         return last
-    return RegistryError(last.message, last.hint)
+    passing = isinstance(last, (RegistryUnreachable, RegistryBusy))
+    return (RegistryBusy if passing else RegistryError)(last.message, last.hint)
 
 
 def _host(endpoint: Endpoint) -> str:

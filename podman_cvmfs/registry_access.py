@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from podman_cvmfs.errors import RegistryError, RegistryUnreachable
+from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.reference import ImageName
 
@@ -31,13 +31,15 @@ class RegistryAccess:
     """The registries of one sync; safe to use from several threads.
 
     ``make`` makes the client when one is needed; it is None when offline. A registry that can't be
-    reached is asked for nothing else as long as this object lives.
+    reached is asked for nothing else as long as this object lives. ``silent`` maps registries that
+    left a question unanswered to the reason.
     """
 
     def __init__(self, make: Callable[[], RegistrySource] | None) -> None:
         self._make = make
         self._client: RegistrySource | None = None
         self._down: dict[str, RegistryError] = {}
+        self.silent: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def ask(self, name: ImageName, question: Callable[[RegistrySource], T]) -> tuple[T | None, str]:
@@ -58,6 +60,11 @@ class RegistryAccess:
                 if host not in self._down:
                     log.warning("%s", err.message)
                 self._down[host] = err
+                self.silent.setdefault(host, err.message)
+            return None, err.message
+        except RegistryBusy as err:
+            with self._lock:
+                self.silent.setdefault(host, err.message)
             return None, err.message
         except RegistryError as err:
             return None, err.message

@@ -23,7 +23,7 @@ from requests.auth import AuthBase
 
 from podman_cvmfs import __version__
 from podman_cvmfs.certificates import find_certificates, tls_context
-from podman_cvmfs.errors import RegistryError, RegistryUnreachable, printable
+from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable, printable
 from podman_cvmfs.registry_patience import Patience
 
 log = logging.getLogger(__name__)
@@ -285,11 +285,12 @@ def is_loopback(host: str) -> bool:
 def refused(subject: str, host: str, status: int) -> RegistryError:
     """The error that a registry has enough of us, or troubles of its own."""
     if status == 429:
-        return RegistryError(
+        return RegistryBusy(
             f"{subject}: {printable(host)} limits the rate of requests (HTTP 429)",
             "try again later; those who log in may have a higher limit",
         )
-    return RegistryError(f"{subject}: {printable(host)} answered HTTP {status}")
+    kind = RegistryBusy if status >= 500 else RegistryError
+    return kind(f"{subject}: {printable(host)} answered HTTP {status}")
 
 
 def _may_pass(err: Exception) -> bool:

@@ -88,6 +88,8 @@ class Wishes:
 class SyncReport:
     """What a sync did. Names are podman's; ``failed`` maps what couldn't be done to why,
     ``left_out`` what was wished for but is there for another architecture only to which.
+    ``silent`` maps registries that left a question unanswered to why, ``waiting`` to the names of
+    images whose config is made up because of that.
 
     ``notices`` say what users should know of the repositories although nothing failed.
     ``next_due`` is the time (seconds since 1970) at which something is to be done even if nothing
@@ -102,6 +104,8 @@ class SyncReport:
     changed: bool = False
     failed: dict[str, PodmanCvmfsError] = field(default_factory=dict)
     left_out: dict[str, PodmanCvmfsError] = field(default_factory=dict)
+    silent: Mapping[str, str] = field(default_factory=dict)
+    waiting: dict[str, list[str]] = field(default_factory=dict)
     notices: Sequence[str] = ()
     next_due: int | None = None
 
@@ -301,6 +305,11 @@ class _Layout:
         self._registries = RegistryAccess(wishes.registry)
         self._resolvers: dict[str, Resolver | OsgResolver] = {}
 
+    @property
+    def silent(self) -> Mapping[str, str]:
+        """Registries that left a question unanswered, and why."""
+        return self._registries.silent
+
     def _resolver(self, offer: Offer) -> Resolver | OsgResolver:
         wishes, repository = self._wishes, offer.repository
         if repository.root not in self._resolvers:
@@ -352,10 +361,15 @@ def _resolve_all(
             return err
 
     candidates = {}
+    report.silent = layout.silent
     results = track(_parallel(resolve, todo.values()), len(todo), "Reading images")
     for (source, group), result in zip(todo.items(), results):
         if isinstance(result, Candidate):
             candidates[source] = result
+            if result.stored.config_origin == SYNTHESISED:
+                for name in (offer.image.name for offer in group):
+                    if name.canonical.registry in layout.silent:
+                        report.waiting.setdefault(name.canonical.registry, []).append(str(name))
         else:
             kind = report.left_out if isinstance(result, OtherPlatformError) else report.failed
             kind.update({str(offer.image.name): result for offer in group})

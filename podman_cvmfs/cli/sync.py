@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING
 import click
 
 from podman_cvmfs.cli.options import FILE, store_options, text_or_json
-from podman_cvmfs.errors import PartialError, PodmanCvmfsError, StoreError, printable
+from podman_cvmfs.errors import (
+    PartialError,
+    PodmanCvmfsError,
+    RegistryError,
+    StoreError,
+    printable,
+)
 from podman_cvmfs.settings import OnOutage, Settings, load_settings
 from podman_cvmfs.stamp import Stamp, is_current, stamp_path
 
@@ -123,7 +129,7 @@ def _run(settings: Settings, images: tuple[str, ...], output: str) -> None:
         return
     stamps = [Stamp(root) for root in settings.repositories]
     report = _sync(settings, images, now)
-    if not (images or report.failed):
+    if not (images or report.failed or report.waiting):
         _keep_stamps(stamps, settings, wishes, report, now)
     _print(settings, report, output)
     if report.failed:
@@ -131,6 +137,12 @@ def _run(settings: Settings, images: tuple[str, ...], output: str) -> None:
         if len(errors) == 1 and (images or not report.images):
             raise errors[0]
         raise PartialError(f"{len(errors)} of the images could not be done")
+    if report.waiting:
+        raise RegistryError(
+            f"{sum(map(len, report.waiting.values()))} names have a made-up config, since "
+            f"{', '.join(map(printable, report.waiting))} didn't answer",
+            "sync again when they do, or with --offline if they never will",
+        )
 
 
 def _sync(settings: Settings, images: tuple[str, ...], now: int) -> SyncReport:
@@ -229,6 +241,8 @@ def _print(settings: Settings, report: SyncReport, output: str) -> None:
         log.warning("failed %s", text if name in text else f"{printable(name)}: {text}")
     for error in report.left_out.values():
         log.info("left out: %s", error.message)
+    for host, names in report.waiting.items():
+        log.warning("%d names have a made-up config: %s", len(names), report.silent[host])
     made_up = f", {report.synthesised} with a synthesised config" if report.synthesised else ""
     other = f", {len(report.left_out)} of another architecture left out" if report.left_out else ""
     log.info(
@@ -255,6 +269,8 @@ def _as_data(report: SyncReport, store: str) -> dict[str, object]:
         "removed": list(report.removed),
         "moved": list(report.moved),
         "notices": list(report.notices),
+        "silent": dict(report.silent),
+        "waiting": report.waiting,
         "left_out": {name: err.message for name, err in report.left_out.items()},
         "failed": {name: _as_text(err) for name, err in report.failed.items()},
     }

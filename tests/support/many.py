@@ -36,7 +36,7 @@ def make_repository(
         for blob, diff in zip(blobs, diffs):
             if blob not in described:
                 described.add(blob)
-                _layer(root / ".layers" / blob[:2] / blob, blob, diff)
+                add_layer(root / ".layers" / blob[:2] / blob, blob, diff)
         config = json.dumps(
             {
                 "architecture": "amd64",
@@ -78,7 +78,8 @@ def make_repository(
     return root
 
 
-def _layer(directory: Path, blob: str, diff: str) -> None:
+def add_layer(directory: Path, blob: str, diff: str) -> None:
+    """Make the unpacked layer with the blob ``blob`` and the diff ID ``diff``, both in hex."""
     (directory / "layerfs").mkdir(parents=True)
     (directory / ".metadata").mkdir()
     facts = {
