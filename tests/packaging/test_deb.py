@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -223,29 +224,33 @@ def test_installed_used_upgraded_removed_purged(machine: CleanMachine) -> None:
     assert kept == []
 
 
-def test_from_nothing_to_a_running_image_and_back(machine: CleanMachine) -> None:
-    """Root, and an ordinary user with a store of their own, as podman-cvmfs(1) has it. The user has
-    no subordinate IDs: what maps them is not among what podman depends on."""
-    before = configuration(machine)
-    install(machine, "podman-cvmfs")
+def as_user(machine: CleanMachine, script: str) -> str:
+    """Run a shell script as an ordinary user after a login; its output. The user has no subordinate
+    IDs, for what maps them is not among what podman depends on."""
     machine.sh(
-        "echo u:x:4242:4242::/var/u:/bin/sh >> /etc/passwd; echo u:x:4242: >> /etc/group;"
+        "grep -q ^u: /etc/passwd || echo u:x:4242:4242::/var/u:/bin/sh >> /etc/passwd;"
+        "grep -q ^u: /etc/group || echo u:x:4242: >> /etc/group;"
         f"install -d -o 4242 -g 4242 -m 0700 /var/u /run/user-u; chmod 0755 {machine.data}"
     )
+    login = "env -i XDG_RUNTIME_DIR=/run/user-u HOME=/var/u PATH=$PATH LC_ALL=C.UTF-8 setpriv"
+    login += " --reuid=4242 --regid=4242 --clear-groups sh -l -ec"
+    return machine.sh(f"{login} {shlex.quote(script)}")
+
+
+def test_from_nothing_to_a_running_image_and_back(machine: CleanMachine) -> None:
+    """Root, and an ordinary user with a store of their own, as podman-cvmfs(1) has it."""
+    before = configuration(machine)
+    install(machine, "podman-cvmfs")
     sync = f"podman-cvmfs sync --offline --repository {machine.data}/repository"
     run = f"podman run --rm --pull=never {IMAGE}"
-    machine.sh("podman-cvmfs setup")
-    machine.sh(sync)
+    machine.sh(f"podman-cvmfs setup; {sync}")
     assert machine.sh(run) == PRINTS
-
-    user = "env -i XDG_RUNTIME_DIR=/run/user-u HOME=/var/u PATH=$PATH LC_ALL=C.UTF-8 setpriv"
-    user += " --reuid=4242 --regid=4242 --clear-groups sh -l -ec"
-    machine.sh(f"{user} 'podman-cvmfs setup --user; {sync}'")
-    assert machine.sh(f"{user} '{run}'").startswith(PRINTS)
-    machine.sh(f"{user} 'podman-cvmfs setup --undo'")
-    assert machine.sh("find /var/u/.config -type f -not -path '*/cni/*'") == ""
-
-    machine.sh("podman-cvmfs setup --undo; apt-get purge --yes podman-cvmfs")
+    as_user(machine, f"podman-cvmfs setup --user; {sync}")
+    # podman has something to say of a user without a service manager.
+    assert as_user(machine, run).startswith(PRINTS)
+    as_user(machine, "podman-cvmfs setup --undo")
+    assert as_user(machine, "find ~ -path '*/.config/containers/*.conf'") == ""
+    machine.sh("podman-cvmfs setup --undo; apt-get purge --yes podman-cvmfs; rm -r /var/u")
     assert configuration(machine) == before
 
 
@@ -328,6 +333,26 @@ def test_cvmfs_inside_containers(machine: CleanMachine) -> None:
     machine.sh("rmdir /cvmfs/repository.example.org; apt-get purge --yes podman-cvmfs-mount")
     assert configuration(machine) == before
     machine.sh("test ! -e /cvmfs")
+
+
+def test_set_up_to_show_cvmfs(machine: CleanMachine) -> None:
+    before = configuration(machine)
+    install(machine, "podman-cvmfs")
+    machine.sh("mkdir -p /cvmfs/a.example.org /cvmfs/b.example.org")
+    made = "bin cvmfs dev etc proc run sys tmp"
+    for option, seen in (
+        ("--mount-cvmfs", "a.example.org\nb.example.org\n"),
+        ("--mount-cvmfs=b.example.org", "b.example.org\n"),
+    ):
+        machine.sh(f"podman-cvmfs setup {option}")
+        assert in_container(machine, "ls /cvmfs") == seen
+        copied = f"cd; mkdir -p root; cd root; mkdir -p {made}; cp {machine.data}/root/bin/* bin"
+        listing = as_user(
+            machine, f"{copied}; podman run --rm --rootfs ~/root /bin/busybox ls /cvmfs"
+        )
+        assert listing.startswith(seen)
+    machine.sh("podman-cvmfs setup --undo; rm -r /cvmfs /var/u; apt-get purge --yes podman-cvmfs")
+    assert configuration(machine) == before
 
 
 def test_cvmfs_next_to_other_volumes(machine: CleanMachine) -> None:
