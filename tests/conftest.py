@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.matrix.site import Site, site
 from tests.support import ducc_sample
 from tests.support.ducc_sample import Sample, SampleMissingError
 from tests.support.podman import Host, PodmanUnavailableError, host
@@ -44,6 +45,13 @@ def no_registry(registry_process: Registry) -> Registry:
     """The same registry, stopped: whatever works now needs none."""
     registry_process.stop()
     return registry_process
+
+
+@pytest.fixture(scope="session")
+def matrix_site(podman_host: Host) -> Iterator[Site]:
+    """The images, registry and repositories of the matrix."""
+    with site() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -7,22 +7,19 @@ The same functions run on other podmans in ``tests.matrix``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.matrix import reuse
 from tests.matrix.bench import Bench
-from tests.matrix.site import site
-from tests.support.podman import Host
+from tests.matrix.site import Site
 
 
 @pytest.fixture(scope="module")
-def bench(podman_host: Host) -> Iterator[Bench]:
+def bench(matrix_site: Site) -> Bench:
     """This machine's podman."""
-    with site() as made:
-        yield Bench(made, Path("/"))
+    return Bench(matrix_site, Path("/"))
 
 
 @pytest.mark.parametrize("mode", reuse.REUSES)

@@ -6,7 +6,6 @@ The ordinary user exists in the tests' mount namespace alone. The rest is in ``t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,17 +14,15 @@ from tests.matrix.bench import Bench
 from tests.matrix.cells import Cell
 from tests.matrix.host import LONELY, USER
 from tests.matrix.run import run_cell, store_of
-from tests.matrix.site import Site, site
-from tests.support.podman import Host
+from tests.matrix.site import Site
 
 FOREIGN = Cell(rootless=True, fuse=False, view="flat", owner="foreign", own=True)
 
 
 @pytest.fixture(scope="module")
-def bench(podman_host: Host) -> Iterator[Bench]:
+def bench(matrix_site: Site) -> Bench:
     """This machine's podman."""
-    with site() as made:
-        yield Bench(made, Path("/"))
+    return Bench(matrix_site, Path("/"))
 
 
 @pytest.mark.parametrize(
