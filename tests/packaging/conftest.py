@@ -63,6 +63,13 @@ def debs(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build("build-deb.sh", checkout, tmp_path_factory.mktemp("debs"))
 
 
+@pytest.fixture(scope="session")
+def rpms(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the RPMs of this checkout."""
+    need("rpmbuild", "rpm")
+    return build("build-rpm.sh", checkout, tmp_path_factory.mktemp("rpms"))
+
+
 def root_of(suite: str) -> Path:
     """The root of a clean release."""
     need("unshare", "nsenter")

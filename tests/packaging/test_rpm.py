@@ -21,13 +21,6 @@ RPM = CHECKOUT / "packaging/rpm"
 STORE = "/var/lib/podman-cvmfs/store"
 
 
-@pytest.fixture(scope="module")
-def rpms(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the RPMs of this checkout."""
-    need("rpmbuild", "rpm")
-    return build("build-rpm.sh", checkout, tmp_path_factory.mktemp("rpms"))
-
-
 def test_the_spec_has_this_version() -> None:
     text = (RPM / "podman-cvmfs.spec").read_text()
     assert re.findall(r"^Version: *(.*)$", text, re.MULTILINE) == [__version__]
