@@ -9,11 +9,16 @@ from pathlib import Path
 
 #: Of one kind only: documentation by each kind's rules, judgements and the metadata of Python.
 _OWN = re.compile(r"/usr/share/(doc|licenses|lintian)/|/podman_cvmfs-[\d.]+\.dist-info/")
-#: The drop-ins: Debian's maintainer script makes a link, ``podman-cvmfs setup`` the other one.
-_DEBIAN = {f"/usr/share/podman-cvmfs/mount-{how}.conf" for how in ("appending", "replacing")}
+#: Each kind's place for zsh, and the drop-ins: those of Debian a maintainer script makes links to.
+_DEBIAN = {
+    "/usr/share/podman-cvmfs/mount-appending.conf",
+    "/usr/share/podman-cvmfs/mount-replacing.conf",
+    "/usr/share/zsh/vendor-completions/_podman-cvmfs",
+}
 _RPM = {
     "/etc/containers/containers.conf.d/50-podman-cvmfs-mount.conf",
     "/usr/share/containers/storage.conf.d/99-podman-cvmfs.conf",
+    "/usr/share/zsh/site-functions/_podman-cvmfs",
 }
 SETTINGS = "/etc/podman-cvmfs/config.toml"
 
