@@ -101,7 +101,7 @@ def test_installed_by_pip(built: Path, tmp_path: Path) -> None:
         "podman-cvmfs/config.toml": "packaging/debian/config.toml",
     }.items():
         assert (share / name).read_bytes() == (CHECKOUT / source).read_bytes()
-    for name in ("containers.conf.d", "systemd", "tmpfiles.d"):
+    for name in ("containers.conf.d", "selinux", "systemd", "tmpfiles.d"):
         assert files(share / "podman-cvmfs" / name) == files(CHECKOUT / "packaging" / name)
     drop_ins = share / "podman-cvmfs/storage.conf.d"
     assert files(drop_ins) == files(CHECKOUT / "storage.conf.d") != {}
