@@ -49,9 +49,12 @@ class Command:
     @property
     def options(self) -> str:
         """A definition list of all its options."""
-        command = self.context.command
+        params = self.context.command.get_params(self.context)
         records = [
-            param.get_help_record(self.context) for param in command.get_params(self.context)
+            # Arguments are told of in the description.
+            param.get_help_record(self.context)
+            for param in params
+            if isinstance(param, click.Option)
         ]
         return "\n\n".join(
             f"{_term(record[0])}\n    {escape(record[1])}" for record in records if record

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress at a terminal, silence elsewhere, and an end in the middle of it."""
+"""Progress at a terminal, silence elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli import Target, podman_cvmfs, succeed
+from tests.support.cli import Target, podman_cvmfs
 from tests.support.many import make_repository
 
 _BYTES = """
@@ -23,20 +23,6 @@ with bytes_done(100 << 20, "Unpacking") as done:
     for _ in range(100):
         time.sleep(0.01)
         done(1 << 20)
-"""
-#: The command, in which somebody presses Ctrl-C after the tenth image.
-_INTERRUPTED = """
-import os, signal
-from podman_cvmfs import progress
-real = progress.track
-def track(items, total, what):
-    for number, item in enumerate(real(items, total, what)):
-        if number == 10:
-            os.kill(os.getpid(), signal.SIGINT)
-        yield item
-progress.track = track
-from podman_cvmfs.cli.main import main
-main()
 """
 
 
@@ -90,15 +76,3 @@ def test_silence_elsewhere(target: Target) -> None:
     done = podman_cvmfs(*target.argv("--offline"))
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.count("\n") == 1
-
-
-def test_an_interrupt_leaves_the_store_as_it_was(target: Target) -> None:
-    target.sync("--offline", "registry.example.org/project/app1:1")
-    before = succeed("images", "--store", target.store, "--repository", target.repository)
-    status, shown = at_terminal(["-c", _INTERRUPTED, *target.argv("--offline")])
-    assert status == 130
-    assert shown.rstrip().endswith("podman-cvmfs: error: interrupted")
-    assert "Traceback" not in shown
-    succeed("verify", "--store", target.store)
-    after = succeed("images", "--store", target.store, "--repository", target.repository)
-    assert after == before
