@@ -88,7 +88,7 @@ def _as_text(facts: Facts, findings: list[Finding]) -> str:
         kind = each.condition
         lines.append(f"{kind.level.value}: {kind.name}: {each.found}\n  means: {kind.means}")
         if each.cure:
-            lines.append(f"  cure: {each.cure}")
+            lines.append(f"  cure: {printable(each.cure)}")
     return "\n".join(lines)
 
 

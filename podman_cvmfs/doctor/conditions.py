@@ -52,6 +52,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
         ("policy-changed", _N, "the next sync lays out all images anew"),
         ("overlay-mismatch", _E, "containers see files that their images have deleted"),
         ("owner-unmapped", _E, "kernel overlayfs starts no container of this user on such files"),
+        ("own-store-behind", _E, "containers of these images don't start for this user"),
         ("owner-foreign", _N, "containers see all files of an image as this user's"),
         ("owner-kept", _N, "containers add and remove files, but can't change an image's"),
         ("images-too-deep", _E, "podman 4 can't start containers of these images"),

@@ -14,14 +14,8 @@ def setup(facts: Facts, *options: str) -> str:
     return shlex.join(["podman-cvmfs", "setup", who, "--store", facts.store.path, *options])
 
 
-def for_strangers(facts: Facts) -> str:
-    """What has an ordinary user run images whose files belong to a stranger, from root's store.
-
-    A store of the user's own, asked before root's. podman 6 would ask it after: there only
-    fuse-overlayfs helps.
-    """
-    if facts.engine.drop_ins:
-        return setup(facts, "--overlay", "fuse-overlayfs")
+def own_store() -> str:
+    """An ordinary user's own store, which podman looks into before root's."""
     return "podman-cvmfs setup --user && podman-cvmfs sync"
 
 

@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 
 from podman_cvmfs import paths
-from podman_cvmfs.doctor.facts import Contents, Facts, Place, Presence
+from podman_cvmfs.doctor.facts import Configuration, Contents, Facts, Place, Presence
 from podman_cvmfs.doctor.look_engine import (
     ask_podman,
     look_at_configuration,
@@ -42,7 +42,7 @@ def gather(settings: Settings, seconds: float) -> Facts:
     """
     user = look_at_user()
     engine, generation = look_at_engine()
-    configuration = look_at_configuration(generation, settings.store)
+    configuration = _configuration(generation, settings.store, seconds)
     store = look_at_place(settings.store, seconds)
     named = [look_at_place(each, seconds) for each in dict.fromkeys(configuration.effective.stores)]
     others = tuple(each for each in named if not _same(each, store))
@@ -82,6 +82,16 @@ def gather(settings: Settings, seconds: float) -> Facts:
         given=_given(settings),
         warnings=settings.warnings,
     )
+
+
+def _configuration(generation: Generation, store: str, seconds: float) -> Configuration:
+    try:
+        return bounded(lambda: look_at_configuration(generation, store), seconds)
+    except HangingError:
+        return Configuration(
+            problem=f"podman's configuration or graphroot doesn't answer in {seconds:g} seconds",
+            hint="see what hangs with 'podman --log-level=debug info'",
+        )
 
 
 def target_of(settings: Settings, for_user: bool | None) -> Settings:

@@ -41,7 +41,7 @@ def repositories(facts: Facts) -> Iterator[Finding]:
         elif each.foreign:
             yield Finding(
                 CONDITIONS["repository-foreign"],
-                f"{path} has neither .metadata nor .layers",
+                f"{path} has neither layers nor merged roots",
                 "name another one (repositories in config.toml)",
                 by_hand=True,
             )

@@ -231,5 +231,24 @@ def layout(facts: Facts) -> Iterator[Finding]:
             if facts.is_own:
                 cure = cures.setup(facts, "--overlay", "fuse-overlayfs")
                 yield Finding(CONDITIONS["owner-kept"], found, cure)
+                yield from _behind(facts)
             else:
-                yield Finding(CONDITIONS["owner-unmapped"], found, cures.for_strangers(facts))
+                yield Finding(CONDITIONS["owner-unmapped"], found, cures.own_store())
+
+
+def _behind(facts: Facts) -> Iterator[Finding]:
+    """Whether podman takes images of a user's own store from another one that it asks first."""
+    order = list(facts.stores)
+    if facts.store.path not in order:
+        return
+    before = order[: order.index(facts.store.path)]
+    for each in facts.others:
+        common = each.names & facts.store.names
+        if each.path in before and common and each.owner != facts.user.uid:
+            yield Finding(
+                CONDITIONS["own-store-behind"],
+                f"{len(common)} images, such as {printable(min(common))}, are in "
+                f"{printable(each.path)} too, which podman is told of first",
+                f"put {printable(facts.store.path)} first in additionalimagestores",
+                by_hand=True,
+            )

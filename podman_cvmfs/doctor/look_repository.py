@@ -70,7 +70,7 @@ def _look(path: str) -> Repository:
     return Repository(
         path,
         empty=not names,
-        foreign=not names & {".metadata", ".layers"},
+        foreign=not names & {".metadata", ".layers", ".flat", ".images"},
         owners=_owners(path),
     )
 
@@ -88,7 +88,7 @@ def _owners(path: str) -> tuple[int, ...]:
 
 def _roots(path: str) -> Iterator[str]:
     """Merged roots, or the files of layers."""
-    for directory, below in ((".flat", ""), (".layers", "/layerfs")):
+    for directory, below in ((".flat", ""), (".images", ""), (".layers", "/layerfs")):
         try:
             for group in sorted(os.listdir(f"{path}/{directory}")):
                 for name in sorted(os.listdir(f"{path}/{directory}/{group}")):

@@ -26,9 +26,10 @@ from podman_cvmfs.storage_conf.generation import Generation
 from podman_cvmfs.storage_conf.toml_file import plain, read_file, section, strings
 
 #: Sorted behind the others: a drop-in whose array doesn't append takes away what came before.
-#: The user's has a name of its own, for of two with one name only the user's is read.
+#: The user's has a name of its own, for of two with one name only the user's is read, and comes
+#: before the system's: the images of that one may not start for the user.
 SYSTEM_DROP_IN = "99-podman-cvmfs.conf"
-USER_DROP_IN = "99-podman-cvmfs-user.conf"
+USER_DROP_IN = "98-podman-cvmfs-user.conf"
 
 _DROP_IN_HEADER = """\
 # Adds the image store of podman-cvmfs, keeping the others. Needs containers/storage 1.63 or later

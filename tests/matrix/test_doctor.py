@@ -131,6 +131,27 @@ def test_cures(patient: Patient) -> None:
         patient.conf.write_text(healthy)
 
 
+def test_own_store_comes_before_the_system_s(bench: Bench, tools: Path) -> None:
+    """With no variable that names a file."""
+    site = bench.site
+    store, image = site.data / f"doctor-{bench.version}-root", site.name("t/single:1")
+    if not store.exists():
+        site.sync(site.repository("root"), store, image, user=None, version=bench.version)
+    with bench.fresh(user=USER) as podman:
+        here = f"unset CONTAINERS_STORAGE_CONF; PATH={tools}:$PATH; "
+        set_up = ["sh", "-c", f"{here} podman-cvmfs setup --store {store}"]
+        podman.machine.run_as(None, set_up, env=podman.env)
+        login = f"{here} for f in /etc/profile.d/podman-cvmfs.sh; do [ ! -e $f ] || . $f; done; "
+        run = f"podman run --rm --pull=never {image}"
+        assert podman.tool("sh", "-c", f"{login} podman image exists {image}")
+        assert podman.tool("sh", "-c", f"{login} {run}", check=False).stdout == ""
+        command = "podman-cvmfs doctor --format json --system"
+        said = podman.tool("sh", "-c", f"{login} {command} --store {store}", check=False)
+        found = {each["condition"]: each for each in json.loads(said.stdout)["findings"]}
+        podman.tool("sh", "-c", f"{login} {found['owner-unmapped']['cure']}")
+        assert podman.tool("sh", "-c", f"{login} {run}").stdout == "sh works\n"
+
+
 def test_files_of_root_and_an_ordinary_user(bench: Bench, tools: Path) -> None:
     site = bench.site
     store, image = site.data / f"doctor-{bench.version}-root", site.name("t/single:1")

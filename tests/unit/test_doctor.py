@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from podman_cvmfs import paths
 from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import (
     Configuration,
@@ -30,14 +31,21 @@ from podman_cvmfs.doctor.facts import (
     User,
 )
 from podman_cvmfs.doctor.finding import Level, failure, worst_first
+from podman_cvmfs.doctor.gather import target_of
 from podman_cvmfs.doctor.judge import judge
-from podman_cvmfs.doctor.look_machine import read_units
+from podman_cvmfs.doctor.look_machine import (
+    _subordinate,
+    look_at_disks,
+    look_at_registries,
+    read_units,
+)
 from podman_cvmfs.doctor.look_repository import look_at_repositories
 from podman_cvmfs.doctor.look_store import look_at_contents, look_at_place
 from podman_cvmfs.doctor.probe import HangingError, bounded
 from podman_cvmfs.settings import Settings
 from podman_cvmfs.storage_conf.effective import Effective
 from podman_cvmfs.verify.finding import REMOVE, REPAIR
+from tests.support.cli import podman_cvmfs
 from tests.support.stores import Spoilt, small_repository
 
 STORE = "/var/lib/podman-cvmfs/store"
@@ -328,10 +336,17 @@ TABLE: list[tuple[str, Facts, str, str]] = [
         "podman-cvmfs setup --user && podman-cvmfs sync",
     ),
     (
-        "owner-unmapped",
-        replace(store(repository(USER, owners=(0, 1)), owner=0), engine=Engine("5.8.6", True)),
-        "user 0 and 1",
-        f"{SETUP_USER} --overlay fuse-overlayfs",
+        "own-store-behind",
+        other(
+            conf(
+                store(repository(USER, owners=(999,)), names=frozenset("ab")),
+                effective=replace(EFFECTIVE, stores=("/theirs", STORE)),
+            ),
+            names=frozenset("bc"),
+            owner=0,
+        ),
+        "such as b",
+        f"# put {STORE} first",
     ),
     (
         "owner-kept",
@@ -551,3 +566,87 @@ def test_bad_repository(tmp_path: Path, make: Any, expected: dict[str, object]) 
     make(path)
     (found,) = look_at_repositories(Settings((str(path),)), (), 10)
     assert {name: getattr(found, name) for name in expected} == expected
+
+
+# ---------------------------------------------------------------------- the machine
+
+
+def test_subordinate_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "subuid"
+    path.write_text("u:100000:65536\n1000:300000:10\nother:1:1\nbroken\nu:x:y\n")
+    assert _subordinate(str(path), "u", 1000) == 65546
+    assert _subordinate(str(path), "nobody", 1) == 0
+    assert _subordinate(str(tmp_path / "none"), "u", 1000) == 0
+
+
+def test_disks(tmp_path: Path) -> None:
+    (disk,) = look_at_disks({"store": str(tmp_path / "not/made/yet")}, 10)
+    assert (disk.what, disk.path) == ("store", str(tmp_path))
+    assert 0 < disk.free <= disk.size
+
+
+def test_registries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "registries.conf"
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(path))
+    path.write_text('[[registry]]\nlocation = "bad.org"\nblocked = true\n')
+    found = look_at_registries(["good.org/a:1", "bad.org/b:1", "no name at all!"])
+    assert set(found.blocked) == {"bad.org/b:1"}
+    path.write_text("[[registry]\n")
+    assert str(path) in look_at_registries([]).problem
+
+
+@pytest.mark.parametrize(
+    ("uid", "own", "system", "for_user", "named", "expected"),
+    [
+        (0, False, False, None, False, "own"),
+        (1000, True, True, None, False, "own"),
+        (1000, False, True, None, False, "system"),
+        (1000, False, False, None, False, "own"),
+        (1000, True, True, False, False, "system"),
+        (1000, False, True, True, False, "own"),
+        (1000, False, True, None, True, "own"),
+    ],
+)
+def test_which_store(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    uid: int,
+    own: bool,
+    system: bool,
+    for_user: bool | None,
+    named: bool,
+    expected: str,
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(paths, "SYSTEM_STORE", str(tmp_path / "system"))
+    for name, there in (("own", own), ("system", system)):
+        if there:
+            (tmp_path / name).mkdir()
+    sources = {"store": "command line"} if named else {}
+    settings = Settings(store=str(tmp_path / "own"), cache="/c", sources=sources)
+    found = target_of(settings, for_user)
+    assert found.store == str(tmp_path / expected)
+    assert found.cache == (paths.SYSTEM_CACHE if expected == "system" else "/c")
+
+
+def test_what_people_read(spoilt: Spoilt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.toml").write_text("offline = true\nunknown = 1\n")
+    (tmp_path / "storage.conf").write_text(
+        '[storage]\ndriver = "overlay"\nrunroot = "/tmp/r"\ngraphroot = "/none"\n'
+        f'[storage.options]\nadditionalimagestores = ["{spoilt.path}", "/none/\\u001b[31m"]\n'
+    )
+    monkeypatch.setenv("PODMAN_CVMFS_CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(tmp_path / "storage.conf"))
+    places = ("--store", spoilt.path, "--repository", spoilt.repository)
+    done = podman_cvmfs("doctor", *places)
+    assert done.returncode == 5, done.stderr
+    lines = done.stdout.splitlines()
+    assert "\x1b" not in done.stdout
+    store = next(line for line in lines if line.startswith("store "))
+    assert store.endswith(f"{spoilt.path}: there, 3 images, podman uses it")
+    first = next(number for number, line in enumerate(lines) if line.startswith("error: "))
+    assert lines[first].startswith("error: store-missing: /none/\\x1b[31m isn't there, and ")
+    assert lines[first + 1].startswith("  means: every podman command fails")
+    assert lines[first + 2] == r"  cure: mkdir -p '/none/\x1b[31m'"
+    assert any(line.startswith("warning: settings-unknown: ") for line in lines)
+    assert "error: 1 errors, first of all store-missing" in done.stderr
