@@ -174,14 +174,24 @@ def parse(words: list[str], complete: bool) -> None:
             raise
 
 
-@pytest.mark.parametrize("where", ["README.md", *PAGES])
+DOCUMENTS = ["README.md", "CHANGELOG.md", "packaging/PACKAGES.md"]
+UNITS = sorted((CHECKOUT / "packaging/systemd").rglob("*.service"))
+
+
+@pytest.mark.parametrize("where", [*DOCUMENTS, *PAGES])
 def test_every_command_that_is_shown_can_be_typed(where: str) -> None:
-    text = README if where == "README.md" else PAGES[where].body
+    text = PAGES[where].body if where in PAGES else (CHECKOUT / where).read_text()
     for words, complete in shown_commands(text):
         try:
             parse(words, complete)
         except click.UsageError as err:
             pytest.fail(f"podman-cvmfs {' '.join(words)}: {err.format_message()}", pytrace=False)
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: f"{unit.parent.name}-{unit.name}")
+def test_units_run_commands_that_are_there(unit: Path) -> None:
+    (line,) = re.findall(r"^ExecStart=\S*podman-cvmfs (.*)$", unit.read_text(), re.MULTILINE)
+    parse(line.split(), True)
 
 
 def test_commands_that_cannot_be_typed_are_found() -> None:
