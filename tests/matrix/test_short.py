@@ -6,28 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from tests.matrix import checks, roots
+from tests.matrix import checks
 from tests.matrix.bench import Bench
 from tests.matrix.cells import Cell
 from tests.matrix.run import run_cell
-from tests.matrix.site import Site
-
-HERE = roots.host_codename()
-
-
-@pytest.fixture(scope="module", params=[each.codename for each in roots.GENERATIONS])
-def bench(request: pytest.FixtureRequest, matrix_site: Site) -> Iterator[Bench]:
-    """The podman of each release."""
-    codename = str(request.param)
-    root = Path("/") if codename == HERE else roots.present(roots.default_directory(), codename)
-    if root is None:
-        pytest.skip(f"no root of {codename}: python -m tests.matrix makes it")
-    yield Bench(matrix_site, root)
 
 
 @pytest.mark.parametrize(
