@@ -269,6 +269,35 @@ def test_purging_keeps_a_store_that_is_still_named(machine: CleanMachine) -> Non
     machine.sh("test ! -e /var/lib/podman-cvmfs")
 
 
+def test_a_sync_writes_where_the_service_may(machine: CleanMachine) -> None:
+    install(machine, "podman-cvmfs")
+    machine.sh("podman-cvmfs setup")
+    # What ProtectSystem=strict, StateDirectory= and CacheDirectory= make of a machine.
+    machine.outside("/tmp/confined").write_text(
+        "set -e\n"
+        "for each in lib cache; do mount --bind /var/$each/podman-cvmfs /var/$each/podman-cvmfs\n"
+        "done\n"
+        "for each in / /var /run; do mount -o remount,bind,ro $each; done\n"
+        "! touch /etc/x /var/lib/x /run/x 2>/dev/null\n"
+        f"podman-cvmfs sync --offline --repository {machine.data}/repository\n"
+    )
+    machine.outside("/tmp/nothing.toml").write_text('exclude = ["*"]\n')
+    try:
+        said = machine.sh("unshare --mount sh /tmp/confined")
+        assert images(machine) == [IMAGE]
+        # An image leaves, and containers are looked for.
+        machine.sh(f"podman create --name=stays {IMAGE}")
+        said += machine.sh(
+            "echo podman-cvmfs prune --grace 0 >> /tmp/confined; unshare --mount sh /tmp/confined",
+            PODMAN_CVMFS_CONFIG="/tmp/nothing.toml",
+        )
+        assert IMAGE not in images(machine)
+        assert "read-only" not in said.lower() and "can't" not in said
+        assert machine.sh("podman start --attach stays") == PRINTS
+    finally:
+        machine.sh("podman rm stays; apt-get purge --yes podman-cvmfs")
+
+
 def test_the_journal_knows_errors_from_news(machine: CleanMachine) -> None:
     install(machine, "podman-cvmfs")
     conf = machine.outside("/etc/systemd/journald.conf.d/test.conf")
