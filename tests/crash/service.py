@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.podman import Podman
+from tests.support.processes import started
 
 _START_SECONDS = 20
+_END_SECONDS = 20
 
 
 class _Connection(http.client.HTTPConnection):
@@ -61,22 +63,21 @@ def service(podman: Podman, root: Path) -> Iterator[Service]:
     """A running service of ``podman``, with its socket in ``root``."""
     path = root / "s"
     argv = [podman.binary, "system", "service", "--time=0", f"unix://{path}"]
-    with subprocess.Popen(
+    with started(
         podman.namespace.command(argv),
         env=podman.env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
-        try:
-            deadline = time.monotonic() + _START_SECONDS
-            running = Service(path)
-            while True:
-                with contextlib.suppress(OSError):
-                    running.ask("version")
-                    break
-                assert process.poll() is None and time.monotonic() < deadline
-                time.sleep(0.05)
-            yield running
-        finally:
-            process.terminate()
+        deadline = time.monotonic() + _START_SECONDS
+        running = Service(path)
+        while True:
+            with contextlib.suppress(OSError):
+                running.ask("version")
+                break
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        yield running
+        process.terminate()
+        process.wait(_END_SECONDS)

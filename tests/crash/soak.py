@@ -148,6 +148,7 @@ class _Syncs:
             [sys.executable, "-m", "tests.crash.sync_at", str(self._now), *argv],
             capture_output=True,
             encoding="utf-8",
+            timeout=300,
         )
         assert done.returncode == 0, done.stderr
         assert faults(self._world.target.store) == []

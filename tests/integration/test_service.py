@@ -19,6 +19,7 @@ from tests.crash.service import Service, service
 from tests.crash.supervise import KILL, Verdict, supervise
 from tests.crash.world import SCENARIOS, World, world
 from tests.support.podman import Host, Podman, running
+from tests.support.processes import started
 
 _CHANGE = SCENARIOS[1]
 
@@ -119,43 +120,47 @@ def _listed(podman: Podman) -> set[str]:
 def _holding(kind: str, *paths: Path) -> Iterator[None]:
     """Have another process hold locks."""
     argv = [sys.executable, "-c", _HOLD, kind, *map(str, paths)]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    with started(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdin is not None and holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         yield
         holder.stdin.close()
+        holder.wait(60)
 
 
 @pytest.mark.parametrize("lock", ["overlay-layers/layers.lock", "overlay-images/images.lock"])
 def test_a_sync_waits_for_those_who_read(place: World, podman: Podman, lock: str) -> None:
     argv = [sys.executable, "-m", "podman_cvmfs", *place.target.argv("--offline")]
     before = documents(place.target.store)
-    with _holding("read", place.target.store / lock):
-        sync = subprocess.Popen(argv)
-        with pytest.raises(subprocess.TimeoutExpired):
-            sync.wait(2)
-        # What they read is still what was there.
-        assert documents(place.target.store) == before
-    assert sync.wait(60) == 0
+    with contextlib.ExitStack() as stack:
+        with _holding("read", place.target.store / lock):
+            sync = stack.enter_context(started(argv))
+            with pytest.raises(subprocess.TimeoutExpired):
+                sync.wait(2)
+            # What they read is still what was there.
+            assert documents(place.target.store) == before
+        assert sync.wait(60) == 0
     assert _listed(podman) == _names(place, *_AFTER)
 
 
 def test_others_read_on_while_a_sync_waits(place: World, podman: Podman) -> None:
     argv = [sys.executable, "-m", "podman_cvmfs", *place.target.argv("--offline")]
-    with _holding("read", place.target.store / "overlay-layers/layers.lock"):
-        sync = subprocess.Popen(argv)
-        with pytest.raises(subprocess.TimeoutExpired):
-            sync.wait(1)
-        assert _listed(podman) == _names(place, *_BEFORE)
-    assert sync.wait(60) == 0
+    with contextlib.ExitStack() as stack:
+        with _holding("read", place.target.store / "overlay-layers/layers.lock"):
+            sync = stack.enter_context(started(argv))
+            with pytest.raises(subprocess.TimeoutExpired):
+                sync.wait(1)
+            assert _listed(podman) == _names(place, *_BEFORE)
+        assert sync.wait(60) == 0
 
 
 @pytest.mark.parametrize("lock", ["overlay-layers/layers.lock", "overlay-images/images.lock"])
 def test_podman_waits_for_who_writes(place: World, podman: Podman, lock: str) -> None:
     argv = podman.namespace.command(["podman", "images", "--quiet"])
-    with _holding("write", place.target.store / lock):
-        listing = subprocess.Popen(argv, env=podman.env, stdout=subprocess.PIPE)
-        with pytest.raises(subprocess.TimeoutExpired):
-            listing.wait(1.5)
-    output, _ = listing.communicate(timeout=60)
+    with contextlib.ExitStack() as stack:
+        with _holding("write", place.target.store / lock):
+            listing = stack.enter_context(started(argv, env=podman.env, stdout=subprocess.PIPE))
+            with pytest.raises(subprocess.TimeoutExpired):
+                listing.wait(1.5)
+        output, _ = listing.communicate(timeout=60)
     assert listing.returncode == 0 and len(output.split()) == 4

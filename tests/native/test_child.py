@@ -206,11 +206,12 @@ def test_calls_from_several_threads(artefact: Artefact, store: Path) -> None:
                     if opened.lookup(image.names[0]) != image.image_id:
                         wrong.append(image.image_id)
 
-        threads = [threading.Thread(target=ask) for _ in range(8)]
+        threads = [threading.Thread(target=ask, daemon=True) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)
     assert wrong == []
 
 

@@ -23,6 +23,7 @@ from podman_cvmfs.store import layout
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.view import view_of
+from tests.support.processes import started
 from tests.support.trees import snapshot
 from tests.unit.test_plan import image
 
@@ -205,13 +206,13 @@ def test_two_syncs_at_once(tmp_path: Path) -> None:
         "import sys\nfrom podman_cvmfs.store.store import Store\n"
         "with Store(sys.argv[1]).opened():\n    print('in', flush=True)\n    sys.stdin.read()\n"
     )
-    with subprocess.Popen(
+    with started(
         [sys.executable, "-c", code, store.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == b"in\n"
         with pytest.raises(StoreError, match="another sync is at work"):
             put(store, "ab")
-        other.communicate(b"")
+        other.communicate(b"", timeout=60)
     assert put(store, "ab")
 
 
@@ -223,13 +224,13 @@ def test_a_reader_of_podmans_holds_the_flip_up(tmp_path: Path) -> None:
         "print('in', flush=True)\nsys.stdin.read()\n"
     )
     lock = tmp_path / "store/overlay-layers/layers.lock"
-    with subprocess.Popen(
+    with started(
         [sys.executable, "-c", code, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as reader:
         assert reader.stdout is not None and reader.stdout.readline() == b"in\n"
         with open(lock, "r+b") as file, pytest.raises(OSError):
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        reader.communicate(b"")
+        reader.communicate(b"", timeout=60)
     assert put(store, "ab")
 
 

@@ -26,6 +26,7 @@ from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.store import Verdict, verify
 from tests.support.corrupt_files import FILES
 from tests.support.corrupt_records import RECORDS
+from tests.support.processes import started
 from tests.support.stores import JSON, Spoilt, small_repository, with_whiteouts
 from tests.support.trees import snapshot
 
@@ -220,12 +221,12 @@ def test_what_a_running_sync_has_there_is_no_leftover(tmp_path: Path, repository
         "import sys\nfrom podman_cvmfs.store.store import Store\n"
         "with Store(sys.argv[1]).opened():\n    print('in', flush=True)\n    sys.stdin.read()\n"
     )
-    with subprocess.Popen(
+    with started(
         [sys.executable, "-c", code, store.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == b"in\n"
         assert tell(verify(str(store.path))) == []
-        other.communicate(b"")
+        other.communicate(b"", timeout=60)
 
 
 def test_no_lock_is_waited_for(tmp_path: Path, repository: Path) -> None:
