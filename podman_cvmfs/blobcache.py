@@ -15,6 +15,7 @@ import os
 
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.files import write_whole
+from podman_cvmfs.foreign_file import read_bounded
 from podman_cvmfs.markers import Markers, from_json
 from podman_cvmfs.oci import MAX_DOCUMENT, Digest
 
@@ -69,15 +70,13 @@ class BlobCache:
 
     def _read(self, kind: str, digest: Digest, limit: int) -> bytes | None:
         try:
-            with open(self._path(kind, digest), "rb") as file:
-                data = file.read(limit + 1)
+            return read_bounded(self._path(kind, digest), limit)
         except OSError:
             return None
-        return data if len(data) <= limit else None
 
     def _write(self, kind: str, digest: Digest, data: bytes) -> None:
         try:
-            write_whole(self._path(kind, digest), data)
+            write_whole(self._path(kind, digest), data, inside=self.directory)
         except OSError as err:
             raise StoreError(
                 f"can't write to the cache {printable(self.directory)}: {err.strerror}",

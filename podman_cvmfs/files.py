@@ -3,16 +3,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 
 
-def write_whole(path: str, data: bytes) -> None:
+def write_whole(path: str, data: bytes, *, inside: str | None = None) -> None:
     """Put ``data`` at ``path`` by a rename, readable for everybody. Raises OSError.
 
-    Missing directories are made. A reader sees the old content or the new.
+    Missing directories are made; those below the directory ``inside`` must be no symbolic links.
+    A reader sees the old content or the new.
     """
     directory = os.path.dirname(path)
+    above = directory
+    while inside is not None and len(above) > len(inside):
+        if os.path.islink(above):
+            raise OSError(errno.ELOOP, "it holds a symbolic link in a directory's place", above)
+        above = os.path.dirname(above)
     os.makedirs(directory, mode=0o755, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=directory, prefix=".new-")
     try:

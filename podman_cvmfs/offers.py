@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from podman_cvmfs.osg_names import OsgNames
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.reference import ImageName, parse_repository_path
 from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.tree import LinkedError
 from podman_cvmfs.unpacked import (
     OtherPlatforms,
     Problem,
@@ -42,13 +44,19 @@ class Offers:
     """Everything on offer, in order of preference.
 
     ``problems`` are what couldn't be read, by repository; ``others`` what repositories have for
-    other platforms only; ``down`` are repositories that can't be read at all, with why.
+    other platforms only; ``down`` are repositories that can't be read at all, with why; ``forged``
+    are those of them whose images the store must not go on showing, since their files may have
+    become others.
     """
 
     offers: list[Offer] = field(default_factory=list)
     problems: list[tuple[str, Problem]] = field(default_factory=list)
     others: list[OtherPlatforms] = field(default_factory=list)
     down: dict[str, PodmanCvmfsError] = field(default_factory=dict)
+
+    @property
+    def forged(self) -> set[str]:
+        return {root for root, error in self.down.items() if isinstance(error, LinkedError)}
 
     def by_source(self, sources: Collection[str]) -> dict[str, list[Offer]]:
         """The offers of the images ``sources`` (by source ID), each from one repository: the first
@@ -111,7 +119,7 @@ def collect(
             others: list[OtherPlatforms] = []
             images = list(repository.images(problems, others))
         except RepositoryError as err:
-            found.down[root] = err
+            found.down[os.path.abspath(root)] = err
             continue
         emptied = repository.root in holding or problems or (holding and len(roots) == 1)
         if not (images or others) and emptied:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.markers import Markers, parents_of
 from podman_cvmfs.oci import ImageConfig
-from podman_cvmfs.tree import Tree, UnreadableError
+from podman_cvmfs.tree import LinkedError, Tree, UnreadableError
 
 #: Where podman itself makes files and mount points, and where programs expect to write.
 _CUSTOMARY = (
@@ -71,7 +71,7 @@ class ShownRoot:
             return None
         try:
             return self.tree.lstat(path)
-        except UnreadableError:
+        except (UnreadableError, LinkedError):
             return None
 
 
@@ -137,7 +137,7 @@ class _Stack:
         for root in self._shown(path):
             try:
                 entries = list(root.tree.entries(path))
-            except UnreadableError:
+            except (UnreadableError, LinkedError):
                 continue
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False) and not os.access(

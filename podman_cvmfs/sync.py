@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -141,16 +141,18 @@ def _prepare(
     """Read what there is and plan what the store shall hold."""
     held = held_by(current)
     offers = collect(wishes.repositories, held, wishes.platform, wishes.selection.specs)
-    if len(offers.down) == len(wishes.repositories) and not wishes.hide_outage:
+    hidden = offers.down.keys() if wishes.hide_outage else offers.forged
+    if len(offers.down) == len(wishes.repositories) and not hidden:
         raise next(iter(offers.down.values()))
     report.failed.update(offers.down)
     report.notices = [notice for each in _repositories(offers) for notice in _owner_notices(each)]
     if requested:
         chosen = _requested(offers, requested, wishes.platform, report)
-        wanted = {name: each.source for name, each in held.items()}
+        there = {name: each for name, each in held.items() if each.repository not in offers.forged}
+        wanted = {name: each.source for name, each in there.items()}
         wanted.update((o.image.name, o.image.image_id.hex) for o in chosen)
     else:
-        chosen, wanted = _selected(offers, wishes, held, report)
+        chosen, wanted = _selected(offers, hidden, wishes, held, report)
     todo = offers.by_source(_to_resolve(current, chosen, wanted, wishes))
     candidates = _resolve_all(_Layout(wishes), todo, report)
     for source, group in todo.items():
@@ -160,24 +162,23 @@ def _prepare(
         # Whoever names an image expects it to be there.
         report.failed.update(report.left_out)
         report.left_out.clear()
-    return _plan(current, wanted, candidates, offers, wishes)
+    return _plan(current, wanted, candidates, hidden, wishes)
 
 
 def _plan(
     current: StoreContent,
     wanted: Mapping[ImageName, str],
     candidates: Mapping[str, Candidate],
-    offers: Offers,
+    hidden: Collection[str],
     wishes: Wishes,
 ) -> Plan:
     """Plan the next generation. Layers that users still stand on are looked for only when some are
-    about to go: past their grace, or because a repository is down and pulls must not find them."""
+    about to go: past their grace, or in a hidden repository, for pulls must not find them."""
     now = int(time.time())
     useless: set[str] = set()
-    if wishes.hide_outage:
-        for image in current.images.values():
-            if image.repository in offers.down:
-                useless.update(layer.layer_id for layer in chain_of(current, image.top_layer))
+    for image in current.images.values():
+        if image.repository in hidden:
+            useless.update(layer.layer_id for layer in chain_of(current, image.top_layer))
     if useless:
         needed = find_needs(current).layers(current)
     else:
@@ -235,10 +236,14 @@ def _other_platform(image: OtherPlatforms, wanted: Platform) -> OtherPlatformErr
 
 
 def _selected(
-    offers: Offers, wishes: Wishes, held: Mapping[ImageName, Held], report: SyncReport
+    offers: Offers,
+    hidden: Collection[str],
+    wishes: Wishes,
+    held: Mapping[ImageName, Held],
+    report: SyncReport,
 ) -> tuple[list[Offer], dict[ImageName, str]]:
     """The offers that the store shall hold, and name -> source ID of all it shall hold: with them,
-    what can't be read just now."""
+    what can't be read just now in repositories that aren't ``hidden``."""
     chosen = []
     wanted: dict[ImageName, str] = {}
     for offer in offers.offers:
@@ -252,10 +257,9 @@ def _selected(
         report.failed[problem.path or root] = problem.error
         for name, source in still_held(held, root, problem.path).items():
             wanted.setdefault(name, source)
-    if not wishes.hide_outage:
-        for root in offers.down:
-            for name, source in still_held(held, root).items():
-                wanted.setdefault(name, source)
+    for root in offers.down.keys() - hidden:
+        for name, source in still_held(held, root).items():
+            wanted.setdefault(name, source)
     return chosen, wanted
 
 

@@ -17,21 +17,29 @@ from typing import NoReturn
 from podman_cvmfs.errors import RepositoryError, printable
 
 _ABSENT = (FileNotFoundError, NotADirectoryError)
+#: How many directories are remembered to be no links; most are looked at for one image only.
+_REMEMBERED = 4096
 
 
 class UnreadableError(RepositoryError):
     """Something is there, and the caller isn't allowed to read it."""
 
 
+class LinkedError(RepositoryError):
+    """A symbolic link is where a directory is expected: it may lead anywhere."""
+
+
 class Tree:
     """Read-only access to the directory tree at ``root``, by paths relative to it.
 
     What isn't there is answered with None, for files may vanish at any time; every other
-    failure is a RepositoryError that names the path.
+    failure is a RepositoryError that names the path. A path that leads over a symbolic link is a
+    LinkedError, wherever the link leads: only ``root`` itself may be reached by one.
     """
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
+        self._plain: set[str] = set()
 
     def path(self, relative: str) -> str:
         """The absolute path of ``relative``."""
@@ -44,6 +52,35 @@ class Tree:
             "check that the repository is mounted and readable (ls, cvmfs_config probe)",
         ) from err
 
+    def check(self, directory: str) -> None:
+        """Raise LinkedError if ``directory``, or one on the way to it, is a symbolic link."""
+        try:
+            self._check_way(directory)
+        except _ABSENT:
+            pass
+        except OSError as err:
+            self._fail(directory, err)
+
+    def _check_way(self, directory: str) -> None:
+        """Raise LinkedError if ``directory`` or one above it is a symbolic link, OSError.
+
+        The kernel looks at each of them anyway to find what is below, so this has CernVM-FS fetch
+        nothing more.
+        """
+        unknown = []
+        while directory and directory not in self._plain:
+            unknown.append(directory)
+            directory = directory.rpartition("/")[0]
+        for each in reversed(unknown):
+            if stat.S_ISLNK(os.lstat(self.path(each)).st_mode):
+                raise LinkedError(
+                    f"{printable(self.path(each))} is a symbolic link, not a directory: "
+                    "it is not followed"
+                )
+            if len(self._plain) >= _REMEMBERED:
+                self._plain.clear()
+            self._plain.add(each)
+
     def entries(self, relative: str, required: bool = False) -> Iterator[os.DirEntry[str]]:
         """Yield the entries of a directory in order of name.
 
@@ -51,6 +88,7 @@ class Tree:
         moment ago.
         """
         try:
+            self._check_way(relative)
             with os.scandir(self.path(relative)) as found:
                 listed = sorted(found, key=lambda entry: entry.name)
         except _ABSENT as err:
@@ -64,6 +102,7 @@ class Tree:
     def readlink(self, relative: str) -> str | None:
         """The target of a symbolic link; None if there is none, or something else is there."""
         try:
+            self._check_way(os.path.dirname(relative))
             return os.readlink(self.path(relative))
         except _ABSENT:
             return None
@@ -75,6 +114,7 @@ class Tree:
     def lstat(self, relative: str) -> os.stat_result | None:
         """The attributes of a file, without following a final link; None if it isn't there."""
         try:
+            self._check_way(os.path.dirname(relative))
             return os.lstat(self.path(relative))
         except _ABSENT:
             return None
@@ -96,6 +136,7 @@ class Tree:
     def read_head(self, relative: str, count: int) -> bytes | None:
         """The first ``count`` bytes of a regular file, or all it has; None if it isn't there."""
         try:
+            self._check_way(os.path.dirname(relative))
             descriptor = os.open(
                 self.path(relative), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             )

@@ -107,7 +107,11 @@ class Problem:
 
 
 def open_tree(root: str) -> Tree:
-    """The directory ``root``. Raises RepositoryError where there is none or it can't be listed."""
+    """The directory ``root``. Raises RepositoryError where there is none or it can't be listed.
+
+    LinkedError if the way to all layers or merged roots leads over a symbolic link: then a store
+    that was laid out before shows whatever that leads to.
+    """
     tree = Tree(root)
     try:
         os.listdir(tree.root)
@@ -125,6 +129,8 @@ def open_tree(root: str) -> Tree:
         raise RepositoryError(
             f"can't read the repository {printable(tree.root)}: {err.strerror}"
         ) from err
+    for part in (".layers", ".flat", ".images"):
+        tree.check(part)
     return tree
 
 

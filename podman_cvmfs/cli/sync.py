@@ -217,7 +217,8 @@ def _keep_stamps(
         try:
             data = stamp.content(settings.store, wishes, now, expires)
             if data is not None:
-                write_whole(stamp_path(settings.cache, settings.store, stamp.repository), data)
+                path = stamp_path(settings.cache, settings.store, stamp.repository)
+                write_whole(path, data, inside=settings.cache)
         except OSError as err:
             raise StoreError(
                 f"can't write to the cache {printable(settings.cache)}: {err.strerror}",

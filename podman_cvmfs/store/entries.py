@@ -71,7 +71,11 @@ def _write_local_part(place: str, part: LocalPart) -> None:
 
 
 def remove_entry(path: str) -> None:
-    """Remove a directory of ours with all below it, whatever modes it took over from an image."""
+    """Remove a directory of ours with all below it, whatever modes it took over from an image; or
+    what somebody has put in its place."""
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        os.unlink(path)  # rmtree would wait for a writer of a FIFO
+        return
     if os.geteuid() != 0:
         os.chmod(path, 0o700)
         for directory, names, _ in os.walk(path):

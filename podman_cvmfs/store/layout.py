@@ -49,6 +49,8 @@ GENERATIONS = "generations"
 POOL_LAYERS = "pool/layers"
 POOL_IMAGES = "pool/images"
 LOCKS = "locks"
+#: What is ours to make in a store, parents first.
+DIRECTORIES = (LOCKS, GENERATIONS, "pool", POOL_LAYERS, POOL_IMAGES)
 STATE = "state.json"
 SUMS = "SHA256SUMS"
 

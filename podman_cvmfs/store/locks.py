@@ -26,15 +26,17 @@ def create_lock_files(store: str) -> None:
     for name in LOCK_FILES:
         path = f"{store}/{LOCKS}/{name}"
         if not os.path.exists(path) or os.path.getsize(path) != TOKEN_BYTES:
-            with open(path, "wb") as file:
-                file.write(os.urandom(TOKEN_BYTES))
+            with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
+                os.write(descriptor, os.urandom(TOKEN_BYTES))
 
 
 @contextlib.contextmanager
 def _opened(path: str, flags: int) -> Iterator[int]:
     """A descriptor of the file ``path``. Raises OSError, but not for closing it: by then all is
-    done that an error could speak of, and the lock is gone."""
-    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o644)
+    done that an error could speak of, and the lock is gone.
+
+    Neither a symbolic link nor a FIFO that somebody has put there is written to."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
     try:
         yield descriptor
     finally:

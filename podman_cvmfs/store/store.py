@@ -100,8 +100,14 @@ class Store:
                 f"it holds {printable(min(foreign))!r}",
                 "name an empty or new directory with --store DIR",
             )
-        for name in (layout.LOCKS, layout.GENERATIONS, layout.POOL_LAYERS, layout.POOL_IMAGES):
-            os.makedirs(f"{self.path}/{name}", mode=0o755, exist_ok=True)
+        for name in layout.DIRECTORIES:
+            path = f"{self.path}/{name}"
+            if os.path.islink(path):
+                raise StoreError(
+                    f"{printable(path)} is a symbolic link where the store has a directory",
+                    "podman-cvmfs verify --repair replaces it",
+                )
+            os.makedirs(path, mode=0o755, exist_ok=True)
         create_lock_files(self.path)
 
     def replace(
@@ -256,7 +262,7 @@ class Store:
         """Remove what neither ``content`` refers to nor the generations in ``keep`` are."""
         for number in self._generations():
             if number not in keep:
-                shutil.rmtree(f"{self.path}/{layout.GENERATIONS}/{number}")
+                remove_entry(f"{self.path}/{layout.GENERATIONS}/{number}")
         used = content.entries() | set(content.retired_entries)
         for pool in (layout.POOL_LAYERS, layout.POOL_IMAGES):
             for entry in os.listdir(f"{self.path}/{pool}"):

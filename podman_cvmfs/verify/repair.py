@@ -144,19 +144,13 @@ def _exchange(new: str, place: str) -> None:
 
 def _remove(path: str) -> None:
     """Remove whatever is at ``path``, if anything is. Raises OSError."""
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if stat.S_ISDIR(mode):
+    if os.path.lexists(path):
         remove_entry(path)
-    else:
-        os.unlink(path)
 
 
 def _mend_locks(store: str) -> None:
     """Remove what stands in the place of directories and lock files. Raises OSError."""
-    for name in (layout.LOCKS, layout.GENERATIONS, "pool", layout.POOL_LAYERS, layout.POOL_IMAGES):
+    for name in layout.DIRECTORIES:
         path = f"{store}/{name}"
         if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
             os.unlink(path)
@@ -169,8 +163,7 @@ def _mend_locks(store: str) -> None:
 def _mend_top(store: str) -> None:
     """Set links, modes and owners right outside of generations and entries. Raises OSError."""
     owner = os.lstat(store).st_uid
-    directories = ("", layout.LOCKS, layout.GENERATIONS, "pool")
-    for name in (*directories, layout.POOL_LAYERS, layout.POOL_IMAGES):
+    for name in ("", *layout.DIRECTORIES):
         _set_right(f"{store}/{name}".rstrip("/"), 0o755, owner)
     for name in os.listdir(f"{store}/{layout.LOCKS}"):
         if name in {*layout.LOCK_FILES, layout.SYNC_LOCK}:

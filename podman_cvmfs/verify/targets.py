@@ -11,8 +11,10 @@ import stat
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
+from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import LayerDirectory, Link, StoreContent
+from podman_cvmfs.tree import LinkedError, Tree
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.layers import TARGET
 
@@ -20,7 +22,7 @@ from podman_cvmfs.verify.layers import TARGET
 _READERS = 16
 _SYNC = "podman-cvmfs sync, and if it stays, podman-cvmfs verify --repair"
 
-_GONE = ("is gone", "is no directory")
+_GONE = ("is gone", "is no directory", "is reached over a symbolic link")
 
 
 def check_targets(
@@ -34,7 +36,8 @@ def check_targets(
     """
     known = {image.repository for image in content.images.values()}
     down = {root: _why_down(root) for root in sorted(known)}
-    links: list[tuple[str, str, str]] = []
+    trees: dict[str, Tree] = {}
+    links: list[tuple[str, str, Tree, str]] = []
     gone = set()
     for layer_id, directory in directories.items():
         layer = content.layers[layer_id]
@@ -49,15 +52,17 @@ def check_targets(
             if root not in down:
                 down[root] = _why_down(root)
             if down[root] is None:
-                links.append((layer_id, place, target))
+                tree = trees.setdefault(root, Tree(root))
+                links.append((layer_id, place, tree, target[len(root) + 1 :]))
     for root, why in sorted(down.items()):
         if why is not None:
             look.warning(root, f"the repository {why}: what is in it isn't checked", "mount it")
     with ThreadPoolExecutor(_READERS) as pool:
-        answers = pool.map(_why_missing, [target for _, _, target in links])
-        for (layer_id, place, target), why in zip(links, answers):
+        answers = pool.map(_why_missing, *zip(*(link[2:] for link in links)))
+        for (layer_id, place, tree, path), why in zip(links, answers):
             if why is None:
                 continue
+            target = tree.path(path)
             if why in _GONE:
                 gone.add(layer_id)
             if content.layers[layer_id].retired is not None:
@@ -82,12 +87,16 @@ def _why_down(root: str) -> str | None:
         return f"can't be read ({err.strerror})"
 
 
-def _why_missing(target: str) -> str | None:
-    """Why there is no directory at ``target``; None if there is."""
+def _why_missing(tree: Tree, path: str) -> str | None:
+    """Why there is no directory at ``path`` in a repository; None if there is."""
     try:
-        mode = os.lstat(target).st_mode
-    except FileNotFoundError:
+        attributes = tree.lstat(path)
+    except LinkedError:
+        return _GONE[2]
+    except RepositoryError as err:
+        cause = err.__cause__
+        why = cause.strerror if isinstance(cause, OSError) else err.message
+        return f"can't be looked at ({why})"
+    if attributes is None:
         return _GONE[0]
-    except OSError as err:
-        return f"can't be looked at ({err.strerror})"
-    return None if stat.S_ISDIR(mode) else _GONE[1]
+    return None if stat.S_ISDIR(attributes.st_mode) else _GONE[1]

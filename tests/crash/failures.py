@@ -19,6 +19,7 @@ WRITE_ERRORS = ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EACCES", "EINTR")
 READ_ERRORS = ("EIO", "ENOTCONN", "ESTALE", "EACCES", "ENOENT")
 
 _STORE_ERROR = 5
+_RETIRED = "retired.podman-cvmfs.invalid/"
 #: Some images failed, or all did; the repository can't be read.
 _REPOSITORY_CODES = (0, 4, 5, 7)
 
@@ -158,6 +159,10 @@ def fail_reads(
 
 
 def _names(store: Path) -> dict[str, str]:
-    """Name -> image ID of all that a store offers."""
+    """Name -> image ID of all that a store offers.
+
+    Not what has left it and stays for a while: it depends on what was made up meanwhile.
+    """
     images = json.loads(documents(store)[0] or b"[]")
-    return {name: image["id"] for image in images for name in image["names"]}
+    names = {name: image["id"] for image in images for name in image["names"]}
+    return {name: names[name] for name in names if not name.startswith(_RETIRED)}

@@ -7,7 +7,6 @@ The change adds images, moves a name to another image and withdraws one: all a s
 from __future__ import annotations
 
 import contextlib
-import importlib
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import tests.crash.imports  # noqa: F401
 from podman_cvmfs.cli.main import main
 from tests.crash.supervise import SKIP, supervise
 from tests.support.cli import Target, succeed
@@ -25,10 +25,6 @@ from tests.support.registry import Registry
 #: The time of the syncs, in seconds since 1970, and one past every grace period.
 NOW = 1_800_000_000
 LATER = NOW + 15 * 24 * 3600
-
-# All that a sync needs, so that it imports nothing while it is watched.
-for _module in ("blobcache", "cli.sync", "files", "registry", "selection", "sync"):
-    importlib.import_module(f"podman_cvmfs.{_module}")
 
 _BEFORE = ["t/single:1", "t/app:1", "t/delete:1", "t/plain:1"]
 _ADDED = ["t/same-parent:1", "t/other-parent:1"]

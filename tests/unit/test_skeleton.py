@@ -38,6 +38,15 @@ def test_only_what_is_there_and_parents_first(tmp_path: Path) -> None:
     assert found == ["", "etc", "tmp", "usr", "var", "var/lib"]
 
 
+def test_links_lead_nowhere_outside(tmp_path: Path) -> None:
+    """Neither by themselves nor as a lower layer's part of a directory that an upper one has."""
+    (tmp_path / "secret/lib").mkdir(parents=True)
+    lower = root(tmp_path / "lower", "etc")
+    (tmp_path / "lower/var").symlink_to(tmp_path / "secret")
+    assert paths(lower) == ["", "etc"]
+    assert paths(root(tmp_path / "upper", "var"), lower) == ["", "etc", "var"]
+
+
 def test_modes_are_the_images(tmp_path: Path) -> None:
     shown = root(tmp_path, "tmp", "root")
     os.chmod(tmp_path / "tmp", 0o1777)

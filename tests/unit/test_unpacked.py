@@ -48,6 +48,40 @@ def test_links_name_the_images(root: Path) -> None:
     assert repository.flat_root(Digest("0" * 64)) is None
 
 
+@pytest.mark.parametrize("part", [".layers", ".flat", ".metadata", "podmanStore"])
+def test_links_in_place_of_directories_are_not_followed(root: Path, part: str) -> None:
+    """Not even those that stay inside."""
+    (root / part).rename(root / ".other")
+    (root / part).symlink_to(".other")
+    repository = Repository(str(root))
+    problems: list[Problem] = []
+    image = next(repository.images(problems))
+    blob = Digest(next((root / ".other").glob("??/*" if part == ".layers" else "*")).name.zfill(64))
+    ask = {
+        ".layers": lambda: repository.layer(blob),
+        ".flat": lambda: repository.flat_root(image.image_id),
+        ".metadata": lambda: repository.manifest(image),
+        "podmanStore": lambda: repository.config_blob(image.image_id),
+    }
+    with pytest.raises(RepositoryError, match=f"{part} is a symbolic link, not a directory"):
+        ask[part]()
+    assert [each.path for each in problems] == []
+
+
+def test_the_way_is_looked_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a cold CernVM-FS every look at another directory is a request."""
+    (image, *_) = Repository(str(root)).images([])
+    repository = Repository(str(root))
+    looked: list[str] = []
+    real = os.lstat
+    monkeypatch.setattr(os, "lstat", lambda path: looked.append(str(path)) or real(path))
+    for _ in range(3):
+        repository.flat_root(image.image_id)
+    flat = root / ".flat"
+    directory = flat / image.image_id.hex[:2]
+    assert looked == [str(flat), str(directory), *[str(directory / image.image_id.hex)] * 3]
+
+
 def test_an_image_without_link_is_found_by_its_manifest(root: Path) -> None:
     (root / REGISTRY / "project/app1:1").unlink()
     images, problems = _images(root)

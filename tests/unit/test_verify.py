@@ -264,6 +264,19 @@ def test_what_is_gone_from_the_repository(tmp_path: Path) -> None:
     assert verify(str(store.path)).findings[0].cure.startswith("podman-cvmfs sync")
 
 
+@pytest.mark.parametrize("place", ["", "..", "../.."])
+def test_what_has_become_a_link_since(tmp_path: Path, place: str) -> None:
+    """podman would follow it, wherever it leads."""
+    store = Spoilt(small_repository(tmp_path / "repository"), tmp_path)
+    root = os.path.realpath(store.layer_path(store.top) / "diff1")
+    linked = Path(os.path.normpath(f"{root}/{place}"))
+    linked.rename(tmp_path / "elsewhere")
+    linked.symlink_to(tmp_path / "elsewhere")
+    told = tell(verify(str(store.path)))
+    why = "is reached over a symbolic link" if place else "is no directory"
+    assert any(f"leads to {root}, which {why}" in each for each in told), told
+
+
 @pytest.mark.parametrize("unmount", ["remove", "empty", "file"])
 def test_a_repository_that_is_down_is_one_warning(tmp_path: Path, unmount: str) -> None:
     store = Spoilt(small_repository(tmp_path / "repository"), tmp_path)
