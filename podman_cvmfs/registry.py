@@ -30,17 +30,15 @@ from podman_cvmfs.oci import Digest
 from podman_cvmfs.reference import DOCKER_HUB, ImageName, is_tag
 from podman_cvmfs.registries_conf import Endpoint, RegistriesConf, load_registries_conf
 from podman_cvmfs.registry_auth import Authenticator, Door
+from podman_cvmfs.registry_bounds import promised_length
 from podman_cvmfs.registry_patience import pause
 from podman_cvmfs.registry_transport import (
     CHUNK,
     TIMEOUTS,
     BrokenOffError,
     Transport,
-    is_loopback,
     refused,
 )
-
-__all__ = ["RegistryClient", "is_loopback"]
 
 log = logging.getLogger(__name__)
 
@@ -247,13 +245,13 @@ class RegistryClient:
             with self._get(endpoint, name, f"blobs/{digest}", headers, "blob") as response:
                 if done and response.status_code != 206:
                     break
-                expected = response.headers.get("Content-Length", "")
-                goal = done + int(expected) if expected.isdigit() else None
+                expected = promised_length(response)
+                goal = None if expected is None else done + expected
                 try:
                     for chunk in response.raw.stream(CHUNK, decode_content=False):
                         done += len(chunk)
                         yield chunk
-                except (urllib3.exceptions.HTTPError, OSError) as err:
+                except (urllib3.exceptions.HTTPError, OSError, ValueError) as err:
                     log.debug("%s: blob broke off after %d bytes", name, done)
                     cause = "timed out" if isinstance(err, TIMEOUTS) else "broke off"
                     if attempt == _TRANSFERS:

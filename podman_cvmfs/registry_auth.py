@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 from podman_cvmfs import oci
 from podman_cvmfs.credentials import Credentials, CredentialStore
 from podman_cvmfs.errors import InputError, RegistryError, printable
-from podman_cvmfs.registry_transport import Transport, is_loopback
+from podman_cvmfs.registry_bounds import ForbiddenAddressError, check_address, is_loopback
+from podman_cvmfs.registry_transport import Transport
 
 _SCHEME = re.compile(r"(?:^|,)\s*(bearer|basic)(?=\s|$)", re.IGNORECASE)
 _PARAMETER = re.compile(r'([a-zA-Z]+)=(?:"([^"]*)"|([^\s,"]+))')
@@ -106,6 +107,10 @@ class Authenticator:
     ) -> str:
         realm = urlsplit(challenge.realm)
         host = realm.netloc.rpartition("@")[2]
+        try:
+            check_address(f"https://{door.host}/", challenge.realm)
+        except ForbiddenAddressError as err:
+            raise RegistryError(f"{subject}: bad challenge of {door.host}: {err}") from None
         if credentials and realm.scheme == "http" and door.is_encrypted and not is_loopback(host):
             raise RegistryError(
                 f"{subject}: {door.host} wants the password sent unencrypted to {printable(host)}"

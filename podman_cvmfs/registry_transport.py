@@ -7,7 +7,6 @@ The only module that talks to the network. Proxies are those of the environment 
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import ssl
 import threading
@@ -24,6 +23,12 @@ from requests.auth import AuthBase
 from podman_cvmfs import __version__
 from podman_cvmfs.certificates import find_certificates, tls_context
 from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable, printable
+from podman_cvmfs.registry_bounds import (
+    BoundedSession,
+    ForbiddenAddressError,
+    is_loopback,
+    promised_length,
+)
 from podman_cvmfs.registry_patience import Patience
 
 log = logging.getLogger(__name__)
@@ -59,19 +64,6 @@ class _Authorization(AuthBase):
         if self._value is not None:
             request.headers["Authorization"] = self._value
         return request
-
-
-class _Session(requests.Session):
-    """A session that takes no credentials from ~/.netrc after a redirect either."""
-
-    def rebuild_auth(
-        self, prepared_request: requests.PreparedRequest, response: requests.Response
-    ) -> None:
-        headers = prepared_request.headers
-        old, new = response.request.url or "", prepared_request.url or ""
-        is_elsewhere = self.should_strip_auth(old, new)  # type: ignore[no-untyped-call]
-        if "Authorization" in headers and is_elsewhere:
-            del headers["Authorization"]
 
 
 class _Adapter(HTTPAdapter):
@@ -221,12 +213,11 @@ class Transport:
                 size += len(chunk)
                 if size > limit:
                     raise RegistryError(f"{subject}: the registry's answer exceeds {limit} bytes")
-        except (urllib3.exceptions.HTTPError, OSError) as err:
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as err:
             cause = "doesn't come in time" if isinstance(err, TIMEOUTS) else "broke off"
             raise BrokenOffError(f"{subject}: the answer of {printable(host)} {cause}") from None
         # urllib3 1 takes a connection that breaks for the end of the body.
-        promised = response.headers.get("Content-Length", "")
-        if promised.isdigit() and int(promised) != size:
+        if promised_length(response) not in (None, size):
             raise BrokenOffError(f"{subject}: the answer of {printable(host)} broke off")
         return b"".join(parts)
 
@@ -248,7 +239,7 @@ class Transport:
         """This thread's session, ready for ``host``."""
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = self._local.session = _Session()
+            session = self._local.session = BoundedSession()
             session.mount("https://", _Adapter(self._context("", False), True))
             with self._lock:
                 self._sessions.append(session)
@@ -271,15 +262,6 @@ class Transport:
                     context.check_hostname = False
                 self._contexts[host, insecure] = context
             return self._contexts[host, insecure]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` (``name[:port]``, ``address[:port]`` or ``[v6][:port]``) is this machine."""
-    try:
-        bare = urlsplit(f"//{host}").hostname or ""
-        return bare == "localhost" or ipaddress.ip_address(bare).is_loopback
-    except ValueError:
-        return False
 
 
 def refused(subject: str, host: str, status: int) -> RegistryError:
@@ -305,6 +287,8 @@ def _may_pass(err: Exception) -> bool:
 def failure(err: Exception, subject: str, host: str) -> RegistryError:
     """Put a failed request into words. The exception's own text may hold a URL: not used."""
     text = str(err)
+    if isinstance(err, ForbiddenAddressError):
+        return RegistryError(f"{subject}: bad answer from {printable(host)}: {text}")
     if isinstance(err, requests.exceptions.SSLError):
         cause = "its TLS certificate or connection is not acceptable"
     elif isinstance(err, requests.exceptions.ProxyError):

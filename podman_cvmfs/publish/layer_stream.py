@@ -21,6 +21,11 @@ _MAGIC_LENGTH = 6
 
 #: No piece of decompressed data gets larger, however hard it was compressed.
 _PIECE = 1 << 20
+#: gzip can make data at most 1,032 times smaller; who has a layer that zstd makes smaller than that
+#: has a bomb, if it is large.
+_MAX_RATIO = 1100
+_HARMLESS = 1 << 30
+
 #: tarfile asks for no more than this at once unless an extended header is absurdly large.
 _MAX_HEADER = 16 << 20
 
@@ -160,6 +165,11 @@ class LayerStream:
             if piece:
                 self._tar_hash.update(piece)
                 self.size += len(piece)
+                if self.size > max(_HARMLESS, _MAX_RATIO * self._blob_size):
+                    raise InputError(
+                        f"layer {self._descriptor.digest} grows to more than {_MAX_RATIO} times "
+                        "its size when decompressed"
+                    )
                 self._piece, self._at = piece, 0
                 return True
         self._piece, self._at = b"", 0

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.oci import Descriptor, Digest
+from podman_cvmfs.publish import layer_stream
 from podman_cvmfs.publish.layer_stream import LayerStream, compression, decompress
 
 DATA = os.urandom(3000) + b"a" * 3_000_000 + os.urandom(70_000)
@@ -130,6 +131,17 @@ def test_too_large_is_noticed_at_once() -> None:
     )
     with pytest.raises(InputError, match="larger than the manifest says"):
         endless.finish()
+
+
+def test_a_bomb_is_noticed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """zstd could turn a megabyte into terabytes; what gzip can do is left alone."""
+    monkeypatch.setattr(layer_stream, "_HARMLESS", 1 << 20)
+    data = bytes(20 << 20)
+    stream(gzip.compress(data, 9), data).finish()
+    bomb = stream(zstd(data), data)
+    with pytest.raises(InputError, match="1100 times its size"):
+        bomb.finish()
+    assert bomb.size < 3 << 20
 
 
 def test_too_small() -> None:

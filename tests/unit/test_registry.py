@@ -19,7 +19,8 @@ from podman_cvmfs.errors import RegistryError, RegistryUnreachable
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.reference import ImageName, parse_name
 from podman_cvmfs.registries_conf import RegistriesConf
-from podman_cvmfs.registry import RegistryClient, is_loopback
+from podman_cvmfs.registry import RegistryClient
+from podman_cvmfs.registry_bounds import is_loopback
 from tests.support.http import Answer, Handler, Server, give, in_turn, serving
 
 MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": oci.OCI_MANIFEST, "x": " "}).encode()

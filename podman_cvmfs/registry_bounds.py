@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bounds to what a registry may make us do.
+
+A registry is not trusted. By a redirect or as its token service it must not make us ask what only
+this machine can reach: services on loopback, and on the link, where clouds give away secrets. Nor
+may it fill our memory where neither requests nor urllib3 minds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import ipaddress
+import socket
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+
+#: A redirect's body that is worth reading is shorter, in bytes.
+_BODY = 64 * 1024
+
+
+class ForbiddenAddressError(requests.RequestException):
+    """A registry sends us where it has no business to; the text says where."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` (``name[:port]``, ``address[:port]`` or ``[v6][:port]``) is this machine."""
+    try:
+        bare = urlsplit(f"//{host}").hostname or ""
+        return bare == "localhost" or ipaddress.ip_address(bare).is_loopback
+    except ValueError:
+        return False
+
+
+@functools.lru_cache(maxsize=1024)
+def is_inside(host: str) -> bool:
+    """Whether ``host``, a name or an address, is on this machine or its link."""
+    if host.rstrip(".") == "localhost" or host.rstrip(".").endswith(".localhost"):
+        return True
+    # Addresses in all the forms that the C library knows ("127.1"), and what names stand for.
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False  # then it can't be asked either, but by a proxy
+    return any(_is_near(str(address[0])) for *_, address in found)
+
+
+def _is_near(text: str) -> bool:
+    address = ipaddress.ip_address(text.partition("%")[0])
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_link_local or address.is_unspecified
+
+
+def check_address(origin: str, address: str) -> None:
+    """Raise ForbiddenAddressError if the host of the URL ``origin`` may not send us to the URL
+    ``address``: one that is itself inside may."""
+    try:
+        here, there = urlsplit(origin).hostname or "", urlsplit(address)
+        if there.scheme not in ("http", "https") or not there.hostname:
+            raise ForbiddenAddressError("it sends us to what is no address of the web")
+        if is_inside(there.hostname) and not is_inside(here):
+            raise ForbiddenAddressError("it sends us to this machine or its link")
+    except ValueError:
+        raise ForbiddenAddressError("it sends us to what is no address") from None
+
+
+def promised_length(response: requests.Response) -> int | None:
+    """How many bytes the body shall have; None if it isn't said, or nonsense."""
+    text = response.headers.get("Content-Length", "")
+    # Longer numbers, and other scripts' digits, int() refuses.
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+
+class _Body(urllib3.response.HTTPResponse):
+    """A body that fails at a chunk of less than no bytes: urllib3 (1.26, 2.x) and http.client read
+    all there is for -1, without end."""
+
+    def _update_chunk_length(self) -> None:
+        super()._update_chunk_length()
+        if self.chunk_left is not None and self.chunk_left < 0:
+            raise urllib3.exceptions.ProtocolError("a chunk of negative length")
+
+
+class BoundedSession(requests.Session):
+    """A session that follows no redirect too far, and takes no credentials from ~/.netrc after
+    one either."""
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Send one request and follow redirects."""
+        response = super().send(request, **kwargs)
+        if type(response.raw) is urllib3.response.HTTPResponse:
+            response.raw.__class__ = _Body  # neither library lets us make it one
+        return response
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Where a response redirects to, if it does. Raises ForbiddenAddressError."""
+        try:
+            target: str | None = super().get_redirect_target(resp)
+        except UnicodeError:
+            resp.raw.close()
+            raise ForbiddenAddressError("it sends us to what is no address") from None
+        if target is not None:
+            # requests would read the body to its end, and decompress it. A short one is read, so
+            # that the connection can be used again.
+            length = promised_length(resp)
+            if length is not None and length < _BODY:
+                with contextlib.suppress(urllib3.exceptions.HTTPError, OSError):
+                    resp.raw.read(_BODY, decode_content=False)
+            resp.raw.close()
+            resp._content = b""
+            check_address(resp.url, urljoin(resp.url, target))
+        return target
+
+    def rebuild_auth(
+        self, prepared_request: requests.PreparedRequest, response: requests.Response
+    ) -> None:
+        """Send credentials no further than to whom they are for."""
+        headers = prepared_request.headers
+        old, new = response.request.url or "", prepared_request.url or ""
+        is_elsewhere = self.should_strip_auth(old, new)  # type: ignore[no-untyped-call]
+        if "Authorization" in headers and is_elsewhere:
+            del headers["Authorization"]

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a registry that means harm may answer: no way leads inside, and no answer is too much.
+
+Registries on the Internet are played by a proxy: it answers in the name of every host.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import resource
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from podman_cvmfs import oci, registry, registry_patience
+from podman_cvmfs.credentials import CredentialStore
+from podman_cvmfs.errors import InputError, RegistryError
+from podman_cvmfs.oci import Descriptor, Digest
+from podman_cvmfs.publish.layer_stream import LayerStream
+from podman_cvmfs.reference import ImageName, parse_name
+from podman_cvmfs.registries_conf import RegistriesConf
+from podman_cvmfs.registry import RegistryClient
+from podman_cvmfs.registry_bounds import ForbiddenAddressError, check_address, is_inside
+from tests.support.http import Answer, Handler, Server, give, serving
+
+MANIFEST = b'{"schemaVersion": 2, "mediaType": "%s"}' % oci.OCI_MANIFEST.encode()
+DIGEST = Digest.of(MANIFEST)
+PUBLIC = "http://registry.example.org"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as made:
+        yield made
+
+
+@pytest.fixture
+def internet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """All hosts of the Internet, by plain HTTP."""
+    with serving() as made:
+        monkeypatch.setenv("http_proxy", f"http://{made.address}")
+        monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        yield made
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[RegistryClient]:
+    monkeypatch.setattr(registry, "pause", lambda seconds: None)
+    monkeypatch.setattr(registry_patience, "pause", lambda seconds: None)
+    with RegistryClient(
+        timeout=5, conf=RegistriesConf(), credentials=CredentialStore([]), insecure=True
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+def name(server: Server) -> ImageName:
+    return parse_name(f"{server.address}/group/app:1")
+
+
+# ---------------------------------------------------------------------- ways that lead inside
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.1", "127.1", "2130706433", "0x7f.0.0.1", "localhost", "localhost."),
+        *("x.localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "[::]"),
+        *("169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]"),
+    ],
+)
+def test_addresses_inside(host: str) -> None:
+    with pytest.raises(ForbiddenAddressError, match="this machine or its link"):
+        check_address("https://192.0.2.1/", f"http://{host}:8080/x")
+    check_address("http://127.0.0.1:5000/", f"http://{host}:8080/x")
+
+
+@pytest.mark.parametrize(
+    "address",
+    *[["file:///etc/passwd", "ftp://192.0.2.1/", "http:///x", "http://[::1/x", "//", "", "x:y"]],
+)
+def test_what_is_no_address(address: str) -> None:
+    with pytest.raises(ForbiddenAddressError, match="no address"):
+        check_address("http://127.0.0.1/", address)
+
+
+def test_addresses_outside() -> None:
+    for host in ("192.0.2.1", "10.1.2.3", "[2001:db8::1]", "no-such-host.invalid"):
+        check_address("https://192.0.2.7/", f"http://{host}/x")
+    assert not is_inside("\udcff.example.org")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_into_this_machine(
+    internet: Server, server: Server, client: RegistryClient, status: int
+) -> None:
+    """A registry elsewhere may not have us ask a service of our own."""
+    server.answers["/"] = give(MANIFEST)
+    location = f"http://{server.address}/secret"
+    internet.answers[PUBLIC] = lambda handler: handler.reply(status, Location=location)
+    with pytest.raises(RegistryError, match="sends us to this machine or its link"):
+        client.manifest(parse_name("registry.example.org/app:1"))
+    assert internet.paths and server.requests == []
+
+
+def test_a_redirect_by_way_of_a_third(
+    internet: Server, server: Server, client: RegistryClient
+) -> None:
+    server.answers["/"] = give(MANIFEST)
+    internet.answers[PUBLIC] = lambda h: h.reply(307, Location="http://cdn.example.org/x")
+    internet.answers["http://cdn.example.org"] = lambda h: h.reply(
+        307, Location=f"http://{server.address}/secret"
+    )
+    with pytest.raises(RegistryError, match="sends us to this machine"):
+        client.manifest(parse_name("registry.example.org/app:1"))
+    assert len(internet.paths) == 2 and server.requests == []
+
+
+def test_a_redirect_to_another_host_elsewhere(internet: Server, client: RegistryClient) -> None:
+    internet.answers[PUBLIC] = lambda h: h.reply(307, Location="http://cdn.example.org/x")
+    internet.answers["http://cdn.example.org"] = give(MANIFEST)
+    assert client.blob(parse_name("registry.example.org/app:1"), DIGEST) == MANIFEST
+
+
+@pytest.mark.parametrize("service", ["{loopback}", "169.254.169.254", "localhost"])
+def test_a_token_service_inside(
+    internet: Server, server: Server, client: RegistryClient, service: str
+) -> None:
+    """It might give a token that isn't the registry's to have, which we would then hand over."""
+    server.answers["/"] = give(json.dumps({"token": "secret"}).encode())
+    realm = f"http://{service.format(loopback=server.address)}/token"
+    internet.answers[PUBLIC] = give(b"", 401, WWW_Authenticate=f'Bearer realm="{realm}"')
+    with pytest.raises(RegistryError, match=r"bad challenge.*this machine or its link"):
+        client.manifest(parse_name("registry.example.org/app:1"))
+    assert server.requests == []
+    assert not any("169.254" in path for path in internet.paths)
+
+
+# ---------------------------------------------------------------------- answers that are too much
+
+
+def _endless(handler: Handler) -> None:
+    handler.close_connection = True
+    handler.send_response(handler.server.status)  # type: ignore[attr-defined]
+    handler.send_header("Location", "/v2/group/app/elsewhere")
+    handler.send_header("Content-Encoding", "gzip")
+    handler.end_headers()
+    for _ in range(2000):
+        handler.wfile.write(b"\0" * (1 << 20))
+
+
+@pytest.mark.parametrize("status", [200, 401, 404, 500, 307])
+def test_a_body_without_end(
+    server: Server, client: RegistryClient, name: ImageName, status: int
+) -> None:
+    """Only its beginning is read, and no memory filled."""
+    server.status = status  # type: ignore[attr-defined]
+    server.answers["/v2/group/app/elsewhere"] = give(b"", 404)
+    server.answers["/v2/"] = _endless
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.monotonic()
+    with pytest.raises(RegistryError):
+        client.blob(name, DIGEST)
+    assert time.monotonic() - start < 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("length", [b"-1", b"-5", b"f" * 15])
+def test_a_chunk_without_end(
+    server: Server, client: RegistryClient, name: ImageName, length: bytes, stream: bool
+) -> None:
+    def answer(handler: Handler) -> None:
+        handler.close_connection = True
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%s\r\n" % length)
+        for _ in range(1000):
+            handler.wfile.write(b"\0" * (1 << 20))
+
+    server.answers["/v2/"] = answer
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises((RegistryError, InputError)):
+        if stream:
+            layer = Descriptor("", DIGEST, 1 << 20)
+            LayerStream(client.blob_stream(name, DIGEST), layer, DIGEST).finish()
+        client.blob(name, DIGEST)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
+
+
+def test_a_compressed_answer_is_not_decompressed(
+    server: Server, client: RegistryClient, name: ImageName
+) -> None:
+    bomb = gzip.compress(bytes(50_000_000))
+    server.answers["/v2/"] = give(bomb, Content_Encoding="gzip")
+    assert client.manifest(name)[0] == bomb
+
+
+@pytest.mark.parametrize("length", ["9" * 18, "9" * 5000, "-5", "\xb2", "1e3", "0x10"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_lengths_that_are_none(
+    server: Server, client: RegistryClient, name: ImageName, length: str, stream: bool
+) -> None:
+    def answer(handler: Handler) -> None:
+        handler.close_connection = True
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n" % length.encode("l1"))
+        handler.wfile.write(MANIFEST)
+
+    server.answers["/v2/"] = answer
+    try:
+        stored = client.blob_stream(name, DIGEST) if stream else [client.blob(name, DIGEST)]
+        data = b"".join(stored)
+    except RegistryError:
+        return
+    assert data in (MANIFEST, b"")
+
+
+_DEEP = b"[" * 500_000
+_OBJECTS = b'{"a":' * 100_000
+
+
+@pytest.mark.parametrize("body", [_DEEP, _OBJECTS, b'{"tags": %s' % _DEEP], ids=["a", "o", "t"])
+def test_deeply_nested_json(
+    server: Server, client: RegistryClient, name: ImageName, body: bytes
+) -> None:
+    server.answers["/v2/"] = give(body)
+    with pytest.raises(RegistryError, match="nested too deeply"):
+        client.tags(name)
+    data, media_type = client.manifest(name)
+    assert (data, media_type) == (body, "")
+    with pytest.raises(InputError, match="nested too deeply"):
+        oci.parse_manifest(data)
+    server.answers = {"/token": give(body), "/v2/": _challenge(f"http://{server.address}/token")}
+    with pytest.raises(RegistryError, match="gave no token"):
+        client.manifest(name)
+
+
+def _challenge(realm: str) -> Answer:
+    return give(b"", 401, WWW_Authenticate=f'Bearer realm="{realm}"')
+
+
+@pytest.mark.parametrize(
+    "realm",
+    [
+        "http://{}/a" + "b" * 60_000,
+        "http://{}/%00%0d%0aEvil:%201",
+        "http://{}/\t",
+        "http://{}:x/",
+        "http://{}@no-such-host.invalid/",
+        "http://user:password@{}/token",
+        "http://{}/token?service=other&scope=admin#x",
+        "http://{}\\@no-such-host.invalid/",
+        "http://no-such-host.invalid/{}",
+        "http://" + "a." * 200 + "invalid/{}",
+        "http://xn--.invalid/{}",
+        "http://\xe4.invalid/{}",
+        "HTTP://[v1.x]/{}",
+    ],
+)
+def test_realms(server: Server, client: RegistryClient, name: ImageName, realm: str) -> None:
+    """Whatever it is, there is one error, and no header that we didn't mean to send."""
+    server.answers = {"/v2/": _challenge(realm.format(server.address))}
+    with pytest.raises(RegistryError) as caught:
+        client.manifest(name)
+    assert len(caught.value.message) < 70_000 and caught.value.message.isprintable()
+    for _, headers in server.requests:
+        assert "Evil" not in headers and "Authorization" not in headers
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
+        b"HTTP/1.1 999999999999999 \r\n\r\n",
+        b"HTTP/9.9 200 OK\r\n\r\n",
+        b"\0\xff" * 1000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nabc",
+        b"HTTP/1.1 307 X\r\nLocation: " + b"/x" * 20_000 + b"\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 307 X\r\nLocation: \xff\xfe\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 50,
+    ],
+    ids=range(10),
+)
+def test_nonsense(server: Server, client: RegistryClient, name: ImageName, head: bytes) -> None:
+    def answer(handler: Handler) -> None:
+        handler.close_connection = True
+        handler.wfile.write(head)
+
+    server.answers["/v2/"] = answer
+    with pytest.raises(RegistryError) as caught:
+        client.blob(name, DIGEST)
+    assert caught.value.message.isprintable()
