@@ -12,6 +12,7 @@ import pytest
 
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.oci import Digest
+from podman_cvmfs.tree import LinkedError
 from podman_cvmfs.unpacked import Problem, PublishedImage, Repository
 from tests.support.many import REGISTRY, make_repository
 
@@ -48,24 +49,28 @@ def test_links_name_the_images(root: Path) -> None:
     assert repository.flat_root(Digest("0" * 64)) is None
 
 
-@pytest.mark.parametrize("part", [".layers", ".flat", ".metadata", "podmanStore"])
-def test_links_in_place_of_directories_are_not_followed(root: Path, part: str) -> None:
-    """Not even those that stay inside."""
+@pytest.mark.parametrize("part", [".layers", ".flat", ".images"])
+def test_a_repository_whose_files_are_behind_a_link(root: Path, part: str) -> None:
+    """Not even one that stays inside is followed."""
+    (root / ".flat").rename(root / ".other")
+    if part == ".layers":
+        (root / part).rename(root / ".other/layers")
+    (root / part).symlink_to(".other")
+    with pytest.raises(LinkedError, match=f"{part} is a symbolic link, not a directory"):
+        Repository(str(root))
+
+
+@pytest.mark.parametrize("part", [".metadata", "podmanStore"])
+def test_links_in_place_of_other_directories(root: Path, part: str) -> None:
     (root / part).rename(root / ".other")
     (root / part).symlink_to(".other")
     repository = Repository(str(root))
     problems: list[Problem] = []
-    image = next(repository.images(problems))
-    blob = Digest(next((root / ".other").glob("??/*" if part == ".layers" else "*")).name.zfill(64))
-    ask = {
-        ".layers": lambda: repository.layer(blob),
-        ".flat": lambda: repository.flat_root(image.image_id),
-        ".metadata": lambda: repository.manifest(image),
-        "podmanStore": lambda: repository.config_blob(image.image_id),
-    }
-    with pytest.raises(RepositoryError, match=f"{part} is a symbolic link, not a directory"):
-        ask[part]()
-    assert [each.path for each in problems] == []
+    (image, *_) = repository.images(problems)
+    ask = {".metadata": repository.manifest, "podmanStore": repository.config_blob}[part]
+    with pytest.raises(LinkedError, match=f"{part} is a symbolic link, not a directory"):
+        ask(image if part == ".metadata" else image.image_id)  # type: ignore[arg-type, operator]
+    assert [each.path for each in problems] == [".metadata"] * (part == ".metadata")
 
 
 def test_the_way_is_looked_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,9 +82,8 @@ def test_the_way_is_looked_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "lstat", lambda path: looked.append(str(path)) or real(path))
     for _ in range(3):
         repository.flat_root(image.image_id)
-    flat = root / ".flat"
-    directory = flat / image.image_id.hex[:2]
-    assert looked == [str(flat), str(directory), *[str(directory / image.image_id.hex)] * 3]
+    directory = root / ".flat" / image.image_id.hex[:2]
+    assert looked == [str(directory), *[str(directory / image.image_id.hex)] * 3]
 
 
 def test_an_image_without_link_is_found_by_its_manifest(root: Path) -> None:
