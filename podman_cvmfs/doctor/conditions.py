@@ -29,6 +29,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
         ("store-not-configured", _E, "podman doesn't look into the store, and pulls its images"),
         ("login-needed", _E, "podman looks into the store only after the next login"),
         ("users-not-reached", _W, "these users' podman doesn't look into the store"),
+        ("users-unserved", _N, "podman 5 and older give ordinary users no store of the system's"),
         ("mount-program-missing", _E, "podman can't mount anything: every command fails"),
         ("fuse-device-closed", _E, "fuse-overlayfs can't mount anything"),
         ("fuse-overlayfs-slow", _N, "containers read files several times slower than they could"),

@@ -113,6 +113,9 @@ def configuration(facts: Facts) -> Iterator[Finding]:
         yield Finding(CONDITIONS["options-replaced"], found, "unset STORAGE_OPTS")
     elif not facts.is_configured:
         yield from _not_configured(facts)
+    elif _leaves_users_out(facts):
+        found = "nothing names the store to ordinary users at their login"
+        yield Finding(CONDITIONS["users-unserved"], found, cures.setup(facts))
     if facts.unreached:
         more = f" (and {len(facts.unreached) - 3} more)" if len(facts.unreached) > 3 else ""
         yield Finding(
@@ -123,12 +126,19 @@ def configuration(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def _leaves_users_out(facts: Facts) -> bool:
+    conf = facts.configuration
+    is_older = bool(facts.engine.version) and not facts.engine.drop_ins
+    is_named = "CONTAINERS_STORAGE_CONF" in conf.environment
+    return facts.is_root and is_older and not is_named and not conf.profile
+
+
 def _driver(facts: Facts) -> Iterator[Finding]:
     conf, asked = facts.configuration, facts.engine.driver
     driver = asked or conf.driver
     if is_overlay(driver):
         return
-    reason = conf.driver_reason if driver == conf.driver else "podman info says so"
+    reason = conf.driver_reason if driver == conf.driver else "its database says so"
     found = f"podman uses the driver {printable(driver)}: {printable(reason)}"
     if "STORAGE_DRIVER" in conf.environment:
         yield Finding(CONDITIONS["driver-not-overlay"], found, "unset STORAGE_DRIVER")

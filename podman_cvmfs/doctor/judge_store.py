@@ -73,10 +73,15 @@ def _missing(facts: Facts, place: Place, is_ours: bool) -> Iterator[Finding]:
 
 def _closed(place: Place, name: str) -> Finding:
     closed = place.closed_at or (place.path,)
+    own = [each for each in closed if each.startswith((place.path, place.real or place.path))]
+    above = [each for each in closed if each not in own]
+    # Others need to pass what lies above the store, not to list it.
+    commands = [("chmod", "go+x", *above)] if above else []
+    commands += [("chmod", "go+rX", *own)] if own else []
     return Finding(
         CONDITIONS[name],
         f"closed to others than its owner: {', '.join(map(printable, closed))}",
-        cures.shell("chmod", "go+rX", *closed),
+        "; ".join(cures.shell(*command) for command in commands),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -38,6 +39,9 @@ _DIRECTORIES = {
 _MKCOMPOSEFS = "mkcomposefs"
 #: How much of what podman says is repeated.
 _LAST_WORDS = 400
+#: What podman says where its database was made with another driver than is configured (libpod
+#: ``runtime.go``).
+_OVERWRITTEN = re.compile(r'overwritten by graph driver \\?"(\w+)\\?" from database')
 #: Seconds the library may take to read its configuration.
 _NATIVE_TIMEOUT = 30.0
 
@@ -54,9 +58,9 @@ def look_at_engine() -> tuple[Engine, Generation]:
 def ask_podman(engine: Engine, seconds: float) -> Engine:
     """``engine`` with what podman says of its storage, which it opens for that."""
     try:
-        output, failure = bounded(_ask, seconds)
+        output, failure, driver = bounded(_ask, seconds)
         if not output:
-            return replace(engine, failure=failure)
+            return replace(engine, failure=failure, driver=driver)
         store = json.loads(output)["store"]
         return replace(
             engine,
@@ -69,16 +73,18 @@ def ask_podman(engine: Engine, seconds: float) -> Engine:
         return replace(engine, failure=printable(str(err)))
 
 
-def _ask() -> tuple[str, str]:
-    """What ``podman info`` prints, and if that is nothing, why podman fails altogether."""
+def _ask() -> tuple[str, str, str]:
+    """What ``podman info`` prints; if that is nothing, why podman fails altogether, or which driver
+    it has taken for that of its database."""
     info = _podman("info", "--format", "json")
     if info.returncode == 0:
-        return info.stdout, ""
+        return info.stdout, "", ""
     # It also looks at what has nothing to do with storage, such as cgroups.
     listed = _podman("ps", "--quiet")
     if listed.returncode == 0:
-        return "", ""
-    return "", _last_line(listed.stderr) or f"exit status {listed.returncode}"
+        overwritten = _OVERWRITTEN.search(listed.stderr)
+        return "", "", overwritten[1] if overwritten else ""
+    return "", _last_line(listed.stderr) or f"exit status {listed.returncode}", ""
 
 
 def _podman(*args: str) -> subprocess.CompletedProcess[str]:

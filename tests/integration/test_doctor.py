@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -193,6 +194,26 @@ def test_driver_vfs(patient: Patient) -> None:
     patient.do(found.cure("driver-not-overlay"))
     assert patient.works()
     assert patient.doctor().errors == []
+
+
+def test_user_whose_images_are_in_vfs(patient: Patient) -> None:
+    """What podman 4 chooses for those who begin before there is a storage.conf."""
+    patient.do("unset STORAGE_OPTS; STORAGE_DRIVER=vfs podman images -q", user=True)
+    assert not patient.lists(user=True)
+    found = patient.doctor(user=True)
+    assert (found.code, found.errors[0]) == (InputError.exit_code, "driver-not-overlay")
+    patient.do(found.cure("driver-not-overlay"), user=True)
+    assert patient.works(user=True)
+
+
+def test_user_whose_ids_can_not_be_mapped(patient: Patient) -> None:
+    program = shutil.which("newuidmap")
+    patient.do(f"touch /home/none; mount --bind /home/none {program}")
+    assert patient.run("podman ps", user=True).returncode != 0
+    found = patient.doctor(user=True)
+    assert (found.code, found.errors[0]) == (1, "id-maps-broken")
+    patient.do(f"umount {program}")
+    assert patient.works(user=True)
 
 
 def test_store_that_users_may_not_read(patient: Patient) -> None:

@@ -59,7 +59,9 @@ EFFECTIVE = Effective(
     (STORE,),
     {},
 )
-CONFIGURATION = Configuration(EFFECTIVE, graphroot="/g", has_graphroot=True)
+CONFIGURATION = Configuration(
+    EFFECTIVE, graphroot="/g", has_graphroot=True, profile="/etc/profile.d/p.sh"
+)
 CONTENTS = Contents(
     counts={"images": 3},
     overlay="kernel",
@@ -209,7 +211,7 @@ TABLE: list[tuple[str, Facts, str, str]] = [
     (
         "driver-not-overlay",
         replace(ROOT, engine=Engine("4.3.1", driver="vfs")),
-        "podman info says so",
+        "its database says so",
         f"podman system reset --force; {SETUP}",
     ),
     (
@@ -227,7 +229,11 @@ TABLE: list[tuple[str, Facts, str, str]] = [
     ("store-not-configured", replace(ROOT, is_configured=False), CONF, SETUP),
     (
         "store-not-configured",
-        conf(replace(USER, is_configured=False), effective=replace(EFFECTIVE, inherited=True)),
+        conf(
+            replace(USER, is_configured=False),
+            profile="",
+            effective=replace(EFFECTIVE, inherited=True),
+        ),
         "takes no stores",
         SETUP_USER,
     ),
@@ -241,6 +247,7 @@ TABLE: list[tuple[str, Facts, str, str]] = [
         "p.sh",
         ". /etc/profile.d/p.sh",
     ),
+    ("users-unserved", conf(profile=""), "login", SETUP),
     ("users-not-reached", replace(ROOT, unreached=("u: own file",)), "u: own file", "# each of"),
     (
         "mount-program-missing",
@@ -275,7 +282,7 @@ TABLE: list[tuple[str, Facts, str, str]] = [
         "store-closed",
         store(USER, presence=Presence.CLOSED, closed_at=("/var",)),
         "/var",
-        "chmod go+rX /var",
+        "chmod go+x /var",
     ),
     ("store-closed-to-users", store(closed_at=(STORE,)), STORE, f"chmod go+rX {STORE}"),
     ("store-incomplete", store(lacking=("overlay-images/images.json",)), "images.json", SETUP),
