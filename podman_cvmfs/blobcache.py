@@ -4,7 +4,7 @@
 Layout: ``<directory>/sha256/<2 hex digits>/<64 hex digits>`` is exactly the blob of that digest;
 one that isn't (a disk fault, a foreign hand) is as good as absent.
 ``<directory>/manifests/<2 hex digits>/<64 hex digits>`` names, a line each, the digests of the
-manifest of the image with that ID and of the index that lists it; both are blobs.
+manifest of the image with that source ID and of the index that lists it; both are blobs.
 ``<directory>/markers/<2 hex digits>/<64 hex digits>`` says what markers the unpacked layer has
 whose compressed blob has that digest.
 """
@@ -12,6 +12,7 @@ whose compressed blob has that digest.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.files import write_whole
@@ -40,21 +41,28 @@ class BlobCache:
 
     def manifests(self, image_id: Digest) -> tuple[bytes | None, bytes | None]:
         """The genuine manifest of an image, and the index that lists it if there is one."""
+        blobs = [self.get(digest) for digest in self.manifest_digests(image_id)]
+        return (blobs[0] if blobs else None), (blobs[1] if len(blobs) > 1 else None)
+
+    def manifest_digests(self, image_id: Digest) -> tuple[Digest, ...]:
+        """The digests of these, as far as they are known."""
         data = self._read("manifests", image_id, 1024)
         try:
-            digests = [Digest.parse(line) for line in (data or b"").decode("ascii").splitlines()]
+            lines = (data or b"").decode("ascii").splitlines()
+            return tuple(Digest.parse(line) for line in lines[:2])
         except (InputError, UnicodeDecodeError):
-            return None, None
-        blobs = [self.get(digest) for digest in digests[:2]]
-        return (blobs[0] if blobs else None), (blobs[1] if len(blobs) > 1 else None)
+            return ()
 
     def keep_manifests(self, image_id: Digest, manifest: bytes, index: bytes | None) -> None:
         """Keep the genuine manifest of an image. Raises StoreError."""
         documents = [manifest] if index is None else [manifest, index]
         for document in documents:
             self.put(document)
-        lines = "".join(f"{Digest.of(document)}\n" for document in documents)
-        self._write("manifests", image_id, lines.encode())
+        self.keep_manifest_digests(image_id, [Digest.of(document) for document in documents])
+
+    def keep_manifest_digests(self, image_id: Digest, digests: Sequence[Digest]) -> None:
+        """Remember which blobs these are. Raises StoreError."""
+        self._write("manifests", image_id, "".join(f"{each}\n" for each in digests).encode())
 
     def markers(self, layer: Digest) -> Markers | None:
         """The markers of the layer whose blob has this digest; None if they aren't known."""

@@ -2,8 +2,11 @@
 """The cache's blobs as one file, for hosts that no registry can be reached from.
 
 Format: a ustar archive (POSIX.1-1988) of plain files ``sha256/<2 hex digits>/<64 hex digits>``,
-sorted by name, without owners and times: equal caches give equal bytes. Markers of layers stay
-behind: nothing could check them at the other end, where they are found again by looking.
+the blobs, and before them ``manifests/<2 hex digits>/<64 hex digits>``, notes that say which blobs
+are the manifest of an image and its index: a line each for the image's source ID and their digests.
+Both are called by the digest of their content, sorted by name, without owners and times: equal
+caches give equal bytes. Markers of layers stay behind: nothing could check them at the other end,
+where they are found again by looking.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from podman_cvmfs.oci import MAX_DOCUMENT, Digest
 log = logging.getLogger(__name__)
 
 _BLOCK = 512
-_NAME = re.compile(r"sha256/([0-9a-f]{2})/(\1[0-9a-f]{62})\Z")
+_BLOBS, _NOTES = "sha256", "manifests"
+_NAME = re.compile(rf"({_BLOBS}|{_NOTES})/([0-9a-f]{{2}})/(\2[0-9a-f]{{62}})\Z")
 _SIZE = re.compile(rb"([0-7]{11})\0\Z")
 #: More blobs than a hundred times the largest repository has images.
 _MAX_BLOBS = 1_000_000
@@ -48,7 +52,9 @@ def export_cache(cache: BlobCache, output: BinaryIO) -> Shipped:
     Raises OSError if ``output`` can't be written.
     """
     blobs = size = broken = 0
-    for digest in _held(cache):
+    for digest, note in sorted(_notes(cache)):
+        output.write(_header(digest, len(note), _NOTES) + note + bytes(-len(note) % _BLOCK))
+    for digest in _held(cache, _BLOBS):
         data = cache.get(digest)
         if data is None:
             broken += 1
@@ -73,33 +79,61 @@ def import_cache(cache: BlobCache, file: BinaryIO, source: str) -> Shipped:
             _spool(file, copy)
             return import_cache(cache, copy, source)
     start = file.tell()
-    for _ in _entries(file, source):
-        pass
+    for kind, _, data in _entries(file, source):
+        if kind == _NOTES:
+            _noted(data, printable(source))
     file.seek(start)
-    made: list[Digest] = []
-    blobs = size = 0
+    made: list[tuple[str, Digest]] = []
+    blobs = size = new = 0
     try:
-        for digest, data in _entries(file, source):
+        for kind, digest, data in _entries(file, source):
+            if kind == _NOTES:
+                image, *documents = _noted(data, printable(source))
+                if not cache.manifest_digests(image):
+                    cache.keep_manifest_digests(image, documents)
+                    made.append((_NOTES, image))
+                continue
             blobs += 1
             size += len(data)
             if cache.get(digest) is None:
                 cache.put(data)
-                made.append(digest)
+                made.append((_BLOBS, digest))
+                new += 1
     except BaseException:
         _take_back(cache, made)
         raise
-    return Shipped(blobs, size, len(made))
+    return Shipped(blobs, size, new)
 
 
-def _held(cache: BlobCache) -> Iterator[Digest]:
-    """The digests of all blobs, in order."""
-    top = f"{cache.directory}/sha256"
+def _notes(cache: BlobCache) -> Iterator[tuple[Digest, bytes]]:
+    """What is to be said of manifests that are in the cache, by its digest."""
+    for image in _held(cache, _NOTES):
+        digests = cache.manifest_digests(image)
+        if digests and all(cache.get(digest) is not None for digest in digests):
+            note = "".join(f"{each}\n" for each in (image, *digests)).encode()
+            yield Digest.of(note), note
+
+
+def _noted(note: bytes, shown: str) -> list[Digest]:
+    """The digests in a note. Raises InputError for what is none."""
+    try:
+        digests = [Digest.parse(line) for line in note.decode("ascii").splitlines()]
+    except (InputError, UnicodeDecodeError):
+        digests = []
+    if len(digests) not in (2, 3):
+        raise InputError(f"{shown}: not an exported cache: it says of a manifest what can't be")
+    return digests
+
+
+def _held(cache: BlobCache, kind: str) -> Iterator[Digest]:
+    """What all files of a kind are called, in order."""
+    top = f"{cache.directory}/{kind}"
     try:
         for directory in sorted(name for name in os.listdir(top) if len(name) == 2):
             for name in sorted(os.listdir(f"{top}/{directory}")):
-                match = _NAME.match(f"sha256/{directory}/{name}")
+                match = _NAME.match(f"{kind}/{directory}/{name}")
                 if match:
-                    yield Digest(match.group(2))
+                    yield Digest(match.group(3))
     except FileNotFoundError:
         return
     except OSError as err:
@@ -107,9 +141,9 @@ def _held(cache: BlobCache) -> Iterator[Digest]:
         raise StoreError(f"can't read the cache {where}: {err.strerror}") from None
 
 
-def _header(digest: Digest, size: int) -> bytes:
-    """The header of a blob: mode 0644, owner 0, time 0."""
-    name = f"sha256/{digest.hex[:2]}/{digest.hex}".encode()
+def _header(digest: Digest, size: int, kind: str = _BLOBS) -> bytes:
+    """The header of a file: mode 0644, owner 0, time 0."""
+    name = f"{kind}/{digest.hex[:2]}/{digest.hex}".encode()
     header = bytearray(_BLOCK)
     fields = {0: name, 100: b"0000644", 108: b"0000000", 116: b"0000000", 124: b"%011o" % size}
     fields.update({136: b"00000000000", 148: b" " * 8, 156: b"0", 257: b"ustar\x0000"})
@@ -120,8 +154,8 @@ def _header(digest: Digest, size: int) -> bytes:
     return bytes(header)
 
 
-def _entries(file: BinaryIO, source: str) -> Iterator[tuple[Digest, bytes]]:
-    """Digest and bytes of each blob.
+def _entries(file: BinaryIO, source: str) -> Iterator[tuple[str, Digest, bytes]]:
+    """Kind, digest and bytes of each file.
 
     Nothing but what ``export_cache`` writes is understood: ``tarfile`` would also take links,
     holes, and headers of any size.
@@ -139,20 +173,20 @@ def _entries(file: BinaryIO, source: str) -> Iterator[tuple[Digest, bytes]]:
         name = printable(name)
         if match is None or octal is None:
             raise InputError(f"{shown}: not an exported cache: it holds {name!r}")
-        digest, size = Digest(match.group(2)), int(octal.group(1), 8)
+        kind, digest, size = match.group(1), Digest(match.group(3)), int(octal.group(1), 8)
         if size > MAX_DOCUMENT:
             raise InputError(f"{shown}: {name!r} is larger than {MAX_DOCUMENT} bytes")
-        if header != _header(digest, size):
+        if header != _header(digest, size, kind):
             raise InputError(f"{shown}: {name!r} is no plain file, or is damaged")
-        if digest.hex <= last:
+        if name <= last:
             raise InputError(f"{shown}: not an exported cache: {name!r} is out of order")
         data = _exactly(file, size, shown)
         if any(_exactly(file, -size % _BLOCK, shown)):
             raise InputError(f"{shown}: not an exported cache, or damaged")
         if Digest.of(data) != digest:
             raise InputError(f"{shown}: the bytes of {name!r} are others: it is damaged")
-        last = digest.hex
-        yield digest, data
+        last = name
+        yield kind, digest, data
     raise InputError(f"{shown}: more than {_MAX_BLOBS} blobs")
 
 
@@ -177,7 +211,7 @@ def _spool(file: BinaryIO, copy: BinaryIO) -> None:
     copy.seek(0)
 
 
-def _take_back(cache: BlobCache, made: list[Digest]) -> None:
-    for digest in made:
+def _take_back(cache: BlobCache, made: list[tuple[str, Digest]]) -> None:
+    for kind, digest in made:
         with contextlib.suppress(OSError):
-            os.unlink(f"{cache.directory}/sha256/{digest.hex[:2]}/{digest.hex}")
+            os.unlink(f"{cache.directory}/{kind}/{digest.hex[:2]}/{digest.hex}")

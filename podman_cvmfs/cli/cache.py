@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 def command() -> None:
     """Carry configs and manifests fetched from registries to other hosts.
 
-    A host without outside network gets genuine image configs from a host that has it: sync
-    there, export the cache, import it here, sync.
+    A host without outside network gets genuine image configs and manifests from a host that has
+    it: sync there, export the cache, import it here, sync.
     """
 
 

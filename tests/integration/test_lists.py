@@ -78,9 +78,9 @@ class Lists:
     root: Path
     registry: StandIn
 
-    def sync(self, kind: str, place: str) -> tuple[int, str, dict[str, object]]:
+    def sync(self, kind: str, place: str, *options: str) -> tuple[int, str, dict[str, object]]:
         where = ("--repository", self.root / kind, "--store", self.root / place / "store")
-        done = podman_cvmfs("sync", *where, "--format", "json")
+        done = podman_cvmfs("sync", *where, "--format", "json", *options)
         return done.returncode, done.stderr, json.loads(done.stdout) if done.stdout else {}
 
     def rows(self, kind: str, place: str) -> dict[str, dict[str, str]]:
@@ -159,6 +159,17 @@ def test_every_line_finds_its_image_and_no_other(lists: Lists, kind: str) -> Non
     for _ in range(2):
         shutil.rmtree(lists.root / "cache/stamps", ignore_errors=True)
         assert lists.sync(kind, "first")[0] == 0
+    # A site without outside network takes the cache with it.
+    archive, inside = lists.root / "cache.tar", lists.root / "inside"
+    succeed("cache", "export", archive)
+    succeed("cache", "import", archive, "--cache", inside)
+    code, errors, report = lists.sync(kind, "second", "--offline", "--cache", str(inside))
+    assert (code, report["failed"], report["synthesised"]) == (0, {}, 0), errors
+    there = lists.rows(kind, "second")
+    for key in ("id", "manifest"):
+        assert {name: row[key] for name, row in there.items()} == {
+            name: row[key] for name, row in rows.items()
+        }
     assert lists.registry.asked() == 0
 
 

@@ -18,6 +18,7 @@ from podman_cvmfs.errors import RegistryError, RegistryUnreachable
 from podman_cvmfs.oci import DOCKER_CONFIG, DOCKER_MANIFEST, Digest
 from podman_cvmfs.reference import ImageName
 from podman_cvmfs.registry import RegistryClient
+from tests.support.cli import Target, podman_cvmfs
 from tests.support.guarded_registry import (
     PASSWORD,
     USER,
@@ -27,6 +28,8 @@ from tests.support.guarded_registry import (
     push,
 )
 from tests.support.http import serving
+from tests.support.osg import OsgBuilt
+from tests.support.stand_in import add_ducc
 from tests.support.tls import Authority
 
 CONFIG = b'{"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}'
@@ -231,3 +234,42 @@ def test_mirror(surroundings: Path, start: Start) -> None:
     assert_served(ImageName("registry.example.org", "only/here", "1"))
     error = refusal(ImageName("registry.example.org", "group/app", "1"))
     assert "no such image" in error.message
+
+
+def test_a_sync_with_all_of_it(
+    surroundings: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Password, an authority of one's own and a mirror, as podman's files tell of them."""
+    authority = Authority(surroundings / "ca")
+    guard = htpasswd(surroundings / "auth")
+    registry = start("r", certificate=authority.issue("server"), auth=guard)
+    how = {"verify": str(authority.certificate), "auth": LOGIN}
+    push(f"https://{registry.address}", "copies/app", "1", CONFIG, MANIFEST, **how)
+    name = ImageName("registry.example.org", "group/app", "1")
+    add_ducc(surroundings / "repository", name, OsgBuilt(MANIFEST, CONFIG))
+    configure(
+        surroundings / "registries.conf",
+        '[[registry]]\nprefix = "registry.example.org/group"\nlocation = "127.0.0.1:1/group"\n'
+        f'[[registry.mirror]]\nlocation = "{registry.address}/copies"\n',
+    )
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(surroundings / "registries.conf"))
+    configure(surroundings / "config.toml", 'arch = "amd64"\n[registries]\nretries = 0\n')
+    monkeypatch.setenv("PODMAN_CVMFS_CONFIG", str(surroundings / "config.toml"))
+    target = Target(*(surroundings / each for each in ("repository", "store", "cache")))
+
+    def sync() -> tuple[int, dict[str, object], str]:
+        argv = ("-vv", *target.argv("--format", "json"))
+        done = podman_cvmfs(*argv)
+        return done.returncode, json.loads(done.stdout), done.stderr
+
+    certs = surroundings / "home/.config/containers/certs.d" / registry.address
+    certs.mkdir(parents=True)
+    shutil.copy(authority.certificate, certs / "ca.crt")
+    code, report, errors = sync()
+    assert (code, report["synthesised"]) == (6, 1), "the mirror wants a login, the registry is dead"
+    log_in(surroundings, registry.address)
+    code, report, errors = sync()
+    assert (code, report["synthesised"], report["failed"]) == (0, 0, {}), errors
+    assert list(report["moved"]) == [str(name)]  # type: ignore[call-overload]
+    secret = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    assert PASSWORD not in errors and secret not in errors

@@ -80,6 +80,23 @@ def test_any_tar_can_read_it(tmp_path: Path) -> None:
         assert tar.getnames() == sorted(tar.getnames())
 
 
+def test_manifests_are_known_at_the_other_end(tmp_path: Path) -> None:
+    cache, ids = filled(tmp_path / "a"), [Digest("1" * 64), Digest("2" * 64), Digest("3" * 64)]
+    cache.keep_manifests(ids[0], b"manifest", b"index")
+    cache.keep_manifests(ids[1], b"another", None)
+    cache.keep_manifest_digests(ids[2], [Digest("4" * 64)])  # its blob is lost
+    other = filled(tmp_path / "b", [])
+    other.keep_manifests(ids[1], b"known before", None)
+    done = import_cache(other, io.BytesIO(exported(cache)), "x")
+    assert done.blobs == done.new == len(BLOBS) + 3
+    assert other.manifests(ids[0]) == (b"manifest", b"index")
+    assert other.manifests(ids[1]) == (b"known before", None)
+    assert other.manifest_digests(ids[2]) == ()
+    third = BlobCache(str(tmp_path / "c"))
+    import_cache(third, io.BytesIO(exported(cache)), "x")
+    assert exported(third) == exported(cache)
+
+
 def test_only_sound_blobs_are_exported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache = filled(tmp_path / "a", [b"good", b"bad"])
     (tmp_path / "a" / name_of(b"bad")).write_bytes(b"changed")
@@ -130,6 +147,15 @@ def patched(fields: dict[int, bytes], name: str = "sha256/ff/ff" + "0" * 62) -> 
 
 GOOD = cache_archive._header(Digest.of(b"one"), 3) + b"one".ljust(512, b"\0")
 END = bytes(1024)
+NOTE_TEXT = f"sha256:{'a' * 64}\nsha256:{'b' * 64}\n".encode()
+
+
+def note(text: bytes) -> bytes:
+    header = cache_archive._header(Digest.of(text), len(text), "manifests")
+    return header + text + bytes(-len(text) % 512)
+
+
+NOTE, NOTE_OF_NOTHING = note(NOTE_TEXT), note(b"sha256:" + b"a" * 64 + b"\n")
 
 
 def hostile() -> dict[str, bytes]:
@@ -159,6 +185,9 @@ def hostile() -> dict[str, bytes]:
         "long name": GOOD + member("x" * 200, b"x", tarfile.GNU_FORMAT) + END,
         "pax": GOOD + member("ü" * 60, b"x", tarfile.PAX_FORMAT) + END,
         "twice": GOOD + GOOD + END,
+        "a note that is none": NOTE_OF_NOTHING + END,
+        "a note after the blobs": GOOD + NOTE + END,
+        "a note by another name": member(f"manifests/ff/ff{'0' * 62}", NOTE_TEXT) + END,
         "markers": GOOD + member("markers/00/" + "0" * 64, b"{}") + END,
         "too large": GOOD + member(high, b"x" * (MAX_DOCUMENT + 1)) + END,
         "junk in the padding": GOOD[:-1] + b"x" + END,
@@ -235,7 +264,7 @@ def test_every_cache_round_trips(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_change_of_a_byte_passes(tmp_path: Path, data: st.DataObject) -> None:
-    archive = bytearray(GOOD + END)
+    archive = bytearray(NOTE + GOOD + END)
     place = data.draw(st.integers(0, len(archive) - 1))
     archive[place] ^= data.draw(st.integers(1, 255))
     cache = BlobCache(str(tmp_path / "cache"))
