@@ -34,10 +34,12 @@ class OsgImage(PublishedImage):
     """An image of which there is the merged root at ``merged``, relative to the repository.
 
     Two tags whose images differ in the config alone lead to one merged root, so ``image_id`` is
-    made of both: it tells images apart, but is no digest of a config.
+    made of both: it tells images apart, but is no digest of a config. ``is_guess`` says that
+    nothing has told the registry so far.
     """
 
     merged: str = ""
+    is_guess: bool = False
 
     @property
     def expected_id(self) -> None:
@@ -121,4 +123,10 @@ class OsgRepository:
                 "not to a merged root below .images"
             )
         merged = match.group(1)
-        return OsgImage(name, source_id(merged, name), linked=True, merged=merged)
+        return OsgImage(
+            name,
+            source_id(merged, name),
+            linked=True,
+            merged=merged,
+            is_guess=self._names.is_guess(path),
+        )

@@ -42,17 +42,27 @@ class OsgNames:
         InputError for what is no such path.
         """
         repository, _, tag = path.rpartition(":")
-        for spec in reversed(self._by_repository.get(repository, [])):
-            name = ImageName(spec.registry, repository, tag)
-            if spec.matches(name):
-                check_parts(spec.registry, repository, tag, path)
-                return name
+        registry = self._listed_registry(path)
+        if registry is not None:
+            check_parts(registry, repository, tag, path)
+            return ImageName(registry, repository, tag)
         if split_domain(path)[0] is not None:
             return parse_repository_path(path)
         if "/" not in repository:
             raise InputError(f"not the path of an image: {printable(path)[:300]!r}")
         check_parts(DOCKER_HUB, repository, tag, path)
         return ImageName(DOCKER_HUB, repository, tag)
+
+    def is_guess(self, path: str) -> bool:
+        """Whether nothing says that the image at this link is Docker Hub's."""
+        return self._listed_registry(path) is None and split_domain(path)[0] is None
+
+    def _listed_registry(self, path: str) -> str | None:
+        repository, _, tag = path.rpartition(":")
+        for spec in reversed(self._by_repository.get(repository, [])):
+            if spec.matches(ImageName(spec.registry, repository, tag)):
+                return spec.registry
+        return None
 
 
 def merged_root(manifest: Manifest) -> str:

@@ -19,6 +19,7 @@ from podman_cvmfs.errors import InputError, RegistryError, RepositoryError, prin
 from podman_cvmfs.manifest_ladder import GENUINE, REBUILT
 from podman_cvmfs.manifests import Genuine, find_genuine, judge
 from podman_cvmfs.oci import (
+    MAX_DOCUMENT,
     OCI_CONFIG,
     OCI_LAYER,
     OCI_MANIFEST,
@@ -28,11 +29,13 @@ from podman_cvmfs.oci import (
     Manifest,
     layer_ids,
     parse_config,
+    parse_json,
     render_manifest,
 )
 from podman_cvmfs.osg import OsgImage, OsgRepository
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.policy import Policy, View
+from podman_cvmfs.reference import parse_name
 from podman_cvmfs.registry_access import RegistryAccess, RegistrySource
 from podman_cvmfs.resolve import Layer, ResolvedImage, flat_root_at, skeleton_above
 from podman_cvmfs.skeleton import ShownRoot
@@ -41,6 +44,9 @@ from podman_cvmfs.tree import Tree
 from podman_cvmfs.unpacked import PublishedImage
 
 log = logging.getLogger(__name__)
+
+#: Singularity's label for the image that a root was made of (its user guide, "labels").
+_BUILT_FROM = "org.label-schema.usage.singularity.deffile.from"
 
 
 @dataclass(frozen=True)
@@ -157,7 +163,24 @@ class OsgResolver:
     def _if_listed(image: OsgImage, found: Genuine) -> Genuine | None:
         return found if image.may_come_by(found.index_digest) else None
 
+    def _check_guess(self, image: OsgImage) -> None:
+        """Raise RepositoryError if Singularity has noted another registry for the image."""
+        place = f"{image.merged}/.singularity.d/labels.json"
+        data = self._repository.tree.read(place, MAX_DOCUMENT)
+        try:
+            labels = parse_json(data or b"{}", place)
+            built = parse_name(str(labels.get(_BUILT_FROM, ""))) if labels else image.name
+        except (InputError, AttributeError):
+            return
+        if built.registry != image.name.canonical.registry:
+            raise RepositoryError(
+                f"{image.name} may not be Docker Hub's: its merged root was made of {built}",
+                "wish lists tell the registries: add the list the repository is made from",
+            )
+
     def _made_up(self, image: OsgImage) -> _Documents:
+        if image.is_guess:
+            self._check_guess(image)
         diff_id = Digest.of(f"podman-cvmfs merged root {image.merged}".encode())
         try:
             config = synthesise(

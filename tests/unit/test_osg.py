@@ -77,7 +77,9 @@ class World:
         }
         self.store = Store(str(root / "store"))
 
-    def sync(self, *names: str, registry: Blobs | None = None) -> SyncReport:
+    def sync(
+        self, *names: str, registry: Blobs | None = None, wishes: list[str] | None = LIST
+    ) -> SyncReport:
         report = sync(
             Wishes(
                 repositories=[str(self.repository)],
@@ -85,7 +87,7 @@ class World:
                 cache=BlobCache(str(self.root / "cache")),
                 registry=None if registry is None else lambda: registry,
                 requested=names,
-                selection=Selection(map(ImageSpec.parse, LIST)),
+                selection=Selection(wishes and map(ImageSpec.parse, wishes)),
             )
         )
         findings = verify(self.store.path).findings
@@ -284,3 +286,31 @@ def test_names_added_one_by_one_share_the_image(world: World) -> None:
     assert list(report.added) == [f"{HTC}/one:latest"] and not report.failed
     assert world.stored(f"{HTC}/one:latest").published == (f"{HTC}/one:1", f"{HTC}/one:latest")
     assert len(world.stored(f"{HTC}/one:1").all_sources) == 2
+
+
+@pytest.mark.parametrize("labels", [None, b"{", b"[]", b"3", b"{}", "\u00e9".encode("latin-1")])
+def test_without_a_list_images_are_docker_hubs(world: World, labels: bytes | None) -> None:
+    for image in (ONE, TWO):
+        if labels is not None:
+            (world.repository / image.merged / ".singularity.d/labels.json").write_bytes(labels)
+    assert not world.sync(wishes=None).failed
+    hub = "docker.io/htc"
+    assert set(world.names) == {
+        *(f"{hub}/one:1", f"{hub}/one:latest", f"{hub}/sibling:1", "docker.io/library/two:1")
+    }
+
+
+def test_without_a_list_the_registry_that_singularity_noted_counts(world: World) -> None:
+    for image, name in ((ONE, f"{HTC}/one:1"), (TWO, "registry.hub.docker.com/library/two:1")):
+        labels = {"org.label-schema.usage.singularity.deffile.from": name}
+        place = world.repository / image.merged / ".singularity.d/labels.json"
+        place.write_text(json.dumps(labels))
+    report = world.sync(wishes=None)
+    assert set(report.failed) == {
+        f"docker.io/htc/{each}" for each in ("one:1", "one:latest", "sibling:1")
+    }
+    error = report.failed["docker.io/htc/one:1"]
+    assert f"its merged root was made of {HTC}/one:1" in error.message
+    assert "wish lists" in str(error.hint)
+    assert set(world.names) == {"docker.io/library/two:1"}
+    assert not world.sync().failed and set(world.names) == NAMES
