@@ -31,7 +31,8 @@ def _pip(*args: str | Path, **environment: str) -> subprocess.CompletedProcess[s
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         timeout=300,
-        env={**os.environ, **environment},
+        # Of the library alone; tests/packaging has the rest.
+        env={**os.environ, "PODMAN_CVMFS_SHARE": "off", **environment},
     )
 
 
@@ -41,8 +42,9 @@ def checkout(tmp_path: Path) -> Path:
     copy = tmp_path / "checkout"
     leave = shutil.ignore_patterns("__pycache__", *(kind.value for kind in Kind))
     shutil.copytree(CHECKOUT / "podman_cvmfs", copy / "podman_cvmfs", ignore=leave)
-    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
-        shutil.copy(CHECKOUT / name, copy)
+    (copy / "packaging").mkdir()
+    for name in ("pyproject.toml", "packaging/hatch_build.py", "README.md", "LICENSE"):
+        shutil.copy(CHECKOUT / name, copy / name)
     return copy
 
 

@@ -51,7 +51,7 @@ def test_man_shows_the_page_without_a_warning(page: Page, tmp_path: Path) -> Non
 
 
 def test_each_text_belongs_to_a_page() -> None:
-    """And each page has one: add manual/NAME.1.rst for a new command."""
+    """And each page has one: add packaging/manual/NAME.1.rst for a new command."""
     assert {path.stem for path in TEXTS.glob("*.rst")} == set(PAGES)
 
 

@@ -48,11 +48,12 @@ class BuildHook(BuildHookInterface):  # type: ignore[type-arg]
         self._add_library(version, build_data)
 
     def _add_share(self, build_data: dict[str, Any]) -> None:
-        sys.path.insert(0, self.root)
+        places = [self.root, os.path.join(self.root, "packaging")]
+        sys.path[:0] = places
         try:
             from manual.pages import write_pages
         finally:
-            sys.path.remove(self.root)
+            del sys.path[: len(places)]
         pages = os.path.join(self._scratch_directory(), "man")
         write_pages(pages)
         shared = build_data["shared_data"]
