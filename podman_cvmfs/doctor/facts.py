@@ -11,7 +11,8 @@ from podman_cvmfs.storage_conf.effective import Effective
 
 
 class Presence(str, Enum):
-    """Whether a directory answers. ``CLOSED``: the user may not look into it."""
+    """Whether a directory answers. ``CLOSED``: the user may not look into it; ``HANGS``: there is
+    no answer in time, or none but an error."""
 
     THERE = "there"
     MISSING = "missing"
@@ -170,7 +171,8 @@ class Repository:
 class User:
     """Who runs podman. ``subuids`` and ``subgids`` are how many subordinate IDs there are, None
     where a directory service has them. ``bad_programs`` are newuidmap and newgidmap if they are
-    missing or lack the right to map; ``namespaces`` says that users may make user namespaces."""
+    missing or lack the right to map; ``namespaces`` says that users may make user namespaces. From
+    ``free_id`` on no user has subordinate IDs."""
 
     uid: int = 0
     name: str = "root"
@@ -178,6 +180,7 @@ class User:
     subgids: int | None = None
     bad_programs: tuple[str, ...] = ()
     namespaces: bool = True
+    free_id: int = 100_000
     kernel: tuple[int, int] = (6, 0)
 
 
@@ -207,7 +210,7 @@ class Units:
 @dataclass(frozen=True)
 class Registries:
     """registries.conf: ``problem`` (with ``hint``) if it can't be read; ``blocked`` maps the images
-    of the store that it blocks to the prefix that does."""
+    of the store that it blocks to the reason."""
 
     problem: str = ""
     hint: str = ""

@@ -16,7 +16,8 @@ from podman_cvmfs.storage_conf.effective import is_overlay
 _MANY = 1000
 #: Kernel overlayfs for ordinary users: Linux 5.13 (with SELinux; without, 5.11).
 _ROOTLESS_OVERLAY = (5, 13)
-_SUBIDS = "100000-165535"
+#: How many subordinate IDs a user is given by custom.
+_SUBIDS = 65536
 
 
 def engine(facts: Facts) -> Iterator[Finding]:
@@ -34,9 +35,8 @@ def engine(facts: Facts) -> Iterator[Finding]:
         )
     major = podman.major
     if major is not None and major < 4:
-        yield Finding(
-            CONDITIONS["podman-old"], f"podman {podman.version}", "install podman 4 or later", True
-        )
+        found = f"podman {podman.version}"
+        yield Finding(CONDITIONS["podman-old"], found, "install podman 4 or later", by_hand=True)
     if major == 4 and facts.contents.images > _MANY:
         yield Finding(
             CONDITIONS["podman-slow"],
@@ -77,18 +77,19 @@ def user(facts: Facts) -> Iterator[Finding]:
             for path, number in (("/etc/subuid", person.subuids), ("/etc/subgid", person.subgids))
             if number == 0
         ]
-        options = ("--add-subuids", _SUBIDS, "--add-subgids", _SUBIDS)
+        first = person.free_id
+        ids = f"{first}-{first + _SUBIDS - 1}"
         yield Finding(
             CONDITIONS["id-maps-missing"],
-            f"{' and '.join(files)} have no line for {printable(person.name)}",
-            cures.shell("usermod", *options, person.name),
+            f"{' and '.join(files)}: no line for {printable(person.name)}",
+            cures.shell("usermod", "--add-subuids", ids, "--add-subgids", ids, person.name),
         )
 
 
 def configuration(facts: Facts) -> Iterator[Finding]:
     """storage.conf, as far as it can be read."""
     for warning in facts.warnings:
-        yield Finding(CONDITIONS["settings-unknown"], warning, "correct or remove it", True)
+        yield Finding(CONDITIONS["settings-unknown"], warning, "correct or remove it", by_hand=True)
     conf = facts.configuration
     if conf.problem:
         yield Finding(CONDITIONS["storage-conf-broken"], conf.problem, conf.hint, by_hand=True)
@@ -156,8 +157,9 @@ def _driver(facts: Facts) -> Iterator[Finding]:
 def _not_configured(facts: Facts) -> Iterator[Finding]:
     conf = facts.configuration
     if conf.profile and conf.effective.inherited:
-        if facts.store.presence is not Presence.THERE:
-            # The file sets nothing then, and so does no harm.
+        driver = facts.engine.driver or conf.driver
+        if facts.store.presence is not Presence.THERE or not is_overlay(driver):
+            # The file sets nothing then: it isn't what is wrong.
             return
         found = f"{conf.profile} names the store, and STORAGE_OPTS isn't set in this environment"
         yield Finding(CONDITIONS["login-needed"], found, f". {conf.profile}")

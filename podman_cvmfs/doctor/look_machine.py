@@ -23,6 +23,8 @@ UNITS = (
 )
 _PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,Result"
 _SYSTEMCTL_TIMEOUT = 10
+#: Where subordinate IDs begin by custom (SUB_UID_MIN in login.defs(5)).
+_FIRST_ID = 100_000
 #: Where the kernel says whether ordinary users may make user namespaces; 0: they may not.
 _SWITCHES = (
     "/proc/sys/user/max_user_namespaces",
@@ -44,6 +46,7 @@ def look_at_user() -> User:
         subuids=_subordinate("/etc/subuid", name, uid),
         subgids=_subordinate("/etc/subgid", name, uid),
         bad_programs=tuple(each for each in ("newuidmap", "newgidmap") if not _may_map(each)),
+        free_id=max(_FIRST_ID, _end("/etc/subuid"), _end("/etc/subgid")),
         namespaces=not any(_is_zero(path) for path in _SWITCHES),
         kernel=(int(release[1]), int(release[2])) if release else (0, 0),
     )
@@ -62,6 +65,15 @@ def _subordinate(path: str, name: str, uid: int) -> int | None:
         if line.startswith("subid:")
     ]
     return None if not total and services and services[0] != ["files"] else total
+
+
+def _end(path: str) -> int:
+    """The first ID behind all that ``path`` (subuid(5)) gives to users."""
+    fields = [line.split(":") for line in _lines(path)]
+    return max(
+        (int(f[1]) + int(f[2]) for f in fields if len(f) == 3 and (f[1] + f[2]).isdecimal()),
+        default=0,
+    )
 
 
 def _may_map(program: str) -> bool:

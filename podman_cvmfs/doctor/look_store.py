@@ -35,23 +35,25 @@ def look_at_place(path: str, seconds: float) -> Place:
     """The additional store ``path`` as podman meets it."""
     try:
         return bounded(lambda: _place(path), seconds)
-    except HangingError:
+    except (HangingError, OSError):
         return Place(path, Presence.HANGS)
-    except OSError:
-        return Place(path, Presence.CLOSED)
 
 
 def _place(path: str) -> Place:
+    """Raises OSError where the file system is broken."""
     closed = tuple(_closed_on_the_way(path))
     try:
         owner: int | None = os.stat(path).st_uid
     except PermissionError:
         return Place(path, Presence.CLOSED, closed_at=closed)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return Place(path, Presence.MISSING, closed_at=closed)
     real = os.path.realpath(path)
     if os.geteuid() != 0 and not os.access(path, os.R_OK | os.X_OK):
         return Place(path, Presence.CLOSED, real, closed, owner=owner)
+    if os.path.isdir(path):
+        # The kernel may still know the attributes of what is on a dead file system.
+        os.listdir(path)
     locks = {}
     for name, directory in LOCK_FILES.items():
         lock = f"{path}/{directory}/{name}"

@@ -34,6 +34,7 @@ from podman_cvmfs.doctor.finding import Level, failure, worst_first
 from podman_cvmfs.doctor.gather import target_of
 from podman_cvmfs.doctor.judge import judge
 from podman_cvmfs.doctor.look_machine import (
+    _end,
     _subordinate,
     look_at_disks,
     look_at_registries,
@@ -578,12 +579,14 @@ def test_bad_repository(tmp_path: Path, make: Any, expected: dict[str, object]) 
 # ---------------------------------------------------------------------- the machine
 
 
-def test_subordinate_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_subordinate_ids(tmp_path: Path) -> None:
     path = tmp_path / "subuid"
     path.write_text("u:100000:65536\n1000:300000:10\nother:1:1\nbroken\nu:x:y\n")
     assert _subordinate(str(path), "u", 1000) == 65546
     assert _subordinate(str(path), "nobody", 1) == 0
     assert _subordinate(str(tmp_path / "none"), "u", 1000) == 0
+    assert _end(str(path)) == 300010
+    assert _end(str(tmp_path / "none")) == 0
 
 
 def test_disks(tmp_path: Path) -> None:
