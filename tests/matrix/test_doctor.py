@@ -8,17 +8,16 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tomlkit
 
 import podman_cvmfs
-from tests.matrix import roots
 from tests.matrix.bench import Bench
 from tests.matrix.guest import Guest
-from tests.matrix.host import USER, User
+from tests.matrix.host import LONELY, USER, User
 from tests.matrix.site import Site
-from tests.matrix.test_short import HERE
 
 #: What the commands under test import and no root has; all of it is Python alone.
 _LIBRARIES = ("click", "tomlkit", "rich", "markdown_it", "mdurl", "pygments", "typing_extensions")
@@ -73,25 +72,19 @@ class Patient:
         path = f"PATH={self.tools}:$PATH; "
         return self.podman.tool("sh", "-c", path + script).stdout
 
+    def findings(self) -> dict[str, dict[str, Any]]:
+        """What doctor finds, by condition."""
+        command = f"podman-cvmfs doctor --format json --store {self.store} || true"
+        return {each["condition"]: each for each in json.loads(self.sh(command))["findings"]}
+
     def cured_of(self, condition: str) -> bool:
         """Whether doctor finds ``condition`` and its cure makes podman work."""
         assert not self.works()
-        command = f"podman-cvmfs doctor --format json --store {self.store} || true"
-        found = {each["condition"]: each for each in json.loads(self.sh(command))["findings"]}
+        found = self.findings()
         assert condition in found, sorted(found)
         assert found[condition]["level"] == "error" and found[condition]["is_command"]
         self.sh(found[condition]["cure"])
         return self.works()
-
-
-@pytest.fixture(scope="module", params=[each.codename for each in roots.GENERATIONS])
-def bench(request: pytest.FixtureRequest, matrix_site: Site) -> Bench:
-    """The podman of each release."""
-    codename = str(request.param)
-    root = Path("/") if codename == HERE else roots.present(roots.default_directory(), codename)
-    if root is None:
-        pytest.skip(f"no root of {codename}: python -m tests.matrix makes it")
-    return Bench(matrix_site, root)
 
 
 @pytest.fixture(params=[None, USER], ids=["root", "user"])
@@ -159,3 +152,19 @@ def test_files_of_root_and_an_ordinary_user(bench: Bench, tools: Path) -> None:
         site.sync(site.repository("root"), store, image, user=None, version=bench.version)
     with bench.fresh(stores=[store], user=USER) as podman:
         assert Patient(podman, store, tools, image).cured_of("owner-unmapped")
+
+
+def test_user_without_subordinate_ids(bench: Bench, tools: Path) -> None:
+    """Root runs the cure."""
+    with bench.fresh(user=LONELY) as podman:
+        patient = Patient(podman, podman.root / "none", tools, "")
+        assert len(_id_map(podman)) == 1
+        found = patient.findings()["id-maps-missing"]
+        podman.machine.run_as(None, ["sh", "-c", found["cure"]], env=podman.env)
+        podman.run("system", "migrate")
+        assert len(_id_map(podman)) == 2
+        assert "id-maps-missing" not in patient.findings()
+
+
+def _id_map(podman: Guest) -> list[str]:
+    return podman.unshared("cat", "/proc/self/uid_map").stdout.splitlines()
