@@ -12,7 +12,7 @@ import ctypes
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.store import layout
@@ -132,7 +132,9 @@ class Store:
         try:
             begun = not os.path.lexists(f"{self.path}/{layout.CURRENT}")
             previous = self._current_generation()
-            self._sweep(self._read(), keep=set() if begun else {previous})
+            # A half-written entry must not be taken for one of those to come.
+            needed = content.entries()
+            self._sweep(self._read(), keep=set() if begun else {previous}, needed=needed)
             made: list[str] = []
             number = max([previous, *self._generations()]) + 1
             try:
@@ -258,16 +260,26 @@ class Store:
         except OSError as err:
             log.warning("%s", self._error(err).message)
 
-    def _sweep(self, content: StoreContent, keep: set[int]) -> None:
-        """Remove what neither ``content`` refers to nor the generations in ``keep`` are."""
-        for number in self._generations():
-            if number not in keep:
-                remove_entry(f"{self.path}/{layout.GENERATIONS}/{number}")
+    def _sweep(
+        self, content: StoreContent, keep: set[int], needed: Collection[str] = frozenset()
+    ) -> None:
+        """Remove what neither ``content`` refers to nor the generations in ``keep`` are.
+
+        What can't be removed, as on NFS while somebody reads a file in it, is left for the next
+        time. Raises OSError if it is one of the entries ``needed``.
+        """
+        left = [f"{layout.GENERATIONS}/{n}" for n in self._generations() if n not in keep]
         used = content.entries() | set(content.retired_entries)
         for pool in (layout.POOL_LAYERS, layout.POOL_IMAGES):
-            for entry in os.listdir(f"{self.path}/{pool}"):
-                if entry not in used:
-                    remove_entry(f"{self.path}/{pool}/{entry}")
+            found = os.listdir(f"{self.path}/{pool}")
+            left.extend(f"{pool}/{entry}" for entry in found if entry not in used)
+        for path in left:
+            try:
+                remove_entry(f"{self.path}/{path}")
+            except OSError as err:
+                if os.path.basename(path) in needed:
+                    raise
+                log.warning("can't remove %s/%s: %s", self.path, path, err.strerror)
 
 
 def _files(content: StoreContent) -> dict[str, bytes]:

@@ -108,8 +108,8 @@ def fail_reads(
     world.begin(scenario)
     code, output = world.sync_here(scenario.now)
     assert code == 0, output
-    after = _names(world.target.store)
-    before = _names(world.saved(scenario.start))
+    after = offered(world.target.store)
+    before = offered(world.saved(scenario.start))
     result = Result(f"{scenario.name}, read errors{' onwards' if onwards else ''}")
     repository = str(world.target.repository)
 
@@ -134,7 +134,7 @@ def fail_reads(
             found = _told_badly(outcome) + faults(world.target.store)
             if outcome.code not in _REPOSITORY_CODES:
                 found.append(f"exit code {outcome.code}: {outcome.output}")
-            seen = _names(world.target.store)
+            seen = offered(world.target.store)
             for name in before.keys() & after.keys() - seen.keys():
                 # What vanishes by itself between listing and reading is withdrawn.
                 if not (error == "ENOENT" and not onwards and f"/{name})" in counter.hit):
@@ -147,7 +147,7 @@ def fail_reads(
             code, output = world.sync_here(scenario.now)
             if code != 0:
                 found.append(f"the next sync gives {code}: {output}")
-            seen = _names(world.target.store)
+            seen = offered(world.target.store)
             if set(seen) != set(after) or (error != "ENOENT" and seen != after):
                 found.append(f"the next sync gives {seen}, should be {after}")
             result.problems += [
@@ -158,7 +158,7 @@ def fail_reads(
         result.calls += step
 
 
-def _names(store: Path) -> dict[str, str]:
+def offered(store: Path) -> dict[str, str]:
     """Name -> image ID of all that a store offers.
 
     Not what has left it and stays for a while: it depends on what was made up meanwhile.
