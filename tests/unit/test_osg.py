@@ -6,22 +6,29 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from podman_cvmfs.answers.catalogue import catalogue
+from podman_cvmfs.answers.upstream import upstream
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import RegistryUnreachable, RepositoryError
 from podman_cvmfs.image_spec import ImageSpec
 from podman_cvmfs.oci import Digest
+from podman_cvmfs.offers import collect
+from podman_cvmfs.platforms import Platform
 from podman_cvmfs.selection import Selection
+from podman_cvmfs.stamp import directories_of
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync import SyncReport, Wishes, sync
 from podman_cvmfs.synthesise import SYNTHESISED_LABEL
 from podman_cvmfs.verify.finding import Severity
+from podman_cvmfs.verify.repair import repair
 from podman_cvmfs.verify.store import verify
 from tests.support.osg import OsgBuilt, add_link, add_root, describe
 from tests.unit.test_sync import Blobs
@@ -77,19 +84,23 @@ class World:
         }
         self.store = Store(str(root / "store"))
 
+    def wishes(
+        self, *names: str, registry: Blobs | None = None, wishes: list[str] | None = LIST
+    ) -> Wishes:
+        return Wishes(
+            repositories=[str(self.repository)],
+            store=self.store,
+            cache=BlobCache(str(self.root / "cache")),
+            registry=None if registry is None else lambda: registry,
+            requested=names,
+            selection=Selection(wishes and map(ImageSpec.parse, wishes)),
+            platform=Platform("amd64"),
+        )
+
     def sync(
         self, *names: str, registry: Blobs | None = None, wishes: list[str] | None = LIST
     ) -> SyncReport:
-        report = sync(
-            Wishes(
-                repositories=[str(self.repository)],
-                store=self.store,
-                cache=BlobCache(str(self.root / "cache")),
-                registry=None if registry is None else lambda: registry,
-                requested=names,
-                selection=Selection(wishes and map(ImageSpec.parse, wishes)),
-            )
-        )
+        report = sync(self.wishes(*names, registry=registry, wishes=wishes))
         findings = verify(self.store.path).findings
         assert not [each for each in findings if each.severity is Severity.ERROR]
         return report
@@ -314,3 +325,35 @@ def test_without_a_list_the_registry_that_singularity_noted_counts(world: World)
     assert "wish lists" in str(error.hint)
     assert set(world.names) == {"docker.io/library/two:1"}
     assert not world.sync().failed and set(world.names) == NAMES
+
+
+def test_stamps_know_the_directories_of_links(world: World) -> None:
+    long_ago = time.time_ns() - 10**12
+    for directory, _, _ in os.walk(world.repository):
+        os.utime(directory, ns=(long_ago, long_ago))
+    assert set(directories_of(str(world.repository)) or ()) == {".", "htc", "library"}
+
+
+def test_whether_tags_have_moved(world: World) -> None:
+    world.sync(f"{HTC}/one:1", registry=Hub(GENUINE))
+    offers = collect([str(world.repository)], {}, specs=list(map(ImageSpec.parse, LIST)))
+    rows = catalogue(world.content, offers, Selection())
+    moved = Hub({**GENUINE, f"{HTC}/one:latest": describe("xyz")})
+    found = upstream(rows, lambda: moved, Platform("amd64"))
+    assert {row.name: state.value for row, state in zip(rows, found) if row.offer} == {
+        f"{HTC}/one:1": "same",
+        f"{HTC}/one:latest": "moved",
+        f"{HTC}/sibling:1": "same",
+        "docker.io/library/two:1": "same",
+    }
+
+
+def test_a_damaged_store_is_mended(world: World) -> None:
+    world.sync(registry=Hub(GENUINE))
+    before = world.names
+    for path in (world.root / "store/pool").rglob("manifest"):
+        path.write_text("{}")
+    shutil.rmtree(next((world.root / "store/pool/layers").iterdir()))
+    repair(verify(world.store.path), world.wishes())
+    assert not [f for f in verify(world.store.path).findings if f.severity is Severity.ERROR]
+    assert world.names == before
