@@ -21,7 +21,16 @@ from podman_cvmfs.errors import (
     StoreError,
     printable,
 )
-from podman_cvmfs.offers import AnyRepository, Held, Offer, Offers, collect, held_by, still_held
+from podman_cvmfs.offers import (
+    AnyRepository,
+    Held,
+    Offer,
+    Offers,
+    collect,
+    held_by,
+    may_lie_below,
+    still_held,
+)
 from podman_cvmfs.osg import OsgRepository
 from podman_cvmfs.osg_resolve import OsgResolver
 from podman_cvmfs.plan import (
@@ -207,17 +216,19 @@ def _requested(
     by_name: dict[ImageName, Offer] = {}
     for offer in offers.offers:
         by_name.setdefault(offer.image.name.canonical, offer)
-    broken = {problem.path: problem.error for _, problem in offers.problems}
-    broken.update(
-        (each.name.repository_path, _other_platform(each, platform)) for each in offers.others
-    )
+    others = {each.name.canonical: _other_platform(each, platform) for each in offers.others}
     chosen = []
     for text, names in requested.items():
         found = [by_name[name] for name in names if name in by_name]
         if found:
             chosen.append(found[0])
             continue
-        errors = [broken[n.repository_path] for n in names if n.repository_path in broken]
+        errors: list[PodmanCvmfsError] = [others[name] for name in names if name in others]
+        errors += [
+            problem.error
+            for _, problem in offers.problems
+            if any(may_lie_below(name.repository_path, problem.path) for name in names)
+        ]
         report.failed[text] = (
             errors[0]
             if errors

@@ -166,6 +166,14 @@ def test_who_asks_for_another_architecture_is_told(tmp_path: Path, repository: P
         assert not report.left_out
 
 
+def test_who_asks_for_what_cannot_be_read_is_told_why(tmp_path: Path, repository: Path) -> None:
+    link = repository / ".multiarch/amd64" / app(0)
+    link.unlink()
+    link.symlink_to("elsewhere")
+    report = _sync(tmp_path, repository, AMD64, app(0))
+    assert "not to a merged root" in report.failed[app(0)].message
+
+
 def test_trees_for_one_architecture_hold_others_too(tmp_path: Path) -> None:
     """Images like cmssw/cms:rhel8-aarch64: without an index, linked like all others."""
     root = make_repository(tmp_path / "repository", 3, layers=2, shared=1)
