@@ -125,11 +125,13 @@ def _present(evidence: Evidence) -> list[Reason]:
             )
         )
     if image.config_origin == SYNTHESISED:
+        genuine = None if offer is None else offer.image.expected_id
         reasons.append(
             Reason(
                 Code.SYNTHESISED,
                 "its config is made up, for nobody had the genuine one: user, working directory "
-                f"and labels may lack, and its ID is not the genuine {image.source_id[:12]}",
+                "and labels may lack, and its ID is not the genuine one"
+                + (f", {genuine.hex[:12]}" if genuine else ""),
                 "podman-cvmfs sync, when the registry can be reached",
             )
         )
