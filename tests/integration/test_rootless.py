@@ -12,9 +12,11 @@ import pytest
 
 from tests.matrix.bench import Bench
 from tests.matrix.cells import Cell
+from tests.matrix.checks import SPEAKING
 from tests.matrix.host import LONELY, USER
 from tests.matrix.run import run_cell, store_of
 from tests.matrix.site import Site
+from tests.support.osg import convert
 
 FOREIGN = Cell(rootless=True, fuse=False, view="flat", owner="foreign", own=True)
 
@@ -76,3 +78,16 @@ def test_nothing_is_copied(bench: Bench) -> None:
         before = podman.stored_bytes()
         podman.run("run", "--name=kept", "--pull=never", name)
         assert podman.stored_bytes() - before < 200_000
+
+
+def test_a_repository_of_merged_roots_alone(bench: Bench) -> None:
+    """As OSG's, with files of a stranger's, and nobody to ask for a config."""
+    site = bench.site
+    repository, store = site.data / "osg-foreign", site.data / "osg/store"
+    convert(site.repository("foreign"), repository)
+    store.parent.mkdir()
+    site.sync(repository, store, user=USER, version=bench.version)
+    with bench.fresh(stores=[store], user=USER) as podman:
+        for image in SPEAKING:
+            done = podman.run("run", "--rm", "--pull=never", f"docker.io/{image}")
+            assert done.stdout == site.images[image].image.prints
