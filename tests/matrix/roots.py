@@ -77,6 +77,16 @@ def make(directory: Path, codename: str) -> Path:
     return root
 
 
+def at_hand(directory: Path) -> list[Path]:
+    """This machine's root and those already made of the other releases, oldest podman first."""
+    here = host_codename()
+    found = [
+        Path("/") if each.codename == here else present(directory, each.codename)
+        for each in GENERATIONS
+    ]
+    return [root for root in found if root is not None]
+
+
 def bootstrap(root: Path, codename: str, variant: str, packages: Sequence[str]) -> None:
     """Make a release's root file system, all of it or nothing. Raises RootError."""
     if shutil.which("mmdebstrap") is None:

@@ -117,3 +117,11 @@ def test_no_text_brings_the_parsers_down(text: str) -> None:
             assert err.message.isprintable()
         else:
             assert str(name).isprintable() and ".." not in name.repository_path.split("/")
+
+
+@pytest.mark.parametrize("part", ["{}/a/b:1", "r.io/a/{}:1", "r.io/a/b:{}", "r.io/a/b:sha256:{}"])
+def test_messages_end(part: str) -> None:
+    """A directory's name may be four times as long once it is escaped."""
+    with pytest.raises(InputError) as caught:
+        parse_repository_path(part.format("\udcff" * 250))
+    assert len(caught.value.message) < 1500

@@ -152,6 +152,19 @@ def test_a_config_that_only_the_store_had_comes_back(tmp_path: Path) -> None:
     assert offered(store) == dict(before.names)
 
 
+@pytest.mark.parametrize("place", ["..", "../.."])
+def test_what_has_become_a_link_is_no_longer_shown(tmp_path: Path, place: str) -> None:
+    store = Spoilt(small_repository(tmp_path / "repository"), tmp_path)
+    source = store.image.source_id
+    root = os.path.realpath(store.layer_path(store.top) / "diff1")
+    linked = Path(os.path.normpath(f"{root}/{place}"))
+    linked.rename(tmp_path / "elsewhere")
+    linked.symlink_to(tmp_path / "elsewhere")
+    assert mend(store).failed
+    assert verify(str(store.path)).errors == 0
+    assert source not in {image.source_id for image in store.content.images.values()}
+
+
 def test_only_the_images_that_were_there_come_back(tmp_path: Path, repository: Path) -> None:
     """A store to which images were added by name doesn't get all others by its repair."""
     store = Spoilt(repository, tmp_path)
