@@ -10,12 +10,18 @@ and closing *any* descriptor of the file drops them, so each file is opened once
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 
 from podman_cvmfs.errors import StoreError, printable
 from podman_cvmfs.store.layout import LOCK_FILES, LOCKS, SYNC_LOCK, TOKEN_BYTES
+
+#: How often podman's locks are tried for if it looks like a deadlock, and the seconds in between.
+_ATTEMPTS = 3000
+_PAUSE = 0.01
 
 
 def create_lock_files(store: str) -> None:
@@ -53,11 +59,12 @@ def podman_locked_out(store: str) -> Iterator[None]:
     it has changed nothing for those who read the store, and the tokens are put back.
     """
     with contextlib.ExitStack() as stack:
-        tokens = {}
-        for name in LOCK_FILES:
-            descriptor = stack.enter_context(_opened(f"{store}/{LOCKS}/{name}", os.O_RDWR))
-            fcntl.lockf(descriptor, fcntl.LOCK_EX)
-            tokens[descriptor] = os.pread(descriptor, TOKEN_BYTES, 0)
+        descriptors = [
+            stack.enter_context(_opened(f"{store}/{LOCKS}/{name}", os.O_RDWR))
+            for name in LOCK_FILES
+        ]
+        _lock_all(descriptors)
+        tokens = {each: os.pread(each, TOKEN_BYTES, 0) for each in descriptors}
         try:
             for descriptor in tokens:
                 os.pwrite(descriptor, os.urandom(TOKEN_BYTES), 0)
@@ -67,6 +74,26 @@ def podman_locked_out(store: str) -> Iterator[None]:
                 with contextlib.suppress(OSError):
                     os.pwrite(descriptor, token, 0)
             raise
+
+
+def _lock_all(descriptors: Sequence[int]) -> None:
+    """Take the write locks of all these files, in order. Raises OSError.
+
+    The kernel sees processes, not threads: a podman one of whose threads reads under one lock while
+    another waits for ours looks to it like a deadlock. It isn't one; containers/storage tries
+    again, too.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            for descriptor in descriptors:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX)
+            return
+        except OSError as err:
+            if err.errno != errno.EDEADLK or attempt == _ATTEMPTS:
+                raise
+        for descriptor in descriptors:
+            fcntl.lockf(descriptor, fcntl.LOCK_UN)
+        time.sleep(_PAUSE)
 
 
 @contextlib.contextmanager

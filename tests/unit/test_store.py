@@ -9,6 +9,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -232,6 +233,42 @@ def test_a_reader_of_podmans_holds_the_flip_up(tmp_path: Path) -> None:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         reader.communicate(b"", timeout=60)
     assert put(store, "ab")
+
+
+def test_what_only_looks_like_a_deadlock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread of a podman service reads images while another waits for layers, which we hold."""
+    store = Store(str(tmp_path / "store"))
+    put(store, "a")
+    code = (
+        "import fcntl, sys, threading, time\nlayers, images = (open(p) for p in sys.argv[1:])\n"
+        "fcntl.lockf(images, fcntl.LOCK_SH)\nprint('in', flush=True)\nsys.stdin.readline()\n"
+        "other = threading.Thread(target=fcntl.lockf, args=(layers, fcntl.LOCK_SH))\n"
+        "other.start()\ntime.sleep(1)\nfcntl.lockf(images, fcntl.LOCK_UN)\nother.join()\n"
+    )
+    paths = [tmp_path / f"store/locks/{name}.lock" for name in ("layers", "images")]
+    seen = []
+    real = fcntl.lockf
+    with started(
+        [sys.executable, "-c", code, *paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as podman:
+        assert podman.stdin is not None and podman.stdout is not None
+        assert podman.stdout.readline() == b"in\n"
+
+        def lockf(descriptor: int, kind: int, *rest: int) -> None:
+            is_layers = os.readlink(f"/proc/self/fd/{descriptor}") == str(paths[0])
+            try:
+                real(descriptor, kind, *rest)
+            except OSError as err:
+                seen.append(err.errno)
+                raise
+            if is_layers and kind == fcntl.LOCK_EX and not podman.stdin.closed:
+                podman.stdin.close()
+                time.sleep(0.3)
+
+        monkeypatch.setattr(fcntl, "lockf", lockf)
+        assert put(store, "ab")
+        assert podman.wait(20) == 0
+    assert set(seen) == {errno.EDEADLK}
 
 
 def test_a_directory_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
