@@ -14,8 +14,9 @@ from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import RegistryError
 from podman_cvmfs.manifests import Genuine, find_genuine, judge
 from podman_cvmfs.oci import ImageConfig
+from podman_cvmfs.published import PublishedImage
 from podman_cvmfs.registry_access import RegistryAccess
-from podman_cvmfs.unpacked import PublishedImage, Repository
+from podman_cvmfs.unpacked import Repository
 
 log = logging.getLogger(__name__)
 

@@ -14,16 +14,11 @@ from podman_cvmfs.image_spec import ImageSpec
 from podman_cvmfs.osg import OsgRepository
 from podman_cvmfs.osg_names import OsgNames
 from podman_cvmfs.platforms import Platform
+from podman_cvmfs.published import OtherPlatforms, Problem, PublishedImage
 from podman_cvmfs.reference import ImageName, parse_repository_path
 from podman_cvmfs.store.records import StoreContent
-from podman_cvmfs.tree import LinkedError
-from podman_cvmfs.unpacked import (
-    OtherPlatforms,
-    Problem,
-    PublishedImage,
-    Repository,
-    open_tree,
-)
+from podman_cvmfs.tree import LinkedError, open_tree
+from podman_cvmfs.unpacked import Repository
 
 AnyRepository = Union[Repository, OsgRepository]
 

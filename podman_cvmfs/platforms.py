@@ -82,6 +82,13 @@ class Platform:
         """Whether an image for ``image`` can run here; one that doesn't say what it is for may."""
         return not image.architecture or self.rank(image) is not None
 
+    def runs_named(self, text: str) -> bool:
+        """The same of the platform that ``text`` names; False if it names none."""
+        try:
+            return self.runs(Platform.parse(text))
+        except InputError:
+            return False
+
     @property
     def _level(self) -> int:
         match = _LEVEL.match(self.variant)

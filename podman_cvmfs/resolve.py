@@ -21,10 +21,11 @@ from podman_cvmfs.oci import (
     render_manifest,
 )
 from podman_cvmfs.policy import Overlay, Policy, Reuse, View
+from podman_cvmfs.published import PublishedImage, PublishedLayer
 from podman_cvmfs.registry_access import RegistryAccess
 from podman_cvmfs.skeleton import ShownRoot, SkeletonDirectory, skeleton_of
 from podman_cvmfs.tree import Tree
-from podman_cvmfs.unpacked import PublishedImage, PublishedLayer, Repository
+from podman_cvmfs.unpacked import Repository
 
 #: Layers whose description is remembered: bases are shared by many images, others by few.
 _LAYERS_KEPT = 4096

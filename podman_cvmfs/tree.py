@@ -160,3 +160,31 @@ class Tree:
         finally:
             os.close(descriptor)
         return data
+
+
+def open_tree(root: str) -> Tree:
+    """The directory ``root``. Raises RepositoryError where there is none or it can't be listed.
+
+    LinkedError if the way to all layers or merged roots leads over a symbolic link: then a store
+    that was laid out before shows whatever that leads to.
+    """
+    tree = Tree(root)
+    try:
+        os.listdir(tree.root)
+    except FileNotFoundError:
+        raise RepositoryError(
+            f"no such repository: {printable(tree.root)}",
+            "is it mounted? name another one with --repository DIR",
+        ) from None
+    except NotADirectoryError:
+        raise RepositoryError(
+            f"not a repository: {printable(tree.root)} is not a directory",
+            "name the repository's top directory with --repository DIR",
+        ) from None
+    except OSError as err:
+        raise RepositoryError(
+            f"can't read the repository {printable(tree.root)}: {err.strerror}"
+        ) from err
+    for part in (".layers", ".flat", ".images"):
+        tree.check(part)
+    return tree

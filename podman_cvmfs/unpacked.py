@@ -31,107 +31,20 @@ import posixpath
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from podman_cvmfs.errors import InputError, PodmanCvmfsError, RepositoryError, printable
+from podman_cvmfs.errors import InputError, RepositoryError, printable
 from podman_cvmfs.oci import MAX_DOCUMENT, Digest, Manifest, parse_json, parse_manifest
 from podman_cvmfs.platforms import Platform
+from podman_cvmfs.published import OtherPlatforms, Problem, PublishedImage, PublishedLayer
 from podman_cvmfs.reference import ImageName, parse_repository_path
 from podman_cvmfs.store.layout import big_data_file, manifest_digest_of
-from podman_cvmfs.tree import Tree
+from podman_cvmfs.tree import open_tree
 
 _FLAT_TARGET = re.compile(r"\.flat/([0-9a-f]{2})/(\1[0-9a-f]{62})\Z")
 #: No registry nests its repositories deeper; a tree that does is not DUCC's.
 _MAX_DEPTH = 24
 #: Directories that a repository needn't have.
 _MAY_LACK = re.compile(r"\.multiarch\Z|\.metadata(?:/\.multiarch(?:/[^/]*)?)?\Z")
-
-
-@dataclass(frozen=True)
-class PublishedImage:
-    """An image that the repository offers under ``name``.
-
-    ``image_id`` is the digest of its config. ``linked`` says whether a public link leads to a
-    merged root; without one DUCC has published the image's layers only. ``place`` is the directory
-    of its architecture (``.multiarch/arm64:v8``), "" where nothing tells the architecture.
-    """
-
-    name: ImageName
-    image_id: Digest
-    linked: bool
-    place: str = ""
-
-    @property
-    def platform(self) -> Platform | None:
-        """What the repository says the image is for. Outside of ``.multiarch`` it says nothing:
-        DUCC publishes for its own machine there, and images for one architecture alone."""
-        return Platform.parse(posixpath.basename(self.place)) if self.place else None
-
-    @property
-    def expected_id(self) -> Digest | None:
-        """The ID that podman will show, if the genuine config is found."""
-        return self.image_id
-
-    def is_described_by(self, manifest: Manifest) -> bool:
-        """Whether ``manifest`` is one of this image."""
-        return manifest.config.digest == self.image_id
-
-    def may_come_by(self, index: Digest | None) -> bool:
-        """Whether the index with this digest, None for none, may list the image's manifest."""
-        return True
-
-
-@dataclass(frozen=True)
-class OtherPlatforms:
-    """An image that the repository has, but only for these platforms, none of them fit."""
-
-    name: ImageName
-    platforms: tuple[Platform, ...]
-
-
-@dataclass(frozen=True)
-class PublishedLayer:
-    """One unpacked layer: the absolute path of its files, and what layers.json says of it."""
-
-    files: str
-    diff_id: Digest | None
-    diff_size: int | None
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A thing in the repository, by its path, that can't be used, and why."""
-
-    path: str
-    error: PodmanCvmfsError
-
-
-def open_tree(root: str) -> Tree:
-    """The directory ``root``. Raises RepositoryError where there is none or it can't be listed.
-
-    LinkedError if the way to all layers or merged roots leads over a symbolic link: then a store
-    that was laid out before shows whatever that leads to.
-    """
-    tree = Tree(root)
-    try:
-        os.listdir(tree.root)
-    except FileNotFoundError:
-        raise RepositoryError(
-            f"no such repository: {printable(tree.root)}",
-            "is it mounted? name another one with --repository DIR",
-        ) from None
-    except NotADirectoryError:
-        raise RepositoryError(
-            f"not a repository: {printable(tree.root)} is not a directory",
-            "name the repository's top directory with --repository DIR",
-        ) from None
-    except OSError as err:
-        raise RepositoryError(
-            f"can't read the repository {printable(tree.root)}: {err.strerror}"
-        ) from err
-    for part in (".layers", ".flat", ".images"):
-        tree.check(part)
-    return tree
 
 
 class Repository:

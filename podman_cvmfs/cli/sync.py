@@ -29,7 +29,7 @@ from podman_cvmfs.stamp import Stamp, is_current, stamp_path
 
 if TYPE_CHECKING:
     from podman_cvmfs.registry_access import RegistrySource
-    from podman_cvmfs.sync import SyncReport, Wishes
+    from podman_cvmfs.wishes import SyncReport, Wishes
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ def _wishes(settings: Settings, images: tuple[str, ...]) -> Wishes:
     from podman_cvmfs.blobcache import BlobCache
     from podman_cvmfs.selection import Selection
     from podman_cvmfs.store.store import Store
-    from podman_cvmfs.sync import Wishes
+    from podman_cvmfs.wishes import Wishes
 
     specs = None
     if settings.wish_lists:

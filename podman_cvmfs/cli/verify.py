@@ -17,7 +17,7 @@ from podman_cvmfs.verify.finding import REPAIR, Finding, Severity
 from podman_cvmfs.verify.store import Verdict, verify
 
 if TYPE_CHECKING:
-    from podman_cvmfs.sync import SyncReport
+    from podman_cvmfs.wishes import SyncReport
 
 log = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from podman_cvmfs.store.records import ImageFiles, StoreContent, StoredImage, St
 from podman_cvmfs.verify.documents import IMAGES_PATH, LAYERS_PATH
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.layers import Layers, private_id, stand_in_id
-from podman_cvmfs.view import ImageView, mount_bytes
+from podman_cvmfs.view import SPACER, ImageView, mount_bytes
 
 
 def check_images(
@@ -104,6 +104,8 @@ def _contradictions(
         return
     if config.created != image.created:
         yield IMAGES_PATH, f"was created {config.created}, not {image.created}"
+    if str(config.platform) != image.platform:
+        yield layout.STATE, f"is for {config.platform}, not for {image.platform}"
     if image.config_origin == SYNTHESISED:
         is_wrong = image.source_id == image.image_id
     else:
@@ -177,7 +179,7 @@ def _check_depth(
     if all(layer.layer_id in layers.directories for layer in chain):
         shown = tuple((layer, layers.directories[layer.layer_id]) for layer in chain)
         wanted = {each.layer_id for each in chain}
-        if not wanted.issuperset(shown[-1][1].lowers):
+        if not wanted.issuperset({*shown[-1][1].lowers} - {SPACER.layer_id}):
             return
         length = mount_bytes(ImageView(View(image.view), shown), look.store)
         limit = mount_data_limit() if length > SHORT_MOUNT_DATA else None

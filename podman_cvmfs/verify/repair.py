@@ -23,9 +23,10 @@ from podman_cvmfs.store import layout
 from podman_cvmfs.store.entries import remove_entry, write_image_entry, write_layer_entry
 from podman_cvmfs.store.records import ImageFiles, LayerDirectory, StoreContent
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.sync import SyncReport, Wishes, sync
+from podman_cvmfs.sync import sync
 from podman_cvmfs.verify.salvage import Salvage, good_configs, salvage
 from podman_cvmfs.verify.store import Verdict
+from podman_cvmfs.wishes import SyncReport, Wishes
 
 _AT_FDCWD = -100
 #: Linux ``linux/fs.h``.

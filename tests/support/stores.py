@@ -16,7 +16,8 @@ from podman_cvmfs.store import layout
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.sync import SyncReport, Wishes, sync
+from podman_cvmfs.sync import sync
+from podman_cvmfs.wishes import SyncReport, Wishes
 from tests.support.many import make_repository
 
 JSON = (

@@ -25,11 +25,12 @@ from podman_cvmfs.stamp import directories_of
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.sync import SyncReport, Wishes, sync
+from podman_cvmfs.sync import sync
 from podman_cvmfs.synthesise import SYNTHESISED_LABEL
 from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.repair import repair
 from podman_cvmfs.verify.store import verify
+from podman_cvmfs.wishes import SyncReport, Wishes
 from tests.support.osg import OsgBuilt, add_link, add_root, describe
 from tests.unit.test_sync import Blobs
 

@@ -19,7 +19,8 @@ from podman_cvmfs.stamp import directories_of
 from podman_cvmfs.store.layout import big_data_file
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.sync import SyncReport, Wishes, sync
+from podman_cvmfs.sync import sync
+from podman_cvmfs.wishes import SyncReport, Wishes
 from tests.support.cli import podman_cvmfs, succeed
 from tests.support.many import REGISTRY, make_repository
 

@@ -27,8 +27,9 @@ from podman_cvmfs.reference import ImageName
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.sync import SyncReport, Wishes, sync
+from podman_cvmfs.sync import sync
 from podman_cvmfs.tree import Tree
+from podman_cvmfs.wishes import SyncReport, Wishes
 from tests.support.many import REGISTRY, make_repository
 from tests.support.trees import snapshot
 

@@ -12,8 +12,9 @@ import pytest
 
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.oci import Digest
+from podman_cvmfs.published import Problem, PublishedImage
 from podman_cvmfs.tree import LinkedError
-from podman_cvmfs.unpacked import Problem, PublishedImage, Repository
+from podman_cvmfs.unpacked import Repository
 from tests.support.many import REGISTRY, make_repository
 
 

@@ -15,10 +15,10 @@ from podman_cvmfs.errors import RepositoryError, StoreError
 from podman_cvmfs.policy import Policy, View
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.sync import SyncReport, Wishes
 from podman_cvmfs.verify import repair as repair_module
 from podman_cvmfs.verify.repair import repair
 from podman_cvmfs.verify.store import verify
+from podman_cvmfs.wishes import SyncReport, Wishes
 from tests.support.corrupt_files import FILES
 from tests.support.corrupt_records import RECORDS
 from tests.support.many import REGISTRY

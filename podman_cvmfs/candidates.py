@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Complete the images that repositories offer and lay them out for the store, many at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from podman_cvmfs.config_ladder import SYNTHESISED
+from podman_cvmfs.engine import SHORT_MOUNT_DATA, mount_data_limit
+from podman_cvmfs.errors import (
+    InputError,
+    OtherPlatformError,
+    PodmanCvmfsError,
+    RepositoryError,
+    StoreError,
+    printable,
+)
+from podman_cvmfs.offers import Offer
+from podman_cvmfs.osg import OsgRepository
+from podman_cvmfs.osg_resolve import OsgResolver
+from podman_cvmfs.plan import Candidate, candidate_of
+from podman_cvmfs.progress import track
+from podman_cvmfs.registry_access import RegistryAccess
+from podman_cvmfs.resolve import Resolver
+from podman_cvmfs.view import mount_bytes, view_of
+from podman_cvmfs.wishes import SyncReport, Wishes
+
+#: Reads wait for the network where /cvmfs is cold, so many are under way at once.
+_READERS = 16
+#: Reading an image's few files from a local disk or a warm cache takes less, in seconds.
+_SLOW = 0.01
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class _Layout:
+    """Completes images and lays them out."""
+
+    def __init__(self, wishes: Wishes) -> None:
+        self._wishes = wishes
+        self._registries = RegistryAccess(wishes.registry)
+        self._resolvers: dict[str, Resolver | OsgResolver] = {}
+
+    @property
+    def silent(self) -> Mapping[str, str]:
+        """Registries that left a question unanswered, and why."""
+        return self._registries.silent
+
+    def _resolver(self, offer: Offer) -> Resolver | OsgResolver:
+        wishes, repository = self._wishes, offer.repository
+        if repository.root not in self._resolvers:
+            how = (wishes.cache, self._registries, wishes.policy)
+            self._resolvers[repository.root] = (
+                OsgResolver(repository, *how)
+                if isinstance(repository, OsgRepository)
+                else Resolver(repository, *how)
+            )
+        return self._resolvers[repository.root]
+
+    def candidate(self, group: Sequence[Offer]) -> Candidate:
+        """Raises RepositoryError for an image that can't be shown right, among them
+        OtherPlatformError; StoreError."""
+        name = group[0].image.name
+        image = self._resolver(group[0]).resolve([offer.image for offer in group])
+        if not self._wishes.platform.runs(image.config.platform):
+            raise OtherPlatformError(
+                f"{name} is for {printable(str(image.config.platform))}, "
+                f"not for {self._wishes.platform}"
+            )
+        try:
+            view = view_of(image, self._wishes.policy)
+        except RepositoryError as err:
+            raise RepositoryError(f"{name}: {err.message}", err.hint) from None
+        length = mount_bytes(view, self._wishes.store.path)
+        # Only a deep image is worth asking podman for its version.
+        limit = mount_data_limit() if length > SHORT_MOUNT_DATA else None
+        if limit is not None and length > limit:
+            raise RepositoryError(
+                f"{name}: podman 4 can't mount its {len(image.layers)} layers: "
+                f"{length} bytes of mount options, where {limit} fit",
+                "use podman 5, the flat view, or a store with a shorter path",
+            )
+        return candidate_of(image, view, group[0].repository.root)
+
+
+def resolve_all(
+    wishes: Wishes, todo: Mapping[str, list[Offer]], report: SyncReport
+) -> dict[str, Candidate]:
+    """Complete images, by source ID, in parallel; those that fail go to the report.
+
+    Raises InputError for settings of registries that can't be read, StoreError for such a cache.
+    """
+    layout = _Layout(wishes)
+
+    def resolve(group: list[Offer]) -> Candidate | PodmanCvmfsError:
+        try:
+            return layout.candidate(group)
+        except (InputError, StoreError):
+            raise  # the settings of registries, or the cache: no fault of this image
+        except PodmanCvmfsError as err:
+            return err
+
+    candidates = {}
+    report.silent = layout.silent
+    results = track(_parallel(resolve, todo.values()), len(todo), "Reading images")
+    for (source, group), result in zip(todo.items(), results):
+        if isinstance(result, Candidate):
+            candidates[source] = result
+            if result.stored.config_origin == SYNTHESISED:
+                for name in (offer.image.name for offer in group):
+                    if name.canonical.registry in layout.silent:
+                        report.waiting.setdefault(name.canonical.registry, []).append(str(name))
+        else:
+            kind = report.left_out if isinstance(result, OtherPlatformError) else report.failed
+            kind.update({str(offer.image.name): result for offer in group})
+    return candidates
+
+
+def _parallel(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Yield the results of ``work`` in order; what hasn't begun is dropped on an interrupt.
+
+    It is done one by one until an item is slow: reads that don't wait for a network gain nothing
+    from threads, and threads cost more than such reads.
+    """
+    pending = iter(items)
+    for item in pending:
+        start = time.monotonic()
+        yield work(item)
+        if time.monotonic() - start > _SLOW:
+            break
+    pool = ThreadPoolExecutor(_READERS)
+    try:
+        yield from pool.map(work, pending)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

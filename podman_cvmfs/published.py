@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What repositories offer, whatever their layout. Pure: no I/O."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+
+from podman_cvmfs.errors import PodmanCvmfsError
+from podman_cvmfs.oci import Digest, Manifest
+from podman_cvmfs.platforms import Platform
+from podman_cvmfs.reference import ImageName
+
+
+@dataclass(frozen=True)
+class PublishedImage:
+    """An image that the repository offers under ``name``.
+
+    ``image_id`` is the digest of its config. ``linked`` says whether a public link leads to a
+    merged root; without one DUCC has published the image's layers only. ``place`` is the directory
+    of its architecture (``.multiarch/arm64:v8``), "" where nothing tells the architecture.
+    """
+
+    name: ImageName
+    image_id: Digest
+    linked: bool
+    place: str = ""
+
+    @property
+    def platform(self) -> Platform | None:
+        """What the repository says the image is for. Outside of ``.multiarch`` it says nothing:
+        DUCC publishes for its own machine there, and images for one architecture alone."""
+        return Platform.parse(posixpath.basename(self.place)) if self.place else None
+
+    @property
+    def expected_id(self) -> Digest | None:
+        """The ID that podman will show, if the genuine config is found."""
+        return self.image_id
+
+    def is_described_by(self, manifest: Manifest) -> bool:
+        """Whether ``manifest`` is one of this image."""
+        return manifest.config.digest == self.image_id
+
+    def may_come_by(self, index: Digest | None) -> bool:
+        """Whether the index with this digest, None for none, may list the image's manifest."""
+        return True
+
+
+@dataclass(frozen=True)
+class OtherPlatforms:
+    """An image that the repository has, but only for these platforms, none of them fit."""
+
+    name: ImageName
+    platforms: tuple[Platform, ...]
+
+
+@dataclass(frozen=True)
+class PublishedLayer:
+    """One unpacked layer: the absolute path of its files, and what layers.json says of it."""
+
+    files: str
+    diff_id: Digest | None
+    diff_size: int | None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A thing in the repository, by its path, that can't be used, and why."""
+
+    path: str
+    error: PodmanCvmfsError
