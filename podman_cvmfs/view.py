@@ -48,11 +48,13 @@ _CATALOGUE_MARK = ".cvmfscatalog"
 
 Shown = tuple[StoredLayer, LayerDirectory]
 
-#: An empty layer that lies right below every layer shown by more than its own ``diff``. Whoever
-#: builds on such a layer or commits it has podman write it out again, and where the nearest lower
-#: is the parent, podman takes ``diff`` for all of it (containers/storage 1.43 to 1.64
+#: An empty layer that lies right below layers shown by more than their own ``diff``. Whoever builds
+#: on such a layer or commits it has podman write it out again, and where the nearest lower is the
+#: parent, or there is neither, podman takes ``diff`` for all of it (containers/storage 1.43 to 1.64
 #: ``drivers/overlay/overlay.go``, ``isParent`` and ``Diff``): then what lies in ``diff1`` would be
-#: lost. With the spacer between, podman compares the two mounted.
+#: lost. With the spacer between, podman compares the two mounted. A merged root that has a parent
+#: but no lower needs none: a directory that a user can't read would then be hidden from that user,
+#: since the kernel must look whether it is opaque where something lies below.
 SPACER_DIRECTORY = LayerDirectory(
     hashlib.sha256(b"podman-cvmfs spacer").hexdigest(), (LocalPart((Node(""),)),)
 )
@@ -111,7 +113,7 @@ def _flat(image: ResolvedImage, flat: FlatRoot, policy: Policy) -> tuple[Shown, 
             below.append(_stand_in(below[-1][0].layer_id if below else None))
     top_id = _stored_id(image.layers[-1], policy)
     parts = (LocalPart(_flat_nodes(image, flat)), Link(flat.path))
-    directory = LayerDirectory(top_id, parts, (SPACER.layer_id,))
+    directory = LayerDirectory(top_id, parts, () if below else (SPACER.layer_id,))
     # What isn't shown by itself counts with the top.
     size = sum(layer.diff_size for layer in image.layers) - sum(s.diff_size for s, _ in below)
     parent = below[-1][0].layer_id if below else None

@@ -188,7 +188,7 @@ def _check_lowers(
     directory = directories[layer.layer_id]
     place = f"{layout.POOL_LAYERS}/{layer.entry}/lower"
     lowers = directory.lowers
-    if len(directory.parts) > 1:
+    if len(directory.parts) > 1 and not (layer.merged and layer.parent is not None):
         if lowers[:1] != (SPACER.layer_id,):
             look.error(place, "doesn't begin with the spacer: builds on the layer would lose files")
         lowers = tuple(each for each in lowers if each != SPACER.layer_id)

@@ -147,9 +147,9 @@ def unreadable_files(each: Difference, wanted: Tree, seen: Tree) -> bool:
     return False
 
 
-def rules(cell: Cell, there: Tree | None = None) -> Sequence[Rule]:
-    """What may differ in a cell from podman's own pull on kernel overlay; ``there`` is what its
-    pull shows on the cell's own overlay."""
+def rules(cell: Cell, layers: int, there: Tree | None = None) -> Sequence[Rule]:
+    """What may differ in a cell from podman's own pull on kernel overlay, of an image of so many
+    ``layers``; ``there`` is what its pull shows on the cell's own overlay."""
     found = list(RULES[cell.view])
     if there is not None:
         found.append(as_pulled_there(there))
@@ -162,7 +162,8 @@ def rules(cell: Cell, there: Tree | None = None) -> Sequence[Rule]:
     found += [unmapped_owners, unreadable_files]
     if cell.own:
         found += [skeleton, opened]
-    if cell.view == "layers" and not cell.fuse:
+    # Below the merged root of one layer lies an empty one, for builds to be right.
+    if (cell.view == "layers" or layers == 1) and not cell.fuse:
         found.append(not_looked_up)
     if cell.mountopt:
         found.append(squashed_owners)

@@ -32,8 +32,9 @@ def run_cell(bench: Bench, cell: Cell, images: Sequence[str] | None = None) -> O
         checks.run_images(podman, cell, outcome, bench.site)
     for name in names:
         outcome.images += 1
-        lines = compare(pulled[name], seen[name], cell, there.get(name))
-        outcome.add(name.partition("/")[2], lines)
+        image = name.partition("/")[2]
+        layers = len(bench.site.images[image].image.layers)
+        outcome.add(image, compare(pulled[name], seen[name], cell, layers, there.get(name)))
     if outcome.said:
         outcome.said = f"{outcome.images} same, {outcome.said}"
     return outcome
@@ -67,9 +68,11 @@ def store_of(bench: Bench, cell: Cell) -> Path:
     return store
 
 
-def compare(wanted: Listed, seen: Listed, cell: Cell, there: Listed | None) -> Sequence[object]:
-    """What is not as it should be with one image in one cell."""
+def compare(
+    wanted: Listed, seen: Listed, cell: Cell, layers: int, there: Listed | None
+) -> Sequence[object]:
+    """What is not as it should be with one image of so many layers in one cell."""
     for listed in (wanted, seen, there):
         if isinstance(listed, str):
             return [listed]
-    return unexpected(wanted, seen, rules(cell, there))
+    return unexpected(wanted, seen, rules(cell, layers, there))

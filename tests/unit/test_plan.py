@@ -21,7 +21,7 @@ from podman_cvmfs.plan import (
     orphaned_views,
     retired_since,
 )
-from podman_cvmfs.policy import DEFAULT_POLICY, Policy, Reuse
+from podman_cvmfs.policy import DEFAULT_POLICY, Policy, Reuse, View
 from podman_cvmfs.reference import ImageName, parse_repository_path
 from podman_cvmfs.resolve import FlatRoot, Layer, ResolvedImage
 from podman_cvmfs.store.records import (
@@ -83,7 +83,7 @@ def test_flat_view_shows_one_directory_and_counts_every_layer() -> None:
     directories = [directory for _, directory in view.layers]
     assert len(records) == 4, "podman history wants as many layers as the config tells of"
     assert [record.parent for record in records] == [None, *(r.layer_id for r in records[:-1])]
-    assert all(set(directory.lowers) <= {SPACER.layer_id} for directory in directories)
+    assert not any(directory.lowers for directory in directories)
     assert sum(record.diff_size for record in records) == 400
     assert directories[0].parts == (Link("/r/.layers/a"),)
     local, link = directories[-1].parts
@@ -115,6 +115,12 @@ def test_what_each_image_is_shown_by() -> None:
     assert view_of(image("x", "ab", flat=False), Policy()).kind == "layers"
     with pytest.raises(RepositoryError, match="2 of its 2 layers are missing"):
         view_of(image("x", "ab", flat=False, files=False), Policy())
+
+
+def test_no_merged_root_is_taken_for_less_than_it_is() -> None:
+    """A layer without parent and lower is, for podman, what its ``diff`` holds."""
+    view = view_of(image("x", "a"), Policy(view=View.FLAT))
+    assert [directory.lowers for _, directory in view.layers] == [(SPACER.layer_id,)]
 
 
 def test_images_on_one_base_share_all_but_the_top() -> None:
