@@ -21,7 +21,7 @@ from podman_cvmfs.plan import (
     orphaned_views,
     retired_since,
 )
-from podman_cvmfs.policy import DEFAULT_POLICY, Policy, Reuse, View
+from podman_cvmfs.policy import DEFAULT_POLICY, Policy, Reuse
 from podman_cvmfs.reference import ImageName, parse_repository_path
 from podman_cvmfs.resolve import FlatRoot, Layer, ResolvedImage
 from podman_cvmfs.store.records import (
@@ -119,7 +119,9 @@ def test_what_each_image_is_shown_by() -> None:
 
 def test_no_merged_root_is_taken_for_less_than_it_is() -> None:
     """A layer without parent and lower is, for podman, what its ``diff`` holds."""
-    view = view_of(image("x", "a"), Policy(view=View.FLAT))
+    found = image("x", "a")
+    found = replace(found, layers=(replace(found.layers[0], files=None),))
+    view = view_of(found, DEFAULT_POLICY)
     assert [directory.lowers for _, directory in view.layers] == [(SPACER.layer_id,)]
 
 
