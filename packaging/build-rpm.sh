@@ -42,8 +42,10 @@ options=(
 )
 if [ "$(rpm --eval '%{?_unitdir}')" = "" ]; then
     site=$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib", "deb_system"))')
-    options+=(--load="$PWD/packaging/rpm/macros.elsewhere" --define "python3_sitelib $site" --nodeps
-        --define "_dbpath $scratch/rpmdb")
+    # Not --load: rpm forgets that when it reads its macros again, as it does for noarch.
+    macros=$(rpm --showrc | sed -n 's/^Macro path: //p')
+    options+=(--macros="$macros:$PWD/packaging/rpm/macros.elsewhere" --nodeps
+        --define "python3_sitelib $site" --define "_dbpath $scratch/rpmdb")
 fi
 rpmbuild -bs "${options[@]}" "$@" "$spec"
 # Not in one go: the binary packages would have the source package's digest in them.
