@@ -42,10 +42,12 @@ options=(
 )
 if [ "$(rpm --eval '%{?_unitdir}')" = "" ]; then
     site=$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib", "deb_system"))')
-    # Not --load: rpm forgets that when it reads its macros again, as it does for noarch.
-    macros=$(rpm --showrc | sed -n 's/^Macro path: //p')
-    options+=(--macros="$macros:$PWD/packaging/rpm/macros.elsewhere" --nodeps
-        --define "python3_sitelib $site" --define "_dbpath $scratch/rpmdb")
+    # As the user's macros, which every rpm reads, as often as it reads its own: from one place until
+    # 4.19, from the other since. Neither --load nor --macros lasts in both.
+    export HOME=$scratch
+    install -D -m 0644 packaging/rpm/macros.elsewhere "$HOME/.rpmmacros"
+    install -D -m 0644 packaging/rpm/macros.elsewhere "$HOME/.config/rpm/macros"
+    options+=(--define "python3_sitelib $site" --define "_dbpath $scratch/rpmdb" --nodeps)
 fi
 rpmbuild -bs "${options[@]}" "$@" "$spec"
 # Not in one go: the binary packages would have the source package's digest in them.
