@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 packages=(
     podman buildah skopeo crun runc fuse-overlayfs uidmap netavark aardvark-dns catatonit
-    docker-registry busybox-static python3 python3-venv ca-certificates util-linux mount
+    docker-registry busybox-static git python3 python3-venv ca-certificates util-linux mount
     mmdebstrap openssl strace binutils golang-go gcc libc6-dev
     golang-github-containers-storage-dev golang-github-ulikunitz-xz-dev
     # The packages of packaging/: what they are built with, judged by and installed with.

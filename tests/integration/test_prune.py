@@ -109,7 +109,9 @@ def test_layers_stay_for_containers_of_an_image_that_has_left(site: Site, view: 
     assert podman.run("exec", "running", "cat", "/var/lib/old/young").stdout == "new\n"
     assert podman.run("start", "--attach", "stopped").stdout == "new\n"
     states = {each["Names"][0]: each["State"] for each in podman.json("ps", "-a", "--format=json")}
-    assert states == {"running": "running", "stopped": "exited"}
+    # Which of the two it is depends on whether podman has cleaned up behind it yet.
+    assert states.pop("stopped") in ("exited", "stopped")
+    assert states == {"running": "running"}
     (inspected,) = podman.json("inspect", "stopped")
     assert inspected["ImageName"] == name
     podman.run("rm", "--force", "--time=0", "running")

@@ -30,13 +30,17 @@ class Authority:
         _openssl(
             *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
             *("-keyout", self._key, "-out", self.certificate, "-days", "2", "-subj", "/CN=test CA"),
+            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
         )
 
     def issue(self, name: str, subject_names: str = "IP:127.0.0.1,DNS:localhost") -> Certificate:
         """Make a certificate for a server or a client."""
         made = Certificate(self.directory / f"{name}.pem", self.directory / f"{name}.key")
         request, extensions = self.directory / f"{name}.csr", self.directory / f"{name}.ext"
-        extensions.write_text(f"subjectAltName={subject_names}\n")
+        extensions.write_text(
+            f"subjectAltName={subject_names}\n"
+            "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+        )
         _openssl(
             *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
             *("-keyout", made.key, "-out", request, "-subj", f"/CN={name}"),
