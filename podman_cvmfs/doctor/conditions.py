@@ -35,6 +35,8 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
         ("fuse-overlayfs-slow", _N, "containers read files several times slower than they could"),
         ("composefs-unusable", _E, "every podman command fails"),
         ("composefs", _W, "layers of the store aren't kept as composefs wants; nobody tried it"),
+        ("userns-fails", _E, "containers of the store's images don't start in that namespace"),
+        ("userns-copies", _W, "a container copies its whole image for each mapping of IDs"),
         ("force-mask", _E, "without a mount_program no container can be made"),
     ),
     Area.STORE: (

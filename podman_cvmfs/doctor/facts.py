@@ -67,6 +67,7 @@ class Configuration:
     parse; ``missing_programs`` are needed and aren't there; ``set_in`` maps options, and
     "driver", to the file that sets them. ``has_fuse`` says that /dev/fuse can be opened.
     ``profile`` is the shell file that names our store at each login, "" if there is none.
+    ``userns`` is the user namespace that containers get without being told, "" for the usual one.
     """
 
     effective: Effective = field(
@@ -86,6 +87,7 @@ class Configuration:
     set_in: Mapping[str, str] = field(default_factory=dict)
     has_fuse: bool = True
     profile: str = ""
+    userns: str = ""
 
 
 @dataclass(frozen=True)

@@ -226,6 +226,7 @@ def layout(facts: Facts) -> Iterator[Finding]:
         else:
             cure = cures.setup(facts, "--overlay", facts.wanted_overlay)
         yield Finding(CONDITIONS["overlay-mismatch"], found, cure)
+    yield from _namespaces(facts)
     for each in facts.repositories:
         owners = " and ".join(map(str, each.owners))
         found = f"files in {printable(each.path)} belong to user {owners}"
@@ -239,6 +240,21 @@ def layout(facts: Facts) -> Iterator[Finding]:
                 yield from _behind(facts)
             else:
                 yield Finding(CONDITIONS["owner-unmapped"], found, cures.own_store())
+
+
+def _namespaces(facts: Facts) -> Iterator[Finding]:
+    """Whether containers get a user namespace in which the kernel can't show the store's files as
+    they are: it can't map IDs of what lies in another file system."""
+    wanted = facts.configuration.userns
+    if mount_program(facts) or wanted in ("", "host", "private", "nomap"):
+        return
+    found = f"containers get the user namespace {printable(wanted)}, and the kernel mounts"
+    cure = cures.setup(facts, "--overlay", "fuse-overlayfs")
+    strange = any(each.owners and facts.user.uid not in each.owners for each in facts.repositories)
+    if facts.is_root or (strange and wanted.startswith("keep-id")):
+        yield Finding(CONDITIONS["userns-fails"], found, cure)
+    elif not strange:
+        yield Finding(CONDITIONS["userns-copies"], found, cure)
 
 
 def _behind(facts: Facts) -> Iterator[Finding]:

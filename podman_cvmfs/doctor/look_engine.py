@@ -23,6 +23,7 @@ from podman_cvmfs.storage_conf.effective import (
     graphroot_of,
     other_options,
     read_effective,
+    read_userns,
     stores_of_options,
 )
 from podman_cvmfs.storage_conf.generation import Generation, find_generation
@@ -121,6 +122,7 @@ def look_at_configuration(generation: Generation, store: str) -> Configuration:
         # podman 5 makes up for a file that the environment names.
         strict = older and not (places.storage_conf and (Engine(generation.version).major or 5) > 4)
         lacking = _lacking(effective) if strict and not places.uid else {}
+        userns = os.environ.get("PODMAN_USERNS") or read_userns(places, generation)
     except (InputError, OSError) as err:
         hint = err.hint or "" if isinstance(err, InputError) else ""
         message = err.message if isinstance(err, InputError) else printable(str(err))
@@ -144,6 +146,7 @@ def look_at_configuration(generation: Generation, store: str) -> Configuration:
         set_in=_set_in(effective),
         has_fuse=os.access("/dev/fuse", os.R_OK | os.W_OK),
         profile=_profile(store),
+        userns=userns,
     )
 
 

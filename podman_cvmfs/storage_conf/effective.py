@@ -142,6 +142,16 @@ def read_volumes(places: Places, generation: Generation, without: str = "") -> l
     return volumes
 
 
+def read_userns(places: Places, generation: Generation) -> str:
+    """The user namespace that containers get without being told (containers.conf(5), ``userns``),
+    "" for the usual one. Raises InputError."""
+    found = ""
+    for path in containers_files(places, generation):
+        table = section(path, plain(path, read_file(path) or b""), "containers")
+        found = str(table.get("userns") or found)
+    return found
+
+
 def check_driver(places: Places, effective: Effective) -> None:
     """Raise InputError where images are kept with another driver than overlay.
 
