@@ -83,8 +83,10 @@ def test_every_build_gives_the_same_bytes(
 def test_lintian_has_nothing_to_say(debs: Path) -> None:
     need("lintian")
     (changes,) = debs.glob("*.changes")
-    argv = ["lintian", "--display-info", "--pedantic", "--allow-root", changes]
-    done = subprocess.run(argv, capture_output=True, text=True)
+    argv = ["lintian", "--display-info", "--pedantic", "--allow-root"]
+    # What a later lintian says of every package that Debian 12 can build.
+    argv += ["--suppress-tags", "out-of-date-standards-version"]
+    done = subprocess.run([*argv, changes], capture_output=True, text=True)
     said = [line for line in done.stdout.splitlines() if not line.startswith("N:")]
     assert (done.returncode, said) == (0, []), done.stderr
 

@@ -45,7 +45,10 @@ def test_rpmlint_has_nothing_to_say(rpms: Path) -> None:
         [*argv, *rpms.glob("*.rpm"), RPM / "podman-cvmfs.spec"], capture_output=True, text=True
     )
     said = [line for line in done.stdout.splitlines() if re.search(r": [EW]: ", line)]
-    assert (done.returncode, said) == (0, []), done.stderr
+    # It depends on its version which filters have something to do, and which names it knows.
+    names = r": E: (unused-rpmlintrc-filter |spelling-error \('(buildah|skopeo|systemd)')"
+    assert [line for line in said if not re.search(names, line)] == [], done.stderr
+    assert "5 packages and 1 specfiles checked" in done.stdout
 
 
 def test_the_spec_parses_for_each_distribution() -> None:
