@@ -109,6 +109,11 @@ def main() -> NoReturn:
         sys.exit(err.exit_code)
     except (KeyboardInterrupt, click.Abort):
         fail("interrupted", None, _EXIT_INTERRUPTED)
+    except RuntimeError as err:
+        # What Python before 3.12 makes of an interrupt in the midst of a class's definition.
+        if not isinstance(err.__cause__, KeyboardInterrupt):
+            raise
+        fail("interrupted", None, _EXIT_INTERRUPTED)
     except PodmanCvmfsError as err:
         fail(err.message, err.hint, err.exit_code)
     except BrokenPipeError:
