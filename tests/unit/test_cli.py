@@ -115,7 +115,8 @@ def test_interrupt(site: Site, command: str) -> None:
         )
         if "sent\n" not in done.stderr:
             break
-        assert "Traceback" not in done.stderr
+        # One that falls into a callback of Python's imports goes by, and Python says so itself.
+        assert "Traceback" not in done.stderr or "Exception ignored in: " in done.stderr
         assert verify(str(site.target.store)).errors == 0
         # The last moments of a command that is done already don't count.
         if done.returncode == _INTERRUPTED:
