@@ -14,7 +14,7 @@ import pytest
 from tests.packaging.conftest import CHECKOUT
 from tests.support.cli import Target
 from tests.support.many import REGISTRY, make_repository
-from tests.support.native import required
+from tests.support.required import required
 from tests.support.terminal import Terminal
 
 #: File in packaging/completions -> its place below share.

@@ -10,6 +10,7 @@ import pytest
 from tests.matrix import roots
 from tests.matrix.bench import Bench
 from tests.matrix.site import Site
+from tests.support.required import required
 
 
 @pytest.fixture(scope="module", params=[each.codename for each in roots.GENERATIONS])
@@ -19,5 +20,5 @@ def bench(request: pytest.FixtureRequest, matrix_site: Site) -> Bench:
     is_here = codename == roots.host_codename()
     root = Path("/") if is_here else roots.present(roots.default_directory(), codename)
     if root is None:
-        pytest.skip(f"no root of {codename}: python -m tests.matrix makes it")
+        required(f"no root of {codename}: python -m tests.matrix makes it")
     return Bench(matrix_site, root)

@@ -11,7 +11,8 @@ from podman_cvmfs.storage_native import Artefact, Kind
 from tests.support.cli import Target
 from tests.support.ducc_sample import Sample
 from tests.support.many import make_repository
-from tests.support.native import JudgeMissingError, host_directory, required
+from tests.support.native import JudgeMissingError, host_directory
+from tests.support.required import required
 
 VIEWS = ("auto", "flat", "layers")
 REUSES = ("base", "all", "none")

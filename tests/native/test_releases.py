@@ -19,9 +19,9 @@ from tests.support.native import (
     host_release,
     judges,
     other_releases,
-    required,
     root_directory,
 )
+from tests.support.required import required
 
 _VERSIONS = {"bookworm": "1.43.", "trixie": "1.57.", "sid": "1.6"}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.packaging import machine
-from tests.support.native import required
+from tests.support.required import required
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

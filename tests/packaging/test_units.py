@@ -88,7 +88,7 @@ def test_nothing_is_switched_on_by_itself() -> None:
     }
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.usefixtures("as_root")
 def test_a_sync_works_with_the_capabilities_of_the_service(tmp_path: Path) -> None:
     for image in IMAGES:
         if image.name in ("t/app:1", "t/delete:1", "t/opaque:1"):
@@ -110,7 +110,7 @@ def test_a_sync_works_with_the_capabilities_of_the_service(tmp_path: Path) -> No
     assert any("trusted.overlay.opaque" in os.listxattr(path) for path in parts if path.is_dir())
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.usefixtures("as_root")
 def test_tmpfiles_make_the_directories_and_keep_what_is_there(tmp_path: Path) -> None:
     conf = PACKAGING / "tmpfiles.d/podman-cvmfs.conf"
     (tmp_path / "etc").mkdir()

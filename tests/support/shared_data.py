@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
+from tests.support.required import required
 
 _DEFAULT = Path(__file__).resolve().parents[3] / "shared/data"
 
@@ -22,8 +22,5 @@ def shared_data(name: str) -> Path:
     """The path of the file ``name``; without it the test fails in CI and is skipped elsewhere."""
     path = Path(os.environ.get("PODMAN_CVMFS_DATA", _DEFAULT)) / name
     if not path.exists():
-        message = f"no {name} at {path.parent}: set PODMAN_CVMFS_DATA"
-        if os.environ.get("CI"):
-            pytest.fail(message, pytrace=False)
-        pytest.skip(message)
+        required(f"no {name} at {path.parent}: set PODMAN_CVMFS_DATA")
     return path

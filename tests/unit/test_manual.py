@@ -22,7 +22,7 @@ from podman_cvmfs.cli.main import COMMANDS, cli
 from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.settings import Settings
 from tests.support.comparison import ADDED, MADE
-from tests.support.native import required
+from tests.support.required import required
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 README = (CHECKOUT / "README.md").read_text()

@@ -108,7 +108,7 @@ def local_part(store: Spoilt) -> Path:
     return store.layer_path(store.top) / "diff"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="devices that belong to others are for root")
+@pytest.mark.usefixtures("as_root")
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -135,7 +135,7 @@ def test_what_hides_and_deletes_is_as_it_was_written(
     assert any(place in told for told in tell(verify(str(store.path))))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.usefixtures("as_root")
 @pytest.mark.parametrize(
     "of",
     [

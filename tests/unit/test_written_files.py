@@ -22,8 +22,6 @@ from tests.support.trees import snapshot
 
 _USER = 12345
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-
 
 @pytest.fixture
 def place() -> Iterator[Path]:
@@ -42,7 +40,7 @@ def target(place: Path) -> Target:
     return Target(place / "repository", place / "own/store", place / "own/cache")
 
 
-@as_root
+@pytest.mark.usefixtures("as_root")
 @pytest.mark.parametrize("uid", [0, _USER])
 @pytest.mark.parametrize("umask", [0, 0o077, 0o777], ids=oct)
 def test_files_belong_to_the_caller_and_everybody_can_read_them(
