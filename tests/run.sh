@@ -46,7 +46,7 @@ venv=${PODMAN_CVMFS_VENV:-.venv}
 # and are skipped.
 export PODMAN_CVMFS_ROOTS=${PODMAN_CVMFS_ROOTS:-$HOME/.cache/podman-cvmfs-test/roots}
 if [ -n "${CI:-}" ]; then
-    "$venv/bin/python" -m tests.matrix.roots
+    "$venv/bin/python" -m tests.support.roots
     "$venv/bin/python" -m tests.packaging.machine
 fi
 

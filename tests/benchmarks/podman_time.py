@@ -2,7 +2,7 @@
 """What a large store costs podman: its commands with stores of many images against an empty one.
 
 Run as root ``python -m tests.benchmarks.podman_time [IMAGES ...]`` (100, 1,000 and 5,000 if none
-are given), with this machine's podman and those of the other releases that ``tests.matrix.roots``
+are given), with this machine's podman and those of the other releases that ``tests.support.roots``
 has made. One line a command and store: the median of the differences from the same command with a
 store that holds but the image used, measured in turn.
 """
@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.matrix import roots
 from tests.matrix.guest import Guest, guest
 from tests.matrix.host import Machine
+from tests.support import roots
 from tests.support.cli import succeed
 from tests.support.images import IMAGES, build, write_layout
 from tests.support.many import make_repository

@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.matrix import checks, reuse, roots
+from tests.matrix import checks, reuse
 from tests.matrix.bench import Bench, Outcome
 from tests.matrix.cells import cells
 from tests.matrix.run import map_ids, run_cell
 from tests.matrix.site import site
+from tests.support import roots
 
 
 def _benches(directory: Path) -> dict[str, Path]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.matrix import roots
 from tests.matrix.bench import Bench
 from tests.matrix.site import Site
+from tests.support import roots
 from tests.support.required import required
 
 

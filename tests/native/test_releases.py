@@ -16,12 +16,12 @@ from tests.support.native import (
     JudgeMissingError,
     Root,
     disagreements,
-    host_release,
     judges,
     other_releases,
     root_directory,
 )
 from tests.support.required import required
+from tests.support.roots import host_codename
 
 _VERSIONS = {"bookworm": "1.43.", "trixie": "1.57.", "sid": "1.6"}
 
@@ -50,7 +50,7 @@ def test_each_release_has_its_own_library(others: dict[str, Path], store: Path) 
     found = {
         name: judge(str(store), artefact=artefact).storage for name, artefact in judges().items()
     }
-    assert set(found) == {host_release(), *others}
+    assert set(found) == {host_codename(), *others}
     for name, version in found.items():
         assert version.startswith(_VERSIONS[name])
 

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.matrix.roots import bootstrap, default_directory
 from tests.support.namespace import Namespace, NamespaceError
+from tests.support.roots import bootstrap, default_directory
 
 SUITES = ("bookworm", "trixie", "sid")
 #: Where RPMs are installed: the first with a policy that knows container images.

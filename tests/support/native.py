@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The containers/storage library of this machine and of other Debian releases, as judges.
+"""The containers/storage libraries of this machine and of other Debian releases, as judges.
 
 What is built is kept in the user's cache, by what it was built from. The programs of other
 releases run here, with those releases' C library, so a judgement costs a tenth of a second.
@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -25,12 +24,12 @@ from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.verify_native import differences
 from tests.support.namespace import Namespace
+from tests.support.roots import GENERATIONS, default_directory, host_codename, present
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 #: The Debian releases whose containers/storage we know: 1.43, 1.57, 1.64.
-RELEASES = ("bookworm", "trixie", "sid")
-ROOTS_VARIABLE = "PODMAN_CVMFS_ROOTS"
+RELEASES = [each.codename for each in GENERATIONS]
 
 _PACKAGES = "golang-go gcc libc6-dev golang-github-containers-storage-dev"
 _CACHE = Path.home() / ".cache/podman-cvmfs-test/native"
@@ -83,32 +82,18 @@ class Root:
         self._namespace.close()
 
 
-def host_release() -> str:
-    """The code name of the release this machine runs; "here" if it says none."""
-    try:
-        text = Path("/etc/os-release").read_text()
-    except OSError:
-        return "here"
-    found = re.search(r'^VERSION_CODENAME="?(\w+)', text, re.MULTILINE)
-    return found.group(1) if found else "here"
-
-
 def other_releases() -> dict[str, Path]:
     """Code name -> root file system of the releases that this machine doesn't run.
 
-    They lie in the directory that PODMAN_CVMFS_ROOTS names. Raises JudgeMissingError for the
-    first that isn't there or can't compile.
+    Raises JudgeMissingError for the first that isn't there or can't compile.
     """
-    return {name: _root_of(name) for name in RELEASES if name != host_release()}
+    return {name: _root_of(name) for name in RELEASES if name != host_codename()}
 
 
 def _root_of(name: str) -> Path:
-    directory = os.environ.get(ROOTS_VARIABLE)
-    if not directory:
-        raise JudgeMissingError(f"{ROOTS_VARIABLE} names no directory with other Debian releases")
-    root = Path(directory, name)
-    if not (root / "usr/bin/podman").exists():
-        raise JudgeMissingError(f"there is no Debian {name} at {root}")
+    root = present(default_directory(), name)
+    if root is None:
+        raise JudgeMissingError(f"there is no Debian {name} in {default_directory()}")
     if not (root / "usr/bin/go").exists() or not (root / "usr/share/gocode/src").exists():
         raise JudgeMissingError(f"in {root} these packages are missing: {_PACKAGES}")
     return root
@@ -190,19 +175,19 @@ def _wrapped(root: Path) -> Artefact:
 
 @functools.cache
 def _judge_of(release: str) -> Artefact:
-    """This machine's library, or another release's program. Raises JudgeMissingError."""
-    if release == host_release():
-        return Artefact(Kind.LIBRARY, str(host_directory() / Kind.LIBRARY.value))
+    """A release's library as a program, which starts fastest. Raises JudgeMissingError."""
+    if release == host_codename():
+        return Artefact(Kind.PROGRAM, str(host_directory() / Kind.PROGRAM.value))
     return _wrapped(_root_of(release))
 
 
 def judges(*, all_of_them: bool = True) -> dict[str, Artefact]:
-    """Code name -> what to judge with: this machine's library and the other releases' programs.
+    """Code name -> what to judge with: the library of each release, this machine's first.
 
     Raises JudgeMissingError where any is missing, unless whichever are here will do.
     """
     found = {}
-    for release in dict.fromkeys((host_release(), *RELEASES)):
+    for release in dict.fromkeys((host_codename(), *RELEASES)):
         try:
             found[release] = _judge_of(release)
         except JudgeMissingError:
