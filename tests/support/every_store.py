@@ -1,65 +1,167 @@
 # SPDX-License-Identifier: Apache-2.0
 """A pytest plugin: whatever store any test generates, all judges must find it good.
 
-``python -m pytest -p tests.support.every_store``. It takes a third of a second for each store.
+A store is known once this process opens it or starts a command with its path after ``--store``.
+Each generation that is written from then on is judged as soon as the change, or the command, is
+over, and at the end of the test where the test has broken what judging needs until then. Stores
+that a test spoils itself are no generations of ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from podman_cvmfs.errors import PodmanCvmfsError
+from podman_cvmfs.storage_native import Artefact
+from podman_cvmfs.store import layout
 from podman_cvmfs.store.store import Store
-from tests.support.cli import Target
 from tests.support.native import JudgeMissingError, disagreements, judges
 
-_judged = 0
+#: What tells one generation from all others: where the link to it leads, its inode and its time.
+_Generation = tuple[str, int, int]
+
+
+class Watch:
+    """Knows stores, and has each new generation judged by ``judges``."""
+
+    def __init__(self, judges: Mapping[str, Artefact]) -> None:
+        self.judges = judges
+        self._process = os.getpid()
+        self._last: dict[Path, _Generation | None] = {}
+        self._judging = False
+        self.judged = 0
+        self.problems: list[str] = []
+
+    def _is_here(self) -> bool:
+        """Neither in a child, which may be supervised or about to be killed, nor beside a thread,
+        nor in what judging itself does."""
+        main = threading.current_thread() is threading.main_thread()
+        return os.getpid() == self._process and main and not self._judging
+
+    def know(self, path: str) -> None:
+        """What is written to the store at ``path`` from now on is to be judged."""
+        if self._is_here():
+            store = Path(os.path.abspath(path))
+            self._last.setdefault(store, _generation(store))
+
+    def judge(self, *, finally_: bool = False) -> None:
+        """Judge what hasn't been; ``finally_``: now or never."""
+        if not self._is_here():
+            return
+        self._judging = True
+        try:
+            for store in list(self._last):
+                self._judge(store, finally_)
+        finally:
+            self._judging = False
+
+    def _judge(self, store: Path, finally_: bool) -> None:
+        generation = _generation(store)
+        if generation is None:
+            if finally_:
+                del self._last[store]
+            return
+        if generation == self._last[store]:
+            return
+        try:
+            found = disagreements(store, self.judges)
+        except (OSError, PodmanCvmfsError) as err:
+            # Tests of full disks and the like break our system calls too.
+            if finally_:
+                self.problems.append(f"{store}: {err}")
+                self._last[store] = generation
+            return
+        if _generation(store) == generation:
+            self._last[store] = generation
+            self.judged += 1
+            self.problems += [f"{store}: {each}" for each in found]
+
+
+def _generation(store: Path) -> _Generation | None:
+    """The store's current generation; None where it has none, or none of ours."""
+    current = store / layout.CURRENT
+    try:
+        link, state = os.readlink(current), current.lstat()
+    except OSError:
+        return None
+    is_ours = os.path.dirname(link) == layout.GENERATIONS
+    return (link, state.st_ino, state.st_mtime_ns) if is_ours else None
+
+
+_watch: Watch | None = None
 
 
 def pytest_sessionstart() -> None:
     """Who asks for judges wants all of them."""
+    global _watch
     try:
-        judges()
+        _watch = Watch(judges())
     except JudgeMissingError as err:
         raise pytest.UsageError(str(err)) from None
+    _listen(_watch)
+
+
+def _listen(watch: Watch) -> None:
+    """Have ``watch`` hear of stores and of their changes."""
+    begin, replace = Store.__init__, Store.replace
+    start, run = subprocess.Popen.__init__, subprocess.run
+
+    def begin_known(store: Store, path: str) -> None:
+        begin(store, path)
+        watch.know(store.path)
+
+    def replace_judged(store: Store, *args: Any, **options: Any) -> bool:
+        changed = replace(store, *args, **options)
+        watch.judge()
+        return changed
+
+    def start_known(process: Any, args: Any, *others: Any, **options: Any) -> None:
+        for store in _stores(args):
+            watch.know(store)
+        start(process, args, *others, **options)
+
+    def run_judged(*args: Any, **options: Any) -> Any:
+        done = run(*args, **options)
+        watch.judge()
+        return done
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(Store, "__init__", begin_known)
+    patch.setattr(Store, "replace", replace_judged)
+    patch.setattr(subprocess.Popen, "__init__", start_known)
+    patch.setattr(subprocess, "run", run_judged)
+
+
+def _stores(argv: Any) -> Iterator[str]:
+    """The paths after ``--store`` in a command line."""
+    if isinstance(argv, Sequence) and not isinstance(argv, (str, bytes)):
+        words = [os.fsdecode(word) for word in argv if isinstance(word, (str, bytes, os.PathLike))]
+        for option, value in zip(words, words[1:]):
+            if option == "--store":
+                yield value
+
+
+@pytest.fixture(autouse=True)
+def every_store_is_good() -> Iterator[None]:
+    """Fail a test whose stores the judges don't find good."""
+    yield
+    assert _watch is not None
+    _watch.judge(finally_=True)
+    problems, _watch.problems = _watch.problems, []
+    assert problems == []
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many there were."""
-    releases = ", ".join(judges())
-    terminalreporter.write_line(f"{_judged} stores judged by containers/storage of {releases}")
-
-
-@pytest.fixture(autouse=True)
-def judge_every_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Judge what changes a store, in this process or by the command."""
-    replace, sync = Store.replace, Target.sync
-
-    def replace_and_judge(store: Store, *args: Any, **options: Any) -> bool:
-        changed = replace(store, *args, **options)
-        if changed:
-            _judge(Path(store.path))
-        return changed
-
-    def sync_and_judge(target: Target, *args: str) -> str:
-        said = sync(target, *args)
-        _judge(target.store)
-        return said
-
-    monkeypatch.setattr(Store, "replace", replace_and_judge)
-    monkeypatch.setattr(Target, "sync", sync_and_judge)
-    yield
-
-
-def _judge(store: Path) -> None:
-    global _judged
-    try:
-        found = disagreements(store, judges())
-    except OSError:
-        # Tests of full disks and the like break our system calls too.
-        return
-    assert found == []
-    _judged += 1
+    if _watch is not None:
+        releases = ", ".join(_watch.judges)
+        terminalreporter.write_line(
+            f"{_watch.judged} stores judged by containers/storage of {releases}"
+        )
