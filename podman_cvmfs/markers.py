@@ -73,6 +73,12 @@ class Markers:
         """Whether the layer holds no ``.wh.`` marker, so that every overlayfs reads it right."""
         return not self.files
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the layer's files are all there is to it, so that whatever reads them gets it
+        right: nothing deleted, in any form, and nothing unread."""
+        return not (self.files or self.hidden or self.opaque or self.native or self.unread)
+
     def to_json(self) -> bytes:
         """A document that ``from_json`` reads; equal markers give equal bytes."""
         facts = {

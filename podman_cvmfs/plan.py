@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from podman_cvmfs.oci import Digest
-from podman_cvmfs.reference import ImageName, podman_names
+from podman_cvmfs.reference import ImageName, assign_names
 from podman_cvmfs.resolve import ResolvedImage
 from podman_cvmfs.store.records import (
     ImageFiles,
@@ -26,7 +26,8 @@ _EARLIEST = 1_735_689_600
 
 @dataclass(frozen=True)
 class Candidate:
-    """A complete image as the store would hold it: its record, its files, its layers base first.
+    """A complete image as the store would hold it: its record, its files, its layers base first,
+    the twin of the top one.
 
     ``stored`` has no names yet. What else was found out about the image has gone: there may be
     10,000 of these.
@@ -35,6 +36,7 @@ class Candidate:
     stored: StoredImage
     files: ImageFiles
     layers: tuple[Shown, ...]
+    twin: Shown | None = None
 
 
 def candidate_of(image: ResolvedImage, view: ImageView, repository: str) -> Candidate:
@@ -58,7 +60,7 @@ def candidate_of(image: ResolvedImage, view: ImageView, repository: str) -> Cand
         index_digest=None if files.index is None else str(Digest.of(files.index)),
         index_size=len(files.index or b""),
     )
-    return Candidate(stored, files, view.layers)
+    return Candidate(stored, files, view.layers, view.twin)
 
 
 @dataclass(frozen=True)
@@ -75,24 +77,6 @@ class Plan:
     added: tuple[str, ...]
     removed: tuple[str, ...]
     moved: tuple[str, ...]
-
-
-def assign_names(published: Iterable[tuple[ImageName, str]]) -> dict[str, str]:
-    """Give every podman name to exactly one image.
-
-    ``published`` pairs a name as the repository writes it with an image ID. A name written in the
-    repository beats one that is only another way to write it (``docker.io`` for
-    ``registry.hub.docker.com``); among equals the first wins. containers/storage refuses a whole
-    store for one name on two images.
-    """
-    pairs = list(published)
-    names: dict[str, str] = {}
-    for name, image_id in pairs:
-        names.setdefault(str(name), image_id)
-    for name, image_id in pairs:
-        for other in podman_names(name):
-            names.setdefault(other, image_id)
-    return names
 
 
 def make_plan(
@@ -133,7 +117,7 @@ def make_plan(
     layers: dict[str, StoredLayer] = {}
     directories: dict[str, LayerDirectory] = {}
     for image in kept.values():
-        for layer in chain_of(current, image.top_layer):
+        for layer in layers_of(current, image):
             layers[layer.layer_id] = replace(layer, retired=None)
     for source in sorted(candidates):
         if source in sources and maker[image_of[source]] == source:
@@ -142,6 +126,12 @@ def make_plan(
                 if present is None or not _serves(present, sources) or _beats(layer, present):
                     layers[layer.layer_id] = layer
                     directories[layer.entry] = directory
+    twins = {layer.twin for layer in layers.values()}
+    for layer, directory in (each.twin for each in candidates.values() if each.twin is not None):
+        # Needless where another image's layer has been taken for the top one.
+        if layer.layer_id in twins and layer.layer_id not in layers:
+            layers[layer.layer_id] = layer
+            directories[layer.entry] = directory
 
     images: dict[str, StoredImage] = {}
     files = []
@@ -240,6 +230,13 @@ def chain_of(content: StoreContent, top: str | None) -> list[StoredLayer]:
         chain.append(layer)
         top = layer.parent
     return chain
+
+
+def layers_of(content: StoreContent, image: StoredImage) -> list[StoredLayer]:
+    """All layers that the store has for ``image``: its chain, and the twins of layers in it."""
+    chain = chain_of(content, image.top_layer)
+    twins = (content.layers.get(layer.twin) for layer in chain if layer.twin is not None)
+    return [*chain, *(twin for twin in twins if twin is not None)]
 
 
 def retired_since(since: int | None, now: int) -> int:

@@ -18,6 +18,7 @@ from podman_cvmfs.plan import (
     chain_of,
     is_retired,
     keep_spacer,
+    layers_of,
     retired_entries,
     retired_since,
 )
@@ -229,8 +230,8 @@ def explain(
 def _wanted(current: StoreContent) -> dict[str, StoredLayer]:
     """The layers of the listed images, and the spacer, which goes with the last of all."""
     listed = (image for image in current.images.values() if not is_retired(image))
-    chains = (layer for image in listed for layer in chain_of(current, image.top_layer))
-    return {SPACER.layer_id: SPACER, **{layer.layer_id: layer for layer in chains}}
+    layers = (layer for image in listed for layer in layers_of(current, image))
+    return {SPACER.layer_id: SPACER, **{layer.layer_id: layer for layer in layers}}
 
 
 def _down_to_bases(content: StoreContent, references: References) -> dict[str, tuple[User, ...]]:

@@ -12,6 +12,7 @@ The grammar is that of containers/image v5 ``docker/reference`` (from distributi
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from podman_cvmfs.errors import InputError, printable
@@ -147,3 +148,21 @@ def podman_names(name: ImageName) -> tuple[str, ...]:
     ``registry.hub.docker.com`` is listed under that name and under ``docker.io``.
     """
     return tuple(dict.fromkeys((str(name.canonical), str(name))))
+
+
+def assign_names(published: Iterable[tuple[ImageName, str]]) -> dict[str, str]:
+    """Give every podman name to exactly one image.
+
+    ``published`` pairs a name as the repository writes it with an image ID. A name written in the
+    repository beats one that is only another way to write it (``docker.io`` for
+    ``registry.hub.docker.com``); among equals the first wins. containers/storage refuses a whole
+    store for one name on two images.
+    """
+    pairs = list(published)
+    names: dict[str, str] = {}
+    for name, image_id in pairs:
+        names.setdefault(str(name), image_id)
+    for name, image_id in pairs:
+        for other in podman_names(name):
+            names.setdefault(other, image_id)
+    return names

@@ -172,6 +172,8 @@ class Resolver:
         """Whether the markers of all layers must be known; finding them lists every directory."""
         if len(layers) < 2:
             return False
+        if self._policy.reuse is Reuse.ALL:
+            return True
         shown_by_layers = self._policy.view is View.LAYERS or (
             self._policy.view is View.AUTO and flat is None
         )
@@ -179,7 +181,7 @@ class Resolver:
             # fuse-overlayfs reads markers itself, but a skeleton must not undo what they delete.
             files = layers[-1].files
             return shown_by_layers and files is not None and _is_a_strangers(Tree(files))
-        return shown_by_layers or self._policy.reuse is Reuse.ALL
+        return shown_by_layers
 
     def _with_markers(self, layer: Layer) -> Layer:
         if layer.files is None:

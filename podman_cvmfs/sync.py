@@ -23,8 +23,8 @@ from podman_cvmfs.offers import (
 from podman_cvmfs.plan import (
     Candidate,
     Plan,
-    chain_of,
     is_retired,
+    layers_of,
     make_plan,
     orphaned_views,
 )
@@ -105,7 +105,7 @@ def _plan(
     useless: set[str] = set()
     for image in current.images.values():
         if image.repository in hidden:
-            useless.update(layer.layer_id for layer in chain_of(current, image.top_layer))
+            useless.update(layer.layer_id for layer in layers_of(current, image))
     if useless:
         needed = find_needs(current).layers(current)
     else:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.markers import Markers, parents_of
@@ -64,10 +64,11 @@ SPACER = StoredLayer(SPACER_DIRECTORY.layer_id, SPACER_DIRECTORY.entry, None, di
 @dataclass(frozen=True)
 class ImageView:
     """How an image is shown: ``kind`` is flat or layers; its layers that go into the store, base
-    first."""
+    first; and the twin of the top layer, if that has one."""
 
     kind: View
     layers: tuple[Shown, ...]
+    twin: Shown | None = None
 
 
 def view_of(image: ResolvedImage, policy: Policy) -> ImageView:
@@ -84,10 +85,11 @@ def view_of(image: ResolvedImage, policy: Policy) -> ImageView:
             missing = sum(layer.files is None for layer in image.layers)
             flat = "" if image.flat else "the repository has no merged root for it, and "
             raise RepositoryError(f"{flat}{missing} of its {len(image.layers)} layers are missing")
-        return ImageView(View.LAYERS, _by_layers(image, policy))
+        return _with_twin(ImageView(View.LAYERS, _by_layers(image, policy)), image, policy)
     if image.flat is None:
         raise RepositoryError("the repository has no merged root for it")
-    return ImageView(View.FLAT, _flat(image, image.flat, policy))
+    view = ImageView(View.FLAT, _flat(image, image.flat, policy))
+    return _with_twin(view, image, policy)
 
 
 def _by_layers(image: ResolvedImage, policy: Policy) -> tuple[Shown, ...]:
@@ -104,9 +106,8 @@ def _flat(image: ResolvedImage, flat: FlatRoot, policy: Policy) -> tuple[Shown, 
     below: list[Shown] = []
     genuine = policy.reuse is not Reuse.NONE
     for layer in image.layers[:-1]:
-        is_known = layer.markers is not None or policy.overlay is Overlay.FUSE
         genuine = genuine and layer.files is not None
-        genuine = genuine and (not below or (is_known and policy.reuse is Reuse.ALL))
+        genuine = genuine and (not below or layer.markers is not None)
         if genuine:
             below.append(_exact(layer, below, image.layers, policy))
         else:
@@ -134,8 +135,10 @@ def _exact(layer: Layer, below: Sequence[Shown], chain: Sequence[Layer], policy:
     layer_id = _stored_id(layer, policy)
     lowers = _lowers(layer, below, {_stored_id(each, policy): each for each in chain})
     directory = LayerDirectory(layer_id, parts, _spaced(lowers) if translated else lowers)
-    whole = not translated and not markers.unread
-    advertised = whole and (policy.reuse is Reuse.ALL or (policy.reuse is Reuse.BASE and not below))
+    is_base = not below
+    # What isn't known of a base is no matter: there is nothing that it could delete.
+    whole = is_base if layer.markers is None else markers.is_complete
+    advertised = whole and (policy.reuse is Reuse.ALL or (policy.reuse is Reuse.BASE and is_base))
     stored = StoredLayer(
         layer_id=layer_id,
         entry=directory.entry,
@@ -147,6 +150,26 @@ def _exact(layer: Layer, below: Sequence[Shown], chain: Sequence[Layer], policy:
         compression=_compression(layer.blob.media_type) if advertised else UNCOMPRESSED,
     )
     return stored, directory
+
+
+def _with_twin(view: ImageView, image: ResolvedImage, policy: Policy) -> ImageView:
+    """``view``, with a twin for a top layer that shows more than its own files: that layer as the
+    base of an image would be. A pull that has found the twin by its digests asks for the ID that
+    the layer gets in its own chain, and so finds the top layer itself."""
+    top, directory = view.layers[-1]
+    layer = image.layers[-1]
+    if policy.reuse is not Reuse.ALL or top.diff_id is not None:
+        return view
+    if layer.files is None or layer.markers is None:
+        return view
+    base = replace(layer, layer_id=layer.diff_id.hex)
+    twin = _exact(base, (), (base,), policy)
+    # A layer that is twice in the image is found below.
+    there = {stored.layer_id for stored, _ in view.layers}
+    if twin[0].diff_id is None or twin[0].layer_id in there:
+        return view
+    top = replace(top, twin=twin[0].layer_id)
+    return ImageView(view.kind, (*view.layers[:-1], (top, directory)), twin)
 
 
 def _spaced(lowers: tuple[str, ...]) -> tuple[str, ...]:

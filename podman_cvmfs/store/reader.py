@@ -78,6 +78,7 @@ def _join(
             compression=record.get("compression", 0),
             shows=ours.get("shows"),
             merged=ours.get("merged", False),
+            twin=ours.get("twin"),
             retired=ours.get("retired"),
         )
     images = {}

@@ -115,8 +115,9 @@ class StoredLayer:
     by its digests and so be reused by a pull. Sizes are in bytes.
     ``shows`` is the source ID of the image for which the layer is laid out (by its merged root or
     with its skeleton), None where the layer is just itself. ``merged`` says that it shows a merged
-    root, with all that lies below the layer in it. ``retired`` is the time (seconds since
-    1970) since which no image has needed the layer, None while one does.
+    root, with all that lies below the layer in it. ``twin`` is the ID of the layer a pull finds
+    by the digests of this one, which shows more than its own files. ``retired`` is the time
+    (seconds since 1970) since which no image has needed the layer, None while one does.
     """
 
     layer_id: str
@@ -129,6 +130,7 @@ class StoredLayer:
     compression: int = UNCOMPRESSED
     shows: str | None = None
     merged: bool = False
+    twin: str | None = None
     retired: int | None = None
 
 
@@ -310,6 +312,8 @@ def _layer_state(layer: StoredLayer) -> dict[str, Any]:
         state["shows"] = layer.shows
     if layer.merged:
         state["merged"] = True
+    if layer.twin is not None:
+        state["twin"] = layer.twin
     if layer.retired is not None:
         state["retired"] = layer.retired
     return state

@@ -171,6 +171,10 @@ def _hex_id(value: object, what: str) -> str:
     return value
 
 
+def _hex_id_or_none(value: object, what: str) -> str | None:
+    return None if value is None else _hex_id(value, what)
+
+
 def _digest(value: object, what: str) -> Digest:
     try:
         return Digest.parse(value, what)
@@ -254,12 +258,10 @@ class _Reader:
     def _layer(self, layer_id: str, record: Any, ours: Any) -> StoredLayer:
         diff_digest = _get(record, "diff-digest", str)
         blob = _get(record, "compressed-diff-digest", str, None)
-        parent = record.get("parent")
-        shows = ours.get("shows")
         return StoredLayer(
             layer_id=layer_id,
             entry=self._entry(ours, layer_id),
-            parent=None if parent is None else _hex_id(parent, "parent"),
+            parent=_hex_id_or_none(record.get("parent"), "parent"),
             diff_size=_get(record, "diff-size", int),
             diff_id=None
             if diff_digest == synthetic_diff_id(layer_id)
@@ -267,8 +269,9 @@ class _Reader:
             blob=None if blob is None else _digest(blob, "compressed-diff-digest"),
             blob_size=_get(record, "compressed-size", int, 0),
             compression=_get(record, "compression", int, 0),
-            shows=None if shows is None else _hex_id(shows, "image shown"),
+            shows=_hex_id_or_none(ours.get("shows"), "image shown"),
             merged=_get(ours, "merged", bool, False),
+            twin=_hex_id_or_none(ours.get("twin"), "twin"),
             retired=_get(ours, "retired", int, None),
         )
 
@@ -292,7 +295,6 @@ class _Reader:
 
     def _image(self, image_id: str, record: Any, ours: Any) -> StoredImage:
         sizes = _get(record, "big-data-sizes", dict)
-        top = record.get("layer")
         published = _get(ours, "published", list)
         if not all(isinstance(path, str) for path in published):
             raise _WrongError(f"has names in {STATE} that are no text")
@@ -320,7 +322,7 @@ class _Reader:
             repository=_get(ours, "repository", str),
             source_id=_hex_id(ours.get("source"), "source"),
             published=tuple(published),
-            top_layer=None if top is None else _hex_id(top, "layer"),
+            top_layer=_hex_id_or_none(record.get("layer"), "layer"),
             created=created,
             manifest_digest=str(_digest(record.get("digest"), "digest")),
             manifest_size=_get(sizes, "manifest", int),

@@ -148,6 +148,8 @@ def _contradictions(layer: StoredLayer, directory: LayerDirectory) -> Iterator[s
     target = TARGET.match(links[0]) if len(links) == 1 else None
     if layer.diff_id is not None:
         yield from _advertised(layer, directory)
+        if layer.twin is not None:
+            yield "has a twin, but is found by its own digests"
     if len(links) > 1:
         yield "shows more than one directory of a repository"
     elif not links:

@@ -38,14 +38,14 @@ def _rows() -> Iterator[tuple[str, Callable[[Bench], Outcome]]]:
         yield f"60 and 120 layers, {view}", functools.partial(checks.deep, view=view)
     for view in reuse.VIEWS:
         for mode in reuse.REUSES:
-            yield (
-                f"reuse {view} {mode}: pull",
-                functools.partial(reuse.pulls, view=view, reuse=mode),
-            )
-            yield (
-                f"reuse {view} {mode}: build, commit, save, push",
-                functools.partial(reuse.made, view=view, reuse=mode),
-            )
+            for fuse in (False, True):
+                options = {"view": view, "reuse": mode, "fuse": fuse}
+                how = f"reuse {view} {mode}{' fuse' if fuse else ''}"
+                yield f"{how}: pull", functools.partial(reuse.pulls, **options)
+                yield (
+                    f"{how}: build, commit, save, push",
+                    functools.partial(reuse.made, **options),
+                )
     for cell in checks.MAPPED:
         yield f"--userns, --uidmap: {cell.name}", functools.partial(map_ids, cell=cell)
 

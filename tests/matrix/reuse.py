@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from tests.support.layers import directory, file
 from tests.support.namespace import CommandError
 
 LAYERS["reuse-new"] = [directory("opt/new"), file("opt/new/file", "new\n")]
+#: What layers of the store delete that never stood on it there.
+LAYERS["reuse-under"] = [file("var/lib/data/under", "gone\n"), file("var/lib/never", "gone\n")]
 
 _SH = {"Env": ["PATH=/bin"], "Cmd": ["sh"]}
 _APP = ["base", "app", "odd-names", "links", "modes"]
@@ -41,6 +44,8 @@ SHARED = [
     Shared(Image("r/moved:1", ["base", "reuse-new", "app"], _SH), 1, True),
     Shared(Image("r/moved-delete:1", ["base", "reuse-new", "delete"], _SH), 1, True),
     Shared(Image("r/moved-opaque:1", ["base", "reuse-new", "opaque", "modes"], _SH), 1, True),
+    Shared(Image("r/moved-onto:1", ["base", "reuse-under", "opaque", "modes"], _SH), 1, True),
+    Shared(Image("r/moved-nothing:1", ["base", "reuse-under", "delete-nothing"], _SH), 1, True),
     Shared(Image("r/moved-base:1", ["reuse-new", "base"], _SH), 0, True),
     Shared(Image("r/moved-both:1", ["base", "app", "both"], _SH), 2, True),
 ]
@@ -49,12 +54,13 @@ VIEWS = ("auto", "flat", "layers")
 REUSES = ("base", "all", "none")
 
 
-def store(bench: Bench, view: str, reuse: str) -> Path:
-    """Root's store of all images, laid out so."""
-    path = bench.site.data / f"r-{view}-{reuse}/store"
+def store(bench: Bench, view: str, reuse: str, fuse: bool = False) -> Path:
+    """Root's store of all images, laid out so; ``fuse``: for fuse-overlayfs."""
+    path = bench.site.data / f"r-{view}-{reuse}{'-fuse' if fuse else ''}/store"
     if not path.exists():
         path.parent.mkdir()
-        options = ("--view", view, "--reuse", reuse)
+        options = ["--view", view, "--reuse", reuse]
+        options += ["--overlay", "fuse-overlayfs"] if fuse else []
         bench.site.sync(bench.site.repository(), path, *options, user=None, version=bench.version)
     return path
 
@@ -64,59 +70,92 @@ def names(bench: Bench) -> dict[str, Shared]:
     return {push(build(each.image), bench.site.registry): each for each in SHARED}
 
 
-def plain(bench: Bench, images: list[str]) -> Mapping[str, Listed]:
-    """What containers of ordinarily pulled images see."""
-    with bench.fresh() as podman:
-        podman.run("pull", "--quiet", *images)
-        return podman.listings(images)
+def plain(bench: Bench, fuse: bool) -> list[Mapping[str, Listed]]:
+    """What containers of the shared images see that are ordinarily pulled; on fuse-overlayfs both
+    what they see there and on the kernel's overlayfs."""
+
+    def pull(on_fuse: bool) -> Mapping[str, Listed]:
+        images = list(names(bench))
+        with bench.fresh(fuse=on_fuse) as podman:
+            podman.run("pull", "--quiet", *images)
+            return podman.listings(images)
+
+    drivers = (True, False) if fuse else (False,)
+    return [bench.once(f"reuse {each}", functools.partial(pull, each)) for each in drivers]
 
 
-def pulls(bench: Bench, view: str, reuse: str) -> Outcome:
-    """Pull each shared image next to a store, and compare what came with a plain pull.
+def _unlike(wanted: list[Mapping[str, Listed]], podman: Guest, name: str, view: str) -> list[str]:
+    """In what a pulled image is unlike all of ``wanted``. On fuse-overlayfs podman itself loses a
+    file beside its own whiteout, unless the layer below is a store's."""
+    seen = podman.listings([name])[name]
+    found = [list(_differences(each[name], seen, view)) for each in wanted]
+    return [line for line in found[0] if all(line in lines for lines in found)]
 
-    ``Outcome.said`` tells how many bytes of layers in the store were fetched all the same.
+
+def pulls(bench: Bench, view: str, reuse: str, fuse: bool = False) -> Outcome:
+    """Pull each shared image next to a store, and compare what came with a plain pull; of the
+    layers that the store offers none may be fetched.
+
+    ``fuse``: podman mounts by fuse-overlayfs. ``Outcome.said`` tells how many bytes of layers in
+    the store were fetched all the same.
     """
     outcome = Outcome()
     images = names(bench)
-    wanted = bench.once("reuse", lambda: plain(bench, list(images)))
-    place = store(bench, view, reuse)
+    wanted = plain(bench, fuse)
+    place = store(bench, view, reuse, fuse)
     again = 0
     for name, shared in images.items():
         built = build(shared.image)
         known = {blob.digest for blob in built.blobs[: shared.prefix]}
+        offered = {built.blobs[at].digest for at in _offered(shared, reuse)}
         # A fresh podman for each: layers of one pull must not serve the next.
-        with bench.fresh(stores=[place]) as podman:
+        with bench.fresh(stores=[place], fuse=fuse) as podman:
             mark = len(bench.site.registry.since(0))
             done = podman.run("pull", "--quiet", name, check=False)
             fetched = [each for each in bench.site.registry.since(mark) if each.is_blob]
             if done.returncode:
                 outcome.problems.append(f"{name}: {done.stderr.strip()}")
                 continue
-            again += sum(each.size for each in fetched if each.path.rpartition("/")[2] in known)
-            seen = podman.listings([name])[name]
+            sizes = {each.path.rpartition("/")[2]: each.size for each in fetched}
+            again += sum(size for digest, size in sizes.items() if digest in known)
+            needless = sorted(offered.intersection(sizes))
+            outcome.add(_path(name), [f"{digest} is fetched again" for digest in needless])
+            outcome.add(_path(name), _unlike(wanted, podman, name, view))
         outcome.images += 1
-        outcome.add(_path(name), _differences(wanted[name], seen, view))
     outcome.said = f"{outcome.images} same, {again} bytes again"
     return outcome
+
+
+def _offered(shared: Shared, reuse: str) -> list[int]:
+    """Which layers of the prefix, from 0, a pull must find in a store."""
+    if reuse == "all":
+        names = shared.image.layers[: shared.prefix]
+        return [at for at, name in enumerate(names) if not _deletes(name)]
+    return [0] if reuse == "base" and shared.prefix else []
+
+
+def _deletes(layer: str) -> bool:
+    """Whether a layer holds whiteouts: its digests are nobody's to find."""
+    return any(b"/.wh." in b"/" + entry.path for entry in LAYERS[layer])
 
 
 _CONTAINERFILE = "FROM {name}\nUSER 0\nRUN echo built > /opt/built && rm -f /var/lib/data/c\n"
 
 
-def made(bench: Bench, view: str, reuse: str) -> Outcome:
-    """Build on, commit, save and push images of the store: right, or an error."""
+def made(bench: Bench, view: str, reuse: str, fuse: bool = False) -> Outcome:
+    """Build on, commit, save and push images of the store: right, or an error; then pull."""
     outcome = Outcome()
-    place = store(bench, view, reuse)
+    place = store(bench, view, reuse, fuse)
     said = []
     bases = [bench.site.name(image) for image in ("t/delete:1", "t/app:1", "t/opaque:1")]
-    with bench.fresh() as podman:
+    with bench.fresh(fuse=fuse) as podman:
         podman.run("pull", "--quiet", *bases)
         wanted = {}
         for name in bases:
             wanted[name] = _build(podman, name)
             committed = _commit(podman, name)
             wanted[f"{name} committed"] = podman.listings([committed])[committed]
-    with bench.fresh(stores=[place]) as podman:
+    with bench.fresh(stores=[place], fuse=fuse) as podman:
         for name in bases:
             carried = [("the store's", name)]
             try:
@@ -155,6 +194,12 @@ def made(bench: Bench, view: str, reuse: str) -> Outcome:
                             f"{how} of {what} {_path(name)}", _differences(truth, got, view)
                         )
             podman.run("rmi", "--force", "localhost/built", "localhost/commit", check=False)
+        # What builds and commits have copied from the store must be good for pulls, too.
+        truths = plain(bench, fuse)
+        for name in [name for name, shared in names(bench).items() if shared.elsewhere]:
+            podman.run("pull", "--quiet", name)
+            outcome.images += 1
+            outcome.add(f"then {_path(name)}", _unlike(truths, podman, name, view))
     outcome.said = f"{outcome.images} same; " + ", ".join(sorted(set(said)))
     return outcome
 

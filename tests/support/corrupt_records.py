@@ -277,6 +277,16 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
         STATE,
         "retired entry",
     ),
+    "twin malformed": (
+        lambda s: s.edit(STATE, state_of("layers", "twin", "../x")),
+        LAYERS,
+        "malformed twin",
+    ),
+    "twin of none": (
+        lambda s: s.edit(STATE, lambda d: d["layers"][s.base.layer_id].update(twin="e" * 64)),
+        LAYERS,
+        "found by its own digests",
+    ),
     "layers forgotten": (lambda s: s.edit(STATE, drop("layers")), STATE, "has no layers"),
     "policy forgotten": (lambda s: s.edit(STATE, drop("policy")), STATE, "a policy that is none"),
     "policy unknown": (lambda s: s.edit(STATE, put("policy", "x")), STATE, "a policy that is none"),

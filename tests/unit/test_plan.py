@@ -9,20 +9,19 @@ from dataclasses import replace
 import pytest
 
 from podman_cvmfs.errors import RepositoryError
-from podman_cvmfs.markers import Markers
+from podman_cvmfs.markers import DirectoryFacts, Markers
 from podman_cvmfs.oci import Descriptor, Digest, layer_ids, parse_config
 from podman_cvmfs.plan import (
     GRACE,
     Plan,
-    assign_names,
     candidate_of,
     is_retired,
     make_plan,
     orphaned_views,
     retired_since,
 )
-from podman_cvmfs.policy import DEFAULT_POLICY, Policy, Reuse
-from podman_cvmfs.reference import ImageName, parse_repository_path
+from podman_cvmfs.policy import DEFAULT_POLICY, Overlay, Policy, Reuse, View
+from podman_cvmfs.reference import ImageName, assign_names, parse_repository_path
 from podman_cvmfs.resolve import FlatRoot, Layer, ResolvedImage
 from podman_cvmfs.store.records import (
     Link,
@@ -301,3 +300,78 @@ def test_a_merged_root_is_never_mounted_above_the_layers_it_holds(first: str | N
     assert not below.merged and below.diff_id == marked[1].diff_id
     again = plan(result.content, images, new="none", policy=policy)
     assert again.content == result.content
+
+
+def looked_at(found: ResolvedImage, **markers: Markers) -> ResolvedImage:
+    """``found``, with what its layers, by letter, delete: nothing unless it is given."""
+    known = {f"/r/.layers/{letter}": each for letter, each in markers.items()}
+    layers = [
+        replace(layer, markers=known.get(layer.files or "", Markers())) for layer in found.layers
+    ]
+    return replace(found, layers=tuple(layers))
+
+
+_DELETES = [
+    Markers(files=(".wh.x",), hidden=("x",), directories={"": DirectoryFacts(0o755, 0, 0, 0)}),
+    Markers(native=True),
+    Markers(unread=("root",)),
+]
+
+
+@pytest.mark.parametrize("overlay", Overlay)
+@pytest.mark.parametrize("reuse", Reuse)
+@pytest.mark.parametrize("markers", _DELETES)
+def test_what_may_delete_is_never_advertised(
+    overlay: Overlay, reuse: Reuse, markers: Markers
+) -> None:
+    """Read again by whatever podman mounts with, it may lose what it deletes."""
+    policy = Policy(View.LAYERS, reuse, overlay)
+    view = view_of(looked_at(image("1", "abc"), b=markers), policy)
+    advertised = [stored.diff_id is not None for stored, _ in view.layers]
+    assert (
+        advertised
+        == {
+            Reuse.BASE: [True, False, False],
+            Reuse.ALL: [True, False, True],
+            Reuse.NONE: [False, False, False],
+        }[reuse]
+    )
+    assert view.twin is None
+
+
+def test_a_layer_below_a_merged_root_is_found_as_its_twin() -> None:
+    policy = Policy(reuse=Reuse.ALL)
+    view = view_of(looked_at(image("1", "ab")), policy)
+    top, _ = view.layers[-1]
+    assert view.twin is not None and top.diff_id is None
+    twin, directory = view.twin
+    assert top.twin == twin.layer_id == twin.diff_id.hex == Digest.of(b"b").hex
+    assert (twin.parent, twin.blob) == (None, Digest.of(b"blob b"))
+    assert directory.parts == (Link("/r/.layers/b"),) and not directory.lowers
+
+
+@pytest.mark.parametrize(
+    ("found", "policy"),
+    [
+        (looked_at(image("1", "ab")), Policy(reuse=Reuse.BASE)),
+        (looked_at(image("1", "ab")), Policy(reuse=Reuse.NONE)),
+        (looked_at(image("1", "ab", files=False)), Policy(reuse=Reuse.ALL)),
+        (image("1", "ab"), Policy(reuse=Reuse.ALL)),
+        (looked_at(image("1", "ab"), b=_DELETES[0]), Policy(reuse=Reuse.ALL)),
+        (looked_at(image("1", "aa")), Policy(reuse=Reuse.ALL)),
+        (looked_at(image("1", "a", flat=False)), Policy(reuse=Reuse.ALL)),
+    ],
+)
+def test_no_twin_where_none_may_or_need_be_found(found: ResolvedImage, policy: Policy) -> None:
+    assert view_of(found, policy).twin is None
+
+
+def test_a_twin_stays_with_its_layer_and_goes_with_it() -> None:
+    policy = Policy(reuse=Reuse.ALL)
+    images = {f"r/x:{n}": looked_at(image(n, f"a{letter}")) for n, letter in ("1b", "2c")}
+    twins = [Digest.of(letter).hex for letter in (b"b", b"c")]
+    first = plan(StoreContent(), images, policy=policy).content
+    assert [first.layers[twin].retired for twin in twins] == [None, None]
+    assert plan(first, images, new="none", policy=policy).content == first
+    second = plan(first, {"r/x:2": images["r/x:2"]}, now=2000, new="none", policy=policy).content
+    assert [second.layers[twin].retired for twin in twins] == [2000, None]

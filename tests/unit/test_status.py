@@ -54,7 +54,7 @@ def test_counts(target: Target) -> None:
     assert (counts["synthesised"], counts["rebuilt_manifests"]) == (0, 3)
     # One advertised base and six stand-ins for all, three tops.
     assert (counts["layers"], counts["advertised_layers"]) == (10, 1)
-    assert found["policy"] == found["policy_wanted"] == "2 auto base kernel"
+    assert found["policy"] == found["policy_wanted"] == "3 auto base kernel"
     (repository,) = found["repositories"]
     assert (repository["images"], repository["readable"]) == (3, True)
     assert found["due"] == []
