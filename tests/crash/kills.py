@@ -11,6 +11,7 @@ from tests.crash.engine import Engine
 from tests.crash.picture import differences, documents, faults, picture, tokens
 from tests.crash.supervise import KILL, SKIP, Verdict, supervise
 from tests.crash.world import Scenario, World
+from tests.support.native import judged
 
 #: The documents of a store that has been begun and holds nothing; its names appear one by one.
 BEGUN = ((b"", b"[]"), (b"[]", b"[]"))
@@ -84,6 +85,7 @@ def kill_everywhere(
     began = () if all(old) else BEGUN
     code, output = world.sync_here(scenario.now)
     assert code == 0, output
+    judged(world.target.store)
     wanted, new = picture(world.target.store), documents(world.target.store)
     result = Result(scenario.name)
     while True:

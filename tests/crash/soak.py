@@ -23,6 +23,7 @@ from pathlib import Path
 from tests.crash.picture import documents, faults
 from tests.crash.service import Service, service
 from tests.crash.world import NOW, World, world
+from tests.support.native import judged
 from tests.support.podman import Podman, running
 
 #: Past the grace, in seconds.
@@ -186,6 +187,7 @@ def soak(place: World, root: Path, seconds: float) -> Report:
         for thread in threads:
             thread.join()
         report.seconds = time.monotonic() - start
+        judged(place.target.store)
     return report
 
 

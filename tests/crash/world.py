@@ -20,6 +20,7 @@ from podman_cvmfs.cli.main import main
 from tests.crash.supervise import SKIP, supervise
 from tests.support.cli import Target, succeed
 from tests.support.images import IMAGES, Image, build, push, renamed
+from tests.support.native import judged
 from tests.support.registry import Registry
 
 #: The time of the syncs, in seconds since 1970, and one past every grace period.
@@ -82,6 +83,7 @@ class World:
             self.begin(scenario)
             code, output = self.sync_here(scenario.now)
             assert code == 0, output
+            judged(self.target.store)
             self._save("after" if scenario.after else "before")
 
     def _publish(self, registry: Registry) -> None:
