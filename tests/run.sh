@@ -45,12 +45,15 @@ venv=${PODMAN_CVMFS_VENV:-.venv}
 # install the packages in: a few minutes, once. Without CI's demand the tests that need them say so
 # and are skipped.
 export PODMAN_CVMFS_ROOTS=${PODMAN_CVMFS_ROOTS:-$HOME/.cache/podman-cvmfs-test/roots}
+plugins=()
 if [ -n "${CI:-}" ]; then
     "$venv/bin/python" -m tests.support.roots
     "$venv/bin/python" -m tests.packaging.machine
+    # All three storage libraries judge every store that any test writes.
+    plugins=(-p tests.support.every_store)
 fi
 
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/mypy"
-exec "$venv/bin/python" -m pytest "$@"
+exec "$venv/bin/python" -m pytest "${plugins[@]}" "$@"

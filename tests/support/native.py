@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from podman_cvmfs.storage_native import Artefact, Kind, Unavailable, judge
@@ -199,11 +200,13 @@ def judges(*, all_of_them: bool = True) -> dict[str, Artefact]:
 def disagreements(store: Path, judges: Mapping[str, Artefact]) -> list[str]:
     """What any of the judges finds wrong in a store, or otherwise than our own reader does."""
     content = read_store(str(store)) or StoreContent()
-    found = []
-    for name, artefact in judges.items():
-        report = judge(str(store), artefact=artefact)
-        found += [f"{name}: {each}" for each in (*report.errors, *differences(report, content))]
-    return found
+
+    def found_by(name: str) -> list[str]:
+        report = judge(str(store), artefact=judges[name])
+        return [f"{name}: {each}" for each in (*report.errors, *differences(report, content))]
+
+    with ThreadPoolExecutor(len(judges) or 1) as pool:
+        return [each for found in pool.map(found_by, judges) for each in found]
 
 
 def judged(store: Path) -> None:
