@@ -20,6 +20,8 @@ import urllib3
 
 #: A redirect's body that is worth reading is shorter, in bytes.
 _BODY = 64 * 1024
+#: To where a registry keeps its blobs it takes one or two.
+_REDIRECTS = 5
 
 
 class ForbiddenAddressError(requests.RequestException):
@@ -85,8 +87,12 @@ class _Body(urllib3.response.HTTPResponse):
 
 
 class BoundedSession(requests.Session):
-    """A session that follows no redirect too far, and takes no credentials from ~/.netrc after
-    one either."""
+    """A session that follows no redirect too far, nor too many, and takes no credentials from
+    ~/.netrc after one either."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.max_redirects = _REDIRECTS
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send one request and follow redirects."""

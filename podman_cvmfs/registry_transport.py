@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from podman_cvmfs import __version__
@@ -29,6 +28,7 @@ from podman_cvmfs.registry_bounds import (
     is_loopback,
     promised_length,
 )
+from podman_cvmfs.registry_pace import PacedAdapter
 from podman_cvmfs.registry_patience import Patience
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class _Authorization(AuthBase):
         return request
 
 
-class _Adapter(HTTPAdapter):
+class _Adapter(PacedAdapter):
     """Speaks TLS with a context of our own, and alone decides whether servers must prove who
     they are: urllib3 would change a shared context on a request's say-so."""
 
@@ -94,7 +94,8 @@ class BrokenOffError(RegistryError):
 class Transport:
     """Sends requests; may be used from several threads at once.
 
-    ``timeout`` is in seconds, for connecting and for each wait for data. A request that failed
+    ``timeout`` is in seconds, for connecting and for each wait for data; for an answer that hardly
+    comes, ``registry_pace`` says how long in all. A request that failed
     and may succeed later is repeated ``retries`` times. A pause of more than ``max_pause`` seconds
     is not made: who asks for it has refused, and for that long isn't asked again.
     """
@@ -240,6 +241,7 @@ class Transport:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
             session = self._local.session = BoundedSession()
+            session.mount("http://", PacedAdapter())
             session.mount("https://", _Adapter(self._context("", False), True))
             with self._lock:
                 self._sessions.append(session)

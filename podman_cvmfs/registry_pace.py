@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bounds to how long a registry may answer.
+
+A socket's time limit is for one wait: whoever sends a byte within each could hold us up for ever,
+in the midst of a header too. So what all waits for one answer may take is bounded, by what has
+come of it meanwhile. The time that we ourselves spend with what has come doesn't count. And
+http.client reads on as long as there are interim answers (100 Continue): that is bounded, too.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import time
+from typing import Any
+
+import urllib3
+from requests.adapters import HTTPAdapter
+
+#: How long, in a socket's time limits, an answer may come slower than ``_SLOWEST``.
+_WAITS = 2
+#: Bytes a second: less is no use to anybody.
+_SLOWEST = 1024
+#: Bytes that may come before the body.
+_LONGEST_HEAD = 1 << 20
+
+
+class _Paced(io.RawIOBase):
+    """What comes over ``source``, as long as it comes fast enough; then TimeoutError. ``bound`` is
+    how many bytes may come in all; then HTTPException."""
+
+    def __init__(self, source: socket.socket) -> None:
+        self._source = source
+        self._raw = source.makefile("rb", buffering=0)
+        self._limit = source.gettimeout()
+        self._waited = 0.0
+        self._received = 0
+        self.bound: int | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Wait for at most as many bytes as fit into ``buffer``; how many came, 0 at the end."""
+        if self._limit is not None:
+            left = self._limit * _WAITS + self._received / _SLOWEST - self._waited
+            if left <= 0:
+                raise TimeoutError("the answer comes too slowly")
+            self._source.settimeout(min(self._limit, left))
+        start = time.monotonic()
+        try:
+            count = self._raw.readinto(buffer)
+        finally:
+            self._waited += time.monotonic() - start
+        self._received += count or 0
+        if self.bound is not None and self._received > self.bound:
+            raise http.client.HTTPException("a head without end")
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _PacedResponse(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self._paced = _Paced(sock)
+        self.fp = io.BufferedReader(self._paced)
+
+    def begin(self) -> None:
+        self._paced.bound = _LONGEST_HEAD
+        super().begin()
+        self._paced.bound = None
+
+
+class _HTTPConnection(urllib3.connection.HTTPConnection):
+    response_class = _PacedResponse
+
+
+class _HTTPSConnection(urllib3.connection.HTTPSConnection):
+    response_class = _PacedResponse
+
+
+class _HTTPPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+class PacedAdapter(HTTPAdapter):
+    """Has servers and proxies answer at a bearable pace."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        _pace(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        _pace(manager)
+        return manager
+
+
+def _pace(manager: Any) -> None:
+    manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long a registry may take over an answer that it has begun."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from podman_cvmfs.credentials import CredentialStore
+from podman_cvmfs.errors import RegistryError
+from podman_cvmfs.oci import Digest
+from podman_cvmfs.reference import ImageName, parse_name
+from podman_cvmfs.registries_conf import RegistriesConf
+from podman_cvmfs.registry import RegistryClient
+from tests.support.http import Handler, Server, serving
+from tests.support.tls import Authority
+
+#: Seconds: for one wait; between two bytes; for all together, at most.
+_LIMIT, _GAP, _ALL = 0.2, 0.05, 5.0
+_BODY = bytes(5000)
+_DIGEST = Digest.of(_BODY)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as made:
+        yield made
+
+
+@pytest.fixture
+def client() -> Iterator[RegistryClient]:
+    with RegistryClient(
+        timeout=_LIMIT,
+        retries=0,
+        conf=RegistriesConf(),
+        credentials=CredentialStore([]),
+        insecure=True,
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+def name(server: Server) -> ImageName:
+    return parse_name(f"{server.address}/group/app:1")
+
+
+def drip(handler: Handler, begin: bytes, drop: bytes) -> None:
+    """Begin an answer, then give drop after drop until nobody wants more."""
+    handler.close_connection = True
+    handler.wfile.write(begin)
+    end = time.monotonic() + 4 * _ALL
+    while time.monotonic() < end:
+        handler.wfile.write(drop)
+        time.sleep(_GAP)
+
+
+_DRIPS = {
+    "status": (b"HTTP/1.1 200 ", b"O"),
+    "header": (b"HTTP/1.1 200 OK\r\nX: ", b"y"),
+    "headers": (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+    "interim": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "body": (b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n", b"\0"),
+    "endless": (b"HTTP/1.1 200 OK\r\n\r\n", b"\0"),
+    "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n\0\r\n"),
+    "refusal": (b"HTTP/1.1 404 Not Found\r\nContent-Length: 5000\r\n\r\n", b" "),
+    "challenge": (b"HTTP/1.1 401 X\r\nContent-Length: 5000\r\n\r\n", b" "),
+    "redirect": (b"HTTP/1.1 307 X\r\nLocation: /v2/x\r\nContent-Length: 5000\r\n\r\n", b" "),
+}
+
+
+@pytest.mark.parametrize(("begin", "drop"), _DRIPS.values(), ids=_DRIPS)
+def test_an_answer_that_drips(
+    server: Server, client: RegistryClient, name: ImageName, begin: bytes, drop: bytes
+) -> None:
+    server.answers["/v2/"] = lambda handler: drip(handler, begin, drop)
+    start = time.monotonic()
+    with pytest.raises(RegistryError):
+        client.blob(name, _DIGEST)
+    assert time.monotonic() - start < _ALL
+
+
+@pytest.mark.parametrize("how", ["header", "body", "endless", "chunks"])
+def test_a_stream_that_drips(
+    server: Server, client: RegistryClient, name: ImageName, how: str
+) -> None:
+    server.answers["/v2/"] = lambda handler: drip(handler, *_DRIPS[how])
+    start = time.monotonic()
+    with pytest.raises(RegistryError):
+        list(client.blob_stream(name, _DIGEST))
+    assert time.monotonic() - start < _ALL
+
+
+def test_interim_answers_without_end(
+    server: Server, client: RegistryClient, name: ImageName
+) -> None:
+    def answer(handler: Handler) -> None:
+        handler.close_connection = True
+        for _ in range(100_000):
+            handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+    server.answers["/v2/"] = answer
+    start = time.monotonic()
+    with pytest.raises(RegistryError):
+        client.blob(name, _DIGEST)
+    assert time.monotonic() - start < _ALL
+
+
+def test_a_slow_answer_that_comes(server: Server, client: RegistryClient, name: ImageName) -> None:
+    """It takes longer than any one wait may, and is good."""
+
+    def answer(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(_BODY)))
+        handler.end_headers()
+        for at in range(0, len(_BODY), 500):
+            handler.wfile.write(_BODY[at : at + 500])
+            time.sleep(_GAP)
+
+    server.answers["/v2/"] = answer
+    start = time.monotonic()
+    assert client.blob(name, _DIGEST) == _BODY
+    assert time.monotonic() - start > 2 * _LIMIT
+
+
+def test_the_time_that_we_take_is_not_the_registrys(
+    server: Server, client: RegistryClient, name: ImageName
+) -> None:
+    body = bytes(4 << 20)
+    server.answers["/v2/"] = lambda handler: handler.reply(200, body)
+    pieces = client.blob_stream(name, Digest.of(body))
+    size = len(next(pieces))
+    time.sleep(3 * _LIMIT)
+    assert size + sum(map(len, pieces)) == len(body)
+
+
+def test_over_tls(tmp_path: Path, server: Server, client: RegistryClient, name: ImageName) -> None:
+    issued = Authority(tmp_path).issue("server")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(issued.certificate, issued.key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.answers["/v2/"] = lambda handler: drip(handler, *_DRIPS["body"])
+    start = time.monotonic()
+    with pytest.raises(RegistryError, match="in time"):
+        client.blob(name, _DIGEST)
+    assert time.monotonic() - start < _ALL
