@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A pytest plugin: whatever store any test generates, all judges must find it good.
 
-A store is known once this process opens it or starts a command with its path after ``--store``.
+A store is known once this process opens it or starts a command with its path after ``--store``, or
+where a machine of ``one_user`` has it.
 Each generation that is written from then on is judged as soon as the change, or the command, is
 over, and at the end of the test where the test has broken what judging needs until then. Stores
 that a test spoils itself are no generations of ours.
@@ -23,6 +24,7 @@ from podman_cvmfs.storage_native import Artefact
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.store import Store
 from tests.support.native import JudgeMissingError, disagreements, judges
+from tests.support.one_user import STORE, USERS_STORE, Machine
 
 #: What tells one generation from all others: where the link to it leads, its inode and its time.
 _Generation = tuple[str, int, int]
@@ -112,6 +114,7 @@ def _listen(watch: Watch) -> None:
     """Have ``watch`` hear of stores and of their changes."""
     begin, replace = Store.__init__, Store.replace
     start, run = subprocess.Popen.__init__, subprocess.run
+    bind = Machine.bind
 
     def begin_known(store: Store, path: str) -> None:
         begin(store, path)
@@ -132,7 +135,14 @@ def _listen(watch: Watch) -> None:
         watch.judge()
         return done
 
+    def bind_known(machine: Machine, source: Path, target: str) -> None:
+        bind(machine, source, target)
+        for place in (STORE, USERS_STORE):
+            if place.startswith(f"{target}/"):
+                watch.know(f"{source}{place[len(target) :]}")
+
     patch = pytest.MonkeyPatch()
+    patch.setattr(Machine, "bind", bind_known)
     patch.setattr(Store, "__init__", begin_known)
     patch.setattr(Store, "replace", replace_judged)
     patch.setattr(subprocess.Popen, "__init__", start_known)
