@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A pytest plugin: whatever store any test generates, all judges must find it good.
 
-A store is known once this process opens it or starts a command with its path after ``--store``, or
-where a machine of ``one_user`` has it.
-Each generation that is written from then on is judged as soon as the change, or the command, is
-over, and at the end of the test where the test has broken what judging needs until then. Stores
-that a test spoils itself are no generations of ours.
+A store is known once this process opens it or starts a command with its path after ``--store``, and
+in the usual places inside a namespace. Each generation that is written from then on is judged as
+soon as the change, or the command, is over, or at the end of a test that has broken what judging
+needs until then. What a test spoils itself is no generation of ours.
 """
 
 from __future__ import annotations
@@ -20,12 +19,18 @@ from typing import Any
 import pytest
 
 from podman_cvmfs.errors import PodmanCvmfsError
+from podman_cvmfs.paths import SYSTEM_STORE
 from podman_cvmfs.storage_native import Artefact
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.store import Store
+from tests.support.namespace import Namespace
 from tests.support.native import JudgeMissingError, disagreements, judges
-from tests.support.one_user import STORE, USERS_STORE, Machine
 
+#: Where stores are, root's and those of the tests' users, unless told otherwise.
+_PLACES = [
+    SYSTEM_STORE,
+    *(f"{home}/.local/share/podman-cvmfs/store" for home in ("/home/u", "/var/u")),
+]
 #: What tells one generation from all others: where the link to it leads, its inode and its time.
 _Generation = tuple[str, int, int]
 
@@ -114,7 +119,7 @@ def _listen(watch: Watch) -> None:
     """Have ``watch`` hear of stores and of their changes."""
     begin, replace = Store.__init__, Store.replace
     start, run = subprocess.Popen.__init__, subprocess.run
-    bind = Machine.bind
+    enter = Namespace.run
 
     def begin_known(store: Store, path: str) -> None:
         begin(store, path)
@@ -135,14 +140,13 @@ def _listen(watch: Watch) -> None:
         watch.judge()
         return done
 
-    def bind_known(machine: Machine, source: Path, target: str) -> None:
-        bind(machine, source, target)
-        for place in (STORE, USERS_STORE):
-            if place.startswith(f"{target}/"):
-                watch.know(f"{source}{place[len(target) :]}")
+    def enter_known(namespace: Namespace, *args: Any, **options: Any) -> Any:
+        for place in _PLACES:
+            watch.know(str(namespace.outside(place)))
+        return enter(namespace, *args, **options)
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(Machine, "bind", bind_known)
+    patch.setattr(Namespace, "run", enter_known)
     patch.setattr(Store, "__init__", begin_known)
     patch.setattr(Store, "replace", replace_judged)
     patch.setattr(subprocess.Popen, "__init__", start_known)

@@ -23,7 +23,6 @@ from tests.support.podman import Podman
 UID = 4242
 HOME = "/home/u"
 STORE = "/var/lib/podman-cvmfs/store"
-USERS_STORE = f"{HOME}/.local/share/podman-cvmfs/store"
 #: Bound over by empty directories.
 _OWN = ("/etc/profile.d", "/etc/systemd", "/var/lib", "/home", "/usr/share/containers")
 _CONFIGURATION = ("/etc/containers", "/etc/profile.d", "/etc/systemd", f"{HOME}/.config")
