@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tests.crash.calls import MODIFYING, READING, Call
 from tests.crash.kills import BEGUN, Counter, Result, modifies
-from tests.crash.picture import differences, documents, faults, picture
 from tests.crash.supervise import Outcome, supervise
 from tests.crash.world import Scenario, World
+from tests.support.picture import differences, documents, faults, picture
 
 #: What writing to a disk can end with, and reading from a network's file system.
 WRITE_ERRORS = ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EACCES", "EINTR")

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from tests.crash.calls import MODIFYING, Call
 from tests.crash.engine import Engine
-from tests.crash.picture import differences, documents, faults, picture, tokens
 from tests.crash.supervise import KILL, SKIP, Verdict, supervise
 from tests.crash.world import Scenario, World
 from tests.support.native import judged
+from tests.support.picture import differences, documents, faults, picture, tokens
 
 #: The documents of a store that has been begun and holds nothing; its names appear one by one.
 BEGUN = ((b"", b"[]"), (b"[]", b"[]"))

@@ -20,10 +20,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.crash.picture import documents, faults
 from tests.crash.service import Service, service
 from tests.crash.world import NOW, World, world
 from tests.support.native import judged
+from tests.support.picture import documents, faults
 from tests.support.podman import Podman, running
 
 #: Past the grace, in seconds.

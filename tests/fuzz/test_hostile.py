@@ -22,11 +22,11 @@ import pytest
 import tests.crash.imports  # noqa: F401
 from podman_cvmfs.cli.main import main
 from tests.crash.calls import MODIFYING, Call
-from tests.crash.picture import documents, faults
 from tests.crash.supervise import SKIP, Verdict, supervise
 from tests.fuzz.hostile import NAME, VICTIM, Scene, Spoil, spoils
 from tests.support.cli import Target
 from tests.support.many import REGISTRY, make_repository
+from tests.support.picture import documents, faults
 from tests.support.trees import snapshot
 
 _IMAGES = 4

@@ -15,9 +15,9 @@ import pytest
 
 from tests.crash.calls import MODIFYING, READING, Call
 from tests.crash.failures import offered
-from tests.crash.picture import documents, faults
 from tests.crash.supervise import SKIP, Verdict, supervise
 from tests.crash.world import LATER, NOW, SCENARIOS, World, world
+from tests.support.picture import documents, faults
 from tests.support.podman import Host, running
 
 _FIRST, _CHANGE, _PRUNE = SCENARIOS

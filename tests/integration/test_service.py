@@ -14,10 +14,10 @@ import pytest
 
 from tests.crash.calls import MODIFYING, Call
 from tests.crash.kills import modifies
-from tests.crash.picture import documents
 from tests.crash.service import Service, service
 from tests.crash.supervise import KILL, Verdict, supervise
 from tests.crash.world import SCENARIOS, World, world
+from tests.support.picture import documents
 from tests.support.podman import Host, Podman, running
 from tests.support.processes import started
 
