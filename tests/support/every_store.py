@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,6 +47,8 @@ class Watch:
         self._process = os.getpid()
         self._last: dict[Path, _Generation | None] = {}
         self._judging = False
+        #: Whether a store is judged as soon as it is written, not only at the end of the test.
+        self.at_once = True
         self._good: set[bytes] = set()
         self.judged = self.again = 0
         self.problems: list[str] = []
@@ -62,14 +65,15 @@ class Watch:
             store = Path(os.path.abspath(path))
             self._last.setdefault(store, _generation(store))
 
-    def judge(self, *, finally_: bool = False) -> None:
-        """Judge what hasn't been; ``finally_``: now or never."""
-        if not self._is_here():
+    def judge(self, *, finally_: bool = False, below: str = "/") -> None:
+        """Judge what hasn't been, of the stores below a directory; ``finally_``: now or never."""
+        if not self._is_here() or not (self.at_once or finally_):
             return
         self._judging = True
         try:
             for store in list(self._last):
-                self._judge(store, finally_)
+                if f"{store}/".startswith(f"{below.rstrip('/')}/"):
+                    self._judge(store, finally_)
         finally:
             self._judging = False
 
@@ -140,7 +144,7 @@ def _listen(watch: Watch) -> None:
     """Have ``watch`` hear of stores and of their changes."""
     begin, replace = Store.__init__, Store.replace
     start, run = subprocess.Popen.__init__, subprocess.run
-    enter = Namespace.run
+    enter, remove = Namespace.run, shutil.rmtree
 
     def begin_known(store: Store, path: str) -> None:
         begin(store, path)
@@ -166,7 +170,12 @@ def _listen(watch: Watch) -> None:
             watch.know(str(namespace.outside(place)))
         return enter(namespace, *args, **options)
 
+    def remove_judged(path: Any, *args: Any, **options: Any) -> None:
+        watch.judge(finally_=True, below=os.path.abspath(os.fsdecode(path)))
+        remove(path, *args, **options)
+
     patch = pytest.MonkeyPatch()
+    patch.setattr(shutil, "rmtree", remove_judged)
     patch.setattr(Namespace, "run", enter_known)
     patch.setattr(Store, "__init__", begin_known)
     patch.setattr(Store, "replace", replace_judged)
@@ -184,10 +193,12 @@ def _stores(argv: Any) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def every_store_is_good() -> Iterator[None]:
+def every_store_is_good(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test whose stores the judges don't find good."""
-    yield
     assert _watch is not None
+    # What is being timed must not be judged meanwhile.
+    _watch.at_once = "benchmarks" not in request.path.parts
+    yield
     _watch.judge(finally_=True)
     problems, _watch.problems = _watch.problems, []
     assert problems == []
