@@ -54,7 +54,7 @@ def picture(store: Path) -> dict[str, tuple[int, int, bytes]]:
 def _ranked(store: Path) -> list[str]:
     """The numbers of the generations, lowest first."""
     try:
-        return sorted(os.listdir(store / "generations"), key=int)
+        return sorted(filter(str.isdecimal, os.listdir(store / "generations")), key=int)
     except FileNotFoundError:
         return []
 
