@@ -15,7 +15,6 @@ import socket
 import time
 from typing import Any
 
-import urllib3
 from requests.adapters import HTTPAdapter
 
 #: How long, in a socket's time limits, an answer may come slower than ``_SLOWEST``.
@@ -76,22 +75,6 @@ class _PacedResponse(http.client.HTTPResponse):
         self._paced.bound = None
 
 
-class _HTTPConnection(urllib3.connection.HTTPConnection):
-    response_class = _PacedResponse
-
-
-class _HTTPSConnection(urllib3.connection.HTTPSConnection):
-    response_class = _PacedResponse
-
-
-class _HTTPPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
-
-
-class _HTTPSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection
-
-
 class PacedAdapter(HTTPAdapter):
     """Has servers and proxies answer at a bearable pace."""
 
@@ -106,4 +89,13 @@ class PacedAdapter(HTTPAdapter):
 
 
 def _pace(manager: Any) -> None:
-    manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+    """Whatever pools a manager has (those for SOCKS are of their own), their answers are paced."""
+    pools = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {scheme: _paced(pool) for scheme, pool in pools.items()}
+
+
+def _paced(pool: Any) -> Any:
+    if pool.ConnectionCls.response_class is _PacedResponse:
+        return pool
+    connection = type("_Paced", (pool.ConnectionCls,), {"response_class": _PacedResponse})
+    return type("_Paced", (pool,), {"ConnectionCls": connection})

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from podman_cvmfs.credentials import CredentialStore
 from podman_cvmfs.errors import RegistryError
@@ -16,6 +17,7 @@ from podman_cvmfs.oci import Digest
 from podman_cvmfs.reference import ImageName, parse_name
 from podman_cvmfs.registries_conf import RegistriesConf
 from podman_cvmfs.registry import RegistryClient
+from podman_cvmfs.registry_pace import PacedAdapter
 from tests.support.http import Handler, Server, serving
 from tests.support.tls import Authority
 
@@ -147,3 +149,25 @@ def test_over_tls(tmp_path: Path, server: Server, client: RegistryClient, name: 
     with pytest.raises(RegistryError, match="in time"):
         client.blob(name, _DIGEST)
     assert time.monotonic() - start < _ALL
+
+
+def test_a_managers_own_pools_stay() -> None:
+    """Those for a SOCKS proxy connect otherwise: an ordinary pool would go past the proxy."""
+
+    class Connection(urllib3.connection.HTTPConnection):
+        pass
+
+    class Pool(urllib3.HTTPConnectionPool):
+        ConnectionCls = Connection
+
+    class Manager(urllib3.PoolManager):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool_classes_by_scheme = {"http": Pool}
+
+    adapter = PacedAdapter()
+    adapter.proxy_manager["http://proxy"] = manager = Manager()
+    for _ in range(2):
+        assert adapter.proxy_manager_for("http://proxy") is manager
+    paced = manager.pool_classes_by_scheme["http"]
+    assert paced.__mro__[1] is Pool and paced.ConnectionCls.__mro__[1] is Connection
