@@ -95,9 +95,9 @@ class Transport:
     """Sends requests; may be used from several threads at once.
 
     ``timeout`` is in seconds, for connecting and for each wait for data; for an answer that hardly
-    comes, ``registry_pace`` says how long in all. A request that failed
-    and may succeed later is repeated ``retries`` times. A pause of more than ``max_pause`` seconds
-    is not made: who asks for it has refused, and for that long isn't asked again.
+    comes, ``registry_pace`` says how long in all. A request that failed and may succeed later is
+    repeated ``retries`` times. A pause of more than ``max_pause`` seconds is not made: who asks for
+    it has refused, and for that long isn't asked again.
     """
 
     def __init__(self, timeout: float, retries: int, max_pause: float) -> None:

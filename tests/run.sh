@@ -67,9 +67,8 @@ status=0
 "${pytest[@]}" tests/benchmarks || status=$?
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
-"${pytest[@]}" tests/integration tests/matrix >"$output" 2>&1 &
-"${pytest[@]}" tests --ignore tests/benchmarks --ignore tests/integration --ignore tests/matrix ||
-    status=$?
+"${pytest[@]}" tests/integration >"$output" 2>&1 &
+"${pytest[@]}" tests --ignore tests/benchmarks --ignore tests/integration || status=$?
 wait $! || status=$?
 cat "$output"
 exit "$status"

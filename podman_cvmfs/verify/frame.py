@@ -10,9 +10,9 @@ import struct
 
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import StoreContent
-from podman_cvmfs.verify.documents import entry_id
 from podman_cvmfs.verify.finding import REMOVE, REPAIR
 from podman_cvmfs.verify.inspection import Inspection
+from podman_cvmfs.verify.record_reader import entry_id
 
 _GENERATION = re.compile(rf"{layout.GENERATIONS}/(0|[1-9][0-9]*)\Z")
 _POOL = "pool"

@@ -24,9 +24,9 @@ from podman_cvmfs.policy import View
 from podman_cvmfs.reference import ImageName, parse_repository_path, podman_names
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import ImageFiles, StoreContent, StoredImage, StoredLayer
-from podman_cvmfs.verify.documents import IMAGES_PATH, LAYERS_PATH
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.layers import Layers, private_id, stand_in_id
+from podman_cvmfs.verify.record_reader import IMAGES_PATH, LAYERS_PATH
 from podman_cvmfs.view import SPACER, ImageView, mount_bytes
 
 

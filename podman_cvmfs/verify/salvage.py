@@ -15,9 +15,10 @@ from podman_cvmfs.policy import Policy
 from podman_cvmfs.reference import parse_name
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import ImageFiles, LayerDirectory, StoreContent, StoredImage
-from podman_cvmfs.verify.documents import Documents, entry_id, parse_policy
+from podman_cvmfs.verify.documents import Documents
 from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.inspection import Inspection
+from podman_cvmfs.verify.record_reader import entry_id, parse_policy
 from podman_cvmfs.verify.store import Verdict, examine
 
 _POOLS = (layout.POOL_LAYERS, layout.POOL_IMAGES)

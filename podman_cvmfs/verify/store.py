@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import ImageFiles, LayerDirectory
-from podman_cvmfs.verify.documents import IMAGES_PATH, LAYERS_PATH, Documents, read_documents
+from podman_cvmfs.verify.documents import Documents, read_documents
 from podman_cvmfs.verify.finding import Finding, Severity
 from podman_cvmfs.verify.frame import (
     check_frame,
@@ -26,6 +26,7 @@ from podman_cvmfs.verify.frame import (
 from podman_cvmfs.verify.images import check_images
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.layers import Layers, check_layers
+from podman_cvmfs.verify.record_reader import IMAGES_PATH, LAYERS_PATH
 from podman_cvmfs.verify.targets import check_targets
 
 _ATTEMPTS = 5

@@ -64,12 +64,12 @@ def make_stores(scratch: Path, counts: Sequence[int]) -> dict[int, Path]:
     succeed("publish", f"oci:{scratch}/layout:1", "--repository", real, "--name", _NAME)
     stores = {}
     for count in (0, *counts):
-        repositories = ["--repository", real]
+        repositories = ["--repository", str(real)]
         if count:
             many = make_repository(scratch / f"many-{count}", count)
-            repositories += ["--repository", many]
+            repositories += ["--repository", str(many)]
         stores[count] = scratch / f"store-{count}"
-        places = ["--store", stores[count], "--cache", scratch / "cache"]
+        places = ("--store", stores[count], "--cache", scratch / "cache")
         succeed("sync", *repositories, *places, "--offline")
     return stores
 

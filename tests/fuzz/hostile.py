@@ -350,8 +350,8 @@ def spoils() -> Iterator[tuple[str, Spoil]]:
     yield "public link to another place", _link_to(f"../../.flat/aa/{'a' * 64}/../../../../etc")
     for name in _NAMES:
         yield f"name {name!r:.30}", _named(name)
-    for name, place in _DIRECTORIES.items():
-        yield f"{name} outside", _moved_out(place)
+    for what, where in _DIRECTORIES.items():
+        yield f"{what} outside", _moved_out(where)
     for make in (
         _tmp_outside,
         _tmp_fifo,

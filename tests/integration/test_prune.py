@@ -56,8 +56,8 @@ class Site:
 
     def prune(self, *options: str) -> dict[str, Any]:
         """Prune; return the report."""
-        args = ("prune", "--store", self.target.store, "--format", "json", *options)
-        report = json.loads(succeed(*args))
+        place = ("--store", self.target.store)
+        report = json.loads(succeed("prune", *place, "--format", "json", *options))
         assert isinstance(report, dict)
         return report
 

@@ -70,7 +70,7 @@ def test_podman_works_again_after_a_repair(
         assert done.returncode == StoreError.exit_code
         assert "Traceback" not in done.stderr
         assert done.stdout.startswith("error: ")
-        places = ["--store", target.store, "--cache", tmp_path / "cache"]
+        places = ("--store", target.store, "--cache", tmp_path / "cache")
         succeed("verify", *places, "--repository", target.repository, "--repair", "--offline")
         assert podman.run("images", "--noheading", "--quiet").stdout == images
         name = world.name(APP)

@@ -39,12 +39,14 @@ def _rows() -> Iterator[tuple[str, Callable[[Bench], Outcome]]]:
     for view in reuse.VIEWS:
         for mode in reuse.REUSES:
             for fuse in (False, True):
-                options = {"view": view, "reuse": mode, "fuse": fuse}
                 how = f"reuse {view} {mode}{' fuse' if fuse else ''}"
-                yield f"{how}: pull", functools.partial(reuse.pulls, **options)
+                yield (
+                    f"{how}: pull",
+                    functools.partial(reuse.pulls, view=view, reuse=mode, fuse=fuse),
+                )
                 yield (
                     f"{how}: build, commit, save, push",
-                    functools.partial(reuse.made, **options),
+                    functools.partial(reuse.made, view=view, reuse=mode, fuse=fuse),
                 )
     for cell in checks.MAPPED:
         yield f"--userns, --uidmap: {cell.name}", functools.partial(map_ids, cell=cell)

@@ -7,7 +7,7 @@ import functools
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class Guest(Podman):
         self.stores = list(stores)
         self.graphroot = root / "g"
         self.insecure = list(insecure)
-        self.aliases: Mapping[str, str] = {}
+        self.aliases = {}
         self._write_configuration()
         if user is not None:
             machine.run(["chown", "-R", f"{user.uid}:{user.uid}", root])

@@ -97,12 +97,14 @@ def read(path: Path) -> dict[str, Listed]:
 
 def main(out: str, *images: str) -> None:
     """List the root file system of a new container of each image into the file ``out``."""
-    document = {}
+    document: dict[str, object] = {}
     for image in images:
         listed = _seen(image)
-        if not isinstance(listed, str):
-            listed = {name: dataclasses.astuple(entry) for name, entry in listed.items()}
-        document[image] = listed
+        document[image] = (
+            listed
+            if isinstance(listed, str)
+            else {name: dataclasses.astuple(entry) for name, entry in listed.items()}
+        )
     Path(out).write_text(repr(document))
 
 

@@ -268,10 +268,9 @@ def _made_by_whom(each: Difference, wanted: Tree, seen: Tree) -> bool:
 
 
 def _differences(wanted: Listed, seen: Listed, view: str) -> Iterator[str]:
-    for listed in (wanted, seen):
-        if isinstance(listed, str):
-            yield listed
-            return
+    if isinstance(wanted, str) or isinstance(seen, str):
+        yield str(wanted if isinstance(wanted, str) else seen)
+        return
     rules = (*RULES["layers" if view == "layers" else "flat"], _dated_by_itself, _made_by_whom)
     for each in unexpected(wanted, seen, rules):
         yield str(each)

@@ -72,7 +72,10 @@ def compare(
     wanted: Listed, seen: Listed, cell: Cell, layers: int, there: Listed | None
 ) -> Sequence[object]:
     """What is not as it should be with one image of so many layers in one cell."""
-    for listed in (wanted, seen, there):
-        if isinstance(listed, str):
-            return [listed]
+    if isinstance(wanted, str):
+        return [wanted]
+    if isinstance(seen, str):
+        return [seen]
+    if isinstance(there, str):
+        return [there]
     return unexpected(wanted, seen, rules(cell, layers, there))

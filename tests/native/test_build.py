@@ -141,7 +141,8 @@ def test_other_things_that_are_missing(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_where_it_is_built_makes_no_difference(built: Path, checkout: Path) -> None:
-    argv = [sys.executable, "-m", "podman_cvmfs.storage_native.build", "--output", checkout / "out"]
+    argv = [sys.executable, "-m", "podman_cvmfs.storage_native.build"]
+    argv += ["--output", str(checkout / "out")]
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     subprocess.run(argv, check=True, stdout=subprocess.PIPE, cwd=checkout, env=environment)
     for kind in Kind:

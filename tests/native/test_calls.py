@@ -81,7 +81,8 @@ def test_images_and_layers(artefact: Artefact, store: Path, content: StoreConten
         layers = {layer.layer_id: layer for layer in opened.layers()}
     assert set(images) == set(content.images)
     assert set(layers) == set(content.layers)
-    assert all(each.read_only for each in (*images.values(), *layers.values()))
+    assert all(image.read_only for image in images.values())
+    assert all(layer.read_only for layer in layers.values())
     for image_id, image in images.items():
         ours = content.images[image_id]
         assert dict.fromkeys(image.names, image_id).items() <= content.names.items()

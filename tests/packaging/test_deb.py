@@ -93,7 +93,7 @@ def test_lintian_has_nothing_to_say(debs: Path) -> None:
 
 def test_the_clean_releases_have_what_the_package_depends_on(debs: Path) -> None:
     (package,) = debs.glob("podman-cvmfs_*.deb")
-    argv = ["dpkg-deb", "--field", package, "Depends"]
+    argv = ["dpkg-deb", "--field", str(package), "Depends"]
     field = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     assert {re.split("[ :]", each.strip())[0] for each in field.split(",")} == set(DEPENDS)
 
@@ -131,7 +131,7 @@ def older(packages: Path) -> None:
     assert f"\nVersion: {__version__}\n" in text
     control.write_text(text.replace(f"\nVersion: {__version__}\n", "\nVersion: 0.0.1\n"))
     (packages / "earlier").mkdir()
-    argv = ["dpkg-deb", "--root-owner-group", "--build", tree, packages / "earlier"]
+    argv = ["dpkg-deb", "--root-owner-group", "--build", str(tree), str(packages / "earlier")]
     subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
 
 

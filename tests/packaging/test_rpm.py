@@ -40,10 +40,9 @@ def test_every_build_gives_the_same_binary_packages(
 
 def test_rpmlint_has_nothing_to_say(rpms: Path) -> None:
     need("rpmlint")
-    argv = ["rpmlint", "--rpmlintrc", RPM / "podman-cvmfs.rpmlintrc"]
-    done = subprocess.run(
-        [*argv, *rpms.glob("*.rpm"), RPM / "podman-cvmfs.spec"], capture_output=True, text=True
-    )
+    argv = ["rpmlint", "--rpmlintrc", str(RPM / "podman-cvmfs.rpmlintrc")]
+    argv += map(str, (*rpms.glob("*.rpm"), RPM / "podman-cvmfs.spec"))
+    done = subprocess.run(argv, capture_output=True, text=True)
     said = [line for line in done.stdout.splitlines() if re.search(r": [EW]: ", line)]
     # It depends on its version which filters have something to do, and which names it knows.
     names = r": E: (unused-rpmlintrc-filter |spelling-error \('(buildah|skopeo|systemd)')"

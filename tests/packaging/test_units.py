@@ -116,7 +116,7 @@ def test_tmpfiles_make_the_directories_and_keep_what_is_there(tmp_path: Path) ->
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
     (tmp_path / "etc/group").write_text("root:x:0:\n")
-    argv = ["systemd-tmpfiles", f"--root={tmp_path}", "--create", "--clean", conf]
+    argv = ["systemd-tmpfiles", f"--root={tmp_path}", "--create", "--clean", str(conf)]
     subprocess.run(argv, check=True)
     for name in ("var/lib/podman-cvmfs", "var/cache/podman-cvmfs"):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o755

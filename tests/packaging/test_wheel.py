@@ -23,7 +23,7 @@ DATE = "1750000000"
 
 def build(source: Path, output: Path, *targets: str, **variables: str) -> Path:
     """Build without the library, whose building is another test's."""
-    argv = [sys.executable, "-m", "hatchling", "build", "--directory", output]
+    argv = [sys.executable, "-m", "hatchling", "build", "--directory", str(output)]
     env = {**os.environ, "PODMAN_CVMFS_NATIVE": "off", "SOURCE_DATE_EPOCH": DATE, **variables}
     for target in targets:
         argv += ["--target", target]
@@ -69,9 +69,9 @@ def test_installed_by_pip(built: Path, tmp_path: Path) -> None:
     environment = tmp_path / "clean"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     (packages,) = environment.glob("lib/python*/site-packages")
-    argv = [sys.executable, "-m", "pip", "--python", environment / "bin/python", "install"]
-    argv += ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-index", built / WHEEL]
-    subprocess.run(argv, check=True)
+    argv = [sys.executable, "-m", "pip", "--python", str(environment / "bin/python"), "install"]
+    argv += ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-index"]
+    subprocess.run([*argv, built / WHEEL], check=True)
     (packages / "dependencies.pth").write_text(
         "\n".join(path for path in sys.path if path.endswith("site-packages"))
     )

@@ -75,7 +75,7 @@ class Root:
             **environment,
         }
         words = [f"{name}={value}" for name, value in variables.items()]
-        chroot = ["chroot", self.path, "env", "-i", *words, "python3", *args]
+        chroot = ["chroot", str(self.path), "env", "-i", *words, "python3", *args]
         return self._namespace.run(chroot, check=False)
 
     def close(self) -> None:

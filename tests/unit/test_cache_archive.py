@@ -11,6 +11,7 @@ import sys
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -128,7 +129,9 @@ def test_a_pipe_can_be_imported(tmp_path: Path) -> None:
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
-def member(name: str, data: bytes = b"", form: int = tarfile.USTAR_FORMAT, **more: object) -> bytes:
+def member(
+    name: str, data: bytes = b"", form: Literal[0, 1, 2] = tarfile.USTAR_FORMAT, **more: object
+) -> bytes:
     entry = tarfile.TarInfo(name)
     entry.size = len(data)
     for key, value in more.items():

@@ -32,7 +32,7 @@ def test_only_for_the_journal(named: str | None, tmp_path: Path) -> None:
         inode = status.st_ino + (0 if named == "this" else 1)
         env["JOURNAL_STREAM"] = f"{status.st_dev}:{inode}"
     # An error with a hint.
-    fails = ["sync", "--repository", tmp_path / "none", "--store", tmp_path / "store"]
+    fails = ["sync", "--repository", str(tmp_path / "none"), "--store", str(tmp_path / "store")]
     argv = [sys.executable, "-m", "podman_cvmfs", *fails]
     with os.fdopen(reading) as stream:
         done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, stderr=writing)

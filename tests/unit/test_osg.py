@@ -94,7 +94,7 @@ class World:
             cache=BlobCache(str(self.root / "cache")),
             registry=None if registry is None else lambda: registry,
             requested=names,
-            selection=Selection(wishes and map(ImageSpec.parse, wishes)),
+            selection=Selection(None if wishes is None else map(ImageSpec.parse, wishes)),
             platform=Platform("amd64"),
         )
 

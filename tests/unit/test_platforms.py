@@ -234,8 +234,8 @@ def test_stamps_know_the_directories_of_architectures(repository: Path) -> None:
 
 
 def test_answers_name_the_other_architecture(tmp_path: Path, repository: Path) -> None:
-    places = ["--repository", repository, "--store", tmp_path / "store"]
-    cached = ["--cache", tmp_path / "cache", "--offline"]
+    places = ("--repository", repository, "--store", tmp_path / "store")
+    cached = ("--cache", tmp_path / "cache", "--offline")
     summary = podman_cvmfs("sync", *places, *cached, "--arch", "amd64").stderr
     assert "1 of another architecture left out" in summary
     rows = json.loads(succeed("images", *places, "--arch", "amd64", "--format", "json"))

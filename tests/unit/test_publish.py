@@ -19,7 +19,7 @@ import pytest
 from podman_cvmfs import oci
 from podman_cvmfs.errors import InputError, RegistryError, RepositoryError
 from podman_cvmfs.oci import Descriptor, Digest
-from podman_cvmfs.publish import publisher
+from podman_cvmfs.publish.merge import Merger
 from podman_cvmfs.publish.publisher import Published, check_directory, publish
 from podman_cvmfs.publish.source import SourceImage, checked_image
 from podman_cvmfs.reference import parse_name
@@ -199,8 +199,10 @@ def test_what_is_missing_is_made_again(repository: Path, images: Images, part: s
     assert put(repository, images, image).changed
     for path in repository.rglob(".gone"):
         subprocess.run(["rm", "-rf", path], check=True)
-    strip = lambda found: {k: (v[0], v[2]) for k, v in found.items()}  # noqa: E731
-    assert strip(snapshot(repository)) == strip(before)
+    after = snapshot(repository)
+    assert {name: (each[0], each[2]) for name, each in after.items()} == {
+        name: (each[0], each[2]) for name, each in before.items()
+    }
 
 
 def test_publishing_is_reproducible(tmp_path: Path, images: Images) -> None:
@@ -315,7 +317,7 @@ def test_full_disk(repository: Path, images: Images, monkeypatch: pytest.MonkeyP
     def full(self: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(publisher.Merger, "finish", full)
+    monkeypatch.setattr(Merger, "finish", full)
     with pytest.raises(RepositoryError, match="No space left") as caught:
         put(repository, images, image)
     assert caught.value.hint is not None

@@ -78,7 +78,7 @@ class Layout:
             ).encode()
         )
 
-    def add(self, manifest: bytes, name: str | None = None, **more: object) -> None:
+    def add(self, manifest: bytes, name: str | None = None, **more: Any) -> None:
         annotations = {"org.opencontainers.image.ref.name": name} if name else {}
         self.entries.append(descriptor(manifest, annotations=annotations, **more))
         index = {"schemaVersion": 2, "manifests": self.entries}

@@ -250,9 +250,9 @@ def test_sparse_files(do: Unpack, root: Path, tmp_path: Path) -> None:
     for number, form in enumerate(
         ("--format=gnu", "--sparse-version=0.0", "--sparse-version=0.1", "--sparse-version=1.0")
     ):
-        form = [form] if "gnu" in form else ["--format=posix", form]
+        words = [form] if "gnu" in form else ["--format=posix", form]
         data = subprocess.run(
-            ["tar", "-S", *form, "-C", tmp_path, f"--transform=s/holes/h{number}/", "-c", "holes"],
+            ["tar", "-S", *words, "-C", tmp_path, f"--transform=s/holes/h{number}/", "-c", "holes"],
             check=True,
             stdout=subprocess.PIPE,
         ).stdout

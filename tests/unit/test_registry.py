@@ -21,24 +21,12 @@ from podman_cvmfs.reference import ImageName, parse_name
 from podman_cvmfs.registries_conf import RegistriesConf
 from podman_cvmfs.registry import RegistryClient
 from podman_cvmfs.registry_bounds import is_loopback
-from tests.support.http import Answer, Handler, Server, give, in_turn, serving
+from tests.support.http import Answer, Handler, Server, give, in_turn
 
 MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": oci.OCI_MANIFEST, "x": " "}).encode()
 DIGEST = Digest.of(MANIFEST)
 BLOB = bytes(range(256)) * 4000
 SECRET = "secret-token-value"
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as made:
-        yield made
-
-
-@pytest.fixture
-def other() -> Iterator[Server]:
-    with serving() as made:
-        yield made
 
 
 def new_client(**options: Any) -> RegistryClient:
@@ -215,7 +203,11 @@ def test_no_such_host(client: RegistryClient) -> None:
 
 def test_timeout(server: Server, name: ImageName) -> None:
     done = threading.Event()
-    server.answers["/v2/"] = lambda handler: done.wait(10) and None
+
+    def wait(handler: Handler) -> None:
+        done.wait(10)
+
+    server.answers["/v2/"] = wait
     with new_client(timeout=0.1) as client, pytest.raises(RegistryUnreachable, match="in time"):
         client.manifest(name)
     done.set()

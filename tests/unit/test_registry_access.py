@@ -25,7 +25,7 @@ from podman_cvmfs.registries_conf import Mirror, RegistriesConf, RegistryTable
 from podman_cvmfs.registry import RegistryClient
 from podman_cvmfs.registry_auth import Authenticator, Door, _Challenge, _parse
 from podman_cvmfs.registry_transport import Transport
-from tests.support.http import Answer, Handler, Server, give, in_turn, serving
+from tests.support.http import Answer, Handler, Server, give, in_turn
 
 MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": oci.OCI_MANIFEST}).encode()
 SECRET, TOKEN = "s3cr3t-passw0rd", "t0ken-value"
@@ -54,18 +54,6 @@ def new_client(
         credentials=Known(credentials),
         **options,
     )
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as made:
-        yield made
-
-
-@pytest.fixture
-def other() -> Iterator[Server]:
-    with serving() as made:
-        yield made
 
 
 @pytest.fixture

@@ -18,19 +18,13 @@ from podman_cvmfs.reference import ImageName, parse_name
 from podman_cvmfs.registries_conf import RegistriesConf
 from podman_cvmfs.registry import RegistryClient
 from podman_cvmfs.registry_pace import PacedAdapter
-from tests.support.http import Handler, Server, serving
+from tests.support.http import Handler, Server
 from tests.support.tls import Authority
 
 #: Seconds: for one wait; between two bytes; for all together, at most.
 _LIMIT, _GAP, _ALL = 0.2, 0.05, 5.0
 _BODY = bytes(5000)
 _DIGEST = Digest.of(_BODY)
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as made:
-        yield made
 
 
 @pytest.fixture
@@ -170,4 +164,6 @@ def test_a_managers_own_pools_stay() -> None:
     for _ in range(2):
         assert adapter.proxy_manager_for("http://proxy") is manager
     paced = manager.pool_classes_by_scheme["http"]
-    assert paced.__mro__[1] is Pool and paced.ConnectionCls.__mro__[1] is Connection
+    assert issubclass(paced, Pool) and paced is not Pool
+    connection = paced.ConnectionCls
+    assert issubclass(connection, Connection) and connection is not Connection

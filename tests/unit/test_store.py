@@ -251,7 +251,8 @@ def test_what_only_looks_like_a_deadlock(tmp_path: Path, monkeypatch: pytest.Mon
     with started(
         [sys.executable, "-c", code, *paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as podman:
-        assert podman.stdin is not None and podman.stdout is not None
+        pipe = podman.stdin
+        assert pipe is not None and podman.stdout is not None
         assert podman.stdout.readline() == b"in\n"
 
         def lockf(descriptor: int, kind: int, *rest: int) -> None:
@@ -261,8 +262,8 @@ def test_what_only_looks_like_a_deadlock(tmp_path: Path, monkeypatch: pytest.Mon
             except OSError as err:
                 seen.append(err.errno)
                 raise
-            if is_layers and kind == fcntl.LOCK_EX and not podman.stdin.closed:
-                podman.stdin.close()
+            if is_layers and kind == fcntl.LOCK_EX and not pipe.closed:
+                pipe.close()
                 time.sleep(0.3)
 
         monkeypatch.setattr(fcntl, "lockf", lockf)
@@ -311,7 +312,8 @@ def test_the_tokens_are_new_before_the_records_are(
     put(store, "a")
     locks = [tmp_path / "store" / layout.LOCKS / name for name in layout.LOCK_FILES]
     before = [lock.read_bytes() for lock in locks]
-    real, seen = os.rename, []
+    real = os.rename
+    seen: list[bytes] = []
 
     def rename(source: str, target: str) -> None:
         seen.extend(lock.read_bytes() for lock in locks)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,7 @@ def test_links_in_place_of_other_directories(root: Path, part: str) -> None:
     (image, *_) = repository.images(problems)
     ask = {".metadata": repository.manifest, "podmanStore": repository.config_blob}[part]
     with pytest.raises(LinkedError, match=f"{part} is a symbolic link, not a directory"):
-        ask(image if part == ".metadata" else image.image_id)  # type: ignore[arg-type, operator]
+        ask(image if part == ".metadata" else image.image_id)  # type: ignore[operator]
     assert [each.path for each in problems] == [".metadata"] * (part == ".metadata")
 
 
@@ -80,7 +81,12 @@ def test_the_way_is_looked_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) 
     repository = Repository(str(root))
     looked: list[str] = []
     real = os.lstat
-    monkeypatch.setattr(os, "lstat", lambda path: looked.append(str(path)) or real(path))
+
+    def lstat(path: str | Path) -> os.stat_result:
+        looked.append(str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "lstat", lstat)
     for _ in range(3):
         repository.flat_root(image.image_id)
     directory = root / ".flat" / image.image_id.hex[:2]
@@ -165,9 +171,14 @@ def test_a_manifest_of_another_image_is_refused(root: Path) -> None:
 def test_what_is_no_file_is_not_read(root: Path) -> None:
     path = _manifest_of(root, 1)
     image = _images(root)[0][f"{REGISTRY}/project/app1:1"]
-    for make in (path.mkdir, lambda: os.mkfifo(path), lambda: path.symlink_to("/dev/zero")):
+    makers: list[Callable[[Path], None]] = [
+        lambda path: path.mkdir(),
+        lambda path: os.mkfifo(path),
+        lambda path: path.symlink_to("/dev/zero"),
+    ]
+    for make in makers:
         path.unlink()
-        make()
+        make(path)
         with pytest.raises(RepositoryError, match=r"manifest\.json"):
             Repository(str(root)).manifest(image)
         if path.is_dir():
