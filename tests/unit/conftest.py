@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from podman_cvmfs import registry, registry_patience
+from podman_cvmfs.reference import ImageName, parse_name
 from tests.support.http import Server, serving
 
 
@@ -22,3 +24,18 @@ def other() -> Iterator[Server]:
     """Another host than ``server``."""
     with serving() as made:
         yield made
+
+
+@pytest.fixture
+def name(server: Server) -> ImageName:
+    """An image on ``server``."""
+    return parse_name(f"{server.address}/group/app:1")
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Pauses before another try are noted, in seconds, and not made."""
+    made: list[float] = []
+    monkeypatch.setattr(registry, "pause", made.append)
+    monkeypatch.setattr(registry_patience, "pause", made.append)
+    return made

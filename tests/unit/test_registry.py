@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from podman_cvmfs import oci, registry, registry_patience, registry_transport
+from podman_cvmfs import oci, registry, registry_transport
 from podman_cvmfs.credentials import CredentialStore
 from podman_cvmfs.errors import RegistryError, RegistryUnreachable
 from podman_cvmfs.oci import Digest
@@ -28,6 +28,8 @@ DIGEST = Digest.of(MANIFEST)
 BLOB = bytes(range(256)) * 4000
 SECRET = "secret-token-value"
 
+pytestmark = pytest.mark.usefixtures("pauses")
+
 
 def new_client(**options: Any) -> RegistryClient:
     """A client that knows nothing of this host's configuration."""
@@ -39,20 +41,6 @@ def new_client(**options: Any) -> RegistryClient:
 def client() -> Iterator[RegistryClient]:
     with new_client() as made:
         yield made
-
-
-@pytest.fixture
-def name(server: Server) -> ImageName:
-    return parse_name(f"{server.address}/group/app:1")
-
-
-@pytest.fixture(autouse=True)
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Pauses are noted, not made."""
-    made: list[float] = []
-    monkeypatch.setattr(registry, "pause", made.append)
-    monkeypatch.setattr(registry_patience, "pause", made.append)
-    return made
 
 
 # ---------------------------------------------------------------------- manifests and blobs

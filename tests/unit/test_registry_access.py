@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from podman_cvmfs import oci, registry, registry_patience
+from podman_cvmfs import oci, registry_patience
 from podman_cvmfs.credentials import Credentials, CredentialStore
 from podman_cvmfs.errors import RegistryError, RegistryUnreachable
 from podman_cvmfs.oci import Digest
@@ -44,6 +44,8 @@ class Known(CredentialStore):
         self.asked.append(f"{registry}/{repository}")
         return self._known
 
+pytestmark = pytest.mark.usefixtures("pauses")
+
 
 def new_client(
     credentials: Credentials | None = None, conf: RegistriesConf | None = None, **options: Any
@@ -54,20 +56,6 @@ def new_client(
         credentials=Known(credentials),
         **options,
     )
-
-
-@pytest.fixture
-def name(server: Server) -> ImageName:
-    return parse_name(f"{server.address}/group/app:1")
-
-
-@pytest.fixture(autouse=True)
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Pauses are noted, not made."""
-    made: list[float] = []
-    monkeypatch.setattr(registry_patience, "pause", made.append)
-    monkeypatch.setattr(registry, "pause", made.append)
-    return made
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from podman_cvmfs import oci, registry, registry_patience
+from podman_cvmfs import oci
 from podman_cvmfs.credentials import CredentialStore
 from podman_cvmfs.errors import InputError, RegistryError
 from podman_cvmfs.oci import Descriptor, Digest
@@ -43,18 +43,11 @@ def internet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[RegistryClient]:
-    monkeypatch.setattr(registry, "pause", lambda seconds: None)
-    monkeypatch.setattr(registry_patience, "pause", lambda seconds: None)
+def client(pauses: list[float]) -> Iterator[RegistryClient]:
     with RegistryClient(
         timeout=5, conf=RegistriesConf(), credentials=CredentialStore([]), insecure=True
     ) as made:
         yield made
-
-
-@pytest.fixture
-def name(server: Server) -> ImageName:
-    return parse_name(f"{server.address}/group/app:1")
 
 
 # ---------------------------------------------------------------------- ways that lead inside

@@ -14,7 +14,7 @@ import urllib3
 from podman_cvmfs.credentials import CredentialStore
 from podman_cvmfs.errors import RegistryError
 from podman_cvmfs.oci import Digest
-from podman_cvmfs.reference import ImageName, parse_name
+from podman_cvmfs.reference import ImageName
 from podman_cvmfs.registries_conf import RegistriesConf
 from podman_cvmfs.registry import RegistryClient
 from podman_cvmfs.registry_pace import PacedAdapter
@@ -37,11 +37,6 @@ def client() -> Iterator[RegistryClient]:
         insecure=True,
     ) as made:
         yield made
-
-
-@pytest.fixture
-def name(server: Server) -> ImageName:
-    return parse_name(f"{server.address}/group/app:1")
 
 
 def drip(handler: Handler, begin: bytes, drop: bytes) -> None:
