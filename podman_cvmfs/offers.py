@@ -65,6 +65,13 @@ class Offers:
                     group.append(offer)
         return grouped
 
+    def homes(self) -> dict[str, str]:
+        """Source ID -> the root of the repository that ``by_source`` takes it from."""
+        found: dict[str, str] = {}
+        for offer in self.offers:
+            found.setdefault(offer.image.image_id.hex, offer.repository.root)
+        return found
+
 
 @dataclass(frozen=True)
 class Held:

@@ -10,8 +10,10 @@ from podman_cvmfs.oci import Digest
 from podman_cvmfs.reference import ImageName, assign_names
 from podman_cvmfs.resolve import ResolvedImage
 from podman_cvmfs.store.records import (
+    UNCOMPRESSED,
     ImageFiles,
     LayerDirectory,
+    Link,
     StoreContent,
     StoredImage,
     StoredLayer,
@@ -41,6 +43,8 @@ class Candidate:
 
 def candidate_of(image: ResolvedImage, view: ImageView, repository: str) -> Candidate:
     """The candidate for ``image``, to be shown by ``view``, from the directory ``repository``."""
+    layers = tuple(_from(shown, repository) for shown in view.layers)
+    twin = None if view.twin is None else _from(view.twin, repository)
     files = ImageFiles(image.config.digest.hex, image.manifest, image.config.raw, image.index)
     stored = StoredImage(
         image_id=files.image_id,
@@ -60,7 +64,15 @@ def candidate_of(image: ResolvedImage, view: ImageView, repository: str) -> Cand
         index_digest=None if files.index is None else str(Digest.of(files.index)),
         index_size=len(files.index or b""),
     )
-    return Candidate(stored, files, view.layers, view.twin)
+    return Candidate(stored, files, layers, twin)
+
+
+def _from(shown: Shown, repository: str) -> Shown:
+    """A layer, with the repository that it shows files of, if it does."""
+    stored, directory = shown
+    if any(isinstance(part, Link) for part in directory.parts):
+        stored = replace(stored, repository=repository)
+    return stored, directory
 
 
 @dataclass(frozen=True)
@@ -88,15 +100,18 @@ def make_plan(
     grace: int = GRACE,
     needed: Collection[str] = (),
     useless: Collection[str] = (),
+    gone: Collection[str] = (),
 ) -> Plan:
     """Plan the store that offers ``wanted`` (name in the repository -> source ID).
 
     ``candidates`` (by source ID) are complete images, laid out under ``policy``; a wanted image
-    that is not among them stays as ``current`` has it. ``now`` is in seconds since 1970. What
-    leaves the store stays usable for ``grace`` seconds (of an image, only its names go at once),
-    the layers ``needed`` stay longer, and those ``useless`` go at once.
+    that is not among them stays as ``current`` has it. A layer of both becomes the candidate's if
+    it is laid out under another policy or shows files of a repository that is ``gone``. ``now`` is
+    in seconds since 1970. What leaves the store stays usable for ``grace`` seconds (of an image,
+    only its names go at once), the layers ``needed`` stay longer, and those ``useless`` go at once.
     """
     sources = set(wanted.values())
+    changed = current.policy != policy
     kept = {
         source: image
         # A retired image may have the source of a listed one, which then counts.
@@ -114,24 +129,27 @@ def make_plan(
     for source in (*kept, *names_of):
         if source in image_of:
             maker.setdefault(image_of[source], source)
-    layers: dict[str, StoredLayer] = {}
+    layers, outdated = _kept_layers(current, kept.values(), changed)
     directories: dict[str, LayerDirectory] = {}
-    for image in kept.values():
-        for layer in layers_of(current, image):
-            layers[layer.layer_id] = replace(layer, retired=None)
     for source in sorted(candidates):
         if source in sources and maker[image_of[source]] == source:
             for layer, directory in candidates[source].layers:
                 present = layers.get(layer.layer_id)
-                if present is None or not _serves(present, sources) or _beats(layer, present):
+                if (
+                    present is None
+                    or layer.layer_id in outdated
+                    or not _serves(present, sources, gone)
+                    or _beats(layer, present)
+                ):
                     layers[layer.layer_id] = layer
-                    directories[layer.entry] = directory
+                    directories[layer.layer_id] = directory
+                    outdated.discard(layer.layer_id)
     twins = {layer.twin for layer in layers.values()}
     for layer, directory in (each.twin for each in candidates.values() if each.twin is not None):
         # Needless where another image's layer has been taken for the top one.
         if layer.layer_id in twins and layer.layer_id not in layers:
             layers[layer.layer_id] = layer
-            directories[layer.entry] = directory
+            directories[layer.layer_id] = directory
 
     images: dict[str, StoredImage] = {}
     files = []
@@ -144,22 +162,24 @@ def make_plan(
         source = maker[image_id]
         if source in candidates:
             files.append(candidates[source].files)
-        stored = candidates[source].stored if source in candidates else kept[source]
+            stored = candidates[source].stored
+        else:
+            stored = replace(kept[source], outdated=changed or kept[source].outdated)
         images[image_id] = _with_names(stored, paths)
     names = assign_names(
         (name, image_of[source]) for name, source in wanted.items() if source in image_of
     )
-    add_retired_layers(current, layers, now, grace, needed, useless)
+    add_retired_layers(current, layers, now, grace, needed, useless, changed)
     keep_spacer(layers)
     if layers and SPACER.layer_id not in current.layers:
-        directories[SPACER.entry] = SPACER_DIRECTORY
+        directories[SPACER.layer_id] = SPACER_DIRECTORY
     held = {
         name: image_id
         for name, image_id in current.names.items()
         if not is_retired(current.images[image_id])
     }
     all_names = dict(names)
-    add_retired_images(current, images, all_names, layers, now, grace, needed)
+    add_retired_images(current, images, all_names, layers, now, grace, needed, changed)
     content = StoreContent(
         policy=policy,
         images=images,
@@ -190,9 +210,34 @@ def _with_names(image: StoredImage, published: Iterable[tuple[str, str]]) -> Sto
     )
 
 
-def _serves(layer: StoredLayer, sources: Collection[str]) -> bool:
-    """Whether a layer can stay as it is: the image it is laid out for is still wanted."""
-    return layer.shows is None or layer.shows in sources
+def _kept_layers(
+    current: StoreContent, images: Collection[StoredImage], changed: bool
+) -> tuple[dict[str, StoredLayer], set[str]]:
+    """The layers of ``images`` as ``current`` has them, and the IDs of those that are laid out
+    under another policy than the next store's: all if that has ``changed``. No pull finds these."""
+    layers: dict[str, StoredLayer] = {}
+    outdated: set[str] = set()
+    for image in sorted(images, key=lambda each: each.outdated):
+        if changed or image.outdated:
+            for layer in chain_of(current, image.top_layer):
+                if layer.layer_id not in layers:
+                    layers[layer.layer_id] = _hidden(replace(layer, retired=None))
+                    outdated.add(layer.layer_id)
+        else:
+            for layer in layers_of(current, image):
+                layers[layer.layer_id] = replace(layer, retired=None)
+    return layers, outdated
+
+
+def _hidden(layer: StoredLayer) -> StoredLayer:
+    """``layer`` such that no pull finds it by its digests."""
+    return replace(layer, diff_id=None, blob=None, blob_size=0, compression=UNCOMPRESSED, twin=None)
+
+
+def _serves(layer: StoredLayer, sources: Collection[str], gone: Collection[str]) -> bool:
+    """Whether a layer can stay as it is: the image it is laid out for is still wanted, and the
+    repository that it shows files of isn't ``gone``."""
+    return (layer.shows is None or layer.shows in sources) and layer.repository not in gone
 
 
 def _beats(layer: StoredLayer, other: StoredLayer) -> bool:
@@ -201,23 +246,29 @@ def _beats(layer: StoredLayer, other: StoredLayer) -> bool:
     A merged root holds all that lies below the layer. Mounted as the lower of another layer, above
     those below it once more, it would let them show what it deletes: so exact layers beat it. Below
     a base there is nothing; there the merged root may be the one with a skeleton, which beats a
-    layer without.
+    layer without. A base of which somebody has found that it deletes beats one that nobody has
+    looked at.
     """
     if layer.merged != other.merged:
         return layer.merged == (layer.parent is None)
-    return layer.shows is not None and other.shows is None
+    if (layer.shows is None) != (other.shows is None):
+        return layer.shows is not None
+    return layer.diff_id is None and other.diff_id is not None
 
 
-def orphaned_views(current: StoreContent, sources: Collection[str]) -> set[str]:
-    """The source IDs, among the wanted ``sources``, of stored images whose top layer shows the
-    merged root of an image that is wanted no more. They must be resolved anew."""
+def orphaned_views(
+    current: StoreContent, sources: Collection[str], gone: Collection[str] = ()
+) -> set[str]:
+    """The source IDs, among the wanted ``sources``, of stored images that have a layer laid out for
+    an image that is wanted no more, or of a repository that is ``gone``. They must be resolved
+    anew."""
     found: set[str] = set()
     chosen = frozenset(sources)
     for image in current.images.values():
         wanted = image.all_sources & chosen
         if wanted and image.top_layer is not None:
-            top = current.layers.get(image.top_layer)
-            if top is None or not _serves(top, sources):
+            layers = layers_of(current, image)
+            if not layers or not all(_serves(layer, chosen, gone) for layer in layers):
                 found |= wanted
     return found
 
@@ -257,18 +308,24 @@ def add_retired_layers(
     grace: int = GRACE,
     needed: Collection[str] = (),
     useless: Collection[str] = (),
+    changed: bool = False,
 ) -> None:
     """Add to ``layers`` those that images have left within the grace period, with their parents:
     a container or a pulled image may stand on them. Those ``needed`` stay after it, too; those
-    ``useless`` have no grace."""
+    ``useless``, and what stands on them, have no grace. If the policy has ``changed``, no pull
+    finds them any more."""
     for layer in current.layers.values():
+        if layer.layer_id in layers:
+            continue
+        chain = chain_of(current, layer.layer_id)
         within = now - retired_since(layer.retired, now) < grace
-        keeps = layer.layer_id in needed or (within and layer.layer_id not in useless)
-        if keeps and layer.layer_id not in layers:
-            for link in chain_of(current, layer.layer_id):
+        usable = within and all(link.layer_id not in useless for link in chain)
+        if usable or layer.layer_id in needed:
+            for link in chain:
                 if link.layer_id not in layers:
                     since = retired_since(link.retired, now)
-                    layers[link.layer_id] = replace(link, retired=since)
+                    kept = _hidden(link) if changed else link
+                    layers[link.layer_id] = replace(kept, retired=since)
 
 
 def keep_spacer(layers: dict[str, StoredLayer]) -> None:
@@ -297,10 +354,11 @@ def add_retired_images(
     now: int,
     grace: int = GRACE,
     needed: Collection[str] = (),
+    changed: bool = False,
 ) -> None:
     """Add to ``images`` those that have left within the grace period, and after it those whose top
     layer is ``needed``; but none whose layers are not among ``layers``. In ``names`` each gets its
-    retired name.
+    retired name. If the policy has ``changed``, they are outdated.
 
     podman can't inspect or commit a container whose image isn't known, ``podman system df`` fails
     for all, and an image that a user has tagged reads its documents from ours.
@@ -310,7 +368,9 @@ def add_retired_images(
         keeps = now - since < grace or image.top_layer in needed
         complete = image.top_layer is None or image.top_layer in layers
         if keeps and complete and image.image_id not in images:
-            images[image.image_id] = replace(image, published=(), sources=())
+            images[image.image_id] = replace(
+                image, published=(), sources=(), outdated=changed or image.outdated
+            )
             names[retired_name(image.image_id)] = image.image_id
 
 

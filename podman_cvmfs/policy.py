@@ -41,7 +41,7 @@ class Policy:
 
     def __str__(self) -> str:
         """What a store remembers of it. The number goes up when layers are laid out otherwise."""
-        return f"3 {self.view.value} {self.reuse.value} {self.overlay.value}"
+        return f"4 {self.view.value} {self.reuse.value} {self.overlay.value}"
 
 
 DEFAULT_POLICY = Policy()

@@ -71,7 +71,11 @@ def references_to(content: StoreContent, graphroots: Sequence[str]) -> Reference
 
     What is missing counts as empty; what can't be read or makes no sense is reported.
     """
-    links = {link_name(layer_id): layer_id for layer_id in content.layers}
+    links = {
+        link_name(layer_id, alone): layer_id
+        for layer_id in content.layers
+        for alone in (False, True)
+    }
     users: dict[str, set[User]] = {}
     unreadable = {}
     for path in graphroots:

@@ -106,6 +106,9 @@ class Resolver:
         layers = self._complete(image, blobs, found, config)
         if self._needs_markers(layers, flat):
             layers = [self._with_markers(layer) for layer in layers]
+        elif self._policy.overlay is Overlay.FUSE and self._policy.reuse is not Reuse.NONE:
+            # Nothing that deletes may be advertised there, and the base is to be.
+            layers[:1] = [self._with_markers(layer) for layer in layers[:1]]
         # A made-up config belongs to no manifest that anybody else has.
         genuine = None if origin == SYNTHESISED else self._manifests.find(image, config)
         return ResolvedImage(
@@ -170,8 +173,6 @@ class Resolver:
 
     def _needs_markers(self, layers: Sequence[Layer], flat: FlatRoot | None) -> bool:
         """Whether the markers of all layers must be known; finding them lists every directory."""
-        if len(layers) < 2:
-            return False
         if self._policy.reuse is Reuse.ALL:
             return True
         shown_by_layers = self._policy.view is View.LAYERS or (

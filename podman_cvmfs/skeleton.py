@@ -132,6 +132,15 @@ class _Stack:
                 return None
         return "/".join(current)
 
+    def is_readable(self, path: str) -> bool:
+        """Whether the user can list and enter the directory ``path`` everywhere it is shown from:
+        overlayfs must be able to with all."""
+        return all(
+            os.access(root.tree.path(path), os.R_OK | os.X_OK)
+            for root in self._shown(path)
+            if root.lstat(path) is not None
+        )
+
     def unreadable_below(self, path: str) -> Iterable[str]:
         """The directories right below ``path`` that the user can't list and enter."""
         for root in self._shown(path):
@@ -172,9 +181,8 @@ def skeleton_of(
     for path in ["", *sorted(paths)]:
         attributes = stack.lstat(path)
         if attributes is not None:
-            readable = any(os.access(root.tree.path(path), os.R_OK | os.X_OK) for root in roots)
             mode = 0o1777 if path in opened else attributes.st_mode & 0o7777
-            found.append(SkeletonDirectory(path, mode, readable))
+            found.append(SkeletonDirectory(path, mode, stack.is_readable(path)))
     return tuple(found)
 
 

@@ -80,16 +80,19 @@ def _prepare(
         wanted.update((o.image.name, o.image.image_id.hex) for o in chosen)
     else:
         chosen, wanted = choose_selected(offers, hidden, wishes, held, report)
-    todo = offers.by_source(_to_resolve(current, chosen, wanted, wishes))
+    gone = _gone(current, offers, hidden, wishes)
+    todo = offers.by_source(_to_resolve(current, offers, chosen, wanted, gone, wishes))
     candidates = resolve_all(wishes, todo, report)
     for source, group in todo.items():
         if source not in candidates:
             keep_old(wanted, held, group, report)
+    stuck = _stuck(current, hidden) - candidates.keys()
+    wanted = {name: source for name, source in wanted.items() if source not in stuck}
     if requested:
         # Whoever names an image expects it to be there.
         report.failed.update(report.left_out)
         report.left_out.clear()
-    return _plan(current, wanted, candidates, hidden, wishes)
+    return _plan(current, wanted, candidates, hidden, gone, wishes)
 
 
 def _plan(
@@ -97,28 +100,52 @@ def _plan(
     wanted: Mapping[ImageName, str],
     candidates: Mapping[str, Candidate],
     hidden: Collection[str],
+    gone: Collection[str],
     wishes: Wishes,
 ) -> Plan:
     """Plan the next generation. Layers that users still stand on are looked for only when some are
     about to go: past their grace, or in a hidden repository, for pulls must not find them."""
     now = int(time.time())
-    useless: set[str] = set()
+    useless = {layer_id for layer_id, layer in current.layers.items() if layer.repository in hidden}
     for image in current.images.values():
         if image.repository in hidden:
-            useless.update(layer.layer_id for layer in layers_of(current, image))
+            layers = layers_of(current, image)
+            useless.update(layer.layer_id for layer in layers if not layer.repository)
     if useless:
         needed = find_needs(current).layers(current)
     else:
         needed = needed_layers(current, now, wishes.grace)
     return make_plan(
-        current, wanted, candidates, str(wishes.policy), now, wishes.grace, needed, useless
+        current, wanted, candidates, str(wishes.policy), now, wishes.grace, needed, useless, gone
     )
+
+
+def _gone(
+    current: StoreContent, offers: Offers, hidden: Collection[str], wishes: Wishes
+) -> set[str]:
+    """The repositories that layers of the store show files of and shouldn't: they are hidden, or
+    none of those to read from any more."""
+    known = {each.root for each in _repositories(offers)}
+    known.update(map(os.path.abspath, wishes.repositories))
+    return ({layer.repository for layer in current.layers.values()} - known - {""}) | {*hidden}
+
+
+def _stuck(current: StoreContent, hidden: Collection[str]) -> set[str]:
+    """The source IDs of images that the store can only show with files of ``hidden``
+    repositories."""
+    found: set[str] = set()
+    for image in current.images.values() if hidden else ():
+        if any(layer.repository in hidden for layer in layers_of(current, image)):
+            found |= image.all_sources
+    return found
 
 
 def _to_resolve(
     current: StoreContent,
+    offers: Offers,
     chosen: Sequence[Offer],
     wanted: Mapping[ImageName, str],
+    gone: Collection[str],
     wishes: Wishes,
 ) -> set[str]:
     """The source IDs of images that the store hasn't got, or not right.
@@ -128,13 +155,16 @@ def _to_resolve(
     """
     if current.policy != str(wishes.policy):
         return set(wanted.values())
+    homes = offers.homes()
     present: set[str] = set()
     for image in current.images.values():
         fits = not image.platform or wishes.platform.runs_named(image.platform)
-        if image.config_origin != SYNTHESISED and fits:
+        offered = {homes[source] for source in image.all_sources if source in homes}
+        moved = bool(offered) and image.repository not in offered
+        if image.config_origin != SYNTHESISED and fits and not image.outdated and not moved:
             present |= image.all_sources
     missing = {offer.image.image_id.hex for offer in chosen} - present
-    return missing | orphaned_views(current, set(wanted.values()))
+    return missing | orphaned_views(current, wanted.values(), gone)
 
 
 def _repositories(offers: Offers) -> list[AnyRepository]:

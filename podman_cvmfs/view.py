@@ -113,13 +113,16 @@ def _flat(image: ResolvedImage, flat: FlatRoot, policy: Policy) -> tuple[Shown, 
         else:
             below.append(_stand_in(below[-1][0].layer_id if below else None))
     top_id = _stored_id(image.layers[-1], policy)
+    if below and image.skeleton:
+        top_id = _skeleton_id(top_id)
     parts = (LocalPart(_flat_nodes(image, flat)), Link(flat.path))
-    directory = LayerDirectory(top_id, parts, () if below else (SPACER.layer_id,))
+    alone = bool(below)
+    directory = LayerDirectory(top_id, parts, () if alone else (SPACER.layer_id,), alone)
     # What isn't shown by itself counts with the top.
     size = sum(layer.diff_size for layer in image.layers) - sum(s.diff_size for s, _ in below)
     parent = below[-1][0].layer_id if below else None
     stored = StoredLayer(
-        top_id, directory.entry, parent, size, shows=image.source_id.hex, merged=True
+        top_id, directory.entry, parent, size, shows=image.source_id.hex, merged=True, alone=alone
     )
     return (*below, (stored, directory))
 
@@ -136,8 +139,11 @@ def _exact(layer: Layer, below: Sequence[Shown], chain: Sequence[Layer], policy:
     lowers = _lowers(layer, below, {_stored_id(each, policy): each for each in chain})
     directory = LayerDirectory(layer_id, parts, _spaced(lowers) if translated else lowers)
     is_base = not below
-    # What isn't known of a base is no matter: there is nothing that it could delete.
-    whole = is_base if layer.markers is None else markers.is_complete
+    # A base that nobody has looked at deletes nothing where it lies, nor, read again by the
+    # kernel, elsewhere; fuse-overlayfs would lose what it deletes on another parent.
+    whole = is_base and policy.overlay is Overlay.KERNEL
+    if layer.markers is not None:
+        whole = markers.is_complete
     advertised = whole and (policy.reuse is Reuse.ALL or (policy.reuse is Reuse.BASE and is_base))
     stored = StoredLayer(
         layer_id=layer_id,
@@ -238,6 +244,12 @@ def _stored_id(layer: Layer, policy: Policy) -> str:
     if policy.reuse is not Reuse.NONE:
         return layer.layer_id
     return hashlib.sha256(f"podman-cvmfs private {layer.layer_id}".encode()).hexdigest()
+
+
+def _skeleton_id(layer_id: str) -> str:
+    """The ID of a merged root with a skeleton, in the place of the layer ``layer_id``: that layer
+    by its own files may lie below an image's top, and would have the skeleton no more."""
+    return hashlib.sha256(f"podman-cvmfs skeleton {layer_id}".encode()).hexdigest()
 
 
 @functools.lru_cache(maxsize=65536)

@@ -5,13 +5,21 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 
-from podman_cvmfs.store.layout import link_name, lower_of
-from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Link, LocalPart
+from podman_cvmfs.store.layout import POOL_LAYERS, lower_of
+from podman_cvmfs.store.records import (
+    ImageFiles,
+    LayerDirectory,
+    Link,
+    LocalPart,
+    StoreContent,
+)
 
 _WHITEOUT = os.makedev(0, 0)
+_LINK = re.compile(r"[A-Z2-7]{13}\Z")
 #: Overlayfs reads the first in a mount of an ordinary user, the second in one of root, who alone
 #: may write it; fuse-overlayfs reads both (kernel ``Documentation/filesystems/overlayfs.rst``).
 _OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
@@ -31,7 +39,7 @@ def write_file(path: str, data: bytes) -> None:
 def write_layer_entry(path: str, layer: LayerDirectory) -> None:
     """Make the directory ``path`` of a layer."""
     os.mkdir(path, 0o755)
-    write_file(f"{path}/link", link_name(layer.layer_id).encode())
+    write_file(f"{path}/link", layer.link.encode())
     if layer.lowers:
         write_file(f"{path}/lower", lower_of(list(layer.lowers)).encode())
     if not layer.lowers and len(layer.parts) == 1:
@@ -90,3 +98,22 @@ def write_image_entry(path: str, image: ImageFiles) -> None:
     os.mkdir(path, 0o755)
     for name, data in image.files().items():
         write_file(f"{path}/{name}", data)
+
+
+def retired_links(store: str, content: StoreContent) -> dict[str, str]:
+    """Names in ``overlay/l`` that lead to retired directories of layers: name -> pool entry.
+
+    Containers and pulled images go on to name what they were made on, whatever shows that layer
+    now. Of several the one retired last counts, and none where a listed layer has the name.
+    """
+    taken = {layer.link for layer in content.layers.values()}
+    found: dict[str, str] = {}
+    for entry, _ in sorted(content.retired_entries.items(), key=lambda each: (-each[1], each[0])):
+        try:
+            with open(f"{store}/{POOL_LAYERS}/{entry}/link", encoding="ascii") as file:
+                name = file.read(64)
+        except (OSError, ValueError):
+            continue  # an image's entry, or a spoilt one
+        if _LINK.match(name) and name not in taken:
+            found.setdefault(name, entry)
+    return found

@@ -88,14 +88,25 @@ def manifest_digest_of(file_name: str) -> str | None:
     return key[len(prefix) :] if file_name[:1] == "=" and key.startswith(prefix) else None
 
 
-def link_name(layer_id: str) -> str:
+def link_name(layer_id: str, alone: bool = False) -> str:
     """The short name of a layer in ``overlay/l``, 13 letters and digits.
 
-    It derives from the layer ID alone, so a container that was made on one generation starts on
-    every later one. Short, because podman 4 joins all of them into one page of mount options;
-    65 bits, because it is looked up in the user's own store and other stores as well.
+    It derives from the layer ID, so a container that was made on one generation starts on every
+    later one; and from whether the layer is mounted ``alone``, since a container names for ever
+    what was mounted below it when it was made: on a merged root that alone, on the same layer by
+    its own files all layers below, too. Short, because podman 4 joins all of them into one page of
+    mount options; 65 bits, because it is looked up in the user's own store and other stores as
+    well.
     """
-    return base64.b32encode(bytes.fromhex(layer_id[:18])).decode()[:13]
+    number = bytes.fromhex(layer_id[:18])
+    if alone:
+        number = hashlib.sha256(b"podman-cvmfs alone " + number).digest()[:9]
+    return base64.b32encode(number).decode()[:13]
+
+
+def retired_link(entry: str) -> str:
+    """Where the link in ``overlay/l`` to a retired directory of a layer leads."""
+    return f"../../../../{POOL_LAYERS}/{entry}/diff"
 
 
 def lower_of(layer_ids: list[str]) -> str:

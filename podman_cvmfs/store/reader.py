@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from podman_cvmfs.errors import InputError, StoreError, printable
@@ -78,6 +79,8 @@ def _join(
             compression=record.get("compression", 0),
             shows=ours.get("shows"),
             merged=ours.get("merged", False),
+            alone=ours.get("alone", False),
+            repository=sys.intern(ours.get("repository", "")),
             twin=ours.get("twin"),
             retired=ours.get("retired"),
         )
@@ -106,6 +109,7 @@ def _join(
             index_digest=index,
             index_size=sizes[f"manifest-{index}"] if index else 0,
             sources=tuple(ours.get("sources", ())),
+            outdated=ours.get("outdated", False),
         )
         names.update(dict.fromkeys(record["names"], image_id))
     return StoreContent(

@@ -21,6 +21,7 @@ from podman_cvmfs.store.layout import (
     FORMAT,
     big_data_file,
     entry_key,
+    link_name,
     synthetic_diff_id,
 )
 
@@ -64,16 +65,24 @@ Part = Union[Link, LocalPart]
 @dataclass(frozen=True)
 class LayerDirectory:
     """What ``overlay/<layer id>`` holds: ``parts`` become diff, diff1, ..; ``lowers`` are the IDs
-    of the layers below, nearest first."""
+    of the layers below, nearest first. ``alone`` says that it shows what lies below its parent,
+    too, and so is mounted without."""
 
     layer_id: str
     parts: tuple[Part, ...]
     lowers: tuple[str, ...] = ()
+    alone: bool = False
 
     @property
     def entry(self) -> str:
         """The name of this directory in the pool."""
-        return f"{self.layer_id}-{entry_key(repr((self.parts, self.lowers)).encode())}"
+        made_from = (self.parts, self.lowers, *(("alone",) if self.alone else ()))
+        return f"{self.layer_id}-{entry_key(repr(made_from).encode())}"
+
+    @property
+    def link(self) -> str:
+        """Its name in ``overlay/l``."""
+        return link_name(self.layer_id, self.alone)
 
 
 @dataclass(frozen=True)
@@ -115,9 +124,11 @@ class StoredLayer:
     by its digests and so be reused by a pull. Sizes are in bytes.
     ``shows`` is the source ID of the image for which the layer is laid out (by its merged root or
     with its skeleton), None where the layer is just itself. ``merged`` says that it shows a merged
-    root, with all that lies below the layer in it. ``twin`` is the ID of the layer a pull finds
-    by the digests of this one, which shows more than its own files. ``retired`` is the time
-    (seconds since 1970) since which no image has needed the layer, None while one does.
+    root, with all that lies below the layer in it; it is ``alone`` if it has a parent none the
+    less. ``repository`` is the directory that its files are in, "" where it has none. ``twin`` is
+    the ID of the layer a pull finds by the digests of this one, which shows more than its own
+    files. ``retired`` is the time (seconds since 1970) since which no image has needed the layer,
+    None while one does.
     """
 
     layer_id: str
@@ -130,8 +141,15 @@ class StoredLayer:
     compression: int = UNCOMPRESSED
     shows: str | None = None
     merged: bool = False
+    alone: bool = False
+    repository: str = ""
     twin: str | None = None
     retired: int | None = None
+
+    @property
+    def link(self) -> str:
+        """Its name in ``overlay/l``."""
+        return link_name(self.layer_id, self.alone)
 
 
 @dataclass(frozen=True)
@@ -144,7 +162,8 @@ class StoredImage:
     from, ``manifest_origin`` genuine or rebuilt. ``platform`` is what the config says it is for
     (``arm64/v8``), "" if it doesn't. ``index_digest`` and ``index_size`` are of the index that
     lists the manifest, if that is known. ``sources`` are the source IDs of the names in
-    ``published``, one each, where those are not all ``source_id``.
+    ``published``, one each, where those are not all ``source_id``. ``outdated`` says that it is
+    laid out under another policy than the store's: it couldn't be had since that changed.
     """
 
     image_id: str
@@ -164,6 +183,7 @@ class StoredImage:
     index_digest: str | None = None
     index_size: int = 0
     sources: tuple[str, ...] = ()
+    outdated: bool = False
 
     @property
     def source_of(self) -> Mapping[str, str]:
@@ -181,7 +201,8 @@ class StoredImage:
 class StoreContent:
     """Everything in one generation.
 
-    ``policy`` is what was chosen for all of it: a store under another one is laid out anew.
+    ``policy`` is what was chosen for all of it but the images that are outdated: a store under
+    another one is laid out anew.
     ``names`` maps each podman name to an image ID. ``retired_entries`` are pool entries that
     containers may still use, with the time since which nothing in the store leads to them.
     """
@@ -312,6 +333,10 @@ def _layer_state(layer: StoredLayer) -> dict[str, Any]:
         state["shows"] = layer.shows
     if layer.merged:
         state["merged"] = True
+    if layer.alone:
+        state["alone"] = True
+    if layer.repository:
+        state["repository"] = layer.repository
     if layer.twin is not None:
         state["twin"] = layer.twin
     if layer.retired is not None:
@@ -332,4 +357,6 @@ def _image_state(image: StoredImage) -> dict[str, Any]:
     }
     if image.sources:
         state["sources"] = list(image.sources)
+    if image.outdated:
+        state["outdated"] = True
     return state

@@ -18,6 +18,7 @@ from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.entries import (
     remove_entry,
+    retired_links,
     write_file,
     write_image_entry,
     write_layer_entry,
@@ -205,7 +206,9 @@ class Store:
         for layer in content.layers.values():
             layer_id = layer.layer_id
             os.symlink(f"../../../{layout.POOL_LAYERS}/{layer.entry}", f"{overlay}/{layer_id}")
-            os.symlink(f"../{layer_id}/diff", f"{overlay}/l/{layout.link_name(layer_id)}")
+            os.symlink(f"../{layer_id}/diff", f"{overlay}/l/{layer.link}")
+        for name, entry in retired_links(self.path, content).items():
+            os.symlink(layout.retired_link(entry), f"{overlay}/l/{name}")
         for image in content.images.values():
             target = f"../../../{layout.POOL_IMAGES}/{image.entry}"
             os.symlink(target, f"{generation}/{layout.IMAGES}/{image.image_id}")

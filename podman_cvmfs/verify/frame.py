@@ -9,6 +9,7 @@ import re
 import struct
 
 from podman_cvmfs.store import layout
+from podman_cvmfs.store.entries import retired_links
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.verify.finding import REMOVE, REPAIR
 from podman_cvmfs.verify.inspection import Inspection
@@ -94,8 +95,11 @@ def check_generation(look: Inspection, generation: str, content: StoreContent) -
         orphan = re.match(r"[0-9a-f]{64}\Z", name)
         what = f"is a layer that {layout.LAYERS_JSON} doesn't know: it breaks pulls of that layer"
         look.error(f"{overlay}/{name}", what if orphan else "doesn't belong here", REPAIR)
-    links = {layout.link_name(layer_id) for layer_id in content.layers}
-    look.no_others(f"{overlay}/l", look.names(f"{overlay}/l") or set(), links)
+    links = {layer.link for layer in content.layers.values()}
+    retired = retired_links(look.store, content)
+    for name, entry in retired.items():
+        look.link(f"{overlay}/l/{name}", layout.retired_link(entry))
+    look.no_others(f"{overlay}/l", look.names(f"{overlay}/l") or set(), links | retired.keys())
     layers = f"{generation}/{layout.LAYERS}"
     look.no_others(layers, look.names(layers) or set(), {layout.LAYERS_JSON, "layers.lock"})
     images = f"{generation}/{layout.IMAGES}"

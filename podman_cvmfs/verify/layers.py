@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from podman_cvmfs.plan import chain_of
 from podman_cvmfs.store import layout
+from podman_cvmfs.store.entries import retired_links
 from podman_cvmfs.store.records import LayerDirectory, Link, LocalPart, StoreContent, StoredLayer
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.parts import as_written, can_be_told, read_lower, read_parts
@@ -40,17 +41,19 @@ class Layers:
 def check_layers(look: Inspection, generation: str, content: StoreContent) -> Layers:
     """Examine all layers of ``content``, which is what ``generation`` holds."""
     found = Layers(_check_parents(look, generation, content))
-    by_link = {layout.link_name(layer_id): layer_id for layer_id in content.layers}
+    by_link = {layer.link: layer_id for layer_id, layer in content.layers.items()}
+    for name, retired in retired_links(look.store, content).items():
+        by_link[name] = retired.partition("-")[0]
     for layer_id, layer in content.layers.items():
         overlay = f"{generation}/{layout.OVERLAY}"
         entry = f"{layout.POOL_LAYERS}/{layer.entry}"
         look.link(f"{overlay}/{layer_id}", f"../../../{entry}")
-        look.link(f"{overlay}/l/{layout.link_name(layer_id)}", f"../{layer_id}/diff")
+        look.link(f"{overlay}/l/{layer.link}", f"../{layer_id}/diff")
         directory = _directory(look, entry, layer, by_link)
         if directory is None:
             continue
         found.directories[layer_id] = directory
-        written = as_written(layer_id, directory.parts, directory.lowers, layer.entry)
+        written = as_written(directory, layer.entry)
         if written is None and not can_be_told(directory.parts, look.owner):
             found.genuine[layer_id] = directory
         elif written is None:
@@ -109,8 +112,8 @@ def _directory(
         look.no_others(f"{entry}/empty", look.names(f"{entry}/empty") or set(), ())
     look.no_others(entry, [name for name in names if parts or name[:4] != "diff"], known)
     link = look.read(f"{entry}/link")
-    if link is not None and link != layout.link_name(layer.layer_id).encode():
-        look.error(f"{entry}/link", f"holds {link[:40]!r}, not {layout.link_name(layer.layer_id)}")
+    if link is not None and link != layer.link.encode():
+        look.error(f"{entry}/link", f"holds {link[:40]!r}, not {layer.link}")
     lowers: list[str] = []
     if "lower" in names:
         data = look.read(f"{entry}/lower")
@@ -126,7 +129,7 @@ def _directory(
                 look.error(f"{entry}/lower", f"names the link l/{name}, which there isn't")
     if parts is None:
         return None
-    return LayerDirectory(layer.layer_id, parts, tuple(lowers))
+    return LayerDirectory(layer.layer_id, parts, tuple(lowers), layer.alone)
 
 
 def _check_owners(
@@ -161,6 +164,8 @@ def _contradictions(layer: StoredLayer, directory: LayerDirectory) -> Iterator[s
         yield f"shows {links[0]!r}, which isn't a layer or merged root of a repository"
     elif layer.merged != (target["blob"] is None):
         yield "shows a merged root, or not, against what the state says"
+    elif target["root"] != layer.repository:
+        yield f"shows files of {target['root']}, not of {layer.repository or 'no repository'}"
     elif target["source"] is not None and layer.shows != target["source"]:
         yield f"shows the merged root of {target['source']}, not of {layer.shows}"
     if layer.merged and set(directory.lowers) - {SPACER.layer_id}:
@@ -190,7 +195,7 @@ def _check_lowers(
     directory = directories[layer.layer_id]
     place = f"{layout.POOL_LAYERS}/{layer.entry}/lower"
     lowers = directory.lowers
-    if len(directory.parts) > 1 and not (layer.merged and layer.parent is not None):
+    if len(directory.parts) > 1 and not layer.alone:
         if lowers[:1] != (SPACER.layer_id,):
             look.error(place, "doesn't begin with the spacer: builds on the layer would lose files")
         lowers = tuple(each for each in lowers if each != SPACER.layer_id)

@@ -85,13 +85,11 @@ def _is_opaque(path: str) -> bool:
     return False
 
 
-def as_written(
-    layer_id: str, parts: tuple[Part, ...], lowers: tuple[str, ...], entry: str
-) -> LayerDirectory | None:
+def as_written(found: LayerDirectory, entry: str) -> LayerDirectory | None:
     """The description from which the entry of the name ``entry`` was made, if that can have given
-    what is on disk: ``parts`` and ``lowers``. None if not."""
-    for choice in itertools.product(*map(_readings, parts)):
-        directory = LayerDirectory(layer_id, tuple(choice), lowers)
+    what is on disk, which ``found`` describes. None if not."""
+    for choice in itertools.product(*map(_readings, found.parts)):
+        directory = replace(found, parts=tuple(choice))
         if directory.entry == entry:
             return directory
     return None

@@ -171,6 +171,8 @@ class RecordReader:
             compression=_get(record, "compression", int, 0),
             shows=_hex_id_or_none(ours.get("shows"), "image shown"),
             merged=_get(ours, "merged", bool, False),
+            alone=_get(ours, "alone", bool, False),
+            repository=_get(ours, "repository", str, ""),
             twin=_hex_id_or_none(ours.get("twin"), "twin"),
             retired=_get(ours, "retired", int, None),
         )
@@ -234,6 +236,7 @@ class RecordReader:
             index_digest=index,
             index_size=_get(sizes, f"manifest-{index}", int) if index else 0,
             sources=tuple(_hex_id(source, "source") for source in sources),
+            outdated=_get(ours, "outdated", bool, False),
         )
 
     def retired(self) -> dict[str, int]:

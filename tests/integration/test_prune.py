@@ -203,3 +203,83 @@ def test_a_vanished_merged_root_goes_before_its_time(site: Site) -> None:
     assert going[1]["name"] == gone["name"]
     assert gone["name"] not in site.layers()
     site.works()
+
+
+# ---------------------------------------------------------------------- one layer, shown otherwise
+
+
+def without_root(site: Site, image: Built) -> str:
+    """Publish an image that has no merged root, as where DUCC couldn't make one; and sync."""
+    name = push(image, site.registry)
+    succeed("publish", f"http://{name}", "--repository", site.target.repository)
+    link = site.target.repository / name
+    shutil.rmtree(link.resolve())
+    link.unlink()
+    site.target.sync("--offline")
+    return name
+
+
+def form(site: Site, name: str) -> tuple[str, bool]:
+    """The ID of an image's top layer, and whether that shows a merged root."""
+    content = read_store(str(site.target.store))
+    assert content is not None
+    top = content.images[content.names[name]].top_layer
+    assert top is not None
+    return top, content.layers[top].merged
+
+
+_LOOK = ("sh", "-c", "cd / && find opt usr/share var/lib | sort | xargs ls -d")
+
+
+def test_what_stands_on_a_merged_root_goes_on_when_the_layer_lies_below_another(
+    site: Site,
+) -> None:
+    """The layer is a merged root's top first, and then shown by its own files."""
+    podman = site.podman
+    name = site.publish(built("t/turned:1"), "--reuse", "all")
+    top, merged = form(site, name)
+    assert merged
+    pulled = push(built("t/turned:2"), site.registry)
+    podman.run("pull", "--quiet", pulled)
+    said = podman.run("run", "--rm", "--pull=never", pulled, *_LOOK).stdout
+    ours = podman.run("run", "--rm", "--pull=never", name, *_LOOK).stdout
+    podman.run("create", "--name=ours", "--pull=never", name, *_LOOK)
+    podman.run("create", "--name=theirs", "--pull=never", pulled, *_LOOK)
+    site.publish(built("t/turned:2"), "--reuse", "all")
+    assert form(site, name) == (top, False)
+    for when in ("at once", "past the grace"):
+        assert podman.run("start", "--attach", "ours").stdout == ours, when
+        assert podman.run("start", "--attach", "theirs").stdout == said, when
+        assert podman.run("run", "--rm", "--pull=never", pulled, *_LOOK).stdout == said, when
+        assert podman.run("run", "--rm", "--pull=never", name, *_LOOK).stdout == ours, when
+        site.prune("--grace", "0")
+
+
+def test_what_stands_on_layers_goes_on_when_the_top_becomes_a_merged_root(site: Site) -> None:
+    """Below a merged root nothing may be mounted that it deletes."""
+    podman = site.podman
+    name = without_root(site, built("t/remade:1"))
+    podman.run("create", "--name=stopped", "--pull=never", name, *_LOOK)
+    said = podman.run("run", "--rm", "--pull=never", name, *_LOOK).stdout
+    shutil.rmtree(site.target.repository / ".metadata" / name)
+    other = site.publish(built("t/delete:1"))
+    assert form(site, other)[1]
+    site.prune("--grace", "0")
+    assert podman.run("start", "--attach", "stopped").stdout == said
+
+
+@pytest.mark.parametrize("views", [("flat", "layers"), ("layers", "flat")])
+def test_what_stands_on_an_image_goes_on_when_it_is_shown_otherwise(
+    site: Site, views: tuple[str, str]
+) -> None:
+    podman = site.podman
+    name = site.publish(built("t/delete:1"), "--view", views[0])
+    top = form(site, name)
+    podman.run("create", "--name=stopped", "--pull=never", name, *_LOOK)
+    said = podman.run("run", "--rm", "--pull=never", name, *_LOOK).stdout
+    site.target.sync("--offline", "--view", views[1])
+    assert form(site, name) == (top[0], not top[1])
+    site.prune("--grace", "0")
+    assert podman.run("start", "--attach", "stopped").stdout == said
+    assert podman.run("run", "--rm", "--pull=never", name, *_LOOK).stdout == said
+    succeed("verify", "--store", site.target.store)

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from podman_cvmfs.store import layout
 from tests.support.stores import JSON, Spoilt, flip, replaced, retarget
 
 STATE, LAYERS, IMAGES = JSON
@@ -26,7 +25,7 @@ def twice_in_lower(store: Spoilt) -> None:
 
 def own_lower(store: Spoilt) -> None:
     lower = store.layer_path(store.top) / "lower"
-    lower.write_text(f"l/{layout.link_name(store.top.layer_id)}:{lower.read_text()}")
+    lower.write_text(f"l/{store.top.link}:{lower.read_text()}")
 
 
 def same_target(store: Spoilt) -> None:
@@ -127,13 +126,13 @@ FILES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
         "is missing",
     ),
     "short link gone": (
-        lambda s: (s.generation / "overlay/l" / layout.link_name(s.top.layer_id)).unlink(),
+        lambda s: (s.generation / "overlay/l" / s.top.link).unlink(),
         "overlay/l/",
         "is missing",
     ),
     "short link elsewhere": (
         lambda s: retarget(
-            s.generation / "overlay/l" / layout.link_name(s.top.layer_id),
+            s.generation / "overlay/l" / s.top.link,
             f"../{s.base.layer_id}/diff",
         ),
         "overlay/l/",
@@ -151,9 +150,7 @@ FILES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     ),
     "link file gone": (lambda s: (s.layer_path(s.top) / "link").unlink(), "/link", "is missing"),
     "link file with a newline": (
-        lambda s: (s.layer_path(s.top) / "link").write_text(
-            layout.link_name(s.top.layer_id) + "\n"
-        ),
+        lambda s: (s.layer_path(s.top) / "link").write_text(s.top.link + "\n"),
         "/link",
         "holds",
     ),

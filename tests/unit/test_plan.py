@@ -23,6 +23,7 @@ from podman_cvmfs.plan import (
 from podman_cvmfs.policy import DEFAULT_POLICY, Overlay, Policy, Reuse, View
 from podman_cvmfs.reference import ImageName, assign_names, parse_repository_path
 from podman_cvmfs.resolve import FlatRoot, Layer, ResolvedImage
+from podman_cvmfs.skeleton import SkeletonDirectory
 from podman_cvmfs.store.records import (
     Link,
     LocalPart,
@@ -280,6 +281,43 @@ def test_two_sources_with_one_synthesised_config_are_one_image() -> None:
     content = plan(StoreContent(), {"r/x:1": one, "r/x:2": other}).content
     assert len(content.images) == 1
     assert set(content.names) == {"r/x:1", "r/x:2"}
+
+
+def test_a_base_shown_by_the_root_of_an_image_that_leaves_is_laid_out_anew() -> None:
+    """Not only images of that one layer stand on it."""
+    skeleton = (SkeletonDirectory("", 0o755, True),)
+    gone = replace(image("1", "a"), skeleton=skeleton)
+    stays = replace(image("2", "ab", flat=False), skeleton=skeleton)
+    content = plan(StoreContent(), {"r/x:1": gone, "r/y:1": stays}).content
+    base = stays.layers[0].layer_id
+    assert content.layers[base].shows == gone.source_id.hex
+    assert orphaned_views(content, {stays.source_id.hex}) == {stays.source_id.hex}
+
+
+def test_a_skeleton_stays_when_another_image_stands_on_the_layer() -> None:
+    """Without it rootless podman couldn't start the image."""
+    policy = Policy(reuse=Reuse.ALL)
+    skeleton = (SkeletonDirectory("", 0o755, True),)
+    short, long = (
+        replace(looked_at(image(diffs, diffs)), skeleton=skeleton) for diffs in ("ab", "abc")
+    )
+    result = plan(StoreContent(), {"r/x:1": short, "r/y:1": long}, policy=policy)
+    for found in (short, long):
+        top = result.content.layers[result.content.images[found.config.digest.hex].top_layer or ""]
+        assert top.merged and top.shows == found.source_id.hex
+
+
+def test_a_base_known_to_delete_is_translated_for_all() -> None:
+    unknown = image("1", "ab")
+    known = looked_at(image("2", "ac", flat=False), a=_DELETES[0])
+    base = unknown.layers[0].layer_id
+    for images in ({"r/x:1": unknown, "r/y:1": known}, {"r/y:1": known, "r/x:1": unknown}):
+        result = plan(StoreContent(), images)
+        (directory,) = (each for each in result.layers if each.layer_id == base)
+        assert len(directory.parts) == 3
+        assert result.content.layers[base].diff_id is None
+        again = plan(result.content, images, new=next(iter(images)))
+        assert again.content.layers[base] == result.content.layers[base]
 
 
 @pytest.mark.parametrize("first", ["r/short:1", "r/long:1", None])

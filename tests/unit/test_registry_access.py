@@ -44,6 +44,7 @@ class Known(CredentialStore):
         self.asked.append(f"{registry}/{repository}")
         return self._known
 
+
 pytestmark = pytest.mark.usefixtures("pauses")
 
 

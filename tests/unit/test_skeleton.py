@@ -103,6 +103,17 @@ def test_what_the_user_may_not_enter_is_shown_empty(
     assert closer["usr/deep/closed"] is False
 
 
+@pytest.mark.parametrize("closed", ["top", "base"])
+def test_what_one_layer_closes_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    """Overlayfs must be able to read a directory in every layer that has it."""
+    base, top = root(tmp_path / "base", "root", "etc"), root(tmp_path / "top", "root", "var")
+    monkeypatch.setattr(os, "access", lambda path, mode: not path.endswith(f"{closed}/root"))
+    found = {each.path: each.readable for each in skeleton_of([top, base], config())}
+    assert found == {"": True, "etc": True, "root": False, "var": True}
+
+
 def test_layers_are_asked_as_they_show(tmp_path: Path) -> None:
     """A directory that a higher layer deletes, replaces or hides is no part of the image."""
     base = root(tmp_path / "base", "opt", "srv", "var/lib", "mnt", "etc", "home/x")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from podman_cvmfs.cli.status import _when
+from podman_cvmfs.policy import DEFAULT_POLICY
 from podman_cvmfs.stamp import stamp_path
 from tests.support.cli import Target, podman_cvmfs, succeed
 from tests.support.many import REGISTRY, make_repository
@@ -54,7 +55,7 @@ def test_counts(target: Target) -> None:
     assert (counts["synthesised"], counts["rebuilt_manifests"]) == (0, 3)
     # One advertised base and six stand-ins for all, three tops.
     assert (counts["layers"], counts["advertised_layers"]) == (10, 1)
-    assert found["policy"] == found["policy_wanted"] == "3 auto base kernel"
+    assert found["policy"] == found["policy_wanted"] == str(DEFAULT_POLICY)
     (repository,) = found["repositories"]
     assert (repository["images"], repository["readable"]) == (3, True)
     assert found["due"] == []

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stores that are laid out anew, in part, by turns, or from another repository."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.oci import Digest
+from podman_cvmfs.plan import is_retired, layers_of
+from podman_cvmfs.platforms import Platform
+from podman_cvmfs.policy import DEFAULT_POLICY, Overlay, Policy, Reuse, View
+from podman_cvmfs.selection import Selection
+from podman_cvmfs.store.reader import read_store
+from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer
+from podman_cvmfs.store.store import Store
+from podman_cvmfs.sync import sync
+from podman_cvmfs.wishes import SyncReport, Wishes
+from tests.support.many import REGISTRY, make_repository
+
+BY_LAYERS = Policy(view=View.LAYERS)
+ALL = Policy(View.LAYERS, Reuse.ALL)
+
+
+def app(number: int) -> str:
+    return f"{REGISTRY}/project/app{number}:{number}"
+
+
+def _hex(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class World:
+    """Repositories, a store and a cache below one directory; images share a base."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = Store(str(root / "store"))
+
+    def repository(self, name: str, images: int, shared: int = 1) -> Path:
+        return make_repository(self.root / name, images, layers=3, shared=shared)
+
+    def sync(
+        self,
+        *repositories: Path,
+        policy: Policy = DEFAULT_POLICY,
+        without: str | None = None,
+        hide_outage: bool = False,
+    ) -> SyncReport:
+        return sync(
+            Wishes(
+                repositories=[str(each) for each in repositories],
+                store=self.store,
+                cache=BlobCache(str(self.root / "cache")),
+                selection=Selection(None, (), () if without is None else (without,)),
+                platform=Platform("amd64"),
+                policy=policy,
+                hide_outage=hide_outage,
+            )
+        )
+
+    @property
+    def content(self) -> StoreContent:
+        return read_store(self.store.path) or StoreContent()
+
+    def image(self, number: int) -> StoredImage:
+        content = self.content
+        return content.images[content.names[app(number)]]
+
+    def layers(self, number: int) -> list[StoredLayer]:
+        """From the top down."""
+        return layers_of(self.content, self.image(number))
+
+    def targets(self, number: int) -> list[str]:
+        """What the links of an image's layers lead to, below the world's root."""
+        found = []
+        for layer in self.layers(number):
+            directory = Path(self.store.path, "overlay", layer.layer_id)
+            links = [part for part in directory.glob("diff*") if part.is_symlink()]
+            found += [os.path.relpath(os.readlink(link), self.root) for link in links]
+        return found
+
+    def homes(self, number: int) -> set[str]:
+        """The repositories that show an image."""
+        return {target.split("/")[0] for target in self.targets(number)}
+
+    def advertised(self) -> list[StoredLayer]:
+        return [layer for layer in self.content.layers.values() if layer.diff_id is not None]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def whiteout(repository: Path, blob: str) -> None:
+    digest = _hex(blob)
+    (repository / ".layers" / digest[:2] / digest / "layerfs/.wh.gone").touch()
+
+
+def part(world: World, layer: StoredLayer) -> Path:
+    return Path(world.store.path, "overlay", layer.layer_id, "diff")
+
+
+# ---------------------------------------------------------------------- another policy
+
+
+def test_what_fails_when_the_policy_changes_is_laid_out_anew_later(world: World) -> None:
+    repository = world.repository("repository", 2, shared=2)
+    whiteout(repository, "blob 1")
+    fuse = Policy(View.LAYERS, Reuse.BASE, Overlay.FUSE)
+    world.sync(repository, policy=fuse)
+    assert part(world, world.layers(1)[1]).is_symlink()
+    manifest = repository / ".metadata" / app(1) / "manifest.json"
+    text = manifest.read_text()
+    manifest.unlink()
+    report = world.sync(repository, policy=BY_LAYERS)
+    assert set(report.failed) == {app(1)}
+    assert (world.image(0).outdated, world.image(1).outdated) == (False, True)
+    # The layer they share is right for the image that could be laid out anew.
+    assert not part(world, world.layers(0)[1]).is_symlink()
+    assert world.sync(repository, policy=BY_LAYERS).failed, "tried again each time"
+    manifest.write_text(text)
+    assert world.sync(repository, policy=BY_LAYERS).changed
+    assert not world.image(1).outdated
+    assert not world.sync(repository, policy=BY_LAYERS).changed
+
+
+def test_an_outdated_image_s_layers_are_found_by_no_pull(world: World) -> None:
+    repository = world.repository("repository", 1)
+    world.sync(repository, policy=ALL)
+    assert world.advertised()
+    (repository / ".metadata" / app(0) / "manifest.json").unlink()
+    assert world.sync(repository, policy=Policy(View.LAYERS, Reuse.NONE)).failed
+    assert not world.advertised()
+
+
+def test_an_image_that_returns_after_another_policy_is_laid_out_anew(world: World) -> None:
+    repository = world.repository("repository", 2)
+    world.sync(repository, policy=ALL)
+    world.sync(repository, policy=ALL, without="*app1:*")
+    flat = Policy(View.FLAT, Reuse.NONE)
+    world.sync(repository, policy=flat, without="*app1:*")
+    retired = [image for image in world.content.images.values() if is_retired(image)]
+    assert [image.outdated for image in retired] == [True]
+    world.sync(repository, policy=flat)
+    assert (world.image(1).view, world.image(1).outdated) == ("flat", False)
+
+
+def test_what_is_retired_is_found_by_no_pull_after_another_policy(world: World) -> None:
+    repository = world.repository("repository", 2)
+    world.sync(repository, policy=ALL)
+    world.sync(repository, policy=ALL, without="*app1:*")
+    assert any(layer.retired for layer in world.advertised())
+    world.sync(repository, policy=Policy(View.FLAT, Reuse.NONE), without="*app1:*")
+    assert any(layer.retired for layer in world.content.layers.values())
+    assert not world.advertised()
+
+
+# ---------------------------------------------------------------------- bases that delete
+
+
+def test_for_fuse_overlayfs_bases_are_looked_at_before_they_are_advertised(world: World) -> None:
+    """It would lose what they delete when a pull reads them again on another parent."""
+    repository = world.repository("repository", 1)
+    fuse = Policy(overlay=Overlay.FUSE)
+    world.sync(repository, policy=fuse)
+    assert [layer.diff_id for layer in world.advertised()] == [Digest(_hex("diff 0"))]
+    other = World(world.root / "other")
+    repository = other.repository("repository", 1)
+    whiteout(repository, "blob 0")
+    other.sync(repository, policy=fuse)
+    assert not other.advertised()
+
+
+def test_an_image_of_one_layer_shown_by_it_has_no_marker_files(world: World) -> None:
+    repository = make_repository(world.root / "one", 1, layers=1, shared=0)
+    whiteout(repository, "blob (0, 0)")
+    world.sync(repository, policy=BY_LAYERS)
+    assert (part(world, world.layers(0)[0]) / ".wh.gone").is_char_device()
+
+
+# ---------------------------------------------------------------------- several repositories
+
+
+def test_what_another_repository_has_is_taken_from_there_when_one_is_forged(world: World) -> None:
+    one, two = world.repository("one", 2), world.repository("two", 3)
+    world.sync(one)
+    world.sync(one, two)
+    assert [world.homes(number) for number in range(3)] == [{"one"}, {"one"}, {"one", "two"}]
+    (one / ".layers").rename(world.root / "elsewhere")
+    (one / ".layers").symlink_to(world.root / "elsewhere")
+    report = world.sync(one, two)
+    assert set(report.failed) == {str(one)}
+    assert [world.homes(number) for number in range(3)] == [{"two"}] * 3
+
+
+def test_an_image_that_only_a_forged_repository_can_show_leaves(world: World) -> None:
+    one, two = world.repository("one", 1), world.repository("two", 2)
+    world.sync(one)
+    world.sync(one, two)
+    assert world.homes(1) == {"one", "two"}
+    (one / ".layers").rename(world.root / "elsewhere")
+    (one / ".layers").symlink_to(world.root / "elsewhere")
+    (two / ".metadata" / app(1) / "manifest.json").unlink()
+    report = world.sync(one, two)
+    assert set(report.failed) == {str(one), app(1)}
+    assert set(world.sync(one, two).failed) == {str(one), app(1)}
+    names = {name for name in world.content.names if ".invalid" not in name}
+    assert names == {app(0)} and world.homes(0) == {"two"}
+    assert not any(layer.repository == str(one) for layer in world.content.layers.values())
+
+
+def test_a_hidden_repository_s_images_come_from_another_until_it_is_back(world: World) -> None:
+    one, two = world.repository("one", 2), world.repository("two", 3)
+    world.sync(one)
+    world.sync(one, two)
+    one.rename(world.root / "away")
+    world.sync(one, two, hide_outage=True)
+    assert [world.homes(number) for number in range(3)] == [{"two"}] * 3
+    assert not world.sync(one, two, hide_outage=True).changed
+    (world.root / "away").rename(one)
+    world.sync(one, two, hide_outage=True)
+    assert [world.image(number).repository for number in range(2)] == [str(one)] * 2
+    assert "one" in world.homes(0) & world.homes(1)
+    assert not world.sync(one, two, hide_outage=True).changed
+
+
+def test_a_repository_that_is_not_configured_any_more_shows_nothing(world: World) -> None:
+    one, two = world.repository("one", 2), world.repository("two", 3)
+    world.sync(one)
+    world.sync(one, two)
+    world.sync(two)
+    assert [world.homes(number) for number in range(3)] == [{"two"}] * 3
+    assert not world.sync(two).changed
