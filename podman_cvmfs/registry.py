@@ -225,7 +225,8 @@ class RegistryClient:
                 headers=headers,
                 authorization=authorization,
             )
-            if response.status_code != 401 or is_renewed:
+            # Whom the registry redirects to may refuse, but not say where passwords go.
+            if response.status_code != 401 or is_renewed or _is_led_away(response):
                 break
             challenge = response.headers.get("WWW-Authenticate", "")
             is_encrypted = response.url.startswith("https:")
@@ -301,6 +302,12 @@ def _summed_up(failures: Sequence[RegistryError]) -> RegistryError:
 
 def _host(endpoint: Endpoint) -> str:
     return _DOCKER_HUB_HOST if endpoint.name.registry == DOCKER_HUB else endpoint.name.registry
+
+
+def _is_led_away(response: requests.Response) -> bool:
+    """Whether redirects led to another host, or another scheme, than was asked."""
+    asked = (response.history or [response])[0].url
+    return urlsplit(asked)[:2] != urlsplit(response.url)[:2]
 
 
 def _check(name: ImageName, digest: Digest, data: bytes) -> None:

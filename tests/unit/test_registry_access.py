@@ -181,6 +181,31 @@ def test_no_password_leaves_unencrypted() -> None:
         authenticator.renew(door, challenge, None, "x")
 
 
+@pytest.mark.parametrize("challenge", ["Basic realm=x", 'Bearer realm="http://{}/token"'])
+def test_who_is_redirected_to_gets_no_password(
+    server: Server, other: Server, name: ImageName, challenge: str
+) -> None:
+    """Its 401 is a refusal, and nobody remembers where it would have the password sent."""
+    server.answers["/v2/"] = only_with(
+        BASIC, give(b"", 307, Location=f"http://{other.address}/blob"), "Basic realm=x"
+    )
+    other.answers["/blob"] = give(b"", 401, WWW_Authenticate=challenge.format(other.address))
+    other.answers["/token"] = give(json.dumps({"token": TOKEN}).encode())
+    with new_client(Credentials("me", SECRET)) as client:
+        for _ in range(2):
+            with pytest.raises(RegistryError, match="denies access"):
+                client.blob(name, Digest.of(b"blob"))
+    assert sent(server) == [None, BASIC, BASIC]
+    assert (sent(other), set(other.paths)) == ([None, None], {"/blob"})
+
+
+def test_a_registry_may_redirect_to_itself(server: Server, name: ImageName) -> None:
+    server.answers["/v2/"] = give(b"", 307, Location="/elsewhere")
+    server.answers["/elsewhere"] = only_with(BASIC, give(MANIFEST), "Basic realm=x")
+    with new_client(Credentials("me", SECRET)) as client:
+        assert client.manifest(name)[0] == MANIFEST
+
+
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
