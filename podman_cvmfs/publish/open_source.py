@@ -7,12 +7,13 @@ import os
 from dataclasses import replace
 
 from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.image_spec import ImageSpec
 from podman_cvmfs.publish.docker_archive import MANIFEST, DockerArchive
 from podman_cvmfs.publish.files import DirectoryFiles, TarFiles
 from podman_cvmfs.publish.oci_layout import OciLayout
 from podman_cvmfs.publish.registry_source import RegistrySource
 from podman_cvmfs.publish.source import ImageSource
-from podman_cvmfs.reference import ImageName, parse_name
+from podman_cvmfs.reference import ImageName, split_domain
 from podman_cvmfs.registry import RegistryClient
 from podman_cvmfs.registry_bounds import is_loopback
 
@@ -53,7 +54,16 @@ def _registry(
         )
     if "/" not in rest:
         raise InputError(f"not an image in a registry: {printable(rest)[:300]}", _FORMS)
-    asked = parse_name(rest)
+    # After a scheme the first word is the registry, as in a wish list.
+    asked = ImageSpec.parse(f"{scheme}://{rest}").name
+    if asked is None:
+        raise InputError(f"a pattern, not an image: {printable(rest)[:300]}", _FORMS)
+    if name is None and split_domain(rest)[0] is None:
+        raise InputError(
+            f"podman has no name for an image of the registry {host}: it would take that for a "
+            "part of Docker Hub",
+            f"give the image a name with --name, or write the registry with its port: {host}:443",
+        )
     # The repository has the registry by the name the user gave, as DUCC does; Docker Hub's
     # aliases matter to those who look for the image.
     return RegistrySource(client, asked, name or replace(asked, registry=host))

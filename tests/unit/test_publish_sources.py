@@ -340,6 +340,8 @@ def test_links_in_an_archive_that_go_round(tmp_path: Path) -> None:
         ("https://example.org", "not an image"),
         ("https://example.org/UPPER:1", "no repository path"),
         ("https://example.org/a@sha256:5", "not a sha256 digest"),
+        ("https://example.org/a:1*", "a pattern"),
+        ("https://harbor/proj/app:1", "podman has no name for an image of the registry harbor"),
         ("\x1b[31m", r"\\x1b"),
     ],
 )
@@ -358,6 +360,7 @@ def test_no_source(text: str, message: str) -> None:
             "docker.io/library/debian:12",
             "registry.hub.docker.com/library/debian:12",
         ),
+        ("https://harbor:443/app:1", "harbor:443/app:1", "harbor:443/app:1"),
     ],
 )
 def test_registry_sources(text: str, asked: str, published: str) -> None:
@@ -365,6 +368,15 @@ def test_registry_sources(text: str, asked: str, published: str) -> None:
         found = open_source(text, None, client)
         assert isinstance(found, RegistrySource)
         assert (str(found._name), str(found._published_as)) == (asked, published)
+
+
+def test_after_a_scheme_the_first_word_is_the_registry() -> None:
+    """Without one podman would look for ``harbor/proj/app`` at Docker Hub."""
+    published = parse_name("example.org/proj/app:1")
+    with RegistryClient() as client:
+        found = open_source("https://harbor/proj/app:1", published, client)
+        assert isinstance(found, RegistrySource)
+        assert (str(found._name), found._published_as) == ("harbor/proj/app:1", published)
 
 
 class FakeClient(RegistryClient):
