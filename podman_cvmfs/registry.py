@@ -7,7 +7,6 @@ Where to ask is registries.conf's to say: mirrors are tried first, in their orde
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -36,6 +35,7 @@ from podman_cvmfs.registry_transport import (
     CHUNK,
     TIMEOUTS,
     BrokenOffError,
+    StalledError,
     Transport,
     refused,
 )
@@ -46,6 +46,8 @@ _DOCKER_HUB_HOST = "registry-1.docker.io"
 _MANIFEST_TYPES = (oci.OCI_MANIFEST, oci.OCI_INDEX, oci.DOCKER_MANIFEST, oci.DOCKER_LIST)
 #: How often a transfer is begun, at most, if it breaks off.
 _TRANSFERS = 3
+#: How often one document's transfer may come to a halt until its host counts as dead.
+_STALLS = 2
 _TAGS_A_PAGE = 1000
 _MAX_TAGS = 100_000
 
@@ -194,11 +196,16 @@ class RegistryClient:
         limit: int = oci.MAX_DOCUMENT,
     ) -> tuple[bytes, Mapping[str, str]]:
         """A short answer as a whole, and its headers."""
+        stalls = 0
         for attempt in range(1, _TRANSFERS + 1):
             try:
                 with self._get(endpoint, name, path, headers, what) as response:
                     return self._body(response, endpoint, name, limit), response.headers
-            except BrokenOffError:
+            except BrokenOffError as err:
+                if isinstance(err, StalledError):
+                    stalls += 1
+                    if stalls == _STALLS:
+                        raise self._transport.given_up(_host(endpoint), err) from None
                 if attempt == _TRANSFERS:
                     raise
                 pause(0.5 * attempt)
@@ -282,9 +289,13 @@ class RegistryClient:
             )
         if status == 404:
             return RegistryError(f"{name}: no such {what} at {host} (HTTP 404)")
-        with contextlib.suppress(RegistryError):
+        try:
             text = self._body(response, endpoint, name, 4096).decode("utf-8", "replace")
             log.debug("%s: HTTP %d: %s", host, status, printable(text)[:200])
+        except StalledError:
+            raise  # each image would wait for it
+        except RegistryError:
+            pass
         return refused(str(name), host, status)
 
 

@@ -8,7 +8,6 @@ may it fill our memory where neither requests nor urllib3 minds.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import ipaddress
 import socket
@@ -113,8 +112,13 @@ class BoundedSession(requests.Session):
             # that the connection can be used again.
             length = promised_length(resp)
             if length is not None and length < _BODY:
-                with contextlib.suppress(urllib3.exceptions.HTTPError, OSError):
+                try:
                     resp.raw.read(_BODY, decode_content=False)
+                except urllib3.exceptions.TimeoutError:
+                    resp.raw.close()
+                    raise requests.ReadTimeout("a redirect doesn't come in time") from None
+                except (urllib3.exceptions.HTTPError, OSError):
+                    pass  # only the connection is lost
             resp.raw.close()
             resp._content = b""
             check_address(resp.url, urljoin(resp.url, target))

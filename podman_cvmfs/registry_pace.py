@@ -45,7 +45,8 @@ class _Paced(io.RawIOBase):
         if self._limit is not None:
             left = self._limit * _WAITS + self._received / _SLOWEST - self._waited
             if left <= 0:
-                raise TimeoutError("the answer comes too slowly")
+                # Python 3.9 has two errors for it, and urllib3 minds this one.
+                raise socket.timeout("the answer comes too slowly")
             self._source.settimeout(min(self._limit, left))
         start = time.monotonic()
         try:

@@ -91,6 +91,10 @@ class BrokenOffError(RegistryError):
     """An answer began and didn't end: the next one may."""
 
 
+class StalledError(BrokenOffError):
+    """No more of an answer came in time."""
+
+
 class Transport:
     """Sends requests; may be used from several threads at once.
 
@@ -205,7 +209,7 @@ class Transport:
 
     def body(self, response: requests.Response, subject: str, host: str, limit: int) -> bytes:
         """The body of ``response``, at most ``limit`` bytes. Raises RegistryError; BrokenOffError
-        if it ends too early."""
+        if it ends too early, StalledError if that is for want of time."""
         parts: list[bytes] = []
         size = 0
         try:
@@ -214,13 +218,22 @@ class Transport:
                 size += len(chunk)
                 if size > limit:
                     raise RegistryError(f"{subject}: the registry's answer exceeds {limit} bytes")
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as err:
-            cause = "doesn't come in time" if isinstance(err, TIMEOUTS) else "broke off"
-            raise BrokenOffError(f"{subject}: the answer of {printable(host)} {cause}") from None
+        except TIMEOUTS:
+            text = f"{subject}: the answer of {printable(host)} doesn't come in time"
+            raise StalledError(text) from None
+        except (urllib3.exceptions.HTTPError, OSError, ValueError):
+            raise BrokenOffError(f"{subject}: the answer of {printable(host)} broke off") from None
         # urllib3 1 takes a connection that breaks for the end of the body.
         if promised_length(response) not in (None, size):
             raise BrokenOffError(f"{subject}: the answer of {printable(host)} broke off")
         return b"".join(parts)
+
+    def given_up(self, host: str, error: StalledError) -> RegistryUnreachable:
+        """What ``error`` comes to if it happens again: ``host`` doesn't answer. For a while it
+        isn't asked any more."""
+        unreachable = RegistryUnreachable(error.message)
+        self._patience.unreachable(host, unreachable)
+        return unreachable
 
     # ------------------------------------------------------------------ hosts
 

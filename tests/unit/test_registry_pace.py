@@ -4,21 +4,24 @@
 from __future__ import annotations
 
 import ssl
+import threading
 import time
 from collections.abc import Iterator
+from operator import methodcaller
 from pathlib import Path
 
 import pytest
 import urllib3
 
 from podman_cvmfs.credentials import CredentialStore
-from podman_cvmfs.errors import RegistryError
+from podman_cvmfs.errors import RegistryError, RegistryUnreachable
 from podman_cvmfs.oci import Digest
-from podman_cvmfs.reference import ImageName
+from podman_cvmfs.reference import ImageName, parse_name
 from podman_cvmfs.registries_conf import RegistriesConf
 from podman_cvmfs.registry import RegistryClient
+from podman_cvmfs.registry_access import RegistryAccess
 from podman_cvmfs.registry_pace import PacedAdapter
-from tests.support.http import Handler, Server
+from tests.support.http import Handler, Server, give, in_turn
 from tests.support.tls import Authority
 
 #: Seconds: for one wait; between two bytes; for all together, at most.
@@ -83,6 +86,48 @@ def test_a_stream_that_drips(
     with pytest.raises(RegistryError):
         list(client.blob_stream(name, _DIGEST))
     assert time.monotonic() - start < _ALL
+
+
+_STALLS = {
+    "body": b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\nabc",
+    "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc",
+    "fault": b"HTTP/1.1 500 X\r\nContent-Length: 5000\r\n\r\nabc",
+    "redirect": b"HTTP/1.1 307 X\r\nLocation: /v2/x\r\nContent-Length: 5000\r\n\r\nabc",
+}
+
+
+@pytest.mark.parametrize("begin", _STALLS.values(), ids=_STALLS)
+def test_a_body_that_stalls_is_a_registry_that_does_not_answer(
+    server: Server, client: RegistryClient, begin: bytes
+) -> None:
+    """A sync waits for it once, and says that it is waiting."""
+    over = threading.Event()
+
+    def stall(handler: Handler) -> None:
+        handler.close_connection = True
+        handler.wfile.write(begin)
+        over.wait(_ALL)
+
+    server.answers["/v2/"] = stall
+    registries = RegistryAccess(lambda: client)
+    names = [parse_name(f"{server.address}/group/app{number}:1") for number in range(5)]
+    for name in names:
+        found, why = registries.ask(name, methodcaller("manifest", name))
+        assert found is None and "in time" in why
+    assert len(server.requests) <= 2
+    assert list(registries.silent) == [server.address]
+    # The client knows by itself, too.
+    with pytest.raises(RegistryUnreachable, match="in time"):
+        client.blob(names[0], _DIGEST)
+    assert len(server.requests) <= 2
+    over.set()
+
+
+def test_one_stall_is_forgiven(server: Server, client: RegistryClient, name: ImageName) -> None:
+    server.answers["/v2/"] = in_turn(
+        lambda handler: drip(handler, _STALLS["body"], b""), give(_BODY)
+    )
+    assert client.blob(name, _DIGEST) == _BODY
 
 
 def test_interim_answers_without_end(
