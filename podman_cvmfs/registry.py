@@ -205,7 +205,12 @@ class RegistryClient:
                 if isinstance(err, StalledError):
                     stalls += 1
                     if stalls == _STALLS:
-                        raise self._transport.given_up(_host(endpoint), err) from None
+                        raise self._transport.given_up(
+                            _host(endpoint),
+                            err,
+                            registry=endpoint.name.registry,
+                            insecure=self._is_insecure(endpoint),
+                        ) from None
                 if attempt == _TRANSFERS:
                     raise
                 pause(0.5 * attempt)
@@ -216,7 +221,7 @@ class RegistryClient:
     ) -> requests.Response:
         host = _host(endpoint)
         subject = str(name)
-        insecure = self._insecure or endpoint.insecure
+        insecure = self._is_insecure(endpoint)
         registry, repository = endpoint.name.registry, endpoint.name.repository
         authorization = None
         is_renewed = False
@@ -228,6 +233,7 @@ class RegistryClient:
                 host,
                 f"/v2/{repository}/{path}",
                 subject,
+                registry=registry,
                 insecure=insecure,
                 headers=headers,
                 authorization=authorization,
@@ -245,6 +251,9 @@ class RegistryClient:
             return response
         with response:
             raise self._refusal(response, endpoint, name, what)
+
+    def _is_insecure(self, endpoint: Endpoint) -> bool:
+        return self._insecure or endpoint.insecure
 
     def _stream(self, endpoint: Endpoint, name: ImageName, digest: Digest) -> Iterator[bytes]:
         done = 0

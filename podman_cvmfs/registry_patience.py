@@ -11,7 +11,7 @@ import email.utils
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from podman_cvmfs.errors import RegistryError, RegistryUnreachable
 
@@ -26,8 +26,8 @@ class Patience:
     """Remembers who refused, for all threads.
 
     ``attempts`` is how often a request is sent at most. A pause of more than ``max_pause`` seconds
-    is not made. What is remembered is kept by host, and by host and kind of request: limits on
-    manifests are none on blobs.
+    is not made. What is remembered is kept by ``whom`` we ask, and by that and the kind of request:
+    limits on manifests are none on blobs.
     """
 
     def __init__(self, attempts: int, max_pause: float) -> None:
@@ -35,23 +35,23 @@ class Patience:
         self._max_pause = max_pause
         self._lock = threading.Lock()
         #: Until when (monotonic time) not to ask, and how it ended.
-        self._resting: dict[tuple[str, str], tuple[float, RegistryError]] = {}
+        self._resting: dict[tuple[Hashable, str], tuple[float, RegistryError]] = {}
         #: Until when all threads hold back, since one of them was told to.
-        self._held: dict[tuple[str, str], float] = {}
-        self._faults: Counter[tuple[str, str]] = Counter()
+        self._held: dict[tuple[Hashable, str], float] = {}
+        self._faults: Counter[tuple[Hashable, str]] = Counter()
 
-    def check(self, host: str, kind: str, subject: str) -> None:
+    def check(self, whom: Hashable, kind: str, subject: str) -> None:
         """Raise the RegistryError that the last question ended with, in words for ``subject``, if
         it isn't time to ask again."""
-        for key in ((host, ""), (host, kind)):
+        for key in ((whom, ""), (whom, kind)):
             until, error = self._resting.get(key, (0.0, None))
             if error is not None and time.monotonic() < until:
                 cause = error.message.partition(": ")[2]
                 raise type(error)(f"{subject}: {cause}", error.hint)
 
-    def hold_back(self, host: str, kind: str) -> None:
+    def hold_back(self, whom: Hashable, kind: str) -> None:
         """Wait as long as another thread was told to."""
-        left = self._held.get((host, kind), 0.0) - time.monotonic()
+        left = self._held.get((whom, kind), 0.0) - time.monotonic()
         if left > 0:
             pause(min(left, self._max_pause))
 
@@ -59,19 +59,19 @@ class Patience:
         """Wait before the attempt after this one."""
         pause(self._back_off(attempt))
 
-    def unreachable(self, host: str, error: RegistryUnreachable) -> None:
-        """Remember that ``host`` doesn't answer."""
+    def unreachable(self, whom: Hashable, error: RegistryUnreachable) -> None:
+        """Remember that ``whom`` doesn't answer."""
         with self._lock:
-            self._resting[host, ""] = (time.monotonic() + _REST, error)
+            self._resting[whom, ""] = (time.monotonic() + _REST, error)
 
-    def forgive(self, host: str) -> None:
-        """Forget that ``host`` doesn't answer."""
+    def forgive(self, whom: Hashable) -> None:
+        """Forget that ``whom`` doesn't answer."""
         with self._lock:
-            self._resting.pop((host, ""), None)
+            self._resting.pop((whom, ""), None)
 
     def may_ask_again(
         self,
-        host: str,
+        whom: Hashable,
         kind: str,
         attempt: int,
         status: int,
@@ -80,7 +80,7 @@ class Patience:
     ) -> bool:
         """Judge an answer by its status: whether to send the request again, after a pause that
         has been made. Otherwise the answer stands, and if it is a refusal it is remembered."""
-        key = (host, kind)
+        key = (whom, kind)
         if status != 429 and status < 500:
             self._faults.pop(key, None)
             return False

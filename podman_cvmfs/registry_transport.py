@@ -11,6 +11,7 @@ import logging
 import ssl
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ import urllib3
 from requests.auth import AuthBase
 
 from podman_cvmfs import __version__
-from podman_cvmfs.certificates import find_certificates, tls_context
+from podman_cvmfs.certificates import Certificates, find_certificates, tls_context
 from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable, printable
 from podman_cvmfs.registry_bounds import (
     BoundedSession,
@@ -87,6 +88,15 @@ class _Adapter(PacedAdapter):
         return super().send(request, *args, **kwargs)
 
 
+@dataclass(frozen=True)
+class _Trust:
+    """How a registry, its token service and its blob store prove who they are: with ``insecure``
+    they needn't."""
+
+    certificates: Certificates | None
+    insecure: bool
+
+
 class BrokenOffError(RegistryError):
     """An answer began and didn't end: the next one may."""
 
@@ -110,8 +120,8 @@ class Transport:
         self._lock = threading.Lock()
         self._sessions: list[requests.Session] = []
         self._local = threading.local()
-        self._contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
-        self._schemes: dict[tuple[str, bool], tuple[str, ...]] = {}
+        self._contexts: dict[_Trust, ssl.SSLContext] = {}
+        self._schemes: dict[tuple[str, _Trust], tuple[str, ...]] = {}
 
     def close(self) -> None:
         """Close all connections."""
@@ -127,19 +137,24 @@ class Transport:
         path: str,
         subject: str,
         *,
+        registry: str,
         insecure: bool = False,
         headers: Mapping[str, str] | None = None,
         authorization: str | None = None,
     ) -> requests.Response:
-        """Send a GET for ``path`` to a registry; any status is an answer. ``subject`` begins
-        the messages of errors. Raises RegistryError, RegistryUnreachable."""
-        schemes = self._schemes_of(host, insecure)
+        """Send a GET for ``path`` to ``host``, by the scheme that it speaks; else as ``request``.
+
+        Raises RegistryError, RegistryUnreachable.
+        """
+        trust = _trust(registry, insecure)
+        schemes = self._schemes_of(host, trust)
         for scheme in schemes:
             try:
                 response = self.request(
                     "GET",
                     f"{scheme}://{host}{path}",
                     subject,
+                    registry=registry,
                     insecure=insecure,
                     headers=headers,
                     authorization=authorization,
@@ -149,9 +164,9 @@ class Transport:
                 if scheme == schemes[-1]:
                     raise
                 # Not down: it may speak the other scheme.
-                self._patience.forgive(host)
+                self._patience.forgive((host, trust))
             else:
-                self._schemes[host, insecure] = (scheme,)
+                self._schemes[host, trust] = (scheme,)
                 return response
         raise AssertionError("unreachable")
 
@@ -161,6 +176,7 @@ class Transport:
         url: str,
         subject: str,
         *,
+        registry: str,
         insecure: bool = False,
         headers: Mapping[str, str] | None = None,
         authorization: str | None = None,
@@ -170,15 +186,21 @@ class Transport:
     ) -> requests.Response:
         """Send one request, a few times if the trouble may pass; any status is an answer.
 
-        ``kind`` is what a registry limits the rate of: manifests are dearer than blobs.
+        ``subject`` begins the messages of errors. ``registry`` is the one on whose behalf we ask:
+        as in containers/image, its certificates, and whether it is ``insecure``, count for its
+        token service and the hosts it redirects to, too, and theirs don't. ``kind`` is what a
+        registry limits the rate of: manifests are dearer than blobs. Raises RegistryError,
+        RegistryUnreachable.
         """
         host = urlsplit(url).netloc.rpartition("@")[2]
-        patience = self._patience
-        patience.check(host, kind, subject)
-        patience.hold_back(host, kind)
+        trust = _trust(registry, insecure)
+        # Who isn't trusted on one registry's behalf may be on another's.
+        patience, whom = self._patience, (host, trust)
+        patience.check(whom, kind, subject)
+        patience.hold_back(whom, kind)
         # Bytes are wanted as they are stored, not compressed once more on the way.
         fixed = {"Accept-Encoding": "identity", "User-Agent": f"podman-cvmfs/{__version__}"}
-        session = self._session(host, insecure)
+        session = self._session(trust)
         for attempt in range(1, patience.attempts + 1):
             try:
                 response = session.request(
@@ -198,11 +220,11 @@ class Transport:
                     continue
                 error = failure(err, subject, host)
                 if isinstance(error, RegistryUnreachable):
-                    patience.unreachable(host, error)
+                    patience.unreachable(whom, error)
                 raise error from None
             status, asked = response.status_code, response.headers.get("Retry-After", "")
             refusal = partial(refused, subject, host, status)
-            if not patience.may_ask_again(host, kind, attempt, status, asked, refusal):
+            if not patience.may_ask_again(whom, kind, attempt, status, asked, refusal):
                 return response
             response.close()
         raise AssertionError("unreachable")
@@ -228,55 +250,57 @@ class Transport:
             raise BrokenOffError(f"{subject}: the answer of {printable(host)} broke off")
         return b"".join(parts)
 
-    def given_up(self, host: str, error: StalledError) -> RegistryUnreachable:
+    def given_up(
+        self, host: str, error: StalledError, *, registry: str, insecure: bool = False
+    ) -> RegistryUnreachable:
         """What ``error`` comes to if it happens again: ``host`` doesn't answer. For a while it
         isn't asked any more."""
         unreachable = RegistryUnreachable(error.message)
-        self._patience.unreachable(host, unreachable)
+        self._patience.unreachable((host, _trust(registry, insecure)), unreachable)
         return unreachable
 
     # ------------------------------------------------------------------ hosts
 
-    def _schemes_of(self, host: str, insecure: bool) -> tuple[str, ...]:
+    def _schemes_of(self, host: str, trust: _Trust) -> tuple[str, ...]:
         """The schemes to try: podman's rule, but that a registry on this machine is spoken to
         in plain HTTP unless there are certificates for it."""
-        known = self._schemes.get((host, insecure))
+        known = self._schemes.get((host, trust))
         if known is not None:
             return known
-        if insecure:
+        if trust.insecure:
             return ("https", "http")
-        if is_loopback(host) and find_certificates(host) is None:
+        if is_loopback(host) and trust.certificates is None:
             return ("http",)
         return ("https",)
 
-    def _session(self, host: str, insecure: bool) -> requests.Session:
-        """This thread's session, ready for ``host``."""
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = self._local.session = BoundedSession()
+    def _session(self, trust: _Trust) -> requests.Session:
+        """This thread's session for hosts that are trusted in this way."""
+        sessions: dict[_Trust, requests.Session] = self._local.__dict__.setdefault("sessions", {})
+        if trust not in sessions:
+            session = BoundedSession()
             session.mount("http://", PacedAdapter())
-            session.mount("https://", _Adapter(self._context("", False), True))
+            session.mount("https://", _Adapter(self._context(trust), not trust.insecure))
+            sessions[trust] = session
             with self._lock:
                 self._sessions.append(session)
-        prefix = f"https://{host.lower()}/"
-        if insecure or find_certificates(host) is not None:
-            mounted = session.adapters.get(prefix)
-            if mounted is None or getattr(mounted, "_verify", None) is insecure:
-                session.mount(prefix, _Adapter(self._context(host, insecure), not insecure))
-        return session
+        return sessions[trust]
 
-    def _context(self, host: str, insecure: bool) -> ssl.SSLContext:
+    def _context(self, trust: _Trust) -> ssl.SSLContext:
         with self._lock:
-            if (host, insecure) not in self._contexts:
-                if insecure:
+            if trust not in self._contexts:
+                if trust.insecure:
                     # The administrator has said so; no need to be told at each request.
                     urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-                context = tls_context(find_certificates(host), not insecure)
+                context = tls_context(trust.certificates, not trust.insecure)
                 if getattr(urllib3, "__version__", "").startswith("1."):
                     # It compares the names itself, and without this can't reach an address.
                     context.check_hostname = False
-                self._contexts[host, insecure] = context
-            return self._contexts[host, insecure]
+                self._contexts[trust] = context
+            return self._contexts[trust]
+
+
+def _trust(registry: str, insecure: bool) -> _Trust:
+    return _Trust(find_certificates(registry), insecure)
 
 
 def refused(subject: str, host: str, status: int) -> RegistryError:
