@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from podman_cvmfs import oci
@@ -57,21 +57,25 @@ class Authenticator:
     def __init__(self, transport: Transport, credentials: CredentialStore) -> None:
         self._transport = transport
         self._credentials = credentials
-        self._headers: dict[tuple[str, str], str] = {}
-        self._challenges: dict[str, _Challenge] = {}
-        self._locks: dict[tuple[str, str], threading.Lock] = {}
+        self._headers: dict[tuple[str, str, bool], str] = {}
+        #: By host and "insecure": what is wanted, and whether that was said over TLS.
+        self._challenges: dict[tuple[str, bool], tuple[_Challenge, bool]] = {}
+        self._locks: dict[tuple[str, str, bool], threading.Lock] = {}
 
     def authorization(self, door: Door, subject: str) -> str | None:
         """The header to send, None as long as the registry hasn't asked for any.
 
-        A registry that has sent us for a token once will do so again: that request is saved.
-        Raises RegistryError.
+        A registry that has asked once will do so again: that request is saved. But a password that
+        we don't have may not be needed here. Raises RegistryError.
         """
-        key = (door.host, door.repository)
+        key = (door.host, door.repository, door.insecure)
         header = self._headers.get(key)
-        challenge = self._challenges.get(door.host)
+        challenge, is_encrypted = self._challenges.get((door.host, door.insecure), (None, False))
         if header is not None or challenge is None:
             return header
+        if challenge.scheme == "basic" and self._password(door) is None:
+            return None
+        door = replace(door, is_encrypted=is_encrypted)
         with self._locks.setdefault(key, threading.Lock()):
             if key not in self._headers:
                 self._headers[key] = self._answer(door, challenge, subject)
@@ -80,7 +84,7 @@ class Authenticator:
     def renew(self, door: Door, challenge: str, rejected: str | None, subject: str) -> str:
         """The header that meets the ``challenge`` (a WWW-Authenticate header) to a request that
         was sent with the header ``rejected``. Raises RegistryError."""
-        key = (door.host, door.repository)
+        key = (door.host, door.repository, door.insecure)
         with self._locks.setdefault(key, threading.Lock()):
             current = self._headers.get(key)
             if current is not None and current != rejected:
@@ -91,16 +95,22 @@ class Authenticator:
             header = self._answer(door, parsed, subject)
             self._headers[key] = header
             # The scope is this repository's: the next one has its own.
-            self._challenges[door.host] = _Challenge(parsed.scheme, parsed.realm, parsed.service)
+            general = _Challenge(parsed.scheme, parsed.realm, parsed.service)
+            self._challenges[door.host, door.insecure] = (general, door.is_encrypted)
             return header
 
     def _answer(self, door: Door, challenge: _Challenge, subject: str) -> str:
-        credentials = self._credentials.find(door.registry, door.repository)
         if challenge.scheme == "basic":
-            if credentials is None or credentials.identity_token:
+            password = self._password(door)
+            if password is None:
                 raise _wants_login(subject, door)
-            return credentials.basic()
+            return password.basic()
+        credentials = self._credentials.find(door.registry, door.repository)
         return f"Bearer {self._token(door, challenge, credentials, subject)}"
+
+    def _password(self, door: Door) -> Credentials | None:
+        found = self._credentials.find(door.registry, door.repository)
+        return None if found is None or found.identity_token else found
 
     def _token(
         self, door: Door, challenge: _Challenge, credentials: Credentials | None, subject: str

@@ -305,7 +305,7 @@ def test_an_expired_token_is_renewed_once(
     guard(server, other, give(MANIFEST))
     other.answers["/token"] = give(json.dumps({"token": SECRET}).encode())
     headers = client._authenticator._headers
-    headers[name.registry, name.repository] = "Bearer expired"
+    headers[name.registry, name.repository, False] = "Bearer expired"
     assert client.manifest(name)[0] == MANIFEST
     other.answers["/token"] = give(b'{"token": "worthless"}')
     headers.clear()

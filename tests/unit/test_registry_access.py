@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import email.utils
+import io
 import json
 import logging
 import socket
@@ -15,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+import requests
 
 from podman_cvmfs import oci, registry_patience
 from podman_cvmfs.credentials import Credentials, CredentialStore
@@ -29,20 +31,23 @@ from tests.support.http import Answer, Handler, Server, give, in_turn
 
 MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": oci.OCI_MANIFEST}).encode()
 SECRET, TOKEN = "s3cr3t-passw0rd", "t0ken-value"
+REALM = 'Bearer realm="http://tokens.example.org/token"'
 BASIC = "Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode()
 
 
 class Known(CredentialStore):
-    """A store that holds these credentials for every registry, and notes who was asked for."""
+    """A store that holds these credentials for every registry, or that part of each, and notes who
+    was asked for."""
 
-    def __init__(self, credentials: Credentials | None) -> None:
+    def __init__(self, credentials: Credentials | None, part: str = "") -> None:
         super().__init__([])
         self._known = credentials
+        self._part = part
         self.asked: list[str] = []
 
     def find(self, registry: str, repository: str) -> Credentials | None:
         self.asked.append(f"{registry}/{repository}")
-        return self._known
+        return self._known if repository.startswith(self._part) else None
 
 
 pytestmark = pytest.mark.usefixtures("pauses")
@@ -112,6 +117,19 @@ def test_no_password(server: Server, name: ImageName) -> None:
     assert caught.value.hint == f"log in with: podman login {name.registry}"
 
 
+def test_a_public_repository_beside_one_with_a_password(server: Server, name: ImageName) -> None:
+    server.answers["/v2/group/"] = only_with(BASIC, give(MANIFEST), 'Basic realm="x"')
+    server.answers["/v2/secret/"] = give(b"", 401, WWW_Authenticate='Basic realm="x"')
+    server.answers["/v2/public/"] = give(MANIFEST)
+    known = Known(Credentials("me", SECRET), "group/")
+    with RegistryClient(timeout=5, conf=RegistriesConf(), credentials=known) as client:
+        assert client.manifest(name)[0] == MANIFEST
+        assert client.manifest(parse_name(f"{server.address}/public/app:1"))[0] == MANIFEST
+        with pytest.raises(RegistryError, match="wants a login"):
+            client.manifest(parse_name(f"{server.address}/secret/app:1"))
+    assert sent(server) == [None, BASIC, None, None]
+
+
 def token_service(server: Server, realm: Server, answer: Answer) -> None:
     challenge = f'Bearer realm="http://{realm.address}/token",service="r"'
     server.answers["/v2/"] = only_with(f"Bearer {TOKEN}", answer, challenge)
@@ -175,10 +193,48 @@ def test_refused_credentials(server: Server, other: Server, name: ImageName) -> 
 def test_no_password_leaves_unencrypted() -> None:
     transport = Transport(1, 0, 0)
     door = Door("r.io", "r.io", "a", True)
-    challenge = 'Bearer realm="http://tokens.example.org/token"'
     authenticator = Authenticator(transport, Known(Credentials("me", SECRET)))
     with pytest.raises(RegistryError, match="unencrypted to tokens"):
-        authenticator.renew(door, challenge, None, "x")
+        authenticator.renew(door, REALM, None, "x")
+
+
+class Tokens(Transport):
+    """Gives everybody a token, and notes who asks where."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 0, 0)
+        self.asked: list[tuple[str, str | None]] = []
+
+    def request(self, method: str, url: str, subject: str, **options: Any) -> requests.Response:
+        self.asked.append((url, options["authorization"]))
+        response = requests.Response()
+        response.status_code = 200
+        response.raw = io.BytesIO()
+        return response
+
+    def body(self, *_: object) -> bytes:
+        return json.dumps({"token": TOKEN}).encode()
+
+
+def test_no_password_leaves_unencrypted_later_either() -> None:
+    """The first image needs no password, so that its challenge may be met; the next one has one."""
+    tokens = Tokens()
+    authenticator = Authenticator(tokens, Known(Credentials("me", SECRET), "b"))
+    authenticator.renew(Door("r.io", "r.io", "a", True), REALM, None, "x")
+    with pytest.raises(RegistryError, match="unencrypted to tokens"):
+        authenticator.authorization(Door("r.io", "r.io", "b", False), "x")
+    assert tokens.asked == [("http://tokens.example.org/token", None)]
+
+
+def test_what_anybody_may_have_said_counts_where_anybody_is_believed() -> None:
+    """Not for another part of the same host, where TLS proves who speaks."""
+    tokens = Tokens()
+    authenticator = Authenticator(tokens, Known(Credentials("me", SECRET)))
+    authenticator.renew(Door("r.io", "r.io", "lax/a", False, insecure=True), REALM, None, "x")
+    assert authenticator.authorization(Door("r.io", "r.io", "strict/a", False), "x") is None
+    lax = Door("r.io", "r.io", "lax/b", False, insecure=True)
+    assert authenticator.authorization(lax, "x") == f"Bearer {TOKEN}"
+    assert [who for _, who in tokens.asked] == [BASIC, BASIC]
 
 
 @pytest.mark.parametrize("challenge", ["Basic realm=x", 'Bearer realm="http://{}/token"'])
