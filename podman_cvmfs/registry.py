@@ -94,6 +94,14 @@ class RegistryClient:
         """Close all connections."""
         self._transport.close()
 
+    def hosts(self, name: ImageName) -> tuple[tuple[str, bool], ...]:
+        """Whom to ask for ``name``, in order: hosts, and whether they needn't prove who they are.
+
+        Raises RegistryError.
+        """
+        endpoints = self._conf.endpoints(name)
+        return tuple((_host(endpoint), self._is_insecure(endpoint)) for endpoint in endpoints)
+
     def manifest(self, name: ImageName, reference: str | None = None) -> tuple[bytes, str]:
         """Return the manifest or index of ``name``, byte for byte, and its media type.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol, TypeVar
 
 from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable
@@ -20,6 +20,10 @@ T = TypeVar("T")
 class RegistrySource(Protocol):
     """What is asked for what neither cache nor repository have: a registry's client."""
 
+    def hosts(self, name: ImageName) -> Sequence[Hashable]:
+        """Whom it asks for ``name``, in order: mirrors and registry, each as it is reached. Raises
+        RegistryError."""
+
     def blob(self, name: ImageName, digest: Digest) -> bytes:
         """The blob with ``digest``, checked. Raises RegistryError."""
 
@@ -30,15 +34,15 @@ class RegistrySource(Protocol):
 class RegistryAccess:
     """The registries of one sync; safe to use from several threads.
 
-    ``make`` makes the client when one is needed; it is None when offline. A registry that can't be
-    reached is asked for nothing else as long as this object lives. ``silent`` maps registries that
-    left a question unanswered to the reason.
+    ``make`` makes the client when one is needed; it is None when offline. Hosts that can't be
+    reached are asked for nothing else as long as this object lives. ``silent`` maps registries, as
+    images are named after them, that left a question unanswered to the reason.
     """
 
     def __init__(self, make: Callable[[], RegistrySource] | None) -> None:
         self._make = make
         self._client: RegistrySource | None = None
-        self._down: dict[str, RegistryError] = {}
+        self._down: dict[Hashable, str] = {}
         self.silent: dict[str, str] = {}
         self._lock = threading.Lock()
 
@@ -46,25 +50,31 @@ class RegistryAccess:
         """The answer of the registry of ``name``, or None and why there is none."""
         if self._make is None:
             return None, "the registry was left out (--offline)"
-        host = name.canonical.registry
         with self._lock:
             # Made on demand: the libraries behind it take longer to load than a no-op sync.
             self._client = self._client or self._make()
-            known = self._down.get(host)
-        if known is not None:
-            return None, known.message
         try:
-            return question(self._client), ""
-        except RegistryUnreachable as err:
+            return self._answer(self._client, name, question), ""
+        except (RegistryUnreachable, RegistryBusy) as err:
             with self._lock:
-                if host not in self._down:
-                    log.warning("%s", err.message)
-                self._down[host] = err
-                self.silent.setdefault(host, err.message)
-            return None, err.message
-        except RegistryBusy as err:
-            with self._lock:
-                self.silent.setdefault(host, err.message)
+                self.silent.setdefault(name.canonical.registry, err.message)
             return None, err.message
         except RegistryError as err:
             return None, err.message
+
+    def _answer(
+        self, client: RegistrySource, name: ImageName, question: Callable[[RegistrySource], T]
+    ) -> T:
+        # Parts of a registry may be elsewhere: one of them that is down says nothing of others.
+        hosts = client.hosts(name)
+        if all(host in self._down for host in hosts):
+            raise RegistryUnreachable(self._down[hosts[-1]])
+        try:
+            return question(client)
+        except RegistryUnreachable as err:
+            with self._lock:
+                is_known = all(host in self._down for host in hosts)
+                self._down.update(dict.fromkeys(hosts, err.message))
+            if not is_known:
+                log.warning("%s", err.message)
+            raise

@@ -64,11 +64,6 @@ class Patience:
         with self._lock:
             self._resting[whom, ""] = (time.monotonic() + _REST, error)
 
-    def forgive(self, whom: Hashable) -> None:
-        """Forget that ``whom`` doesn't answer."""
-        with self._lock:
-            self._resting.pop((whom, ""), None)
-
     def may_ask_again(
         self,
         whom: Hashable,

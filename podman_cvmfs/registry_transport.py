@@ -159,12 +159,11 @@ class Transport:
                     headers=headers,
                     authorization=authorization,
                     kind=path.rpartition("/")[0].rpartition("/")[2],
+                    is_last=scheme == schemes[-1],
                 )
             except RegistryUnreachable:
                 if scheme == schemes[-1]:
                     raise
-                # Not down: it may speak the other scheme.
-                self._patience.forgive((host, trust))
             else:
                 self._schemes[host, trust] = (scheme,)
                 return response
@@ -183,13 +182,15 @@ class Transport:
         parameters: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
         kind: str = "",
+        is_last: bool = True,
     ) -> requests.Response:
         """Send one request, a few times if the trouble may pass; any status is an answer.
 
         ``subject`` begins the messages of errors. ``registry`` is the one on whose behalf we ask:
         as in containers/image, its certificates, and whether it is ``insecure``, count for its
         token service and the hosts it redirects to, too, and theirs don't. ``kind`` is what a
-        registry limits the rate of: manifests are dearer than blobs. Raises RegistryError,
+        registry limits the rate of: manifests are dearer than blobs. Unless ``is_last`` the caller
+        has another way to try, so that the host isn't dead. Raises RegistryError,
         RegistryUnreachable.
         """
         host = urlsplit(url).netloc.rpartition("@")[2]
@@ -219,7 +220,7 @@ class Transport:
                     patience.back_off(attempt)
                     continue
                 error = failure(err, subject, host)
-                if isinstance(error, RegistryUnreachable):
+                if isinstance(error, RegistryUnreachable) and is_last:
                     patience.unreachable(whom, error)
                 raise error from None
             status, asked = response.status_code, response.headers.get("Retry-After", "")

@@ -10,7 +10,7 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qs
@@ -25,7 +25,9 @@ from podman_cvmfs.oci import Digest
 from podman_cvmfs.reference import ImageName, parse_name
 from podman_cvmfs.registries_conf import Mirror, RegistriesConf, RegistryTable
 from podman_cvmfs.registry import RegistryClient
+from podman_cvmfs.registry_access import RegistryAccess, RegistrySource
 from podman_cvmfs.registry_auth import Authenticator, Door, _Challenge, _parse
+from podman_cvmfs.registry_patience import Patience
 from podman_cvmfs.registry_transport import Transport
 from tests.support.http import Answer, Handler, Server, give, in_turn
 
@@ -358,6 +360,43 @@ def test_out_of_reach_only_if_all_are(server: Server, other: Server, dead: str) 
         client.manifest(name)
 
 
+def test_a_dead_part_of_a_registry_is_not_the_registry(
+    server: Server, other: Server, dead: str
+) -> None:
+    """Nor is a registry dead whose name leads to hosts that aren't; but all that lead there are."""
+    server.answers["/v2/"] = give(MANIFEST)
+    conf = RegistriesConf(
+        (
+            RegistryTable("r.io", server.address),
+            RegistryTable("r.io/dead", f"{dead}/dead"),
+            RegistryTable("r.io/mirrored", dead, mirrors=(Mirror(f"{server.address}/m"),)),
+            RegistryTable("s.io", dead),
+            RegistryTable("r.io/blocked", dead, blocked=True),
+        )
+    )
+    asked = []
+    with new_client(None, conf) as client:
+        registries = RegistryAccess(lambda: client)
+
+        def ask(text: str) -> str:
+            def question(registry: RegistrySource) -> bytes:
+                asked.append(text)
+                return registry.manifest(parse_name(text))[0]
+
+            found, why = registries.ask(parse_name(text), question)
+            assert found in (None, MANIFEST) and bool(why) == (found is None)
+            return why
+
+        assert "blocked" in ask("r.io/blocked/app:1") and registries.silent == {}
+        assert "connection refused" in ask("r.io/dead/app:1")
+        assert list(registries.silent) == ["r.io"]
+        assert ask("r.io/app:1") == ask("r.io/mirrored/app:1") == ""
+        assert "connection refused" in ask("r.io/dead/app:2")
+        assert "connection refused" in ask("s.io/app:1")
+    assert set(registries.silent) == {"r.io", "s.io"}
+    assert asked == ["r.io/dead/app:1", "r.io/app:1", "r.io/mirrored/app:1"]
+
+
 def test_blocked(server: Server, name: ImageName) -> None:
     with new_client(None, mirrored(name, blocked=True)) as client:
         for ask in (client.manifest, client.tags):
@@ -516,6 +555,18 @@ def test_proxy(server: Server, other: Server, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("no_proxy", "registry.invalid")
     with new_client(insecure=True) as client, pytest.raises(RegistryUnreachable):
         client.manifest(name)
+
+
+def test_the_wrong_scheme_makes_no_host_dead(
+    server: Server, name: ImageName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for a moment, in which another thread might be told so."""
+    gone: list[Hashable] = []
+    monkeypatch.setattr(Patience, "unreachable", lambda self, whom, error: gone.append(whom))
+    server.answers["/v2/"] = give(MANIFEST)
+    with new_client(insecure=True, retries=0) as client:
+        assert client.manifest(name)[0] == MANIFEST
+    assert gone == []
 
 
 def test_a_proxys_password_is_not_told(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,9 @@ class Blobs:
         #: Tag or digest -> document.
         self.manifests: dict[str, bytes] = {}
 
+    def hosts(self, name: ImageName) -> list[str]:
+        return [name.registry]
+
     def blob(self, name: ImageName, digest: Digest) -> bytes:
         self.asked.append(str(name))
         if self.error:
