@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import socket
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -86,12 +87,13 @@ class _Body(urllib3.response.HTTPResponse):
 
 
 class BoundedSession(requests.Session):
-    """A session that follows no redirect too far, nor too many, and takes no credentials from
-    ~/.netrc after one either."""
+    """A session that follows no redirect too far, nor too many, takes no credentials from ~/.netrc
+    after one either, and keeps no cookies."""
 
     def __init__(self) -> None:
         super().__init__()
         self.max_redirects = _REDIRECTS
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send one request and follow redirects."""
@@ -109,9 +111,10 @@ class BoundedSession(requests.Session):
             raise ForbiddenAddressError("it sends us to what is no address") from None
         if target is not None:
             # requests would read the body to its end, and decompress it. A short one is read, so
-            # that the connection can be used again.
+            # that the connection can be used again. Chunks come in whatever length they say.
             length = promised_length(resp)
-            if length is not None and length < _BODY:
+            is_in_chunks = "Transfer-Encoding" in resp.headers
+            if length is not None and length < _BODY and not is_in_chunks:
                 try:
                     resp.raw.read(_BODY, decode_content=False)
                 except urllib3.exceptions.TimeoutError:

@@ -178,6 +178,38 @@ def test_a_chunk_without_end(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
 
 
+def test_a_redirect_with_a_chunk_without_end(
+    server: Server, client: RegistryClient, name: ImageName
+) -> None:
+    """However short it says to be."""
+    sent = 0
+
+    def answer(handler: Handler) -> None:
+        nonlocal sent
+        handler.close_connection = True
+        handler.wfile.write(
+            b"HTTP/1.1 307 X\r\nLocation: /v2/group/app/elsewhere\r\nContent-Length: 10\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n-1\r\n"
+        )
+        for _ in range(200):
+            handler.wfile.write(b"\0" * (1 << 20))
+            sent += 1
+
+    server.answers["/v2/group/app/elsewhere"] = give(MANIFEST)
+    server.answers["/v2/"] = answer
+    assert client.blob(name, DIGEST) == MANIFEST
+    assert sent < 100
+
+
+def test_cookies_are_not_kept(server: Server, client: RegistryClient, name: ImageName) -> None:
+    """There may be no end to them, and no registry needs any."""
+    server.answers["/v2/"] = give(MANIFEST, Set_Cookie="a=" + "b" * 4000 + "; Path=/")
+    for _ in range(2):
+        assert client.blob(name, DIGEST) == MANIFEST
+    assert not any("Cookie" in headers for _, headers in server.requests)
+    assert [len(each.cookies) for each in client._transport._sessions] == [0]
+
+
 def test_a_compressed_answer_is_not_decompressed(
     server: Server, client: RegistryClient, name: ImageName
 ) -> None:
