@@ -70,7 +70,9 @@ class RegistriesConf:
     def endpoints(self, name: ImageName, by_digest: bool = False) -> tuple[Endpoint, ...]:
         """Where to ask for ``name``, in order: its mirrors, then the registry itself.
 
-        ``by_digest`` says that what is asked for is named by its digest, whatever ``name`` says.
+        An image named by its digest isn't asked of mirrors for tags, nor one named by a tag of
+        mirrors for digests. ``by_digest`` says that a part of the image is wanted, which has a
+        digest whatever ``name`` says: then the mirrors for both will do, where there is a tag.
         Raises RegistryError if the name is blocked, or can't be rewritten.
         """
         name = name.canonical
@@ -82,7 +84,12 @@ class RegistriesConf:
                 f"{name}: {printable(table.prefix)} is blocked in registries.conf",
                 "this host's administrator doesn't want images from there",
             )
-        unfit = "tag-only" if by_digest or name.digest is not None else "digest-only"
+        if name.digest is not None:
+            unfit = "tag-only"
+        elif by_digest:
+            unfit = ""  # containers/image takes the parts from where it has the manifest
+        else:
+            unfit = "digest-only"
         found = [
             Endpoint(_rewritten(name, table.prefix, mirror.location), mirror.insecure, True)
             for mirror in table.mirrors

@@ -165,8 +165,11 @@ pull-from-mirror = "digest-only"
         return [endpoint.name.registry for endpoint in endpoints]
 
     assert hosts(text, "a.io/x:1") == ["any", "tags", "a.io"]
-    assert hosts(text, "a.io/x:1", by_digest=True) == ["any", "digests", "a.io"]
-    assert hosts(text, f"a.io/x@sha256:{HEX}") == ["any", "digests", "a.io"]
+    # What a mirror for tags has begun to give it gives to the end.
+    assert hosts(text, "a.io/x:1", by_digest=True) == ["any", "tags", "digests", "a.io"]
+    for by_digest in (False, True):
+        for name in (f"a.io/x@sha256:{HEX}", f"a.io/x:1@sha256:{HEX}"):
+            assert hosts(text, name, by_digest) == ["any", "digests", "a.io"]
     both = '[[registry]]\nlocation="a.io"\nmirror-by-digest-only=true\nmirror=[{location="m"}]'
     assert hosts(both, "a.io/x:1") == ["a.io"]
     assert hosts(both, "a.io/x:1", by_digest=True) == ["m", "a.io"]

@@ -347,6 +347,22 @@ def test_credentials_are_the_mirrors_own(server: Server, other: Server, name: Im
     assert known.asked == [f"{other.address}/mirrors/group/app"]
 
 
+@pytest.mark.parametrize("pull", ["tag-only", "digest-only"])
+def test_a_mirror_for_tags_or_digests_has_the_parts(
+    server: Server, other: Server, name: ImageName, pull: str
+) -> None:
+    digest, child = Digest.of(b"blob"), Digest.of(MANIFEST)
+    other.answers["/v2/group/app/blobs/"] = give(b"blob")
+    other.answers["/v2/"] = give(MANIFEST)
+    mirror = Mirror(other.address, pull=pull)
+    conf = RegistriesConf((RegistryTable(name.registry, name.registry, mirrors=(mirror,)),))
+    with new_client(None, conf) as client:
+        assert client.blob(name, digest) == b"blob"
+        assert b"".join(client.blob_stream(name, digest)) == b"blob"
+        assert client.manifest(name, str(child))[0] == MANIFEST
+    assert server.requests == []
+
+
 def test_out_of_reach_only_if_all_are(server: Server, other: Server, dead: str) -> None:
     name = parse_name(f"{dead}/app:1")
     with new_client(None, mirrored(name, other.address)) as client:
