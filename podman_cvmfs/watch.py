@@ -6,10 +6,11 @@ CernVM-FS never reports a new revision by itself, so it is asked for, which cost
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import select
 import signal
-import threading
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -33,16 +34,20 @@ def follow(work: Callable[[], None], interval: float, notification_file: str | N
     A PodmanCvmfsError of ``work`` is logged, once while it stays the same, and doesn't end the
     watch.
     """
-    stop = threading.Event()
+    # A handler may come amid whatever the main thread does, so it must not take a lock, as an Event
+    # has one: it writes into a pipe, which stays readable from then on.
+    stop, told = os.pipe()
+    os.set_blocking(told, False)
 
     def end(number: int, frame: FrameType | None) -> None:
-        stop.set()
+        with contextlib.suppress(BlockingIOError):
+            os.write(told, b"\0")
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     failure = ""
     pause = interval
     try:
-        while not stop.is_set():
+        while not _is_readable(stop, 0):
             try:
                 work()
                 if failure:
@@ -57,18 +62,25 @@ def follow(work: Callable[[], None], interval: float, notification_file: str | N
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        os.close(stop)
+        os.close(told)
 
 
-def _wait(stop: threading.Event, pause: float, notification_file: str | None) -> None:
-    """Wait for ``pause`` seconds, or until it is time to stop or the file has changed."""
+def _wait(stop: int, pause: float, notification_file: str | None) -> None:
+    """Wait for ``pause`` seconds, or until ``stop`` can be read or the file has changed."""
     if notification_file is None:
-        stop.wait(pause)
+        _is_readable(stop, pause)
         return
     before = _look_of(notification_file)
     end = time.monotonic() + pause
     while time.monotonic() < end and _look_of(notification_file) == before:
-        if stop.wait(min(_GLANCE, pause)):
+        if _is_readable(stop, min(_GLANCE, pause)):
             return
+
+
+def _is_readable(descriptor: int, seconds: float) -> bool:
+    """Whether there is something to read, or comes within so many seconds."""
+    return bool(select.select([descriptor], [], [], seconds)[0])
 
 
 def _look_of(path: str) -> tuple[int, int, int] | None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -12,6 +13,8 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -234,3 +237,48 @@ def test_a_notification_wakes_the_watch(tmp_path: Path) -> None:
 
     follow(work, 60, str(notified))
     assert times[1] - times[0] < 10
+
+
+def test_a_signal_may_come_at_any_moment() -> None:
+    """Also when the wait is amid something: here it comes at each line that a wait runs."""
+
+    def hangs(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"a signal at line {at} of the wait hangs it")
+
+    before, handler = sys.gettrace(), signal.signal(signal.SIGALRM, hangs)
+    signal.setitimer(signal.ITIMER_REAL, 10)
+    try:
+        for at in itertools.count():
+            if _passes(at):
+                break
+    finally:
+        sys.settrace(before)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    assert at > 0
+
+
+def _passes(at: int) -> bool:
+    """Have SIGTERM come at so manieth a line; whether the wait has ended before that."""
+    lines = calls = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal lines
+        if event == "line":
+            if lines == at:
+                signal.raise_signal(signal.SIGTERM)
+            lines += 1
+        return trace
+
+    def work() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            sys.settrace(trace)
+        else:
+            sys.settrace(None)
+            signal.raise_signal(signal.SIGTERM)
+
+    follow(work, 0.001)
+    sys.settrace(None)
+    return calls > 1
