@@ -130,9 +130,12 @@ class BoundedSession(requests.Session):
     def rebuild_auth(
         self, prepared_request: requests.PreparedRequest, response: requests.Response
     ) -> None:
-        """Send credentials no further than to whom they are for."""
+        """Send credentials no further than to whom they are for. Raises ForbiddenAddressError."""
         headers = prepared_request.headers
         old, new = response.request.url or "", prepared_request.url or ""
         is_elsewhere = self.should_strip_auth(old, new)  # type: ignore[no-untyped-call]
         if "Authorization" in headers and is_elsewhere:
             del headers["Authorization"]
+        if prepared_request.body and is_elsewhere:
+            # What we send is a refresh token. podman doesn't send it on, either.
+            raise ForbiddenAddressError("it sends us elsewhere with what is for itself")

@@ -183,6 +183,20 @@ def test_token_for_a_refresh_token(server: Server, other: Server, name: ImageNam
     assert sent(other) == [None]
 
 
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_refresh_token_goes_no_further(
+    server: Server, other: Server, name: ImageName, status: int
+) -> None:
+    token_service(server, other, give(MANIFEST))
+    server.answers = {"/elsewhere": give(b""), **server.answers}
+    location = f"http://{server.address}/elsewhere"
+    other.answers["/token"] = give(b"", status, Location=location)
+    client = new_client(Credentials(identity_token=SECRET))
+    with client, pytest.raises(RegistryError, match="sends us elsewhere"):
+        client.manifest(name)
+    assert not any(path == "/elsewhere" for path in server.paths)
+
+
 def test_refused_credentials(server: Server, other: Server, name: ImageName) -> None:
     token_service(server, other, give(MANIFEST))
     other.answers["/token"] = give(b"", 401)
