@@ -213,12 +213,7 @@ class RegistryClient:
                 if isinstance(err, StalledError):
                     stalls += 1
                     if stalls == _STALLS:
-                        raise self._transport.given_up(
-                            _host(endpoint),
-                            err,
-                            registry=endpoint.name.registry,
-                            insecure=self._is_insecure(endpoint),
-                        ) from None
+                        raise self._given_up(endpoint, err) from None
                 if attempt == _TRANSFERS:
                     raise
                 pause(0.5 * attempt)
@@ -260,6 +255,14 @@ class RegistryClient:
         with response:
             raise self._refusal(response, endpoint, name, what)
 
+    def _given_up(self, endpoint: Endpoint, error: StalledError) -> RegistryUnreachable:
+        return self._transport.given_up(
+            _host(endpoint),
+            error,
+            registry=endpoint.name.registry,
+            insecure=self._is_insecure(endpoint),
+        )
+
     def _is_insecure(self, endpoint: Endpoint) -> bool:
         return self._insecure or endpoint.insecure
 
@@ -276,11 +279,15 @@ class RegistryClient:
                     for chunk in response.raw.stream(CHUNK, decode_content=False):
                         done += len(chunk)
                         yield chunk
-                except (urllib3.exceptions.HTTPError, OSError, ValueError) as err:
-                    log.debug("%s: blob broke off after %d bytes", name, done)
-                    cause = "timed out" if isinstance(err, TIMEOUTS) else "broke off"
+                except TIMEOUTS:
+                    log.debug("%s: blob timed out after %d bytes", name, done)
                     if attempt == _TRANSFERS:
-                        raise RegistryError(f"{name}: transfer of {digest} {cause}") from None
+                        error = StalledError(f"{name}: transfer of {digest} timed out")
+                        raise self._given_up(endpoint, error) from None
+                except (urllib3.exceptions.HTTPError, OSError, ValueError):
+                    log.debug("%s: blob broke off after %d bytes", name, done)
+                    if attempt == _TRANSFERS:
+                        raise RegistryError(f"{name}: transfer of {digest} broke off") from None
                 else:
                     if goal is None or done >= goal:
                         return

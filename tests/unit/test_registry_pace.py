@@ -123,6 +123,17 @@ def test_a_body_that_stalls_is_a_registry_that_does_not_answer(
     over.set()
 
 
+def test_a_layer_that_stalls_is_one(
+    server: Server, client: RegistryClient, pauses: list[float]
+) -> None:
+    server.answers["/v2/"] = lambda handler: drip(handler, _STALLS["body"], b"")
+    for number in range(3):
+        name = parse_name(f"{server.address}/group/app{number}:1")
+        with pytest.raises(RegistryUnreachable, match="timed out"):
+            list(client.blob_stream(name, _DIGEST))
+    assert len(server.requests) == 3
+
+
 def test_one_stall_is_forgiven(server: Server, client: RegistryClient, name: ImageName) -> None:
     server.answers["/v2/"] = in_turn(
         lambda handler: drip(handler, _STALLS["body"], b""), give(_BODY)
