@@ -39,9 +39,7 @@ _WORDS = r"""'((?:"(?:[^"\\]|\\.)*" ?)*)'\n"""
 _RUN = re.compile(f"^OCI_ENTRYPOINT={_WORDS}OCI_CMD={_WORDS}", re.MULTILINE | re.DOTALL)
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _SHELL_ESCAPE = re.compile(r'\\([\\"`$])')
-_GO_ESCAPE = re.compile(
-    r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|([abfnrtv\\"]))', re.IGNORECASE
-)
+_GO_ESCAPE = re.compile(r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|([abfnrtv\\"]))')
 _GO_CONTROL = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 #: ELF e_machine (and byte order, 1 little, 2 big) -> architecture as Go, and so OCI, names it.
@@ -142,7 +140,7 @@ def _go_unquote(text: str) -> str:
             return bytes.fromhex(octet).decode("utf-8", "surrogateescape")
         if short or long:
             code = int(short or long, 16)
-            return chr(code) if code < 0x110000 else "\ufffd"
+            return "\ufffd" if 0xD800 <= code < 0xE000 or code >= 0x110000 else chr(code)
         return _GO_CONTROL.get(single, single)
 
     return _GO_ESCAPE.sub(replace, text)

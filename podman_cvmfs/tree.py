@@ -16,7 +16,9 @@ from typing import NoReturn
 
 from podman_cvmfs.errors import RepositoryError, printable
 
-_ABSENT = (FileNotFoundError, NotADirectoryError)
+#: What isn't there. A name with NUL or half a surrogate pair in it, which images may ask for, no
+#: file has: that is a ValueError.
+_ABSENT = (FileNotFoundError, NotADirectoryError, ValueError)
 #: How many directories are remembered to be no links; most are looked at for one image only.
 _REMEMBERED = 4096
 
@@ -45,10 +47,11 @@ class Tree:
         """The absolute path of ``relative``."""
         return f"{self.root}/{relative}" if relative else self.root
 
-    def _fail(self, relative: str, err: OSError) -> NoReturn:
+    def _fail(self, relative: str, err: OSError | ValueError) -> NoReturn:
         kind = UnreadableError if isinstance(err, PermissionError) else RepositoryError
+        reason = (err.strerror if isinstance(err, OSError) else None) or printable(str(err))
         raise kind(
-            f"can't read {printable(self.path(relative))}: {err.strerror or err}",
+            f"can't read {printable(self.path(relative))}: {reason}",
             "check that the repository is mounted and readable (ls, cvmfs_config probe)",
         ) from err
 

@@ -131,3 +131,10 @@ def test_a_deleted_directory_of_which_only_markers_are_left(tmp_path: Path) -> N
     base = root(tmp_path / "base", "var/lib/data")
     top = root(tmp_path / "top", files=("var/.wh.lib", "var/lib/.wh.data"))
     assert paths(top, base) == ["", "var"]
+
+
+@pytest.mark.parametrize("home", [b"/home/\0me", b"/home/\xed\xa0\x80"])
+def test_a_home_that_no_directory_can_be_called(tmp_path: Path, home: bytes) -> None:
+    shown = root(tmp_path, "etc", "home")
+    (tmp_path / "etc/passwd").write_bytes(b"me:x:7:7::" + home + b":/bin/sh\n")
+    assert paths(shown, of=config(User="me")) == ["", "etc", "home"]

@@ -31,14 +31,19 @@ def test_environment_in_ducc_form() -> None:
         'export PATH="/usr/local/bin:/usr/bin:/bin"\n'
         'export MODE="${MODE:-"test \\\\\\"q\\\\\\" \\\\$x"}"\n'
         'export EMPTY="${EMPTY:-}"\n'
-        'export LINES="${LINES:-"a\\nb\\tc\\u00e9\\x00"}"\n'
+        'export LINES="${LINES:-"a\\nb\\tc\\u00e9\\x00\\U000e0001"}"\n'
         "echo not an export\n"
     )
     assert environment_of(script) == [
         "PATH=/usr/local/bin:/usr/bin:/bin",
         'MODE=test "q" $x',
-        "LINES=a\nb\tc\u00e9\x00",
+        "LINES=a\nb\tc\u00e9\x00\U000e0001",
     ]
+
+
+def test_what_is_no_character_is_replaced() -> None:
+    script = 'export A="x\\ud800y"\nexport B="\\udc80\\U0000dfff\\U00110000"\nexport C="\\xff"\n'
+    assert environment_of(script) == ["A=x\ufffdy", "B=\ufffd\ufffd\ufffd", "C=\ufffd"]
 
 
 def test_run_script_in_ducc_form() -> None:
@@ -98,6 +103,13 @@ def test_links_in_the_root_never_lead_out_of_it(tmp_path: Path) -> None:
     os.rmdir(flat / "bin")
     (flat / "bin").symlink_to(outside)
     assert architecture_of(Tree(str(tmp_path / "repository")), "flat", ()) == ""
+
+
+def test_a_program_that_no_file_can_be_called(tmp_path: Path) -> None:
+    (tmp_path / "flat/bin").mkdir(parents=True)
+    (tmp_path / "flat/bin/sh").write_bytes(_elf(62))
+    names = ("/bin/s\0h", "/\ud800/sh")
+    assert architecture_of(Tree(str(tmp_path)), "flat", names) == "amd64"
 
 
 def test_made_up_config_is_complete_marked_and_stable(tmp_path: Path) -> None:
