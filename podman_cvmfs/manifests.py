@@ -104,7 +104,7 @@ def judge(data: bytes, is_it: Test, what: str) -> Judgement:
             raise InputError(f"{what} is both a manifest and an index")
         if has_children or document.get("mediaType") in _INDEX_TYPES:
             return Index(data, _children(document, what))
-        manifest = oci.parse_manifest(data, what)
+        manifest = oci.parse_manifest(data, what, as_it_is=True)
     except InputError as err:
         raise RegistryError(err.message) from None
     if is_it(manifest):

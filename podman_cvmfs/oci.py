@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NoReturn
 
 from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.image_schema import Check, config_problem, manifest_problem, member
 from podman_cvmfs.platforms import Platform
+from podman_cvmfs.times import normal_time
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -29,12 +31,19 @@ DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 
 #: Larger manifests and configs are refused; registries themselves stop at 4 MiB.
 MAX_DOCUMENT = 4 * 1024 * 1024
+#: Larger layers are refused, too. podman counts in 64 bits with a sign, and as many sizes as a
+#: manifest of ``MAX_DOCUMENT`` has room for must not add up to more.
+MAX_LAYER = 1 << 46
 
 _SHA256 = re.compile(r"sha256:([0-9a-f]{64})\Z")
-_RFC3339 = re.compile(
-    r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)\Z", re.IGNORECASE
+#: The layers that podman takes in a manifest of Docker's: no zstd.
+_DOCKER_LAYERS = tuple(
+    f"application/vnd.docker.image.rootfs.{kind}"
+    for kind in ("diff.tar", "diff.tar.gzip", "foreign.diff.tar", "foreign.diff.tar.gzip")
 )
-_ZERO_TIME = "0001-01-01T00:00:00Z"
+#: A string in JSON, and an escape that stands for what times are written with.
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
+_TIME_ESCAPE = re.compile(r"\\u00(?:3[0-9aA]|5[4aA]|2[bBdDeE])")
 
 
 @dataclass(frozen=True, order=True)
@@ -107,73 +116,146 @@ class ImageConfig:
 
 def parse_json(data: bytes, what: str) -> Any:
     """Decode a JSON document; InputError names ``what`` if it is none, or nested too deeply."""
+    return _decoded(_ANY_JSON, data, what)[0]
+
+
+def _decoded(decoder: json.JSONDecoder, data: bytes, what: str) -> tuple[Any, str]:
+    """The document in ``data``, and its text."""
     try:
-        return json.loads(data)
+        # Python would take UTF-16 and a byte order mark, which nobody else does.
+        text = data.decode()
+        return decoder.decode(text), text
     except (ValueError, RecursionError) as err:
         reason = "nested too deeply" if isinstance(err, RecursionError) else str(err)
         raise InputError(f"{what} is not valid JSON: {printable(reason)}") from None
 
 
-def _object(value: object, what: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InputError(f"{what} must be a JSON object, not {type(value).__name__}")
+def _no_number(name: str) -> NoReturn:
+    """For what Python takes for numbers: NaN, Infinity, -Infinity."""
+    raise ValueError(f"{name} is no number")
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object has a member twice")
+    return found
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    try:
+        float(value)
+    except OverflowError:
+        raise ValueError("a number is too large") from None
     return value
 
 
-def _array(value: object, what: str) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise InputError(f"{what} must be a JSON array, not {type(value).__name__}")
+def _fractional(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("a number is too large")
     return value
 
 
-def _text(value: object, what: str) -> str:
+_ANY_JSON = json.JSONDecoder(parse_float=_fractional, parse_constant=_no_number)
+#: For what podman decodes, too: it must see what we see.
+_IMAGE_JSON = json.JSONDecoder(
+    object_pairs_hook=_members,
+    parse_int=_whole,
+    parse_float=_fractional,
+    parse_constant=_no_number,
+)
+
+
+def _image_document(data: bytes, problem: Check, what: str) -> tuple[dict[str, Any], str]:
+    """Decode a document that podman decodes as well, and its text. Raises InputError if podman
+    couldn't, or might see another one."""
+    document, text = _decoded(_IMAGE_JSON, data, what)
+    if not isinstance(document, dict):
+        raise InputError(f"{what} must be a JSON object, not {type(document).__name__}")
+    found = problem(document)
+    if found is not None:
+        raise InputError(f"podman can't read {what}: {found.lstrip('.')}")
+    return document, text
+
+
+def _plain(value: str | None, what: str) -> str:
+    """A text that ends up in a store's records or in the name of a file."""
     if value is None:
         return ""
-    if not isinstance(value, str):
-        raise InputError(f"{what} must be a string, not {type(value).__name__}")
+    if "\0" in value or not _is_unicode(value):
+        raise InputError(f"{what} holds what no text does: {printable(value)[:100]!r}")
     return value
 
 
-def _descriptor(value: object, what: str, ducc: bool) -> Descriptor:
-    entry = _object(value, what)
-    keys = ("MediaType", "Digest", "Size") if ducc else ("mediaType", "digest", "size")
-    size = entry.get(keys[2], 0)
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise InputError(f"the size of {what} must be a whole number of bytes")
+def _is_unicode(text: str) -> bool:
+    """Whether ``text`` has no half of a surrogate pair, as JSON's escapes can write it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _descriptor(entry: Mapping[str, Any] | None, what: str) -> Descriptor:
+    if entry is None:
+        raise InputError(f"{what} must be a JSON object, not null")
+    size = member(entry, "size") or 0
+    if not 0 <= size <= MAX_LAYER:
+        raise InputError(f"the size of {what} can't be {size} bytes")
     return Descriptor(
-        media_type=_text(entry.get(keys[0]), f"the media type of {what}"),
-        digest=Digest.parse(entry.get(keys[1]), f"the digest of {what}"),
+        media_type=_plain(member(entry, "mediaType"), f"the media type of {what}"),
+        digest=Digest.parse(member(entry, "digest"), f"the digest of {what}"),
         size=size,
     )
 
 
-def parse_manifest(data: bytes, what: str = "manifest") -> Manifest:
+def parse_manifest(data: bytes, what: str = "manifest", as_it_is: bool = False) -> Manifest:
     """Read an image manifest, OCI or Docker v2, or in DUCC's capitalised form.
 
     DUCC marshals a Go structure without JSON tags, so its keys are ``Config``, ``Layers``,
-    ``MediaType``, ``Digest``, ``Size``. A manifest without a media type is an OCI one, as the
-    OCI image-spec allows, unless its config says it is Docker's. Raises InputError.
+    ``MediaType``, ``Digest``, ``Size``; like Go this tells names apart without case. A manifest
+    without a media type is an OCI one, as the OCI image-spec allows, unless its config says it is
+    Docker's. ``as_it_is``: podman shall read these very bytes, so they may lack nothing that
+    ``render_manifest`` adds. Raises InputError, also for what podman can't read.
     """
-    document = _object(parse_json(data, what), what)
-    ducc = "Config" in document and "config" not in document
-    config_key, layers_key, type_key = (
-        ("Config", "Layers", "MediaType") if ducc else ("config", "layers", "mediaType")
-    )
-    if config_key not in document:
+    document, _ = _image_document(data, manifest_problem, what)
+    found = member(document, "config")
+    if found is None:
         raise InputError(f"{what} is not an image manifest: it names no config")
-    config = _descriptor(document[config_key], f"the config in {what}", ducc)
+    config = _descriptor(found, f"the config in {what}")
     layers = tuple(
-        _descriptor(entry, f"layer {number} in {what}", ducc)
-        for number, entry in enumerate(_array(document.get(layers_key), f"the layers in {what}"))
+        _descriptor(entry, f"layer {number} in {what}")
+        for number, entry in enumerate(member(document, "layers") or [])
     )
-    media_type = _text(document.get(type_key), f"the media type of {what}")
+    stated = _plain(member(document, "mediaType"), f"the media type of {what}")
+    media_type = stated
     if not media_type:
         media_type = DOCKER_MANIFEST if config.media_type == DOCKER_CONFIG else OCI_MANIFEST
     if media_type not in (OCI_MANIFEST, DOCKER_MANIFEST):
         raise InputError(f"{what} has the unsupported media type {printable(media_type)!r}")
-    return Manifest(media_type, config, layers)
+    says_what = stated or (media_type == OCI_MANIFEST and member(document, "schemaVersion") == 2)
+    if as_it_is and not says_what:
+        raise InputError(f"podman can't read {what}: it doesn't say what it is")
+    manifest = Manifest(media_type, config, layers)
+    _check_media_types(manifest, what, as_it_is)
+    return manifest
+
+
+def _check_media_types(manifest: Manifest, what: str, as_it_is: bool) -> None:
+    """Refuse what podman refuses: an OCI manifest whose config isn't that of an image, and layers
+    that Docker doesn't know in a manifest of Docker's. Unless ``as_it_is``, types may lack."""
+    is_oci = manifest.media_type == OCI_MANIFEST
+    known = {OCI_CONFIG} if is_oci else {*_DOCKER_LAYERS}
+    if not as_it_is:
+        known.add("")
+    for each in (manifest.config,) if is_oci else manifest.layers:
+        if each.media_type not in known:
+            raise InputError(
+                f"podman can't read {what}: "
+                f"the media type {printable(each.media_type)[:100]!r} doesn't belong in it"
+            )
 
 
 def _descriptor_json(descriptor: Descriptor, default_type: str) -> dict[str, Any]:
@@ -202,49 +284,43 @@ def render_manifest(manifest: Manifest) -> bytes:
 
 
 def parse_config(data: bytes, what: str = "image configuration") -> ImageConfig:
-    """Read an image configuration (OCI image-spec ``config.md``). Raises InputError."""
-    document = _object(parse_json(data, what), what)
-    rootfs = _object(document.get("rootfs"), f"rootfs in {what}")
+    """Read an image configuration (OCI image-spec ``config.md``).
+
+    Raises InputError, also for what podman can't read.
+    """
+    document, text = _image_document(data, config_problem, what)
+    rootfs = member(document, "rootfs")
+    if rootfs is None:
+        raise InputError(f"rootfs in {what} must be a JSON object, not null")
     diff_ids = tuple(
         Digest.parse(entry, f"diff ID {number} in {what}")
-        for number, entry in enumerate(_array(rootfs.get("diff_ids"), f"diff_ids in {what}"))
+        for number, entry in enumerate(member(rootfs, "diff_ids") or [])
     )
-    runtime = document.get("config")
-    runtime = _object({} if runtime is None else runtime, f"config in {what}")
-    volumes = runtime.get("Volumes")
-    volumes = _object({} if volumes is None else volumes, f"Volumes in {what}")
+    _check_times(document, text, what)
+    runtime = member(document, "config") or {}
+    volumes = member(runtime, "Volumes") or {}
     return ImageConfig(
         raw=data,
         digest=Digest.of(data),
         diff_ids=diff_ids,
-        architecture=_text(document.get("architecture"), f"the architecture in {what}"),
-        os=_text(document.get("os"), f"the os in {what}"),
-        variant=_text(document.get("variant"), f"the variant in {what}"),
-        created=normal_time(_text(document.get("created"), f"created in {what}")),
-        working_dir=_text(runtime.get("WorkingDir"), f"WorkingDir in {what}"),
-        user=_text(runtime.get("User"), f"User in {what}"),
-        volumes=tuple(sorted(volumes)),
+        architecture=_plain(member(document, "architecture"), f"the architecture in {what}"),
+        os=_plain(member(document, "os"), f"the os in {what}"),
+        variant=_plain(member(document, "variant"), f"the variant in {what}"),
+        created=normal_time(member(document, "created") or ""),
+        working_dir=_plain(member(runtime, "WorkingDir"), f"WorkingDir in {what}"),
+        user=_plain(member(runtime, "User"), f"User in {what}"),
+        volumes=tuple(sorted(_plain(path, f"a volume in {what}") for path in volumes)),
     )
 
 
-def normal_time(text: str) -> str:
-    """Return an RFC 3339 time as containers/storage writes it (UTC, ``Z``); junk gives year 1.
-
-    containers/storage refuses a whole images.json for one time it can't parse, so nothing
-    unchecked may pass.
-    """
-    match = _RFC3339.match(text)
-    if match is None:
-        return _ZERO_TIME
-    seconds, fraction, zone = match.groups()
-    try:
-        zone = "+00:00" if zone in "Zz" else zone
-        moment = datetime.fromisoformat(seconds.upper() + zone).astimezone(timezone.utc)
-    except (ValueError, OverflowError):
-        return _ZERO_TIME
-    fraction = (fraction or "").rstrip("0")
-    # isoformat, unlike strftime, always writes the year with four digits.
-    return moment.replace(tzinfo=None).isoformat() + (f".{fraction}" if fraction else "") + "Z"
+def _check_times(document: Mapping[str, Any], text: str, what: str) -> None:
+    """Refuse times with escapes: Go reads a time as it is written."""
+    if _TIME_ESCAPE.search(text) is None:
+        return
+    escaped = {json.loads(string) for string in _STRING.findall(text) if "\\" in string}
+    history = member(document, "history") or []
+    if any(member(each or {}, "created") in escaped for each in (document, *history)):
+        raise InputError(f"podman can't read {what}: it has a time with escapes in it")
 
 
 def layer_ids(diff_ids: Sequence[Digest]) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ import stat
 from collections.abc import Iterator
 
 from podman_cvmfs.errors import InputError, RepositoryError, printable
-from podman_cvmfs.oci import MAX_DOCUMENT, Digest, Manifest, parse_json, parse_manifest
+from podman_cvmfs.oci import MAX_DOCUMENT, MAX_LAYER, Digest, Manifest, parse_json, parse_manifest
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.published import OtherPlatforms, Problem, PublishedImage, PublishedLayer
 from podman_cvmfs.reference import ImageName, parse_repository_path
@@ -314,8 +314,8 @@ def _layer_facts(data: bytes, what: str) -> tuple[Digest | None, int | None]:
         raise InputError(f"{what} doesn't describe a layer")
     diff_id = entry.get("diff-digest")
     size = entry.get("diff-size")
-    valid_size = isinstance(size, int) and not isinstance(size, bool) and size >= 0
-    return (
-        Digest.parse(diff_id, f"diff-digest in {what}") if diff_id else None,
-        size if valid_size else None,
-    )
+    if type(size) is not int or size < 0:
+        size = None
+    elif size > MAX_LAYER:
+        raise InputError(f"diff-size in {what} can't be {size} bytes")
+    return Digest.parse(diff_id, f"diff-digest in {what}") if diff_id else None, size

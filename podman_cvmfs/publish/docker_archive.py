@@ -68,11 +68,20 @@ class DockerArchive:
             yield checked_image(archive_name([tag], self._name, self._what), manifest, config)
 
     def _manifest(self, config: ImageConfig, files: Sequence[str]) -> Manifest:
-        layers = [self._layer(file, diff_id) for file, diff_id in zip(files, config.diff_ids)]
-        own = Descriptor(oci.DOCKER_CONFIG, config.digest, len(config.raw))
-        return Manifest(oci.DOCKER_MANIFEST, own, tuple(layers))
+        blobs = [self._blob(file, diff_id) for file, diff_id in zip(files, config.diff_ids)]
+        # Docker's manifests know no zstd, and podman refuses them for a layer that they don't know.
+        is_oci = any(kind == "zstd" for kind, _, _ in blobs)
+        layer_type, sign = (oci.OCI_LAYER, "+") if is_oci else (oci.DOCKER_LAYER, ".")
+        layers = (
+            Descriptor(layer_type if kind == "none" else f"{layer_type}{sign}{kind}", digest, size)
+            for kind, digest, size in blobs
+        )
+        config_type = oci.OCI_CONFIG if is_oci else oci.DOCKER_CONFIG
+        own = Descriptor(config_type, config.digest, len(config.raw))
+        return Manifest(oci.OCI_MANIFEST if is_oci else oci.DOCKER_MANIFEST, own, tuple(layers))
 
-    def _layer(self, file: str, diff_id: Digest) -> Descriptor:
+    def _blob(self, file: str, diff_id: Digest) -> tuple[str, Digest, int]:
+        """How a layer is compressed, and its digest and size as it is in the archive."""
         head = next(self._files.stream(file), b"")
         kind = compression(head)
         if kind == "none":
@@ -84,8 +93,7 @@ class DockerArchive:
                 hashed.update(chunk)
             digest = Digest(hashed.hexdigest())
         self._layer_files[digest] = file
-        media_type = oci.DOCKER_LAYER + {"none": "", "gzip": ".gzip", "zstd": ".zstd"}[kind]
-        return Descriptor(media_type, digest, self._files.size(file))
+        return kind, digest, self._files.size(file)
 
     def layer(self, image: SourceImage, layer: Descriptor) -> Iterator[bytes]:
         return self._files.stream(self._layer_files[layer.digest])

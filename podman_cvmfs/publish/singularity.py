@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from podman_cvmfs.image_schema import member
 from podman_cvmfs.oci import ImageConfig, parse_json
 from podman_cvmfs.publish import attributes
 from podman_cvmfs.publish.attributes import Attributes
@@ -164,9 +165,7 @@ def add_files(root: int, config: ImageConfig) -> None:
     No link of the image is followed. What the image has of these names stays, except in
     ``.singularity.d``, which is ours.
     """
-    document = parse_json(config.raw, "image configuration")
-    settings = document.get("config") if isinstance(document, dict) else None
-    settings = settings if isinstance(settings, dict) else {}
+    settings = member(parse_json(config.raw, "image configuration"), "config") or {}
     #: Directories that the image lacked, parents first, with the modes they shall have.
     made: dict[str, int] = {}
     for path, mode in _MOUNT_POINTS.items():
@@ -184,8 +183,8 @@ def add_files(root: int, config: ImageConfig) -> None:
         _own_directory(root, own)
     scripts = {
         **_SCRIPTS,
-        "env/10-docker2singularity.sh": environment(_strings(settings.get("Env"))),
-        "runscript": runscript(_strings(settings.get("Entrypoint")), _strings(settings.get("Cmd"))),
+        "env/10-docker2singularity.sh": environment(_texts(settings, "Env")),
+        "runscript": runscript(_texts(settings, "Entrypoint"), _texts(settings, "Cmd")),
     }
     for path, text in scripts.items():
         above, _, name = f".singularity.d/{path}".rpartition("/")
@@ -255,8 +254,9 @@ def _go_escape(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def _strings(value: Any) -> list[str]:
-    return [entry for entry in value if isinstance(entry, str)] if isinstance(value, list) else []
+def _texts(settings: Mapping[str, Any], name: str) -> list[str]:
+    """A list in the settings; like Go this takes null for an empty text."""
+    return [text or "" for text in member(settings, name) or ()]
 
 
 def _write(fd: int, name: str, text: str, wanted: Attributes) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from podman_cvmfs.config_ladder import CACHE, REGISTRY, REPOSITORY, SYNTHESISED
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.manifest_ladder import GENUINE, REBUILT
-from podman_cvmfs.oci import Digest, normal_time
+from podman_cvmfs.oci import Digest
 from podman_cvmfs.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.store.layout import (
     IMAGES,
@@ -26,6 +26,7 @@ from podman_cvmfs.store.layout import (
     synthetic_diff_id,
 )
 from podman_cvmfs.store.records import StoredImage, StoredLayer, image_json, layer_json
+from podman_cvmfs.times import normal_time
 from podman_cvmfs.verify.inspection import Inspection
 
 LAYERS_PATH = f"{LAYERS}/{LAYERS_JSON}"
@@ -62,6 +63,8 @@ def _get(record: Mapping[str, Any], key: str, kind: type, default: Any = ...) ->
         raise _WrongError(f"has a {key} that is no {kind.__name__}")
     if kind is int and isinstance(value, int) and value < 0:
         raise _WrongError(f"has a negative {key}")
+    if kind is int and isinstance(value, int) and value >= 1 << 63:
+        raise _WrongError(f"has a {key} too large for podman")
     return value
 
 

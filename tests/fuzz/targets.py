@@ -19,6 +19,7 @@ from podman_cvmfs import (
     registries_conf,
     registry_auth,
     synthesise,
+    times,
     toml_file,
     unpacked,
     wishlist,
@@ -84,7 +85,7 @@ def _config(data: bytes) -> None:
 
 
 def _time(data: bytes) -> None:
-    assert _TIME.match(oci.normal_time(_text(data)))
+    assert _TIME.match(times.normal_time(_text(data)))
 
 
 def _digest(data: bytes) -> None:

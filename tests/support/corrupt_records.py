@@ -133,6 +133,11 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
         LAYERS,
         "negative diff-size",
     ),
+    "size of more than 63 bits": (
+        lambda s: s.edit(LAYERS, first(put("diff-size", 1 << 63))),
+        LAYERS,
+        "diff-size too large",
+    ),
     "size that is no number": (
         lambda s: s.edit(LAYERS, first(put("diff-size", True))),
         LAYERS,
@@ -202,6 +207,11 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     ),
     "time not a time": (
         lambda s: s.edit(IMAGES, first(put("created", "yesterday"))),
+        IMAGES,
+        "time of creation",
+    ),
+    "time in other digits": (
+        lambda s: s.edit(IMAGES, first(put("created", "2020-09-13T12:26:40.\u0663Z"))),
         IMAGES,
         "time of creation",
     ),

@@ -83,9 +83,9 @@ def test_an_index_may_not_say_that_it_is_one() -> None:
         (index(5), "entry 0 in m is no descriptor"),
         (index({"digest": "md5:1"}), "the digest of entry 0 in m is not a sha256 digest"),
         (index({**entry(b""), "platform": {"os": 5}}), "the platform of sha256:"),
-        (b'{"schemaVersion": 1, "fsLayers": []}', "names no config"),
+        (b'{"schemaVersion": 1, "fsLayers": []}', "fsLayers doesn't belong in the manifest"),
         (manifest(mediaType="text/plain"), "unsupported media type"),
-        (manifest(layers=5), "must be a JSON array"),
+        (manifest(layers=5), "layers must be an array"),
     ],
 )
 def test_what_is_neither(data: bytes, message: str) -> None:

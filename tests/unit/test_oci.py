@@ -57,7 +57,7 @@ def test_standard_and_ducc_form_of_a_manifest_are_equal() -> None:
 def test_manifest_without_media_type_takes_its_configs_side() -> None:
     config = {"mediaType": oci.DOCKER_CONFIG, "digest": f"sha256:{A}", "size": 3}
     assert oci.parse_manifest(_manifest(mediaType=None)).media_type == oci.OCI_MANIFEST
-    docker = oci.parse_manifest(_manifest(mediaType=None, config=config))
+    docker = oci.parse_manifest(_manifest(mediaType=None, config=config, layers=[]))
     assert docker.media_type == oci.DOCKER_MANIFEST
 
 
@@ -68,13 +68,14 @@ def test_manifest_without_media_type_takes_its_configs_side() -> None:
         (b"\xff", "not valid JSON"),
         (b"[" * 100_000, "nested too deeply|not valid JSON"),
         (b"[]", "must be a JSON object"),
-        (_manifest(config=[]), "the config in it must be a JSON object"),
+        (_manifest(config=[]), "can't read it: config must be an object"),
         (_manifest(config={"digest": "sha256:x", "size": 1}), "not a sha256 digest"),
-        (_manifest(layers={}), "must be a JSON array"),
+        (_manifest(layers={}), "can't read it: layers must be an array"),
         (_manifest(layers=[{"digest": f"sha256:{A}", "size": -1}]), "size of layer 0"),
-        (_manifest(layers=[{"digest": f"sha256:{A}", "size": True}]), "size of layer 0"),
+        (_manifest(layers=[{"digest": f"sha256:{A}", "size": True}]), r"layers\[0\].size must be"),
         (_manifest(mediaType=oci.OCI_INDEX), "unsupported media type"),
-        (b'{"manifests": []}', "names no config"),
+        (b'{"manifests": []}', "manifests doesn't belong in the manifest"),
+        (b"{}", "names no config"),
     ],
 )
 def test_broken_manifests_are_named(data: bytes, words: str) -> None:
@@ -84,9 +85,10 @@ def test_broken_manifests_are_named(data: bytes, words: str) -> None:
 
 
 def test_rendered_manifest_reads_back() -> None:
-    for data in (_manifest(), _manifest(mediaType=oci.DOCKER_MANIFEST)):
+    layer = {"mediaType": oci.DOCKER_LAYER, "digest": f"sha256:{B}", "size": 4}
+    for data in (_manifest(), _manifest(mediaType=oci.DOCKER_MANIFEST, layers=[layer])):
         manifest = oci.parse_manifest(data)
-        assert oci.parse_manifest(oci.render_manifest(manifest)) == manifest
+        assert oci.parse_manifest(oci.render_manifest(manifest), as_it_is=True) == manifest
 
 
 @given(st.binary(max_size=200))
@@ -130,21 +132,3 @@ def test_layer_ids_of_a_chain() -> None:
     third = hashlib.sha256(f"{second}+{B}".encode()).hexdigest()
     assert oci.layer_ids([a, b, b]) == (A, second, third)
     assert oci.layer_ids([]) == ()
-
-
-@pytest.mark.parametrize(
-    ("given_time", "normal"),
-    [
-        ("2020-09-13T12:26:40Z", "2020-09-13T12:26:40Z"),
-        ("2020-09-13T14:26:40.120+02:00", "2020-09-13T12:26:40.12Z"),
-        ("2020-09-13t12:26:40.123456789123z", "2020-09-13T12:26:40.123456789Z"),
-        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
-        ("", "0001-01-01T00:00:00Z"),
-        ("yesterday", "0001-01-01T00:00:00Z"),
-        ("2020-13-45T99:99:99Z", "0001-01-01T00:00:00Z"),
-        ("0001-01-01T00:00:00+10:00", "0001-01-01T00:00:00Z"),
-        ("2020-09-13T12:26:40Z\n", "0001-01-01T00:00:00Z"),
-    ],
-)
-def test_times_are_written_as_go_reads_them(given_time: str, normal: str) -> None:
-    assert oci.normal_time(given_time) == normal

@@ -170,6 +170,8 @@ def test_links_of_the_image_are_not_followed(tmp_path: Path, name: str, target: 
 def test_odd_settings(tmp_path: Path) -> None:
     add(
         tmp_path,
-        b'{"rootfs": {"diff_ids": []}, "config": {"Env": [1, null, "A=\\ud800"], "Cmd": 5}}',
+        b'{"rootfs": {"diff_ids": []}, "config": {"ENV": [null, "A=\\ud800"], "Cmd": ["a", null]}}',
     )
-    assert (tmp_path / ".singularity.d/runscript").exists()
+    assert 'OCI_CMD=\'"a" ""\'' in (tmp_path / ".singularity.d/runscript").read_text()
+    script = (tmp_path / ".singularity.d/env/10-docker2singularity.sh").read_text()
+    assert 'export A="${A:-"\\ud800"}"' in script

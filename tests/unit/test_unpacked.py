@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.errors import RepositoryError
-from podman_cvmfs.oci import Digest
+from podman_cvmfs.oci import MAX_LAYER, Digest
 from podman_cvmfs.published import Problem, PublishedImage
 from podman_cvmfs.tree import LinkedError
 from podman_cvmfs.unpacked import Repository
@@ -195,7 +195,11 @@ def test_what_is_no_file_is_not_read(root: Path) -> None:
             Repository(str(root)).manifest(image)
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", "[1]", '[{"diff-digest": "x"}]', "["])
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "{}", "[1]", '[{"diff-digest": "x"}]', "[", f'[{{"diff-size": {10**30}}}]']
+    + [f'[{{"diff-size": {MAX_LAYER + 1}}}]', '[{"diff-size": NaN}]', '[{"diff-size": 1e999}]'],
+)
 def test_a_broken_layer_description_is_named(root: Path, content: str) -> None:
     image = _images(root)[0][f"{REGISTRY}/project/app1:1"]
     repository = Repository(str(root))

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Documents that podman couldn't decode are refused, those that it can are not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from podman_cvmfs import oci
+from podman_cvmfs.errors import InputError
+
+A = "sha256:" + "a" * 64
+TIME = "2020-09-13T12:26:40.5+02:00"
+#: Every field that podman knows, and one that it doesn't.
+SETTINGS: dict[str, Any] = {
+    **dict.fromkeys(("User", "WorkingDir", "StopSignal", "Hostname", "Domainname"), "text"),
+    **dict.fromkeys(("Image", "MacAddress"), "text"),
+    **{name: {"80/tcp": {}, "/data": None} for name in ("ExposedPorts", "Volumes")},
+    **{name: ["word", None] for name in ("Env", "Cmd", "Entrypoint", "OnBuild", "Shell")},
+    **dict.fromkeys(("AttachStdin", "AttachStdout", "AttachStderr", "Tty"), False),
+    **dict.fromkeys(("OpenStdin", "StdinOnce", "ArgsEscaped", "NetworkDisabled"), True),
+    "Labels": {"name": "value", "none": None},
+    "Healthcheck": {
+        **dict.fromkeys(("StartPeriod", "StartInterval", "Interval", "Timeout", "Retries"), 5),
+        "Test": ["CMD", "true"],
+    },
+    "StopTimeout": 5,
+    "Memory": 0,
+}
+CONFIG: dict[str, Any] = {
+    **dict.fromkeys(("architecture", "os", "os.version", "variant"), "text"),
+    **dict.fromkeys(("id", "parent", "comment", "container"), "text"),
+    **dict.fromkeys(("docker_version", "author"), "text"),
+    "os.features": ["feature"],
+    "created": TIME,
+    "config": SETTINGS,
+    "container_config": {**SETTINGS, "Cmd": "one word"},
+    "rootfs": {"type": "layers", "diff_ids": [A]},
+    "history": [
+        {**dict.fromkeys(("created_by", "author", "comment"), "text"), "empty_layer": True},
+        {"created": TIME},
+        None,
+    ],
+    "Size": 5,
+    "moby.buildkit.cache.v0": {"any": [1, 2.5, "thing"]},
+}
+DESCRIPTOR: dict[str, Any] = {
+    "mediaType": oci.OCI_LAYER,
+    "digest": A,
+    "size": 5,
+    "urls": ["https://example.org/"],
+    "annotations": {"name": "value"},
+    "data": "aGVsbG8=",
+    "platform": {
+        **dict.fromkeys(("architecture", "os", "os.version", "variant"), "text"),
+        "os.features": ["feature"],
+    },
+    "artifactType": "text",
+}
+MANIFEST: dict[str, Any] = {
+    "schemaVersion": 2,
+    "mediaType": oci.OCI_MANIFEST,
+    "artifactType": "text",
+    "config": {**DESCRIPTOR, "mediaType": oci.OCI_CONFIG},
+    "layers": [DESCRIPTOR],
+    "subject": DESCRIPTOR,
+    "annotations": {"name": "value"},
+    "history": None,
+}
+
+
+def encoded(document: object) -> bytes:
+    return json.dumps(document).encode()
+
+
+def test_all_that_podman_knows() -> None:
+    config = oci.parse_config(encoded(CONFIG))
+    assert config.created == "2020-09-13T10:26:40.5Z"
+    assert config.volumes == ("/data", "80/tcp")
+    assert len(oci.parse_manifest(encoded(MANIFEST), as_it_is=True).layers) == 1
+
+
+def test_null_leaves_a_field_unset() -> None:
+    for document in (CONFIG, {**CONFIG, "config": dict.fromkeys(SETTINGS)}):
+        unset = {**dict.fromkeys(document), "rootfs": {"type": None, "diff_ids": None}}
+        assert oci.parse_config(encoded(unset)).diff_ids == ()
+    descriptor = {**dict.fromkeys(DESCRIPTOR), "digest": A}
+    unset = {**dict.fromkeys(MANIFEST), "config": descriptor, "layers": [descriptor]}
+    assert oci.parse_manifest(encoded(unset)).layers[0].size == 0
+
+
+def places(document: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The ways to all values in a document."""
+    found = [way] if way else []
+    pairs = document.items() if isinstance(document, dict) else ()
+    for key, value in enumerate(document) if isinstance(document, list) else pairs:
+        found.extend(places(value, (*way, key)))
+    return found
+
+
+def changed(document: Any, way: tuple[Any, ...], value: object) -> bytes:
+    copy = json.loads(json.dumps(document))
+    holder = copy
+    for key in way[:-1]:
+        holder = holder[key]
+    holder[way[-1]] = value
+    return encoded(copy)
+
+
+UNKNOWN = ("moby.buildkit.cache.v0", "Memory")
+
+
+@pytest.mark.parametrize("way", [w for w in places(CONFIG) if not {*UNKNOWN} & {*w}], ids=str)
+def test_a_field_of_a_config_with_a_wrong_type(way: tuple[Any, ...]) -> None:
+    for value in (0.5, [[0.5]]):
+        with pytest.raises(InputError) as caught:
+            oci.parse_config(changed(CONFIG, way, value), "it")
+        assert "it" in caught.value.message and caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize("way", [w for w in places(MANIFEST) if w != ("history",)], ids=str)
+def test_a_field_of_a_manifest_with_a_wrong_type(way: tuple[Any, ...]) -> None:
+    for value in (0.5, [[0.5]], 10**30):
+        with pytest.raises(InputError, match="it"):
+            oci.parse_manifest(changed(MANIFEST, way, value), "it")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"created": ""}, "created must be a time"),
+        ({"created": "yesterday"}, "created must be a time"),
+        ({"created": "2024-01-01T00:00:00.\u0663Z"}, "created must be a time"),
+        ({"history": [{"created": "2024"}]}, r"history\[0\].created must be a time"),
+        ({"config": {"Env": "A=b"}}, "config.Env must be an array"),
+        ({"config": {"ENV": "A=b"}}, "config.ENV must be an array"),
+        ({"config": {"Env": [5]}}, r"config.Env\[0\] must be a string"),
+        ({"config": {"Cmd": "/bin/sh"}}, "config.Cmd must be an array"),
+        ({"config": {"Labels": ["a"]}}, "config.Labels must be an object"),
+        ({"config": {"Labels": {"a\n": 5}}}, r"config.Labels.a\\n must be a string"),
+        ({"config": {"Volumes": {"/a": 1}}}, "config.Volumes./a must be an object"),
+        ({"config": {"Env": [], "env": []}}, "config.env is there twice"),
+        ({"os.version": 5}, "os.version must be a string"),
+        ({"Size": 1 << 63}, "Size must be a whole number of 64 bits"),
+        ({"variant": "\ud800"}, r"the variant in it holds what no text does: '\\\\ud800'"),
+        ({"config": {"WorkingDir": "/a\0b"}}, "WorkingDir in it holds what no text does"),
+        ({"config": {"User": "\udc80"}}, "User in it holds what no text does"),
+        ({"config": {"Volumes": {"/\ud800": {}}}}, "a volume in it holds what no text does"),
+    ],
+)
+def test_refused_configs_are_explained(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        oci.parse_config(encoded({**CONFIG, **changes}), "it")
+    assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(CONFIG).decode().encode("utf-16"),
+        encoded(CONFIG).decode().encode("utf-32"),
+        b"\xef\xbb\xbf" + encoded(CONFIG),
+        encoded({**CONFIG, "x": "\xe9"}).replace(b"\\u00e9", b"\xe9"),
+        encoded({**CONFIG, "x": float("nan")}),
+        encoded({**CONFIG, "x": float("-inf")}),
+        encoded(CONFIG)[:-1] + b', "os": "linux"}',
+        encoded(CONFIG)[:-1] + b', "x": 1e999}',
+    ],
+)
+def test_what_only_python_takes_for_json(data: bytes) -> None:
+    with pytest.raises(InputError, match="it is not valid JSON"):
+        oci.parse_config(data, "it")
+
+
+def test_a_time_with_escapes_in_it() -> None:
+    """Go reads times without undoing escapes; in any other text they are as good as what they
+    stand for."""
+    document = encoded({**CONFIG, "author": "2020-09-13T12:26:40+00:00"})
+    assert oci.parse_config(document.replace(b"+00:00", b"\\u002b00:00"))
+    with pytest.raises(InputError, match="a time with escapes"):
+        oci.parse_config(document.replace(b"+02:00", b"\\u002b02:00"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"mediaType": oci.DOCKER_MANIFEST}, "vnd.oci.image.layer.v1.tar' doesn't belong in it"),
+        ({"config": {**DESCRIPTOR, "mediaType": oci.DOCKER_CONFIG}}, "doesn't belong in it"),
+        ({"fsLayers": []}, "fsLayers doesn't belong in the manifest"),
+        ({"layers": [{**DESCRIPTOR, "size": oci.MAX_LAYER + 1}]}, "the size of layer 0 in it"),
+        ({"Layers": []}, "Layers is there twice"),
+        ({"layers": [None]}, "layer 0 in it must be a JSON object"),
+    ],
+)
+def test_refused_manifests_are_explained(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        oci.parse_manifest(encoded({**MANIFEST, **changes}), "it")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mediaType": None, "schemaVersion": 1},
+        {"config": {**DESCRIPTOR, "mediaType": ""}},
+        {"mediaType": oci.DOCKER_MANIFEST, "layers": [{**DESCRIPTOR, "mediaType": ""}]},
+        {"mediaType": "", "config": {**DESCRIPTOR, "mediaType": oci.DOCKER_CONFIG}, "layers": []},
+    ],
+)
+def test_what_a_manifest_lacks_is_added_unless_it_is_kept(changes: dict[str, Any]) -> None:
+    data = encoded({**MANIFEST, **changes})
+    rendered = oci.render_manifest(oci.parse_manifest(data))
+    assert oci.parse_manifest(rendered, as_it_is=True)
+    with pytest.raises(InputError, match="podman can't read it"):
+        oci.parse_manifest(data, "it", as_it_is=True)
+
+
+def test_sizes_of_layers_never_add_up_to_more_than_podman_counts() -> None:
+    layer = {"digest": A, "size": oci.MAX_LAYER}
+    shortest = len(json.dumps({"digest": A}, separators=(",", ":"))) + 1
+    assert oci.parse_manifest(encoded({**MANIFEST, "layers": [layer]}))
+    assert (oci.MAX_DOCUMENT // shortest) * oci.MAX_LAYER < 1 << 63
