@@ -6,7 +6,8 @@ from __future__ import annotations
 import copy
 import json
 import random
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 _HEX = "0123456789abcdef" * 4
@@ -32,6 +33,9 @@ _TEXTS = [
     "0001-01-01T00:00:00Z",
     "9999-12-31T23:59:59.999999999+23:59",
     "2020-02-30T25:61:61Z",
+    "2020-02-20T20:20:20.\u0663Z",
+    "\u0662020-02-20t20:20:20z",
+    "2020-02-20T20:20:20+24:00",
     "%s%n",
     "a" * 300,
     "http://[::1",
@@ -52,6 +56,7 @@ _VALUES: list[Any] = [
     False,
     0,
     -1,
+    (1 << 63) - 1,
     1 << 63,
     1 << 200,
     1e308,
@@ -60,12 +65,25 @@ _VALUES: list[Any] = [
     {},
     [[]],
     {"": {}},
+    {"a": "b"},
+    ["a", None, "b"],
+    "bmFtZQ==",
     ["sha256:" + _HEX] * 3,
     {"digest": "sha256:" + _HEX, "size": -1},
 ]
+#: Ways to write a name that are the same to one who takes names without case.
+_CASES: Sequence[Callable[[str], str]] = (
+    str.upper,
+    str.lower,
+    str.title,
+    lambda name: name.replace("s", "\u017f").replace("k", "\u212a"),
+)
+#: What Python takes for JSON as well.
+_ENCODINGS = ("utf-8-sig", "utf-16", "utf-16-le", "utf-32")
 _TOKENS = [
     *(text.encode("utf-8", "surrogatepass") for text in _TEXTS),
     *(b"[" * 50, b'{"a":' * 50, b"]", b"}", b"NaN", b"Infinity", b"-", b"1e999", b"\xef\xbb\xbf"),
+    *(b'"os": 5,', b'"created": "", ', b"9" * 400, b"1.0", b"\\u0032"),
     *(
         b"\xff\xfe",
         b"\x80",
@@ -143,13 +161,18 @@ def _changed_json(data: bytes, random_: random.Random) -> bytes | None:
             document = copy.deepcopy(random_.choice(_VALUES))
             continue
         holder, key = random_.choice(places)
-        action = random_.randrange(6)
+        action = random_.randrange(8)
         if action == 0:
             del holder[key]
         elif action == 1:
             holder[key] = random_.choice(places)[0]
         elif action == 2 and isinstance(holder, dict):
-            holder[random_.choice(_TEXTS)] = holder.pop(key)
+            way = random_.choice(_CASES) if random_.random() < 0.8 else None
+            name = random_.choice(_TEXTS) if way is None else way(key)
+            holder[name] = holder.pop(key)
+        elif action == 4 and isinstance(holder, dict):
+            # There twice, to one who takes names without case.
+            holder[random_.choice(_CASES)(key)] = copy.deepcopy(random_.choice(_VALUES))
         elif action == 3 and isinstance(holder, list):
             holder *= random_.choice((2, 3))
         else:
@@ -160,7 +183,20 @@ def _changed_json(data: bytes, random_: random.Random) -> bytes | None:
         except (ValueError, RecursionError):
             return None
     text = json.dumps(document, ensure_ascii=random_.random() < 0.5)
-    return text.encode("utf-8", "surrogatepass")
+    if random_.random() < 0.1:
+        text = _with_escape(text, random_)
+    encoding = "utf-8" if random_.random() < 0.98 else random_.choice(_ENCODINGS)
+    return text.encode(encoding, "surrogatepass")
+
+
+def _with_escape(text: str, random_: random.Random) -> str:
+    """The same document with one character of a string written as an escape."""
+    strings = list(re.finditer(r'"[^"\\]+"', text))
+    if not strings:
+        return text
+    place = random_.choice(strings)
+    index = random_.randrange(place.start() + 1, place.end() - 1)
+    return f"{text[:index]}\\u{ord(text[index]) & 0xFFFF:04x}{text[index + 1 :]}"
 
 
 def _places(value: Any, depth: int) -> Any:

@@ -35,12 +35,14 @@ from podman_cvmfs.settings import load_settings
 from podman_cvmfs.setup.store import ensure_store
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.verify.store import verify
+from tests.fuzz import go_json
+from tests.support.image_documents import CONFIG, MANIFEST
 from tests.support.images import IMAGES, build
 from tests.support.layers import sha256
 
 _HEX = "5" * 64
 _NAME = reference.parse_name("registry.example.org/group/image:1")
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z\Z")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z\Z", re.ASCII)
 _MESSAGE_BYTES = 4000
 
 
@@ -71,13 +73,22 @@ def _text(data: bytes) -> str:
 
 def _manifest(data: bytes) -> None:
     found = oci.parse_manifest(data)
-    again = oci.parse_manifest(oci.render_manifest(found))
+    go_json.assert_go_decodes(data, go_json.MANIFEST)
+    # What podman is given if these bytes aren't the genuine ones.
+    rendered = oci.render_manifest(found)
+    go_json.assert_go_decodes(rendered, go_json.MANIFEST)
+    again = oci.parse_manifest(rendered, as_it_is=True)
     assert again.config.digest == found.config.digest
     assert [x.digest for x in again.layers] == [x.digest for x in found.layers]
+    assert sum(layer.size for layer in found.layers) < 1 << 63
 
 
 def _config(data: bytes) -> None:
     found = oci.parse_config(data)
+    go_json.assert_go_decodes(data, go_json.CONFIG)
+    for text in (found.architecture, found.os, found.variant, found.working_dir, found.user):
+        assert "\0" not in text.encode().decode(), text
+    assert "\0" not in "".join(found.volumes).encode().decode()
     assert found.digest == oci.Digest.of(data)
     assert _TIME.match(found.created), found.created
     for layer_id in oci.layer_ids(found.diff_ids):
@@ -113,7 +124,7 @@ def _path(data: bytes) -> None:
 
 def _facts(data: bytes) -> None:
     _, size = unpacked._layer_facts(data, "layers.json")
-    assert size is None or size >= 0
+    assert size is None or 0 <= size <= oci.MAX_LAYER
 
 
 def _environment(data: bytes) -> None:
@@ -241,7 +252,8 @@ def _documents() -> tuple[list[bytes], list[bytes]]:
             "Layers": [{"MediaType": oci.DOCKER_LAYER, "Size": 9, "Digest": f"sha256:{_HEX}"}],
         }
     ).encode()
-    return [*(each.manifest for each in built), ducc], [each.config for each in built]
+    manifests = [*(each.manifest for each in built), ducc, json.dumps(MANIFEST).encode()]
+    return manifests, [*(each.config for each in built), json.dumps(CONFIG).encode()]
 
 
 _MANIFESTS, _CONFIGS = _documents()

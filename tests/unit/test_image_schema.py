@@ -10,65 +10,9 @@ import pytest
 
 from podman_cvmfs import oci
 from podman_cvmfs.errors import InputError
+from tests.support.image_documents import CONFIG, DESCRIPTOR, MANIFEST, SETTINGS
 
 A = "sha256:" + "a" * 64
-TIME = "2020-09-13T12:26:40.5+02:00"
-#: Every field that podman knows, and one that it doesn't.
-SETTINGS: dict[str, Any] = {
-    **dict.fromkeys(("User", "WorkingDir", "StopSignal", "Hostname", "Domainname"), "text"),
-    **dict.fromkeys(("Image", "MacAddress"), "text"),
-    **{name: {"80/tcp": {}, "/data": None} for name in ("ExposedPorts", "Volumes")},
-    **{name: ["word", None] for name in ("Env", "Cmd", "Entrypoint", "OnBuild", "Shell")},
-    **dict.fromkeys(("AttachStdin", "AttachStdout", "AttachStderr", "Tty"), False),
-    **dict.fromkeys(("OpenStdin", "StdinOnce", "ArgsEscaped", "NetworkDisabled"), True),
-    "Labels": {"name": "value", "none": None},
-    "Healthcheck": {
-        **dict.fromkeys(("StartPeriod", "StartInterval", "Interval", "Timeout", "Retries"), 5),
-        "Test": ["CMD", "true"],
-    },
-    "StopTimeout": 5,
-    "Memory": 0,
-}
-CONFIG: dict[str, Any] = {
-    **dict.fromkeys(("architecture", "os", "os.version", "variant"), "text"),
-    **dict.fromkeys(("id", "parent", "comment", "container"), "text"),
-    **dict.fromkeys(("docker_version", "author"), "text"),
-    "os.features": ["feature"],
-    "created": TIME,
-    "config": SETTINGS,
-    "container_config": {**SETTINGS, "Cmd": "one word"},
-    "rootfs": {"type": "layers", "diff_ids": [A]},
-    "history": [
-        {**dict.fromkeys(("created_by", "author", "comment"), "text"), "empty_layer": True},
-        {"created": TIME},
-        None,
-    ],
-    "Size": 5,
-    "moby.buildkit.cache.v0": {"any": [1, 2.5, "thing"]},
-}
-DESCRIPTOR: dict[str, Any] = {
-    "mediaType": oci.OCI_LAYER,
-    "digest": A,
-    "size": 5,
-    "urls": ["https://example.org/"],
-    "annotations": {"name": "value"},
-    "data": "aGVsbG8=",
-    "platform": {
-        **dict.fromkeys(("architecture", "os", "os.version", "variant"), "text"),
-        "os.features": ["feature"],
-    },
-    "artifactType": "text",
-}
-MANIFEST: dict[str, Any] = {
-    "schemaVersion": 2,
-    "mediaType": oci.OCI_MANIFEST,
-    "artifactType": "text",
-    "config": {**DESCRIPTOR, "mediaType": oci.OCI_CONFIG},
-    "layers": [DESCRIPTOR],
-    "subject": DESCRIPTOR,
-    "annotations": {"name": "value"},
-    "history": None,
-}
 
 
 def encoded(document: object) -> bytes:
