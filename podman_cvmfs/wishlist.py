@@ -43,16 +43,24 @@ class WishList:
 def read_wish_list(path: str) -> WishList:
     """Read the list at ``path``: a recipe if it is called ``*.yaml``, else a plain list.
 
-    Raises InputError if it can't be read or is no such list as a whole.
+    Raises InputError if it can't be read, is no such list as a whole, or has no entry that is an
+    image: synced, it would empty the store. Only a recipe whose ``input`` is ``[]`` means that.
     """
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_WISH_LIST + 1)
     except OSError as err:
         raise InputError(f"can't read the wish list {printable(path)}: {err.strerror}") from None
-    if path.lower().endswith(_RECIPE_SUFFIXES):
-        return parse_recipe(data, path)
-    return parse_plain_list(data, path)
+    is_recipe = path.lower().endswith(_RECIPE_SUFFIXES)
+    found = parse_recipe(data, path) if is_recipe else parse_plain_list(data, path)
+    if not found.specs and (found.problems or not is_recipe):
+        raise InputError(
+            f"the wish list {printable(path)} names no image",
+            found.problems[0].message
+            if is_recipe
+            else "a recipe's name ends in .yaml; a recipe with 'input: []' wants no image",
+        )
+    return found
 
 
 def parse_plain_list(data: bytes, source: str) -> WishList:

@@ -129,9 +129,9 @@ def test_bombs() -> None:
 def test_size_is_limited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(wishlist, "MAX_WISH_LIST", 100)
     for name in ("r.yaml", "r.txt"):
-        (tmp_path / name).write_bytes(b"#" * 100)
+        (tmp_path / name).write_bytes(b"#" * 90 + b"\ndebian:12")
         if name == "r.txt":
-            assert read_wish_list(str(tmp_path / name)).specs == ()
+            assert len(read_wish_list(str(tmp_path / name)).specs) == 1
         (tmp_path / name).write_bytes(b"#" * 101)
         with pytest.raises(InputError, match="longer than 100 bytes"):
             read_wish_list(str(tmp_path / name))
@@ -158,6 +158,28 @@ def test_reading(tmp_path: Path) -> None:
     for missing in ("none.yaml", "."):
         with pytest.raises(InputError, match="can't read the wish list"):
             read_wish_list(str(tmp_path / missing))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "hint"),
+    [
+        ("recipe", "version: 1\ninput:\n  - 'https://example.org/a:1'\n", "ends in .yaml"),
+        ("list.txt", "# none yet\n\n", "input: []"),
+        ("recipe.yaml", "version: 1\ninput: ['A B']\n", "recipe.yaml:2: "),
+    ],
+)
+def test_a_list_of_nothing_is_refused(tmp_path: Path, name: str, text: str, hint: str) -> None:
+    """Taken at its word it would empty the store."""
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match="names no image") as caught:
+        read_wish_list(str(tmp_path / name))
+    assert caught.value.hint is not None
+    assert hint in caught.value.hint
+
+
+def test_a_recipe_may_want_nothing(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("version: 1\ninput: []\n")
+    assert read_wish_list(str(tmp_path / "recipe.yaml")).specs == ()
 
 
 def test_the_real_lists() -> None:
