@@ -22,6 +22,8 @@ from podman_cvmfs.unpacked import Repository
 
 AnyRepository = Union[Repository, OsgRepository]
 
+#: One of these is in every repository's root (``.images`` in OSG's), and in nothing else.
+LAYOUT = (".metadata", ".layers", ".flat", ".images")
 #: What stands before the path of a name in parts of DUCC's tree.
 _PREFIX = re.compile(r"(?:\.metadata(?:/|\Z))?(?:\.multiarch(?:/[^/]*)?(?:/|\Z))?")
 
@@ -110,7 +112,8 @@ def collect(
 
     ``specs`` are wishes, by which names are completed that a repository leaves the registry out of.
     One that has nothing to offer counts as down if the store holds images of it, or any images
-    while it is the only one: an empty directory is what an unmounted repository looks like.
+    while it is the only one, or if it isn't laid out as a repository: an empty directory is what an
+    unmounted one looks like.
     """
     holding = {each.repository for each in held.values()}
     found = Offers()
@@ -120,11 +123,12 @@ def collect(
             repository = open_repository(root, platform, specs)
             others: list[OtherPlatforms] = []
             images = list(repository.images(problems, others))
+            is_foreign = not any(repository.tree.lstat(name) is not None for name in LAYOUT)
         except RepositoryError as err:
             found.down[os.path.abspath(root)] = err
             continue
         emptied = repository.root in holding or problems or (holding and len(roots) == 1)
-        if not (images or others) and emptied:
+        if not (images or others) and (emptied or is_foreign):
             found.down[repository.root] = _nothing_listed(repository, problems)
             continue
         found.offers.extend(Offer(repository, image) for image in images)
@@ -137,8 +141,7 @@ def _nothing_listed(repository: AnyRepository, problems: Sequence[Problem]) -> P
     if problems:
         return problems[0].error
     return RepositoryError(
-        f"the repository {printable(repository.root)} holds no image; the store is left as it is",
-        "is it mounted? to empty the store on purpose, remove its directory",
+        f"the repository {printable(repository.root)} holds no image", "is it mounted?"
     )
 
 

@@ -188,7 +188,8 @@ def _flat(file: TomlFile, warnings: list[str]) -> Iterator[tuple[str, object]]:
 
 def _from_here(key: str, value: object) -> object:
     if key in ("repositories", "wish_lists") and isinstance(value, (list, tuple)):
-        return [os.path.abspath(each) for each in value]
+        # An empty path would be the current directory.
+        return [os.path.abspath(each) if each else each for each in value]
     if key in ("store", "cache") and isinstance(value, str) and value:
         return os.path.abspath(value)
     return value

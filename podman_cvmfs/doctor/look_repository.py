@@ -12,6 +12,7 @@ from podman_cvmfs.answers.status import status_of
 from podman_cvmfs.doctor.facts import Presence, Repository
 from podman_cvmfs.doctor.probe import HangingError, bounded
 from podman_cvmfs.errors import printable
+from podman_cvmfs.offers import LAYOUT
 from podman_cvmfs.settings import Settings
 from podman_cvmfs.stamp import revision_of
 from podman_cvmfs.store.records import StoreContent
@@ -70,7 +71,7 @@ def _look(path: str) -> Repository:
     return Repository(
         path,
         empty=not names,
-        foreign=not names & {".metadata", ".layers", ".flat", ".images"},
+        foreign=names.isdisjoint(LAYOUT),
         owners=_owners(path),
     )
 

@@ -168,6 +168,12 @@ def test_paths_of_the_command_line_start_here(
         load_settings({"grace_days": -1})
 
 
+@pytest.mark.parametrize("key", ["repositories", "store", "cache"])
+def test_an_empty_path_is_not_the_current_directory(etc: Path, key: str) -> None:
+    with pytest.raises(InputError, match=f"{key} .*must be a text that isn't empty"):
+        load_settings({key: [""] if key == "repositories" else ""})
+
+
 def test_unknown_settings_are_warned_of(etc: Path) -> None:
     write(etc, config='stor = "/x"\n[registries]\nproxy = 1\n[extra]\na = 1\n"\\u001b" = 1\n')
     assert load_settings().warnings == (

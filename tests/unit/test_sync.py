@@ -204,9 +204,27 @@ def test_an_empty_repository_never_empties_the_store(world: World) -> None:
     before = snapshot(world.root / "store")
     shutil.rmtree(world.repository)
     world.repository.mkdir()
-    with pytest.raises(RepositoryError, match="holds no image; the store is left as it is"):
+    with pytest.raises(RepositoryError, match="holds no image"):
         world.sync()
     assert snapshot(world.root / "store") == before
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_first_sync_from_what_is_no_repository_fails(world: World, wrong: bool) -> None:
+    """A mount point without its file system, or another directory."""
+    shutil.rmtree(world.repository)
+    world.repository.mkdir()
+    if wrong:
+        (world.repository / "etc").mkdir()
+    with pytest.raises(RepositoryError, match="holds no image"):
+        world.sync()
+    assert not (world.root / "store").exists()
+
+
+def test_a_repository_without_images_yet_is_one(world: World) -> None:
+    shutil.rmtree(world.repository)
+    (world.repository / ".layers").mkdir(parents=True)
+    assert world.sync().images == 0
 
 
 def test_part_of_the_repository_that_cannot_be_read_keeps_its_images(
