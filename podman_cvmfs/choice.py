@@ -40,6 +40,7 @@ def choose_requested(
         found = [by_name[name] for name in names if name in by_name]
         if found:
             chosen.append(found[0])
+            report.found[text] = str(found[0].image.name)
             continue
         errors: list[PodmanCvmfsError] = [others[name] for name in names if name in others]
         errors += [

@@ -14,12 +14,14 @@ trusted.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import time
+from collections.abc import Mapping
 
-_FORMAT = 1
+_FORMAT = 2
 #: Extended attributes of a CernVM-FS mount (client 2.12): the catalogue's revision and its hash.
 _XATTRS = ("user.revision", "user.root_hash")
 #: Coarsest time step of file systems in use, in nanoseconds (NFS and ext3: a second).
@@ -84,7 +86,22 @@ def _holds_names(directory: str, entry: os.DirEntry[str]) -> bool:
 def stamp_path(cache: str, store: str, repository: str) -> str:
     """Where in the directory ``cache`` the stamp for ``repository`` in ``store`` is kept."""
     key = hashlib.sha256(os.fsencode(f"{store}\0{repository}")).hexdigest()
-    return f"{cache}/stamps/{key}.json"
+    return f"{_directory(cache)}/{key}.json"
+
+
+def _directory(cache: str) -> str:
+    return f"{cache}/stamps"
+
+
+def forget(cache: str) -> None:
+    """Remove all stamps, so that the next syncs compare everything. Raises OSError."""
+    try:
+        names = os.listdir(_directory(cache))
+    except FileNotFoundError:
+        return
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{_directory(cache)}/{name}")
 
 
 def is_current(cache: str, store: str, repository: str, wishes: str, now: int) -> bool:
@@ -114,6 +131,15 @@ def is_current(cache: str, store: str, repository: str, wishes: str, now: int) -
     return bool(stamp["directories"])
 
 
+def last_report(cache: str, store: str, repository: str) -> dict[str, object]:
+    """What the sync that left the stamp reported; empty if the stamp has gone meanwhile."""
+    try:
+        with open(stamp_path(cache, store, repository), "rb") as file:
+            return dict(json.loads(file.read())["report"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def generation_of(store: str) -> str:
     """What tells one state of ``store`` from all others. Raises OSError."""
     current = f"{store}/.current"
@@ -136,9 +162,12 @@ class Stamp:
         except OSError:
             pass
 
-    def content(self, store: str, wishes: str, now: int, expires: int) -> bytes | None:
+    def content(
+        self, store: str, wishes: str, now: int, expires: int, report: Mapping[str, object]
+    ) -> bytes | None:
         """The stamp to keep after a sync of ``store`` that did everything; None if there is none
-        to be had. ``now`` and ``expires`` are in seconds since 1970. Raises OSError."""
+        to be had. ``now`` and ``expires`` are in seconds since 1970, ``report`` is what a sync with
+        nothing to do shall report. Raises OSError."""
         if self._revision is None and not self._directories:
             return None
         document = {
@@ -150,5 +179,6 @@ class Stamp:
             "expires": expires,
             "revision": self._revision,
             "directories": self._directories or {},
+            "report": report,
         }
         return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()

@@ -19,6 +19,7 @@ from podman_cvmfs.cache_archive import Shipped, export_cache, import_cache
 from podman_cvmfs.cli.options import DIRECTORY, FILE
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.settings import load_settings
+from podman_cvmfs.stamp import forget
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,8 @@ def import_command(file: str, cache: str | None, output: str) -> None:
             done = import_cache(opened, source, file)
     except OSError as err:
         raise InputError(f"can't read {printable(file)}: {err.strerror}") from None
+    if done.new:
+        _wake_syncs(opened.directory)
     log.info("%s: %d blobs, %d of them new", opened.directory, done.blobs, done.new)
     _tell(done, output, new=done.new)
 
@@ -88,6 +91,18 @@ def _cache(directory: str | None) -> BlobCache:
     for warning in settings.warnings:
         log.warning("%s", warning)
     return BlobCache(settings.cache)
+
+
+def _wake_syncs(directory: str) -> None:
+    """The next sync may find genuine what it had to make up, although no repository has changed."""
+    try:
+        forget(directory)
+    except OSError as err:
+        log.warning(
+            "syncs may not look for the new blobs at once: can't remove %s/stamps: %s",
+            printable(directory),
+            err.strerror,
+        )
 
 
 def _tell(done: Shipped, output: str, **more: int) -> None:

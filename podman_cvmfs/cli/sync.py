@@ -12,20 +12,21 @@ import json
 import logging
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from podman_cvmfs.cli.options import FILE, store_options, text_or_json
 from podman_cvmfs.errors import (
     PartialError,
     PodmanCvmfsError,
     RegistryError,
-    StoreError,
     printable,
 )
 from podman_cvmfs.settings import OnOutage, Settings, load_settings
-from podman_cvmfs.stamp import Stamp, is_current, stamp_path
+from podman_cvmfs.stamp import Stamp, is_current, last_report, stamp_path
 
 if TYPE_CHECKING:
     from podman_cvmfs.registry_access import RegistrySource
@@ -85,6 +86,11 @@ def command(
     podman finds the images once the store is among the additionalimagestores in storage.conf
     (see podman-cvmfs setup).
     """
+    given = click.get_current_context().get_parameter_source
+    if not watch and given("interval") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--interval is for --watch")
+    if not watch and notification_file is not None:
+        raise click.UsageError("--notification-file is for --watch")
     settings = load_settings(
         {
             "repositories": list(repository) or None,
@@ -101,6 +107,8 @@ def command(
     for warning in settings.warnings:
         log.warning("%s", warning)
     if watch:
+        if output == "json":
+            raise click.UsageError("--watch makes no report for --format json")
         _follow(settings, images, interval, notification_file)
     else:
         _run(settings, images, output)
@@ -112,10 +120,15 @@ def _follow(
     """Sync again and again; a failure is reported once, and the next attempt made in time."""
     from podman_cvmfs.watch import follow
 
-    follow(lambda: _run(settings, images, "quiet"), interval, notification_file)
+    told: list[str] = []
+    follow(lambda: _run(settings, images, "quiet", told), interval, notification_file)
 
 
-def _run(settings: Settings, images: tuple[str, ...], output: str) -> None:
+def _run(
+    settings: Settings, images: tuple[str, ...], output: str, told: list[str] | None = None
+) -> None:
+    """Sync once, and report. ``told`` are the warnings of the last time, which this one's replace:
+    where they are the same and nothing has changed, nothing is printed."""
     now = int(time.time())
     wishes = _wishes_text(settings)
     if not images and all(
@@ -123,55 +136,60 @@ def _run(settings: Settings, images: tuple[str, ...], output: str) -> None:
         for root in settings.repositories
     ):
         if output == "json":
-            click.echo(json.dumps({"store": settings.store, "changed": False}))
+            last = last_report(settings.cache, settings.store, settings.repositories[0])
+            unchanged = {**last, "store": settings.store, "changed": False}
+            click.echo(json.dumps(unchanged, indent=2, sort_keys=True))
         elif output == "text":
             log.info("%s: nothing has changed", settings.store)
         return
     stamps = [Stamp(root) for root in settings.repositories]
-    report = _sync(settings, images, now)
+    report, warnings = _sync(settings, images)
     if not (images or report.failed or report.waiting):
-        _keep_stamps(stamps, settings, wishes, report, now)
-    _print(settings, report, output)
-    if report.failed:
-        errors = list(report.failed.values())
-        if len(errors) == 1 and (images or not report.images):
-            raise errors[0]
-        raise PartialError(f"{len(errors)} of the images could not be done")
-    if report.waiting:
-        raise RegistryError(
-            f"{sum(map(len, report.waiting.values()))} names have a made-up config, since "
-            f"{', '.join(map(printable, report.waiting))} didn't answer",
-            "sync again when they do, or with --offline if they never will",
-        )
+        warnings += _keep_stamps(stamps, settings, wishes, report, now)
+    warnings += _failures(report)
+    if told is None or report.changed or warnings != told:
+        _print(settings, report, warnings, output)
+    if told is not None:
+        told[:] = warnings
+    error = _error(settings, images, report)
+    if error is not None:
+        raise error
 
 
-def _sync(settings: Settings, images: tuple[str, ...], now: int) -> SyncReport:
+def _sync(settings: Settings, images: tuple[str, ...]) -> tuple[SyncReport, list[str]]:
+    """What the sync did, and what is to be said of wishes."""
     from podman_cvmfs.sync import sync
 
-    wishes = _wishes(settings, images)
+    wishes, warnings = wishes_of(settings, images)
     report = sync(wishes)
     if not images:
-        for spec in wishes.selection.unmatched():
-            log.warning("wished for but not in the repository: %s", printable(str(spec)))
-    return report
+        warnings += [
+            f"wished for but not in the repository: {printable(str(spec))}"
+            for spec in wishes.selection.unmatched()
+        ]
+    return report, warnings
 
 
-def _wishes(settings: Settings, images: tuple[str, ...]) -> Wishes:
+def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list[str]]:
+    """What a sync is asked for, and what is wrong with single entries of wish lists.
+
+    Raises InputError for a list that can't be read.
+    """
     from podman_cvmfs.blobcache import BlobCache
     from podman_cvmfs.selection import Selection
     from podman_cvmfs.store.store import Store
     from podman_cvmfs.wishes import Wishes
 
     specs = None
+    warnings: list[str] = []
     if settings.wish_lists:
         from podman_cvmfs.wishlist import read_wish_list
 
         lists = [read_wish_list(path) for path in settings.wish_lists]
         for each in lists:
-            for text in (*each.warnings, *(problem.message for problem in each.problems)):
-                log.warning("%s", text)
+            warnings += [*each.warnings, *(problem.message for problem in each.problems)]
         specs = [spec for each in lists for spec in each.specs]
-    return Wishes(
+    wishes = Wishes(
         repositories=settings.repositories,
         store=Store(settings.store),
         cache=BlobCache(settings.cache),
@@ -183,6 +201,7 @@ def _wishes(settings: Settings, images: tuple[str, ...]) -> Wishes:
         grace=settings.grace_days * 24 * 3600,
         hide_outage=settings.on_outage is OnOutage.HIDE,
     )
+    return wishes, warnings
 
 
 def _registry(settings: Settings) -> RegistrySource:
@@ -202,31 +221,75 @@ def _wishes_text(settings: Settings) -> str:
         # A list that can't be read is named when it is really needed.
         with contextlib.suppress(OSError), open(path, "rb") as file:
             digest.update(hashlib.sha256(file.read()).digest())
-    return f"1 {os.geteuid()} {settings.platform} {digest.hexdigest()}"
+    # The policy holds the number of the layout that this version writes.
+    return f"1 {os.geteuid()} {settings.platform} {settings.policy} {digest.hexdigest()}"
 
 
 def _keep_stamps(
     stamps: list[Stamp], settings: Settings, wishes: str, report: SyncReport, now: int
-) -> None:
+) -> list[str]:
+    """Let the next sync know that there is nothing to do; returns a warning where that fails."""
     from podman_cvmfs.files import write_whole
 
     expires = _FOR_EVER if report.next_due is None else report.next_due
     if report.synthesised and not settings.offline:
         expires = min(expires, now + _ASK_AGAIN)
-    for stamp in stamps:
-        try:
-            data = stamp.content(settings.store, wishes, now, expires)
+    nothing = replace(report, changed=False, added=(), removed=(), moved=())
+    unchanged = _as_data(nothing, settings.store)
+    try:
+        for stamp in stamps:
+            data = stamp.content(settings.store, wishes, now, expires, unchanged)
             if data is not None:
                 path = stamp_path(settings.cache, settings.store, stamp.repository)
                 write_whole(path, data, inside=settings.cache)
-        except OSError as err:
-            raise StoreError(
-                f"can't write to the cache {printable(settings.cache)}: {err.strerror}",
-                "name another directory with --cache DIR",
-            ) from err
+    except OSError as err:
+        # The store is as it should be: all this costs is one comparison.
+        problem = f"can't write to the cache {printable(settings.cache)}: {err.strerror}"
+        return [f"the next sync compares everything again: {problem}"]
+    return []
 
 
-def _print(settings: Settings, report: SyncReport, output: str) -> None:
+def _failures(report: SyncReport) -> list[str]:
+    """What failed, a line each."""
+    lines = []
+    for name, error in report.failed.items():
+        text = _as_text(error)
+        lines.append(f"failed {text if name in text else f'{printable(name)}: {text}'}")
+    for host, names in report.waiting.items():
+        lines.append(f"{len(names)} names have a made-up config: {report.silent[host]}")
+    return lines
+
+
+def _error(
+    settings: Settings, images: tuple[str, ...], report: SyncReport
+) -> PodmanCvmfsError | None:
+    """What to end the command with, if anything failed. Where nothing at all was done, it is an
+    error of the first failure's kind."""
+    if report.failed:
+        first = next(iter(report.failed.values()))
+        done = set(report.found.values()) - report.failed.keys() if images else report.images
+        if not done and len(report.failed) == 1:
+            return first
+        down = sum(each in settings.repositories for each in report.failed)
+        counts = []
+        if down < len(report.failed):
+            counts.append(f"{len(report.failed) - down} of the images could not be done")
+        if down:
+            counts.append(f"{down} of the repositories could not be read")
+        error = PartialError(", ".join(counts))
+        if not done:
+            error.exit_code = first.exit_code
+        return error
+    if report.waiting:
+        return RegistryError(
+            f"{sum(map(len, report.waiting.values()))} names have a made-up config, since "
+            f"{', '.join(map(printable, report.waiting))} didn't answer",
+            "sync again when they do, or with --offline if they never will",
+        )
+    return None
+
+
+def _print(settings: Settings, report: SyncReport, warnings: list[str], output: str) -> None:
     if output == "json":
         click.echo(json.dumps(_as_data(report, settings.store), indent=2, sort_keys=True))
     for notice in report.notices if report.changed else ():
@@ -237,13 +300,10 @@ def _print(settings: Settings, report: SyncReport, output: str) -> None:
         log.debug("moved %s to another image", name)
     for name in report.removed:
         log.info("removed %s", printable(name))
-    for name, error in report.failed.items():
-        text = _as_text(error)
-        log.warning("failed %s", text if name in text else f"{printable(name)}: {text}")
+    for warning in warnings:
+        log.warning("%s", warning)
     for error in report.left_out.values():
         log.info("left out: %s", error.message)
-    for host, names in report.waiting.items():
-        log.warning("%d names have a made-up config: %s", len(names), report.silent[host])
     made_up = f", {report.synthesised} with a synthesised config" if report.synthesised else ""
     other = f", {len(report.left_out)} of another architecture left out" if report.left_out else ""
     log.info(

@@ -81,10 +81,13 @@ def command(
 
 
 def _repair(settings: Settings, verdict: Verdict) -> SyncReport:
-    from podman_cvmfs.cli.sync import _wishes
+    from podman_cvmfs.cli.sync import wishes_of
     from podman_cvmfs.verify.repair import repair
 
-    report = repair(verdict, _wishes(settings, ()))
+    wishes, warnings = wishes_of(settings, ())
+    for warning in warnings:
+        log.warning("%s", warning)
+    report = repair(verdict, wishes)
     for name, error in report.failed.items():
         log.warning("lost %s: %s", printable(name), error.message)
     return report

@@ -19,12 +19,16 @@ from typing import Any
 import pytest
 
 from podman_cvmfs import stamp as stamp_module
-from podman_cvmfs.errors import RepositoryError
+from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.cli.sync import _wishes_text
+from podman_cvmfs.errors import PartialError, RepositoryError
+from podman_cvmfs.policy import Policy
+from podman_cvmfs.settings import Settings
 from podman_cvmfs.stamp import Stamp, directories_of, is_current, stamp_path
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.watch import follow
-from tests.support.cli import Target, podman_cvmfs
+from tests.support.cli import Target, podman_cvmfs, succeed
 from tests.support.many import REGISTRY, make_repository
 
 
@@ -55,8 +59,10 @@ def _sync(target: Target, *args: str) -> dict[str, object]:
 
 
 def _is_skipped(target: Target, *args: str) -> bool:
-    """Whether the next sync is over after one check: it then reports no number of images."""
-    return "images" not in _sync(target, *args)
+    """Whether the next sync is over after one check."""
+    done = podman_cvmfs(*target.argv("--offline", *args))
+    assert done.returncode == 0, done.stderr
+    return "nothing has changed" in done.stderr
 
 
 def test_the_second_sync_reads_nothing(tmp_path: Path, repository: Path) -> None:
@@ -66,6 +72,46 @@ def test_the_second_sync_reads_nothing(tmp_path: Path, repository: Path) -> None
     for path in repository.glob(".metadata/**/manifest.json"):
         path.write_text("{")
     assert _is_skipped(target)
+
+
+def test_a_sync_with_nothing_to_do_reports_what_others_do(tmp_path: Path, repository: Path) -> None:
+    target = _target(tmp_path, repository)
+    first = _sync(target)
+    assert len(first["added"]) == 3  # type: ignore[arg-type]
+    assert _is_skipped(target)
+    assert _sync(target) == {**first, "changed": False, "added": []}
+
+
+def test_what_an_import_brings_is_looked_for(tmp_path: Path, repository: Path) -> None:
+    target = _target(tmp_path, repository)
+    archive, other = tmp_path / "blobs.tar", BlobCache(str(tmp_path / "other"))
+    other.put(b"{}")
+    succeed("cache", "export", archive, "--cache", other.directory)
+    _sync(target)
+    succeed("cache", "import", archive, "--cache", target.cache)
+    assert not _is_skipped(target)
+    succeed("cache", "import", archive, "--cache", target.cache)
+    assert _is_skipped(target), "nothing new came in"
+
+
+def test_a_version_that_lays_stores_out_otherwise_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings()
+    before = _wishes_text(settings)
+    monkeypatch.setattr(Policy, "__str__", lambda policy: "another layout")
+    assert _wishes_text(settings) != before
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path: Path, repository: Path) -> None:
+    target = _target(tmp_path, repository)
+    target.cache.mkdir()
+    (target.cache / "stamps").touch()
+    done = podman_cvmfs(*target.argv("--offline", "--format", "json"))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["images"] == 3
+    assert f"can't write to the cache {target.cache}: " in done.stderr
+    assert not _is_skipped(target)
 
 
 @pytest.mark.parametrize("change", ["link", "new", "gone", "metadata", "deeper"])
@@ -114,7 +160,7 @@ def test_failures_are_tried_again(tmp_path: Path, repository: Path) -> None:
     manifest = next(repository.glob(".metadata/**/manifest.json"))
     good = manifest.read_text()
     manifest.write_text("{")
-    assert podman_cvmfs(*target.argv("--offline")).returncode == 7
+    assert podman_cvmfs(*target.argv("--offline")).returncode == PartialError.exit_code
     manifest.write_text(good)
     assert len(_sync(target)["added"]) == 1  # type: ignore[arg-type]
 
@@ -153,7 +199,7 @@ def test_revision_of_a_mount(
         return is_current(str(cache), str(store), str(repository), "wishes", now)
 
     assert not current()
-    content = Stamp(str(repository)).content(str(store), "wishes", 100, 200)
+    content = Stamp(str(repository)).content(str(store), "wishes", 100, 200, {})
     assert content is not None
     path.write_bytes(content)
     calls.clear()
@@ -222,6 +268,46 @@ def test_watch_says_each_failure_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "podman_cvmfs.watch"):
         follow(work, 0.001)
     assert [record.message for record in caplog.records] == ["it is down (mount it)", "works again"]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_watch_says_once_what_stays_as_it_is(tmp_path: Path, repository: Path, named: bool) -> None:
+    """Be it a failure of one image or, with names, the summary: later syncs print nothing."""
+    target = _target(tmp_path, repository)
+    names = [f"{REGISTRY}/project/app{number}:{number}" for number in (1, 2)]
+    (repository / f".metadata/{names[0]}/manifest.json").write_text("{")
+    argv = target.argv("--offline", "--watch", "--interval", "0.1", *(names if named else ()))
+    log = tmp_path / "log"
+    with log.open("w") as errors:
+        watch = subprocess.Popen([sys.executable, "-m", "podman_cvmfs", *argv], stderr=errors)
+    try:
+        end = time.monotonic() + 20
+        while "could not be done" not in log.read_text() and time.monotonic() < end:
+            time.sleep(0.05)
+        # After a failure the pauses grow: 0.2 s, 0.4 s.
+        time.sleep(1)
+        watch.send_signal(signal.SIGTERM)
+        assert watch.wait(20) == 0
+    finally:
+        watch.kill()
+    text = log.read_text()
+    assert text.count("is not valid JSON") == text.count("names added") == 1, text
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        (["--watch", "--format", "json"], "--format json"),
+        (["--interval", "9"], "--interval"),
+        (["--notification-file", "/dev/null"], "--notification-file"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    tmp_path: Path, repository: Path, args: list[str], word: str
+) -> None:
+    done = podman_cvmfs(*_target(tmp_path, repository).argv("--offline", *args))
+    assert done.returncode == 2
+    assert word in done.stderr
 
 
 def test_a_notification_wakes_the_watch(tmp_path: Path) -> None:
