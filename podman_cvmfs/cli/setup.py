@@ -9,10 +9,11 @@ import shutil
 
 import click
 
-from podman_cvmfs import paths
+from podman_cvmfs.advice import on_store
 from podman_cvmfs.cli.options import DIRECTORY
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.policy import Overlay
+from podman_cvmfs.settings import load_settings
 from podman_cvmfs.setup import manifest as records
 from podman_cvmfs.setup.changes import Change, as_diff, make
 from podman_cvmfs.setup.mounts import volumes_for
@@ -33,7 +34,11 @@ log = logging.getLogger(__name__)
     default=None,
     help="For yourself, or for the whole machine; the latter is what root gets by default.",
 )
-@click.option("--store", type=DIRECTORY, help="The additional image store to use.")
+@click.option(
+    "--store",
+    type=DIRECTORY,
+    help="The additional image store to use, that of the settings if none is given.",
+)
 @click.option("--undo", is_flag=True, help="Put every file back as it was.")
 @click.option("--dry-run", is_flag=True, help="Only print what would change, as a diff.")
 @click.option(
@@ -72,8 +77,10 @@ def command(
     if undo:
         _undo(manifest_path, dry_run)
     else:
-        target = Store(store or paths.default_store()).path
-        _set_up(manifest_path, target, dry_run, repositories, overlay)
+        settings = load_settings({"store": store})
+        for warning in settings.warnings:
+            log.warning("%s", warning)
+        _set_up(manifest_path, Store(settings.store).path, dry_run, repositories, overlay)
 
 
 def _set_up(
@@ -96,7 +103,7 @@ def _set_up(
         _tell(plan.remarks)
         return
     if ensure_store(store):
-        log.info("made the empty store %s: 'podman-cvmfs sync' fills it", store)
+        log.info("made the empty store %s: '%s' fills it", store, on_store(store, "sync"))
     records.perform(manifest_path, plan.changes, [store], wishes.volumes)
     for change in plan.changes:
         log.info("%s %s", "made" if change.before is None else "edited", change.path)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from podman_cvmfs import advice
 from podman_cvmfs.cli.options import store_options, text_or_json
 from podman_cvmfs.errors import PartialError, PodmanCvmfsError, StoreError, printable
 from podman_cvmfs.settings import Settings, load_settings
-from podman_cvmfs.verify.finding import REPAIR, Finding, Severity
+from podman_cvmfs.verify.finding import Finding, Severity
 from podman_cvmfs.verify.store import Verdict, verify
 
 if TYPE_CHECKING:
@@ -106,7 +107,9 @@ def _ask_library(store: str) -> list[Finding]:
         # The store doesn't even load.
         sentences = [err.message]
     place = printable(store)
-    return [Finding(Severity.ERROR, place, printable(text), REPAIR) for text in sentences]
+    return [
+        Finding(Severity.ERROR, place, printable(text), advice.repair(store)) for text in sentences
+    ]
 
 
 def _print(store: str, findings: list[Finding], report: SyncReport | None, output: str) -> None:

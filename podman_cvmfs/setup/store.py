@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 
+from podman_cvmfs.errors import StoreError, printable
 from podman_cvmfs.store.store import Store
 
 #: What podman needs of an additional image store.
@@ -23,14 +24,23 @@ def lacking(path: str) -> tuple[str, ...]:
 
 
 def is_store(path: str) -> bool:
-    """Whether podman finds a store at ``path``, ours or another."""
-    return not lacking(path)
+    """Whether there is a store at ``path``, ours or another. Raises StoreError where that can't be
+    told."""
+    try:
+        for name in NEEDED:
+            os.stat(f"{path}/{name}")
+    except FileNotFoundError:
+        return False
+    except OSError as err:
+        raise StoreError(f"can't read the store {printable(path)}: {err.strerror}") from err
+    return True
 
 
 def ensure_store(path: str) -> bool:
     """Make an empty valid store at ``path`` unless there is one; True if it was made.
 
-    Raises InputError for a path that podman can't use, StoreError where it can't be written.
+    Raises InputError for a path that podman can't use, StoreError where it can't be read or
+    written.
     """
     store = Store(path)
     if is_store(store.path):

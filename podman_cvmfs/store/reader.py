@@ -7,6 +7,7 @@ import os
 import sys
 from typing import Any
 
+from podman_cvmfs.advice import repair
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.oci import Digest, parse_json
 from podman_cvmfs.store.layout import (
@@ -25,38 +26,44 @@ from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer
 def read_store(store: str) -> StoreContent | None:
     """Read the current generation of the store in the directory ``store``.
 
-    None where nothing has been written yet. Raises StoreError where something is there that is
-    not a store of ours, or a broken one.
+    None where nothing has been written yet. Raises StoreError where that can't be told, and where
+    something is there that is not a store of ours, or a broken one.
     """
-    if not os.path.lexists(f"{store}/{CURRENT}"):
+    try:
+        os.lstat(f"{store}/{CURRENT}")
+    except FileNotFoundError:
         return None
-    state = _read(f"{store}/{CURRENT}/{STATE}")
-    layers = _read(f"{store}/{CURRENT}/{LAYERS}/{LAYERS_JSON}")
-    images = _read(f"{store}/{CURRENT}/{IMAGES}/{IMAGES_JSON}")
+    except OSError as err:
+        raise StoreError(f"can't read the store {printable(store)}: {err.strerror}") from err
+    state = _read(store, STATE)
+    layers = _read(store, f"{LAYERS}/{LAYERS_JSON}")
+    images = _read(store, f"{IMAGES}/{IMAGES_JSON}")
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise StoreError(
             f"the store {printable(store)} has another format than this version writes",
-            "update podman-cvmfs, or remove the store and sync again",
+            f"update podman-cvmfs; or write the store anew: {repair(store)}",
         )
     try:
         return _join(state, layers, images)
     except (KeyError, TypeError, AttributeError, InputError) as err:
         raise StoreError(
             f"the store {printable(store)} is broken: {type(err).__name__}: {err}",
-            "remove it and sync again",
+            f"mend it: {repair(store)}",
         ) from err
 
 
-def _read(path: str) -> Any:
+def _read(store: str, name: str) -> Any:
+    path = f"{store}/{CURRENT}/{name}"
     try:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as err:
-        raise StoreError(f"can't read {printable(path)}: {err.strerror}") from err
+        hint = f"mend the store: {repair(store)}" if isinstance(err, FileNotFoundError) else None
+        raise StoreError(f"can't read {printable(path)}: {err.strerror}", hint) from err
     try:
         return parse_json(data, printable(path))
     except InputError as err:
-        raise StoreError(err.message, "remove the store and sync again") from err
+        raise StoreError(err.message, f"mend the store: {repair(store)}") from err
 
 
 def _join(

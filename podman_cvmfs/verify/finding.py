@@ -27,7 +27,5 @@ class Finding:
     cure: str
 
 
-#: What cures most findings.
-REPAIR = "podman-cvmfs verify --repair"
 #: For what is no work of ours, and may be somebody's.
 REMOVE = "remove it, or move it away"

@@ -8,10 +8,11 @@ import os
 import re
 import struct
 
+from podman_cvmfs.advice import on_store
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.entries import retired_links
 from podman_cvmfs.store.records import StoreContent
-from podman_cvmfs.verify.finding import REMOVE, REPAIR
+from podman_cvmfs.verify.finding import REMOVE
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.record_reader import entry_id
 
@@ -24,13 +25,15 @@ _NEXT_SYNC = "nothing: the next sync that changes something removes it"
 def current_generation(look: Inspection) -> str | None:
     """The directory of the current generation; None, and findings, where there is none."""
     if look.attributes("", optional=True) is None:
-        look.error("", "there is no store", "podman-cvmfs sync")
+        if not look.findings:
+            look.error("", "there is no store", on_store(look.store, "sync"))
         return None
     names = look.names("")
     if names is None:
         return None
     if layout.CURRENT not in names:
-        look.error("", "is no store, or one in which nothing has been written", "podman-cvmfs sync")
+        what = "is no store, or one in which nothing has been written"
+        look.error("", what, on_store(look.store, "sync"))
         return None
     target = look.link(layout.CURRENT)
     if target is None:
@@ -94,7 +97,7 @@ def check_generation(look: Inspection, generation: str, content: StoreContent) -
     for name in sorted(present - {"l"} - set(content.layers)):
         orphan = re.match(r"[0-9a-f]{64}\Z", name)
         what = f"is a layer that {layout.LAYERS_JSON} doesn't know: it breaks pulls of that layer"
-        look.error(f"{overlay}/{name}", what if orphan else "doesn't belong here", REPAIR)
+        look.error(f"{overlay}/{name}", what if orphan else "doesn't belong here")
     links = {layer.link for layer in content.layers.values()}
     retired = retired_links(look.store, content)
     for name, entry in retired.items():

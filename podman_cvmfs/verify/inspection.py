@@ -12,8 +12,9 @@ import os
 import stat
 from collections.abc import Collection
 
+from podman_cvmfs.advice import repair
 from podman_cvmfs.errors import printable
-from podman_cvmfs.verify.finding import REMOVE, REPAIR, Finding, Severity
+from podman_cvmfs.verify.finding import REMOVE, Finding, Severity
 
 #: The index of a million images fits.
 _MAX_FILE = 1 << 30
@@ -41,9 +42,9 @@ class Inspection:
         """The absolute path of ``relative``."""
         return f"{self.store}/{relative}" if relative else self.store
 
-    def error(self, relative: str, what: str, cure: str = REPAIR) -> None:
-        """Note an error of the file at ``relative``."""
-        self._note(Severity.ERROR, relative, what, cure)
+    def error(self, relative: str, what: str, cure: str | None = None) -> None:
+        """Note an error of the file at ``relative``, which a repair cures if nothing is said."""
+        self._note(Severity.ERROR, relative, what, cure or repair(self.store))
 
     def warning(self, relative: str, what: str, cure: str) -> None:
         """Note a warning about the file at ``relative``."""

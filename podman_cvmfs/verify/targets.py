@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
+from podman_cvmfs.advice import on_store, repair
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import LayerDirectory, Link, StoreContent
@@ -20,8 +21,6 @@ from podman_cvmfs.verify.layers import TARGET
 
 #: Where /cvmfs is cold each look waits for the network.
 _READERS = 16
-_SYNC = "podman-cvmfs sync, and if it stays, podman-cvmfs verify --repair"
-
 _GONE = ("is gone", "is no directory", "is reached over a symbolic link")
 
 
@@ -69,8 +68,12 @@ def check_targets(
                 what = f"leads to {target}, which {why}; no image needs it"
                 look.warning(place, what, "nothing: it leaves the store in time")
             else:
-                look.error(place, f"leads to {target}, which {why}", _SYNC)
+                look.error(place, f"leads to {target}, which {why}", _sync(look.store))
     return frozenset(gone)
+
+
+def _sync(store: str) -> str:
+    return f"{on_store(store, 'sync')}, and if it stays, {repair(store)}"
 
 
 def _links(entry: str, directory: LayerDirectory) -> Iterator[tuple[str, str]]:

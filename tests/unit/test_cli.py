@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.cli.main import COMMANDS
+from podman_cvmfs.errors import StoreError
 from podman_cvmfs.verify.store import verify
 from tests.support.cli import Target
 from tests.support.images import IMAGES, build, write_layout
@@ -170,6 +171,21 @@ def at_a_terminal(site: Site, command: str, **more: str) -> str:
         process.wait()
     assert shown, command
     return shown.decode(errors="replace")
+
+
+@pytest.mark.parametrize("command", ["images", "inspect", "prune", "status", "why"])
+def test_a_store_that_cannot_be_read_is_not_taken_for_none(site: Site, command: str) -> None:
+    store = site.root / "config.toml"
+    argv = [word.replace(str(site.target.store), str(store)) for word in site.argv(command)]
+    argv = [word for word in argv if word not in ("--cache", str(site.target.cache))]
+    done = subprocess.run(
+        [sys.executable, "-m", "podman_cvmfs", *argv],
+        capture_output=True,
+        encoding="utf-8",
+        env=env(site),
+    )
+    assert done.returncode == StoreError.exit_code, done.stderr
+    assert f"error: can't read the store {store}: Not a directory" in done.stderr
 
 
 def test_version_imports_nothing_it_does_not_need() -> None:

@@ -8,16 +8,18 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from podman_cvmfs.cli import setup as setup_command
 from podman_cvmfs.cli.setup import command
-from podman_cvmfs.errors import InputError, PodmanCvmfsError
+from podman_cvmfs.errors import InputError, PodmanCvmfsError, StoreError
 from podman_cvmfs.setup import manifest as records
 from podman_cvmfs.setup import snippet
 from podman_cvmfs.setup.changes import Change, as_diff, make
@@ -588,6 +590,40 @@ def test_system_is_for_root_and_users_are_for_themselves(monkeypatch: pytest.Mon
         monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
         result = CliRunner().invoke(command, [wrong])
         assert isinstance(result.exception, InputError)
+
+
+@pytest.fixture
+def dry(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> Callable[..., Result]:
+    """Sets up for root, but only says how; the settings name ``tmp_path/store``."""
+    caplog.set_level("INFO")
+    (tmp_path / "config.toml").write_text(f'store = "{tmp_path}/store"\nunknown = 1\n')
+    (tmp_path / "storage.conf").write_text('[storage]\ndriver = "overlay"\n')
+    monkeypatch.setenv("PODMAN_CVMFS_CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(tmp_path / "storage.conf"))
+    monkeypatch.setattr(setup_command, "find_generation", lambda: MIDDLE)
+    monkeypatch.setattr(records, "SYSTEM_MANIFEST", str(tmp_path / "setup.json"))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    return lambda *args: CliRunner().invoke(command, ["--dry-run", *args])
+
+
+def test_the_store_of_the_settings_is_set_up(
+    dry: Callable[..., Result], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert f'+additionalimagestores = ["{tmp_path}/store"]' in dry().output
+    assert caplog.messages[0].endswith("unknown setting 'unknown' ignored")
+    assert f'["{tmp_path}/other"]' in dry("--store", f"{tmp_path}/other").output
+    assert isinstance(dry("--store", "").exception, InputError)
+
+
+def test_a_store_that_cannot_be_read_is_not_taken_for_none(
+    dry: Callable[..., Result], tmp_path: Path
+) -> None:
+    (tmp_path / "store").touch()
+    error = dry().exception
+    assert isinstance(error, StoreError)
+    assert error.message == f"can't read the store {tmp_path}/store: Not a directory"
 
 
 def test_undo_of_nothing_says_so(

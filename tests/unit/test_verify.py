@@ -261,12 +261,22 @@ def test_a_generation_that_goes_meanwhile_is_not_held_against_the_store(
     assert len(calls) == 2
 
 
+def test_a_store_that_cannot_be_looked_at(tmp_path: Path) -> None:
+    """It is not taken for one that isn't there."""
+    (tmp_path / "file").touch()
+    (finding,) = verify(str(tmp_path / "file/store")).findings
+    assert finding.what == "can't be looked at: Not a directory"
+
+
 def test_what_is_gone_from_the_repository(tmp_path: Path) -> None:
     store = Spoilt(small_repository(tmp_path / "repository"), tmp_path)
     (store.layer_path(store.top) / "diff1").resolve().rename(tmp_path / "gone")
     (told,) = tell(verify(str(store.path)))
     assert "/diff1: leads to " in told and told.endswith("which is gone")
-    assert verify(str(store.path)).findings[0].cure.startswith("podman-cvmfs sync")
+    assert verify(str(store.path)).findings[0].cure == (
+        f"podman-cvmfs sync --store {store.path}, and if it stays, "
+        f"podman-cvmfs verify --repair --store {store.path}"
+    )
 
 
 @pytest.mark.parametrize("place", ["", "..", "../.."])

@@ -46,7 +46,8 @@ def test_an_error_ends_the_command_with_5(store: Spoilt) -> None:
     done = run(store)
     assert isinstance(done.exception, StoreError)
     assert done.output == (
-        f"error: {store.image_path('config')}: is missing\n  cure: podman-cvmfs verify --repair\n"
+        f"error: {store.image_path('config')}: is missing\n"
+        f"  cure: podman-cvmfs verify --repair --store {store.path}\n"
     )
 
 

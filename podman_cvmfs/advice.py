@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command lines that messages advise, spelt so that a shell takes them as they are."""
+
+from __future__ import annotations
+
+import shlex
+
+from podman_cvmfs import paths
+from podman_cvmfs.errors import printable
+
+
+def on_store(store: str, *words: str) -> str:
+    """``podman-cvmfs WORDS`` for the store in the directory ``store``, fit to be printed; the
+    store is named unless it is the default."""
+    named = [] if store == paths.default_store() else ["--store", store]
+    return printable(shlex.join(["podman-cvmfs", *words, *named]))
+
+
+def repair(store: str) -> str:
+    """What mends the store in the directory ``store``."""
+    return on_store(store, "verify", "--repair")
