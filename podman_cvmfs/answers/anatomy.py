@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from podman_cvmfs.advice import on_store
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.foreign_file import read_bounded
 from podman_cvmfs.oci import MAX_DOCUMENT, Digest, ImageConfig, parse_config
@@ -70,7 +71,7 @@ def config_of(store: str, image: StoredImage) -> ImageConfig:
     except (OSError, InputError) as err:
         reason = err.message if isinstance(err, InputError) else err.strerror or str(err)
         raise StoreError(
-            f"can't read {printable(path)}: {reason}", "'podman-cvmfs verify' tells the damage"
+            f"can't read {printable(path)}: {reason}", _tells_the_damage(store)
         ) from err
 
 
@@ -90,9 +91,13 @@ def places_of(store: str, layer: StoredLayer) -> tuple[Place, ...]:
     if not places:
         raise StoreError(
             f"layer {layer.layer_id[:12]} has no files: {printable(directory)}/diff is missing",
-            "'podman-cvmfs verify' tells the damage",
+            _tells_the_damage(store),
         )
     return tuple(places)
+
+
+def _tells_the_damage(store: str) -> str:
+    return f"'{on_store(store, 'verify')}' tells the damage"
 
 
 def _layer_id(below: str | None, diff_id: Digest) -> str:

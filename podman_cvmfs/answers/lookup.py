@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from podman_cvmfs.errors import InputError
+from podman_cvmfs.advice import on_store
+from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.reference import DOCKER_HUB, ImageName, parse_name, split_domain
 from podman_cvmfs.registries_conf import load_registries_conf
@@ -86,6 +87,7 @@ def _is_digest_of(image: StoredImage, digest: Digest) -> bool:
     return str(digest) in (image.manifest_digest, image.index_digest)
 
 
-def no_such_image(text: str) -> InputError:
-    """What to raise where ``find`` finds nothing; ``text`` is printable."""
-    return InputError(f"not in the store: {text}", f"'podman-cvmfs why {text}' tells why")
+def no_such_image(store: str, text: str) -> InputError:
+    """What to raise where ``find`` finds nothing in the store in the directory ``store``."""
+    why = on_store(store, "why", text)
+    return InputError(f"not in the store: {printable(text)}", f"'{why}' tells why")

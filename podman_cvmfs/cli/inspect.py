@@ -38,7 +38,7 @@ def command(images: tuple[str, ...], store: str | None, output: str) -> None:
     for text in images:
         image = find(content, text)
         if image is None:
-            raise no_such_image(printable(text))
+            raise no_such_image(settings.store, text)
         found.append(anatomy_of(settings.store, content, image))
     data = [_as_data(content, each) for each in found]
     if output == "json":

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 
 import click
 
+from podman_cvmfs.advice import on_store
 from podman_cvmfs.answers.sources import content_of, settings_with
 from podman_cvmfs.answers.status import RepositoryStatus, Status, status_of
 from podman_cvmfs.answers.table import plain_table
@@ -43,7 +44,7 @@ def command(store: str | None, repository: tuple[str, ...], cache: str | None, o
 def _as_text(status: Status, now: int) -> str:
     rows = [["store", status.store]]
     if status.changed is None:
-        rows.append(["", "nothing has been synced yet: run 'podman-cvmfs sync'"])
+        rows.append(["", f"nothing has been synced yet: run '{on_store(status.store, 'sync')}'"])
     else:
         rows.append(
             ["last change", f"{_when(status.changed, now)}, to generation {_number(status)}"]

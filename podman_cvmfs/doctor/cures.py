@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shlex
 
+from podman_cvmfs import paths
 from podman_cvmfs.doctor.facts import Facts
 
 
@@ -12,6 +13,13 @@ def setup(facts: Facts, *options: str) -> str:
     """``podman-cvmfs setup`` for whoever asks."""
     who = "--system" if facts.is_root else "--user"
     return shlex.join(["podman-cvmfs", "setup", who, "--store", facts.store.path, *options])
+
+
+def make_store(facts: Facts) -> tuple[str, bool]:
+    """What makes the store and tells podman of it, and whether that is for somebody else to do."""
+    if facts.store.path == paths.SYSTEM_STORE and not facts.is_root:
+        return "as root: podman-cvmfs setup --system", True
+    return setup(facts), False
 
 
 def own_store() -> str:

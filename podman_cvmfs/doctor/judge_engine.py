@@ -169,9 +169,11 @@ def _not_configured(facts: Facts) -> Iterator[Finding]:
     else:
         main = printable(conf.effective.main or "podman's built-in settings")
         found = f"{printable(facts.store.path)} isn't named in {main}"
+    cure, by_hand = cures.setup(facts), False
     if facts.store.presence is Presence.MISSING:
         found += ", and the store isn't there"
-    yield Finding(CONDITIONS["store-not-configured"], found, cures.setup(facts))
+        cure, by_hand = cures.make_store(facts)
+    yield Finding(CONDITIONS["store-not-configured"], found, cure, by_hand)
 
 
 def mounting(facts: Facts) -> Iterator[Finding]:

@@ -45,11 +45,10 @@ def _presence(facts: Facts, place: Place, is_ours: bool) -> Iterator[Finding]:
         # In others' stores root makes what is missing.
         lacking = [name for name in place.lacking if is_ours or name.endswith(".lock")]
         if lacking and (is_ours or not facts.is_root):
-            yield Finding(
-                CONDITIONS["store-incomplete"],
-                f"{path} has no {', '.join(lacking)}",
-                cures.setup(facts) if is_ours else _make_locks(place, lacking),
-            )
+            making = (_make_locks(place, lacking), False)
+            cure, by_hand = cures.make_store(facts) if is_ours else making
+            found = f"{path} has no {', '.join(lacking)}"
+            yield Finding(CONDITIONS["store-incomplete"], found, cure, by_hand)
         empty = [lock for lock, size in place.locks.items() if size == 0]
         if empty and facts.engine.major == 4:
             yield Finding(
@@ -64,11 +63,10 @@ def _missing(facts: Facts, place: Place, is_ours: bool) -> Iterator[Finding]:
     path = printable(place.path)
     if is_ours and not facts.is_configured:
         return
-    yield Finding(
-        CONDITIONS["store-missing"],
-        f"{path} isn't there, and {main} names it",
-        cures.setup(facts) if is_ours else cures.shell("mkdir", "-p", place.path),
-    )
+    mkdir = cures.shell("mkdir", "-p", place.path)
+    cure, by_hand = cures.make_store(facts) if is_ours else (mkdir, False)
+    found = f"{path} isn't there, and {main} names it"
+    yield Finding(CONDITIONS["store-missing"], found, cure, by_hand)
 
 
 def _closed(place: Place, name: str) -> Finding:

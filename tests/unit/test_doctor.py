@@ -45,7 +45,7 @@ from podman_cvmfs.doctor.look_store import look_at_contents, look_at_place
 from podman_cvmfs.doctor.probe import HangingError, bounded
 from podman_cvmfs.settings import Settings
 from podman_cvmfs.storage_conf.effective import Effective
-from podman_cvmfs.verify.finding import REMOVE, REPAIR
+from podman_cvmfs.verify.finding import REMOVE
 from tests.support.cli import podman_cvmfs
 from tests.support.stores import Spoilt, small_repository
 
@@ -300,6 +300,24 @@ TABLE: list[tuple[str, Facts, str, str]] = [
         SETUP,
     ),
     (
+        "store-not-configured",
+        store(replace(USER, is_configured=False), presence=Presence.MISSING),
+        "the store isn't there",
+        "# as root: podman-cvmfs setup --system",
+    ),
+    (
+        "store-missing",
+        store(USER, presence=Presence.MISSING),
+        STORE,
+        "# as root: podman-cvmfs setup --system",
+    ),
+    (
+        "store-incomplete",
+        store(USER, lacking=("overlay",)),
+        "overlay",
+        "# as root: podman-cvmfs setup --system",
+    ),
+    (
         "lock-empty",
         store(locks={"/s/layers.lock": 0}),
         "/s/layers.lock",
@@ -313,7 +331,7 @@ TABLE: list[tuple[str, Facts, str, str]] = [
     ),
     (
         "store-damaged",
-        contents(faults=(Fault(True, "/a", "is bad", REPAIR),) * 2),
+        contents(faults=(Fault(True, "/a", "is bad", "mend it"),) * 2),
         "/a is bad (and 1 more)",
         f"podman-cvmfs verify --store {STORE} --repair",
     ),

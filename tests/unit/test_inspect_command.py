@@ -54,6 +54,14 @@ def test_flat(target: Target) -> None:
     assert found["Size"] == sum(layer["Size"] for layer in found["Layers"])
 
 
+def test_hints_name_the_store(target: Target) -> None:
+    target.sync()
+    done = podman_cvmfs("inspect", "none:1", "--store", target.store)
+    assert done.stderr.splitlines()[-1] == (
+        f"  hint: 'podman-cvmfs why none:1 --store {target.store}' tells why"
+    )
+
+
 def test_by_layers_all_are_genuine(target: Target) -> None:
     target.sync("--view", "layers")
     assert all(layer["Genuine"] for layer in ask(target, name(1))["Layers"])
