@@ -28,6 +28,7 @@ from podman_cvmfs.store.records import StoreContent, StoredImage
 
 #: Larger records of a user's own images are refused, in bytes.
 _MAX_JSON = 256 << 20
+_BUILT_IN = "podman's built-in settings"
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,14 @@ class OwnCopy:
 @dataclass(frozen=True)
 class Configured:
     """What podman's configuration says of the store: whether it is used, else why not and how to
-    change it. ``before`` are the additional stores that podman looks into before it."""
+    change it. ``before`` are the additional stores that podman looks into before it. ``failure``
+    is why every podman command fails, "" if they don't."""
 
     used: bool
     problem: str = ""
     cure: str | None = None
     before: tuple[str, ...] = ()
+    failure: str = ""
 
 
 @dataclass(frozen=True)
@@ -167,33 +170,45 @@ def _other_platforms(
 
 
 def configured_store(store: str) -> Configured:
-    """Whether the caller's podman uses the store in the directory ``store``."""
+    """Whether the caller's podman uses the store in the directory ``store``, and works at all."""
     try:
         places = Places.of_process()
         effective = read_effective(places, find_generation())
-        ours = os.path.realpath(store)
-        before = []
-        for each in effective.stores:
-            if os.path.realpath(each) == ours:
-                break
-            before.append(each)
-        else:
-            if effective.inherited:
-                problem = "this podman takes no stores from the system's settings for users"
-            else:
-                main = printable(effective.main or "podman's built-in settings")
-                problem = f"it isn't named in {main}"
-            return Configured(
-                False,
-                f"podman doesn't look into the store: {problem}",
-                f"podman-cvmfs setup {'--user' if places.uid else '--system'} --store {store}",
-            )
-        check_driver(places, effective)
     except (PodmanCvmfsError, OSError) as err:
-        if isinstance(err, PodmanCvmfsError):
-            return Configured(False, err.message, err.hint)
-        return Configured(False, f"can't read podman's settings: {err}")
-    return Configured(True, before=tuple(before))
+        reason = err.message if isinstance(err, PodmanCvmfsError) else str(err)
+        return Configured(False, failure=f"podman can't start: {reason}")
+    failure = next(filter(None, map(_why_no_store, effective.stores)), "")
+    ours = os.path.realpath(store)
+    before = []
+    for each in effective.stores:
+        if os.path.realpath(each) == ours:
+            break
+        before.append(each)
+    else:
+        if effective.inherited:
+            problem = "this podman takes no stores from the system's settings for users"
+        else:
+            problem = f"it isn't named in {printable(effective.main or _BUILT_IN)}"
+        return Configured(
+            False,
+            f"podman doesn't look into the store: {problem}",
+            f"podman-cvmfs setup {'--user' if places.uid else '--system'} --store {store}",
+            failure=failure,
+        )
+    try:
+        check_driver(places, effective)
+    except InputError as err:
+        return Configured(False, err.message, err.hint, failure=failure)
+    return Configured(True, before=tuple(before), failure=failure)
+
+
+def _why_no_store(path: str) -> str:
+    """Why podman, told of an additional store at ``path``, fails; "" if it doesn't."""
+    try:
+        os.stat(path)
+    except OSError as err:
+        return f"podman fails while it is told of the store {path}: {err.strerror}"
+    return ""
 
 
 def own_copy(

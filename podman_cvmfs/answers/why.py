@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from podman_cvmfs.advice import on_store
 from podman_cvmfs.answers.evidence import Evidence
 from podman_cvmfs.config_ladder import SYNTHESISED
 from podman_cvmfs.errors import printable
@@ -27,6 +28,7 @@ class Code(str, Enum):
     GONE = "gone-from-repository"
     RETIRED = "retired"
     NOT_CONFIGURED = "store-not-configured"
+    PODMAN_FAILS = "podman-fails"
     OWN_COPY = "own-copy"
     SHADOWED = "shadowed"
     ARCHITECTURE = "other-architecture"
@@ -38,7 +40,7 @@ class Code(str, Enum):
 
 #: With one of these it is no hit.
 _PREVENT = {
-    *(Code.NOT_CONFIGURED, Code.SHADOWED, Code.ARCHITECTURE, Code.DOWN),
+    *(Code.NOT_CONFIGURED, Code.PODMAN_FAILS, Code.SHADOWED, Code.ARCHITECTURE, Code.DOWN),
     *(Code.NOT_SYNCED, Code.NOT_WISHED, Code.NOT_IN_REPOSITORY),
 }
 
@@ -77,14 +79,7 @@ def _present(evidence: Evidence) -> list[Reason]:
     short_id = image.image_id[:12]
     text = f"{printable(evidence.found_as)} is in the store {printable(evidence.store)}"
     reasons = [Reason(Code.IN_STORE, f"{text} as the image {short_id}, in the view {image.view}")]
-    if not evidence.configured.used:
-        reasons.append(
-            Reason(
-                Code.NOT_CONFIGURED,
-                printable(evidence.configured.problem),
-                evidence.configured.cure,
-            )
-        )
+    reasons += _configuration(evidence)
     if evidence.own is not None:
         reasons.append(_own(evidence))
     if evidence.missing:
@@ -113,7 +108,7 @@ def _present(evidence: Evidence) -> list[Reason]:
                 Code.STALE,
                 f"{printable(offer.repository.root)} has another image under this name by now"
                 + (f", {offer.image.expected_id.hex[:12]}" if offer.image.expected_id else ""),
-                "podman-cvmfs sync",
+                on_store(evidence.store, "sync"),
             )
         )
     elif offer is None and not evidence.down:
@@ -121,7 +116,7 @@ def _present(evidence: Evidence) -> list[Reason]:
             Reason(
                 Code.GONE,
                 f"{printable(image.repository)} doesn't offer it any more",
-                "the next 'podman-cvmfs sync' takes it out of the store",
+                f"the next '{on_store(evidence.store, 'sync')}' takes it out of the store",
             )
         )
     if image.config_origin == SYNTHESISED:
@@ -132,7 +127,7 @@ def _present(evidence: Evidence) -> list[Reason]:
                 "its config is made up, for nobody had the genuine one: user, working directory "
                 "and labels may lack, and its ID is not the genuine one"
                 + (f", {genuine.hex[:12]}" if genuine else ""),
-                "podman-cvmfs sync, when the registry can be reached",
+                f"{on_store(evidence.store, 'sync')}, when the registry can be reached",
             )
         )
     return reasons
@@ -168,15 +163,16 @@ def _absent(evidence: Evidence) -> list[Reason]:
         reasons.append(Reason(Code.ARCHITECTURE, text))
     elif offer is not None:
         what = f"{printable(offer.repository.root)} has {offer.image.name}"
+        sync = on_store(evidence.store, "sync", str(offer.image.name))
         if evidence.wished:
             text = f"{what}, but it hasn't been synced into the store {printable(evidence.store)}"
-            reasons.append(Reason(Code.NOT_SYNCED, text, f"podman-cvmfs sync {offer.image.name}"))
+            reasons.append(Reason(Code.NOT_SYNCED, text, sync))
         else:
             reasons.append(
                 Reason(
                     Code.NOT_WISHED,
                     f"{what}, but wish lists and settings leave it out",
-                    f"podman-cvmfs sync {offer.image.name}, or 'podman-cvmfs config' for the rule",
+                    f"{sync}, or 'podman-cvmfs config' for the rule",
                 )
             )
     elif evidence.down:
@@ -193,15 +189,27 @@ def _absent(evidence: Evidence) -> list[Reason]:
             more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
             cure = f"there is {', '.join(others[:_SHOWN])}{more}"
         reasons.append(Reason(Code.NOT_IN_REPOSITORY, text, cure))
-    if not evidence.configured.used:
-        problem = printable(evidence.configured.problem)
-        reasons.append(Reason(Code.NOT_CONFIGURED, problem, evidence.configured.cure))
+    return reasons + _configuration(evidence)
+
+
+def _configuration(evidence: Evidence) -> list[Reason]:
+    """What podman's configuration makes of it."""
+    configured = evidence.configured
+    reasons = []
+    if configured.failure:
+        cure = on_store(evidence.store, "doctor")
+        reasons.append(Reason(Code.PODMAN_FAILS, printable(configured.failure), cure))
+    if configured.problem:
+        problem = printable(configured.problem)
+        reasons.append(Reason(Code.NOT_CONFIGURED, problem, configured.cure))
     return reasons
 
 
 def _podman_run(evidence: Evidence, found: set[Code]) -> str:
     """What ``podman run`` will do, whole sentence."""
     own, image = evidence.own, evidence.stored
+    if Code.PODMAN_FAILS in found:
+        return f"fails: {printable(evidence.configured.failure)}"
     if own is not None and not (own.on_ours and image):
         return f"starts {own.image_id[:12]} from {printable(own.place)}, without a pull"
     if image is None or Code.NOT_CONFIGURED in found:

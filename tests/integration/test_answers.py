@@ -77,6 +77,20 @@ def test_without_the_store_in_storage_conf(world: World, tmp_path: Path) -> None
         assert podman.run("run", "--rm", "--pull=never", name, check=False).returncode != 0
 
 
+@pytest.mark.parametrize("fault", ["missing store", "broken file"])
+def test_where_podman_itself_fails(world: World, podman: Podman, fault: str) -> None:
+    name, conf = world.name("t/app:1"), Path(podman.env["CONTAINERS_STORAGE_CONF"])
+    text = conf.read_text()
+    ours = f'"{world.target.store}"'
+    assert ours in text
+    spoilt = text.replace(ours, f'{ours}, "/nowhere"') if fault == "missing store" else f"{text}["
+    conf.write_text(spoilt)
+    status, answer = ask(world, podman, "why", name)
+    assert (status, codes(answer)) == (1, ["in-store", "podman-fails"])
+    assert answer["podman_run"].startswith("fails: ")
+    assert podman.run("images", check=False).returncode != 0
+
+
 def test_a_tag_of_ones_own_stands_on_our_layers(world: World, podman: Podman) -> None:
     name = world.name("t/app:1")
     podman.run("tag", name, "localhost/mine:1")

@@ -19,6 +19,7 @@ from podman_cvmfs.answers.why import Code, judge
 from podman_cvmfs.cli.why import _as_text
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.settings import Settings
+from podman_cvmfs.setup.store import ensure_store
 from podman_cvmfs.storage_conf.generation import Generation
 from podman_cvmfs.store.reader import read_store
 from tests.support.cli import Target, podman_cvmfs
@@ -39,6 +40,7 @@ def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
         f'unqualified-search-registries = ["{REGISTRY}", "docker.io"]\n'
         '[[registry]]\nlocation = "blocked.example.org"\nblocked = true\n'
     )
+    (tmp_path / "first").mkdir()
     storage = tmp_path / "storage.conf"
     storage.write_text(
         f'[storage]\ndriver = "overlay"\ngraphroot = "{tmp_path}/graph"\n'
@@ -67,6 +69,11 @@ def ask(target: Target) -> Callable[..., Evidence]:
 
 
 Ask = Callable[..., Evidence]
+
+
+def empty(store: Path) -> None:
+    shutil.rmtree(store)
+    ensure_store(str(store))
 
 
 def codes(evidence: Evidence) -> list[str]:
@@ -121,14 +128,16 @@ def test_repository_down(ask: Ask, target: Target) -> None:
 
 
 def test_not_synced(ask: Ask, target: Target) -> None:
-    shutil.rmtree(target.store)
+    empty(target.store)
     evidence = ask(name(1))
-    assert codes(evidence) == ["not-synced"]
+    (reason,) = judge(evidence).reasons
+    assert reason.code is Code.NOT_SYNCED
+    assert reason.cure == f"podman-cvmfs sync {name(1)} --store {target.store}"
     assert judge(evidence).podman_run == f"pulls it from {name(1)}"
 
 
 def test_not_wished(ask: Ask, target: Target) -> None:
-    shutil.rmtree(target.store)
+    empty(target.store)
     assert codes(ask(name(1), exclude=("*app1*",))) == ["not-wished"]
 
 
@@ -155,6 +164,25 @@ def test_store_not_configured(ask: Ask, tmp_path: Path) -> None:
     assert str(tmp_path / "storage.conf") in answer.reasons[1].text
     assert "podman-cvmfs setup" in (answer.reasons[1].cure or "")
     assert answer.podman_run == f"pulls it from {name(1)}"
+
+
+@pytest.mark.parametrize("missing", ["first", "store"])
+def test_podman_fails_while_a_store_is_missing(ask: Ask, tmp_path: Path, missing: str) -> None:
+    shutil.rmtree(tmp_path / missing)
+    own_record(tmp_path / "graph", "e" * 64, [name(1)], "f" * 64, True)
+    answer = judge(ask(name(1)))
+    (reason,) = (each for each in answer.reasons if each.code is Code.PODMAN_FAILS)
+    assert reason.cure == f"podman-cvmfs doctor --store {tmp_path}/store"
+    assert not answer.hit
+    assert answer.podman_run.startswith("fails: ")
+    assert f"{tmp_path}/{missing}: No such file or directory" in answer.podman_run
+
+
+def test_podman_fails_with_a_broken_configuration(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "storage.conf").write_text("[storage\n")
+    answer = judge(ask(name(1)))
+    assert [reason.code for reason in answer.reasons] == [Code.IN_STORE, Code.PODMAN_FAILS]
+    assert answer.podman_run.startswith(f"fails: podman can't start: {tmp_path}/storage.conf")
 
 
 def own_record(place: Path, image_id: str, names: list[str], layer: str, has_layer: bool) -> None:
@@ -245,7 +273,7 @@ def test_command_says_it_and_exits_with_1(target: Target, monkeypatch: pytest.Mo
     assert done.returncode == 1
     said = json.loads(done.stdout)
     assert said["hit"] is False
-    assert [each["code"] for each in said["reasons"]] == ["in-store", "store-not-configured"]
+    assert [each["code"] for each in said["reasons"]] == ["in-store", "podman-fails"]
     assert "podman is not in PATH" in said["reasons"][1]["text"]
     text = podman_cvmfs("why", name(1), *places).stdout
     assert text.startswith(f"{name(1)}: miss\n")
