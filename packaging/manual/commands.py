@@ -13,7 +13,8 @@ import click
 from podman_cvmfs.cli.main import COMMANDS, cli
 from podman_cvmfs.doctor.conditions import CONDITIONS
 
-_MARKUP = re.compile(r"([\\*`|_])")
+#: Addresses would become links, and be shown in angle brackets.
+_MARKUP = re.compile(r"([\\*`|_]|:(?=//))")
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,14 @@ def test_man_shows_the_page_without_a_warning(page: Page, tmp_path: Path) -> Non
     assert f"{page.name} - {page.summary}" in " ".join(done.stdout.split())
 
 
+@EACH_PAGE
+def test_no_section_comes_twice_and_no_address_is_a_link(page: Page) -> None:
+    text = page.roff()
+    headings = re.findall(r"^\.SH (.*)$", text, re.MULTILINE)
+    assert len(headings) == len(set(headings))
+    assert "<http" not in text.replace("\\", "") and ".UR" not in text
+
+
 def test_each_text_belongs_to_a_page() -> None:
     """And each page has one: add packaging/manual/NAME.1.rst for a new command."""
     assert {path.stem for path in TEXTS.glob("*.rst")} == set(PAGES)
