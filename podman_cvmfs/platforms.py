@@ -24,6 +24,11 @@ _MACHINES = {
     "armv6l": ("arm", "v6"),
     "loongarch64": ("loong64", ""),
 }
+#: What Go calls the architectures that Linux runs on (``go tool dist list``), and OCI after it.
+ARCHITECTURES = (
+    *("386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle"),
+    *("ppc64", "ppc64le", "riscv64", "s390x"),
+)
 _PLATFORM = re.compile(r"(?:linux/)?([a-z0-9_]{1,32})(?:[/:]([a-z0-9.]{1,32}))?\Z")
 #: The variant that is meant where none is said (containerd ``platforms``, ``normalizeArch``).
 _USUAL_LEVEL = {"arm": 7, "arm64": 8, "amd64": 1}
@@ -55,6 +60,11 @@ class Platform:
         if variant is None and architecture in _MACHINES:
             return cls(*_MACHINES[architecture])
         return cls(architecture, variant or "")
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there may be images for it."""
+        return self.architecture in ARCHITECTURES
 
     @classmethod
     def of_host(cls) -> Platform:
@@ -101,3 +111,11 @@ class Platform:
 
 #: What nothing tells the architecture of.
 UNKNOWN = Platform("")
+
+
+def nearest(text: str) -> str:
+    """The architecture whose name, here or in the kernel, is most like ``text``; "" if none is."""
+    from difflib import get_close_matches
+
+    names = (*ARCHITECTURES, *_MACHINES)
+    return "".join(get_close_matches(text, names, 1))

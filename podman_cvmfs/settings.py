@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from podman_cvmfs import paths
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.platforms import Platform
+from podman_cvmfs.platforms import UNKNOWN, Platform, nearest
 from podman_cvmfs.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.toml_file import TomlFile, drop_ins, read_toml
 
@@ -231,11 +231,17 @@ def _arch(value: object) -> str:
     if text == HOST:
         return text
     try:
-        return str(Platform.parse(text))
+        platform = Platform.parse(text)
     except InputError:
+        platform = UNKNOWN
+    if not platform.is_known:
+        # An image for it there is none: all would be left out.
+        near = nearest(text)
         raise ValueError(
             f"must be {HOST}, or an architecture like amd64 or arm/v7, not {printable(text)!r}"
-        ) from None
+            + (f" (is it {near}?)" if near else "")
+        )
+    return str(platform)
 
 
 def _list_of(check: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:

@@ -196,6 +196,10 @@ def test_unknown_settings_are_warned_of(etc: Path) -> None:
         ('view = "best"', ":1: view must be one of auto, flat, layers"),
         ("view = []", ":1: view must be one of"),
         ("overlay = {a = 1}", ":1: overlay must be one of kernel, fuse-overlayfs"),
+        (
+            "arch = 'no/such/thing'",
+            ":1: arch must be host, or an architecture like amd64 or arm/v7",
+        ),
         ("offline = 1", ":1: offline must be true or false"),
         ("grace_days = true", ":1: grace_days must be a whole number from 0 to 3650"),
         ("grace_days = 1.5", ":1: grace_days must be a whole number"),
@@ -215,6 +219,13 @@ def test_errors_name_file_and_line(etc: Path, text: str, message: str) -> None:
         load_settings()
     assert caught.value.message.startswith(f"{etc}/config.toml{message}")
     assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize(("text", "near"), [("armhf", "arm"), ("x86", "x86_64")])
+def test_an_architecture_that_nobody_has_is_refused(etc: Path, text: str, near: str) -> None:
+    """It would leave out every image."""
+    with pytest.raises(InputError, match=rf"not '{text}' \(is it {near}\?\)"):
+        load_settings({"arch": text})
 
 
 def test_bombs(etc: Path) -> None:
