@@ -20,7 +20,7 @@ _BYTES_WORTH_A_BAR = 8 * 1024 * 1024
 
 def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """Yield ``items``, with a bar on stderr if that is a terminal and ``total`` is large."""
-    if total < _WORTH_A_BAR or not sys.stderr.isatty():
+    if total < _WORTH_A_BAR or not _is_terminal():
         yield from items
         return
     with _counting_bar() as bar:
@@ -34,12 +34,17 @@ def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
 def bytes_done(total: int, what: str) -> Iterator[Callable[[int], None]]:
     """Gives what is to be called with each number of bytes done, of ``total``; there is a bar on
     the same terms."""
-    if total < _BYTES_WORTH_A_BAR or not sys.stderr.isatty():
+    if total < _BYTES_WORTH_A_BAR or not _is_terminal():
         yield lambda count: None
         return
     with _byte_bar() as bar:
         task = bar.add_task(what, total=total)
         yield lambda count: bar.advance(task, count)
+
+
+def _is_terminal() -> bool:
+    # Where standard error is closed there is no file for it.
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _counting_bar() -> Progress:

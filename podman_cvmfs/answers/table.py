@@ -20,7 +20,8 @@ def show_table(
     they are shown at a terminal that can, unless NO_COLOR is set."""
     clean = [[printable(cell) for cell in row] for row in rows]
     plain = plain_table([list(headings), *clean])
-    if not sys.stdout.isatty() or len(clean) > _MOST_DRAWN:
+    # Where standard output is closed there is no file for it.
+    if sys.stdout is None or not sys.stdout.isatty() or len(clean) > _MOST_DRAWN:
         return plain
     # Names are there to be copied: where a drawn table would fold them, the terminal may.
     fits = max(map(len, plain.splitlines())) <= shutil.get_terminal_size().columns

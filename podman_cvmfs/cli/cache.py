@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 import click
 
@@ -76,7 +77,7 @@ def import_command(file: str, cache: str | None, output: str) -> None:
     """
     opened = _cache(cache)
     try:
-        with sys.stdin.buffer if file == "-" else open(file, "rb") as source:
+        with _buffer(sys.stdin) if file == "-" else open(file, "rb") as source:
             done = import_cache(opened, source, file)
     except OSError as err:
         raise InputError(f"can't read {printable(file)}: {err.strerror}") from None
@@ -110,11 +111,18 @@ def _tell(done: Shipped, output: str, **more: int) -> None:
         click.echo(json.dumps({"blobs": done.blobs, "bytes": done.size, **more}))
 
 
+def _buffer(stream: TextIO | None) -> BinaryIO:
+    """The bytes below a standard stream. Raises OSError where it is closed."""
+    if stream is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return stream.buffer
+
+
 @contextlib.contextmanager
 def _written(path: str) -> Iterator[BinaryIO]:
     """A file that takes the place of ``path`` once it is whole; what was there stays till then."""
     if path == "-":
-        yield sys.stdout.buffer
+        yield _buffer(sys.stdout)
         return
     if os.path.exists(path) and not os.path.isfile(path):
         # A pipe or a device takes it as it comes.

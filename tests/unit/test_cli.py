@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.cli.main import COMMANDS
-from podman_cvmfs.errors import StoreError
+from podman_cvmfs.errors import InputError, StoreError
 from podman_cvmfs.verify.store import verify
 from tests.support.cli import Target
 from tests.support.images import IMAGES, build, write_layout
@@ -186,6 +186,26 @@ def test_a_store_that_cannot_be_read_is_not_taken_for_none(site: Site, command: 
     )
     assert done.returncode == StoreError.exit_code, done.stderr
     assert f"error: can't read the store {store}: Not a directory" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["cache export -", "cache import -", "images", "sync"])
+def test_closed_streams(site: Site, command: str) -> None:
+    argv = site.argv(command) if command in COMMANDS else command.split()
+    log = site.root / "log"
+    with log.open("w") as errors:
+        subprocess.run(
+            ["sh", "-c", 'exec "$@" <&- >&-', "sh", sys.executable, "-m", "podman_cvmfs", *argv],
+            stderr=errors,
+            env=env(site),
+        )
+    assert "Traceback" not in log.read_text()
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-m", "podman_cvmfs", *argv],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env=env(site),
+    )
+    assert done.returncode in (0, InputError.exit_code)
 
 
 def test_version_imports_nothing_it_does_not_need() -> None:
