@@ -119,6 +119,13 @@ def test_broken_manifest(victim: Victim, spoilt: bytes) -> None:
     victim.check(podman_cvmfs(*victim.target.argv()), PartialError.exit_code, victim.new)
 
 
+def test_all_manifests_broken(victim: Victim, tmp_path: Path) -> None:
+    for manifest in victim.target.repository.glob(".metadata/**/manifest.json"):
+        manifest.write_text("{")
+    done = podman_cvmfs(*replace(victim.target, store=tmp_path / "other").argv())
+    victim.check(done, RepositoryError.exit_code, "2 of the images could not be done")
+
+
 def test_layer_digest_that_is_none(victim: Victim) -> None:
     manifest = json.loads(victim.manifest.read_bytes())
     manifest["Layers"][0]["Digest"] = "sha256:\x1b[31mred"
