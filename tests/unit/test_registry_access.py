@@ -52,7 +52,6 @@ class Known(CredentialStore):
         return self._known if repository.startswith(self._part) else None
 
 
-
 pytestmark = pytest.mark.usefixtures("pauses")
 
 
