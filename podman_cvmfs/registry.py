@@ -19,7 +19,6 @@ import urllib3
 from podman_cvmfs import oci
 from podman_cvmfs.credentials import CredentialStore
 from podman_cvmfs.errors import (
-    InputError,
     RegistryBusy,
     RegistryError,
     RegistryUnreachable,
@@ -28,8 +27,9 @@ from podman_cvmfs.errors import (
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.reference import DOCKER_HUB, ImageName, is_tag
 from podman_cvmfs.registries_conf import Endpoint, RegistriesConf, load_registries_conf
+from podman_cvmfs.registry_answers import check, stated_type, tags_of
 from podman_cvmfs.registry_auth import Authenticator, Door
-from podman_cvmfs.registry_bounds import promised_length
+from podman_cvmfs.registry_bounds import is_led_away, promised_length
 from podman_cvmfs.registry_patience import pause
 from podman_cvmfs.registry_transport import (
     CHUNK,
@@ -116,9 +116,9 @@ class RegistryClient:
             data, headers = self._document(endpoint, name, f"manifests/{wanted}", accept, "image")
             media_type = headers.get("Content-Type", "").partition(";")[0].strip()
             if by_digest:
-                _check(name, Digest.parse(wanted), data)
+                check(name, Digest.parse(wanted), data)
             if media_type not in _MANIFEST_TYPES:
-                media_type = _stated_type(data) or media_type
+                media_type = stated_type(data) or media_type
             return data, media_type
 
         return self._first(name, by_digest, ask)
@@ -131,7 +131,7 @@ class RegistryClient:
 
         def ask(endpoint: Endpoint) -> bytes:
             data, _ = self._document(endpoint, name, f"blobs/{digest}", {}, "blob", limit)
-            _check(name, digest, data)
+            check(name, digest, data)
             return data
 
         return self._first(name, True, ask)
@@ -170,7 +170,7 @@ class RegistryClient:
                 links = requests.utils.parse_header_links(headers.get("Link", ""))
                 following = next((link["url"] for link in links if link.get("rel") == "next"), "")
                 before = len(found)
-                found.update(dict.fromkeys(_tags(data, name)))
+                found.update(dict.fromkeys(tags_of(data, name)))
                 if len(found) > _MAX_TAGS:
                     raise RegistryError(f"{name}: the repository has more than {_MAX_TAGS} tags")
                 # Only the place to go on from is taken from the link, and only if we get on.
@@ -242,7 +242,7 @@ class RegistryClient:
                 authorization=authorization,
             )
             # Whom the registry redirects to may refuse, but not say where passwords go.
-            if response.status_code != 401 or is_renewed or _is_led_away(response):
+            if response.status_code != 401 or is_renewed or is_led_away(response):
                 break
             challenge = response.headers.get("WWW-Authenticate", "")
             is_encrypted = response.url.startswith("https:")
@@ -337,35 +337,3 @@ def _summed_up(failures: Sequence[RegistryError]) -> RegistryError:
 
 def _host(endpoint: Endpoint) -> str:
     return _DOCKER_HUB_HOST if endpoint.name.registry == DOCKER_HUB else endpoint.name.registry
-
-
-def _is_led_away(response: requests.Response) -> bool:
-    """Whether redirects led to another host, or another scheme, than was asked."""
-    asked = (response.history or [response])[0].url
-    return urlsplit(asked)[:2] != urlsplit(response.url)[:2]
-
-
-def _check(name: ImageName, digest: Digest, data: bytes) -> None:
-    if Digest.of(data) != digest:
-        raise RegistryError(f"{name}: the registry sent wrong data for {digest}")
-
-
-def _stated_type(data: bytes) -> str:
-    try:
-        document = oci.parse_json(data, "manifest")
-    except InputError:
-        return ""
-    stated = document.get("mediaType") if isinstance(document, dict) else None
-    return stated if isinstance(stated, str) else ""
-
-
-def _tags(data: bytes, name: ImageName) -> list[str]:
-    """The tags in one page of the list; what can't be a tag is left out."""
-    try:
-        document = oci.parse_json(data, f"the tag list of {name}")
-    except InputError as err:
-        raise RegistryError(err.message) from None
-    tags = document.get("tags") if isinstance(document, dict) else None
-    if tags is not None and not isinstance(tags, list):
-        raise RegistryError(f"{name}: the registry's tag list is none")
-    return [tag for tag in tags or [] if isinstance(tag, str) and is_tag(tag)]

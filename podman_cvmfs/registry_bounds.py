@@ -76,6 +76,12 @@ def promised_length(response: requests.Response) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
+def is_led_away(response: requests.Response) -> bool:
+    """Whether redirects led to another host, or another scheme, than was asked."""
+    asked = (response.history or [response])[0].url
+    return urlsplit(asked)[:2] != urlsplit(response.url)[:2]
+
+
 class _Body(urllib3.response.HTTPResponse):
     """A body that fails at a chunk of less than no bytes: urllib3 (1.26, 2.x) and http.client read
     all there is for -1, without end."""

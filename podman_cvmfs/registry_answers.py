@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What registries answer, taken apart and checked. Pure: no I/O."""
+
+from __future__ import annotations
+
+from podman_cvmfs import oci
+from podman_cvmfs.errors import InputError, RegistryError
+from podman_cvmfs.oci import Digest
+from podman_cvmfs.reference import ImageName, is_tag
+
+
+def check(name: ImageName, digest: Digest, data: bytes) -> None:
+    """Raise RegistryError unless ``data`` is what ``digest`` names."""
+    if Digest.of(data) != digest:
+        raise RegistryError(f"{name}: the registry sent wrong data for {digest}")
+
+
+def stated_type(data: bytes) -> str:
+    """The media type that a manifest or index says it has, or nothing."""
+    try:
+        document = oci.parse_json(data, "manifest")
+    except InputError:
+        return ""
+    stated = document.get("mediaType") if isinstance(document, dict) else None
+    return stated if isinstance(stated, str) else ""
+
+
+def tags_of(data: bytes, name: ImageName) -> list[str]:
+    """The tags in one page of the list for ``name``; what can't be a tag is left out.
+
+    Raises RegistryError.
+    """
+    try:
+        document = oci.parse_json(data, f"the tag list of {name}")
+    except InputError as err:
+        raise RegistryError(err.message) from None
+    tags = document.get("tags") if isinstance(document, dict) else None
+    if tags is not None and not isinstance(tags, list):
+        raise RegistryError(f"{name}: the registry's tag list is none")
+    return [tag for tag in tags or [] if isinstance(tag, str) and is_tag(tag)]
