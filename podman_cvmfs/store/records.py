@@ -221,8 +221,11 @@ class StoreContent:
 
 
 def to_json(value: object) -> bytes:
-    """Compact JSON; the writers below give equal bytes for equal content."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    """Compact JSON; the writers below give equal bytes for equal content.
+
+    In ASCII, since a repository's path may hold bytes that are no text.
+    """
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _array(records: Iterable[dict[str, Any]]) -> bytes:

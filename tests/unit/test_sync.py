@@ -365,6 +365,13 @@ def test_images_of_a_repository_that_is_down_can_be_hidden(world: World) -> None
     assert set(report.added) == names and not report.failed
 
 
+def test_a_repository_whose_path_is_no_text(world: World) -> None:
+    world.repository = world.repository.rename(world.root / os.fsdecode(b"odd-\xff"))
+    assert world.sync().changed
+    assert {image.repository for image in world.content.images.values()} == {str(world.repository)}
+    assert not world.sync().changed
+
+
 def test_two_repositories_with_one_name(world: World, tmp_path: Path) -> None:
     other = make_repository(tmp_path / "other", 5, layers=2, shared=1)
 
