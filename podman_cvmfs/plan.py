@@ -70,9 +70,9 @@ def candidate_of(image: ResolvedImage, view: ImageView, repository: str) -> Cand
 def _from(shown: Shown, repository: str) -> Shown:
     """A layer, with the repository that it shows files of, if it does."""
     stored, directory = shown
-    if any(isinstance(part, Link) for part in directory.parts):
-        stored = replace(stored, repository=repository)
-    return stored, directory
+    if not any(isinstance(part, Link) for part in directory.parts):
+        return shown
+    return replace(stored, repository=repository), directory
 
 
 @dataclass(frozen=True)
