@@ -11,21 +11,19 @@ from dataclasses import dataclass, field, replace
 
 from podman_cvmfs.errors import StoreError, printable
 from podman_cvmfs.graphroots import find_graphroots
-from podman_cvmfs.plan import (
+from podman_cvmfs.references import References, User, references_to
+from podman_cvmfs.retirement import (
     GRACE,
     add_retired_images,
     add_retired_layers,
-    chain_of,
     is_retired,
     keep_spacer,
-    layers_of,
     retired_entries,
     retired_since,
 )
-from podman_cvmfs.references import References, User, references_to
 from podman_cvmfs.store.layout import OVERLAY
 from podman_cvmfs.store.reader import read_store
-from podman_cvmfs.store.records import StoreContent, StoredLayer
+from podman_cvmfs.store.records import StoreContent, StoredLayer, chain_of, layers_of
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.view import SPACER
 

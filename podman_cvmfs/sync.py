@@ -20,17 +20,11 @@ from podman_cvmfs.offers import (
     collect,
     held_by,
 )
-from podman_cvmfs.plan import (
-    Candidate,
-    Plan,
-    is_retired,
-    layers_of,
-    make_plan,
-    orphaned_views,
-)
+from podman_cvmfs.plan import Candidate, Plan, make_plan, orphaned_views
 from podman_cvmfs.prune import find_needs, needed_layers
 from podman_cvmfs.reference import ImageName
-from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.retirement import is_retired
+from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.wishes import SyncReport, Wishes
 
 #: How often what is used beyond its grace is looked at again, in seconds.

@@ -10,9 +10,8 @@ from podman_cvmfs.advice import on_store
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.foreign_file import read_bounded
 from podman_cvmfs.oci import MAX_DOCUMENT, Digest, ImageConfig, parse_config
-from podman_cvmfs.plan import chain_of
 from podman_cvmfs.store.layout import CURRENT, IMAGES, OVERLAY, big_data_file
-from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer
+from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer, chain_of
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from podman_cvmfs.foreign_file import read_bounded
 from podman_cvmfs.graphroots import find_graphroots
 from podman_cvmfs.oci import parse_json
 from podman_cvmfs.offers import Offer, Offers
-from podman_cvmfs.plan import chain_of
 from podman_cvmfs.platforms import UNKNOWN, Platform
 from podman_cvmfs.reference import ImageName
 from podman_cvmfs.registries_conf import load_registries_conf
@@ -24,7 +23,7 @@ from podman_cvmfs.settings import Settings
 from podman_cvmfs.storage_conf.effective import Places, check_driver, read_effective
 from podman_cvmfs.storage_conf.generation import find_generation
 from podman_cvmfs.store.layout import IMAGES, IMAGES_JSON, LAYERS, LAYERS_JSON
-from podman_cvmfs.store.records import StoreContent, StoredImage
+from podman_cvmfs.store.records import StoreContent, StoredImage, chain_of
 
 #: Larger records of a user's own images are refused, in bytes.
 _MAX_JSON = 256 << 20

@@ -13,7 +13,7 @@ from podman_cvmfs.config_ladder import SYNTHESISED
 from podman_cvmfs.foreign_file import read_bounded
 from podman_cvmfs.manifest_ladder import REBUILT
 from podman_cvmfs.oci import MAX_DOCUMENT
-from podman_cvmfs.plan import is_retired
+from podman_cvmfs.retirement import is_retired
 from podman_cvmfs.settings import Settings
 from podman_cvmfs.stamp import generation_of, revision_of, stamp_path
 from podman_cvmfs.store.layout import CURRENT

@@ -15,12 +15,12 @@ from podman_cvmfs.engine import SHORT_MOUNT_DATA
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.foreign_file import read_bounded
 from podman_cvmfs.oci import parse_json
-from podman_cvmfs.plan import chain_of, is_retired
 from podman_cvmfs.policy import View
+from podman_cvmfs.retirement import is_retired
 from podman_cvmfs.setup.store import NEEDED, lacking
 from podman_cvmfs.store.layout import IMAGES, IMAGES_JSON, LOCK_FILES, PUBLIC
 from podman_cvmfs.store.reader import read_store
-from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.store.records import StoreContent, chain_of
 from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.store import glance
 from podman_cvmfs.view import bytes_of_parts

@@ -10,13 +10,7 @@ import shutil
 import stat
 
 from podman_cvmfs.store.layout import POOL_LAYERS, lower_of
-from podman_cvmfs.store.records import (
-    ImageFiles,
-    LayerDirectory,
-    Link,
-    LocalPart,
-    StoreContent,
-)
+from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Link, LocalPart, StoreContent
 
 _WHITEOUT = os.makedev(0, 0)
 _LINK = re.compile(r"[A-Z2-7]{13}\Z")

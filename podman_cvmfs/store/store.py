@@ -23,16 +23,10 @@ from podman_cvmfs.store.entries import (
     write_image_entry,
     write_layer_entry,
 )
+from podman_cvmfs.store.json_files import images_json, layers_json, state_json
 from podman_cvmfs.store.locks import create_lock_files, podman_locked_out, sync_lock
 from podman_cvmfs.store.reader import read_store
-from podman_cvmfs.store.records import (
-    ImageFiles,
-    LayerDirectory,
-    StoreContent,
-    images_json,
-    layers_json,
-    state_json,
-)
+from podman_cvmfs.store.records import ImageFiles, LayerDirectory, StoreContent
 
 log = logging.getLogger(__name__)
 

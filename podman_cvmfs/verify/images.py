@@ -19,11 +19,11 @@ from podman_cvmfs.oci import (
     parse_manifest,
 )
 from podman_cvmfs.osg_names import merged_root, merged_root_of_index, source_id
-from podman_cvmfs.plan import chain_of, is_retired, retired_name
 from podman_cvmfs.policy import View
 from podman_cvmfs.reference import ImageName, parse_repository_path, podman_names
+from podman_cvmfs.retirement import is_retired, retired_name
 from podman_cvmfs.store import layout
-from podman_cvmfs.store.records import ImageFiles, StoreContent, StoredImage, StoredLayer
+from podman_cvmfs.store.records import ImageFiles, StoreContent, StoredImage, StoredLayer, chain_of
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.layers import Layers, private_id, stand_in_id
 from podman_cvmfs.verify.record_reader import IMAGES_PATH, LAYERS_PATH

@@ -8,10 +8,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from podman_cvmfs.plan import chain_of
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.entries import retired_links
-from podman_cvmfs.store.records import LayerDirectory, Link, LocalPart, StoreContent, StoredLayer
+from podman_cvmfs.store.records import (
+    LayerDirectory,
+    Link,
+    LocalPart,
+    StoreContent,
+    StoredLayer,
+    chain_of,
+)
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.parts import as_written, can_be_told, read_lower, read_parts
 from podman_cvmfs.verify.record_reader import LAYERS_PATH

@@ -17,6 +17,7 @@ from podman_cvmfs.errors import InputError
 from podman_cvmfs.manifest_ladder import GENUINE, REBUILT
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.policy import Overlay, Policy, Reuse, View
+from podman_cvmfs.store.json_files import image_json, layer_json
 from podman_cvmfs.store.layout import (
     IMAGES,
     IMAGES_JSON,
@@ -25,7 +26,7 @@ from podman_cvmfs.store.layout import (
     STATE,
     synthetic_diff_id,
 )
-from podman_cvmfs.store.records import StoredImage, StoredLayer, image_json, layer_json
+from podman_cvmfs.store.records import StoredImage, StoredLayer
 from podman_cvmfs.times import normal_time
 from podman_cvmfs.verify.inspection import Inspection
 

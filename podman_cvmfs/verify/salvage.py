@@ -10,11 +10,17 @@ from dataclasses import dataclass, field, replace
 
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.oci import Digest
-from podman_cvmfs.plan import chain_of, is_retired
 from podman_cvmfs.policy import Policy
 from podman_cvmfs.reference import parse_name
+from podman_cvmfs.retirement import is_retired
 from podman_cvmfs.store import layout
-from podman_cvmfs.store.records import ImageFiles, LayerDirectory, StoreContent, StoredImage
+from podman_cvmfs.store.records import (
+    ImageFiles,
+    LayerDirectory,
+    StoreContent,
+    StoredImage,
+    chain_of,
+)
 from podman_cvmfs.verify.documents import Documents
 from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.inspection import Inspection

@@ -11,27 +11,14 @@ import pytest
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.markers import DirectoryFacts, Markers
 from podman_cvmfs.oci import Descriptor, Digest, layer_ids, parse_config
-from podman_cvmfs.plan import (
-    GRACE,
-    Plan,
-    candidate_of,
-    is_retired,
-    make_plan,
-    orphaned_views,
-    retired_since,
-)
+from podman_cvmfs.plan import Plan, candidate_of, make_plan, orphaned_views
 from podman_cvmfs.policy import DEFAULT_POLICY, Overlay, Policy, Reuse, View
 from podman_cvmfs.reference import ImageName, assign_names, parse_repository_path
 from podman_cvmfs.resolve import FlatRoot, Layer, ResolvedImage
+from podman_cvmfs.retirement import GRACE, is_retired, retired_since
 from podman_cvmfs.skeleton import SkeletonDirectory
-from podman_cvmfs.store.records import (
-    Link,
-    LocalPart,
-    StoreContent,
-    images_json,
-    layer_json,
-    layers_json,
-)
+from podman_cvmfs.store.json_files import images_json, layer_json, layers_json
+from podman_cvmfs.store.records import Link, LocalPart, StoreContent
 from podman_cvmfs.view import SPACER, view_of
 
 HUB = "registry.hub.docker.com/library"

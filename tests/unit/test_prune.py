@@ -16,11 +16,12 @@ from podman_cvmfs import prune as prune_module
 from podman_cvmfs.errors import InputError, StoreError
 from podman_cvmfs.graphroots import Graphroots
 from podman_cvmfs.oci import Digest, layer_ids
-from podman_cvmfs.plan import GRACE, candidate_of, is_retired, make_plan, retired_name
+from podman_cvmfs.plan import candidate_of, make_plan
 from podman_cvmfs.policy import Policy, View
 from podman_cvmfs.prune import PruneReport, needed_layers, prune
 from podman_cvmfs.reference import parse_repository_path
 from podman_cvmfs.resolve import FlatRoot, ResolvedImage
+from podman_cvmfs.retirement import GRACE, is_retired, retired_name
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.store.store import Store

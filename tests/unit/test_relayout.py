@@ -11,12 +11,12 @@ import pytest
 
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.oci import Digest
-from podman_cvmfs.plan import is_retired, layers_of
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.policy import DEFAULT_POLICY, Overlay, Policy, Reuse, View
+from podman_cvmfs.retirement import is_retired
 from podman_cvmfs.selection import Selection
 from podman_cvmfs.store.reader import read_store
-from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer
+from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer, layers_of
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync import sync
 from podman_cvmfs.wishes import SyncReport, Wishes
