@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from podman_cvmfs.errors import InputError, printable
@@ -238,6 +238,9 @@ def parse_manifest(data: bytes, what: str = "manifest", as_it_is: bool = False) 
     says_what = stated or (media_type == OCI_MANIFEST and member(document, "schemaVersion") == 2)
     if as_it_is and not says_what:
         raise InputError(f"podman can't read {what}: it doesn't say what it is")
+    if not as_it_is and (media_type, config.media_type) == (OCI_MANIFEST, DOCKER_CONFIG):
+        # The same document either way, and it is written anew.
+        config = replace(config, media_type=OCI_CONFIG)
     manifest = Manifest(media_type, config, layers)
     _check_media_types(manifest, what, as_it_is)
     return manifest
