@@ -21,6 +21,11 @@ from typing import Any, Callable, Optional
 from podman_cvmfs.errors import printable
 from podman_cvmfs.times import is_time
 
+
+class Repeated(dict[str, Any]):
+    """An object in which a name stands twice, with the last value of each."""
+
+
 #: Says what is wrong with a value: where in it, and what it should be; None if nothing is.
 Check = Callable[[Any], Optional[str]]
 
@@ -110,6 +115,8 @@ def _struct(fields: Mapping[str, Check]) -> Check:
             return None
         if not isinstance(value, dict):
             return " must be an object"
+        if isinstance(value, Repeated):
+            return " has a member twice"
         for name, each in value.items():
             check = fields.get(name)
             if check is None:

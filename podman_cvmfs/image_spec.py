@@ -27,6 +27,7 @@ from podman_cvmfs.reference import (
 )
 
 _WILDCARDS = frozenset("*?[")
+_IPV6 = re.compile(r"\A\[[0-9A-Fa-f:.]+\]")
 _TAG_PATTERN = re.compile(r"[A-Za-z0-9_.*?\[\]!-]{1,128}\Z", re.ASCII)
 #: Refused before it is taken apart: no name is nearly as long.
 _MAX_SPEC = 1024
@@ -62,7 +63,7 @@ class ImageSpec:
         if registry in DOCKER_HUB_ALIASES:
             registry = DOCKER_HUB
             path = path if "/" in path else f"library/{path}"
-        if _WILDCARDS.intersection(registry + path):
+        if _WILDCARDS.intersection(_IPV6.sub("", registry) + path):
             raise InputError(f"a wildcard may stand in the tag only: {_quoted(text)}")
         if not colon and digest is None:
             tag, colon = "latest", ":"

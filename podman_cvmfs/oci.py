@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.image_schema import Check, config_problem, manifest_problem, member
+from podman_cvmfs.image_schema import Check, Repeated, config_problem, manifest_problem, member
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.times import normal_time
 
@@ -137,18 +137,7 @@ def _no_number(name: str) -> NoReturn:
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("an object has a member twice")
-    return found
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    try:
-        float(value)
-    except OverflowError:
-        raise ValueError("a number is too large") from None
-    return value
+    return found if len(found) == len(pairs) else Repeated(found)
 
 
 def _fractional(text: str) -> float:
@@ -160,12 +149,7 @@ def _fractional(text: str) -> float:
 
 _ANY_JSON = json.JSONDecoder(parse_float=_fractional, parse_constant=_no_number)
 #: For what podman decodes, too: it must see what we see.
-_IMAGE_JSON = json.JSONDecoder(
-    object_pairs_hook=_members,
-    parse_int=_whole,
-    parse_float=_fractional,
-    parse_constant=_no_number,
-)
+_IMAGE_JSON = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_no_number)
 
 
 def _image_document(data: bytes, problem: Check, what: str) -> tuple[dict[str, Any], str]:
@@ -176,7 +160,7 @@ def _image_document(data: bytes, problem: Check, what: str) -> tuple[dict[str, A
         raise InputError(f"{what} must be a JSON object, not {type(document).__name__}")
     found = problem(document)
     if found is not None:
-        raise InputError(f"podman can't read {what}: {found.lstrip('.')}")
+        raise InputError(f"podman can't read {what}: {found.lstrip('. ')}")
     return document, text
 
 

@@ -7,17 +7,25 @@ import functools
 import re
 from datetime import datetime, timezone
 
-#: What Go's ``time.Time`` decodes; upper case only, as RFC 3339 is read by ``time.Parse``.
+#: What Go's ``time.Time`` decodes; upper case only, as RFC 3339 is read by ``time.Parse``, which
+#: takes a comma before the fraction, too.
 _RFC3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2})"
-    r"(?:\.([0-9]{1,9})[0-9]*)?(Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])\Z"
+    r"(?:[.,]([0-9]{1,9})[0-9]*)?(Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])\Z"
 )
+#: No time is longer, and what is kept of untrusted documents must not fill the memory.
+_LONGEST = 64
 _ZERO_TIME = "0001-01-01T00:00:00Z"
 
 
-@functools.lru_cache(maxsize=4096)
 def is_time(text: str) -> bool:
-    """Whether Go decodes ``text`` as a time. Images on one base share most of theirs."""
+    """Whether Go decodes ``text`` as a time."""
+    return len(text) <= _LONGEST and _is_time(text)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_time(text: str) -> bool:
+    """Kept, since images on one base share most of theirs."""
     match = _RFC3339.match(text)
     if match is None:
         return False
@@ -34,7 +42,7 @@ def normal_time(text: str) -> str:
     containers/storage refuses a whole images.json for one time it can't parse, so nothing
     unchecked may pass.
     """
-    match = _RFC3339.match(text)
+    match = _RFC3339.match(text) if len(text) <= _LONGEST else None
     if match is None:
         return _ZERO_TIME
     seconds, fraction, zone = match.groups()

@@ -208,3 +208,8 @@ def test_no_text_brings_the_parser_down(text: str) -> None:
         assert err.message.isprintable()
     else:
         assert ImageSpec.parse(str(spec)) == spec
+
+
+@pytest.mark.parametrize("text", ["http://[::1]:5000/x:1", "https://[2001:db8::5]:5000/g/x:1"])
+def test_an_address_in_brackets_is_no_pattern(text: str) -> None:
+    assert str(ImageSpec.parse(text)) == text
