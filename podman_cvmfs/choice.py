@@ -103,6 +103,8 @@ def keep_old(
     those of an image that can't run here."""
     for offer in group:
         name = offer.image.name
+        if wanted.get(name) != offer.image.image_id.hex:
+            continue  # another repository's image has the name
         if name in held and str(name) not in report.left_out:
             wanted[name] = held[name].source
         else:

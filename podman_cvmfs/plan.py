@@ -134,21 +134,25 @@ def make_plan(
     for source in (*kept, *names_of):
         if source in image_of:
             maker.setdefault(image_of[source], source)
-    layers, outdated = _kept_layers(current, kept.values(), changed)
+    relaid = is_relaid(current.policy, policy)
+    layers, stale = _kept_layers(current, kept.values(), changed, relaid)
     directories: dict[str, LayerDirectory] = {}
     for source in sorted(candidates):
         if source in sources and maker[image_of[source]] == source:
             for layer, directory in candidates[source].layers:
+                if not changed and layer.alone and layer.layer_id not in layers:
+                    layers.update(_standing(current, layer.layer_id, sources, gone))
                 present = layers.get(layer.layer_id)
                 if (
                     present is None
-                    or layer.layer_id in outdated
+                    or present.outdated
+                    or (layer.layer_id in stale and layer.alone == present.alone)
                     or not _serves(present, sources, gone)
                     or _beats(layer, present)
                 ):
                     layers[layer.layer_id] = layer
                     directories[layer.layer_id] = directory
-                    outdated.discard(layer.layer_id)
+                    stale.discard(layer.layer_id)
     twins = {layer.twin for layer in layers.values()}
     for layer, directory in (each.twin for each in candidates.values() if each.twin is not None):
         # Needless where another image's layer has been taken for the top one.
@@ -171,10 +175,15 @@ def make_plan(
         else:
             stored = replace(kept[source], outdated=changed or kept[source].outdated)
         images[image_id] = _with_names(stored, paths)
+    reached = StoreContent(images=images, layers=layers)
+    used = {layer.layer_id for image in images.values() for layer in layers_of(reached, image)}
+    # What stands in for layers below one that is shown by its own files is in no chain.
+    layers = {layer_id: layer for layer_id, layer in layers.items() if layer_id in used}
+    directories = {layer_id: each for layer_id, each in directories.items() if layer_id in used}
     names = assign_names(
         (name, image_of[source]) for name, source in wanted.items() if source in image_of
     )
-    add_retired_layers(current, layers, now, grace, needed, useless, changed)
+    add_retired_layers(current, layers, now, grace, needed, useless, changed, relaid)
     keep_spacer(layers)
     if layers and SPACER.layer_id not in current.layers:
         directories[SPACER.layer_id] = SPACER_DIRECTORY
@@ -215,23 +224,45 @@ def _with_names(image: StoredImage, published: Iterable[tuple[str, str]]) -> Sto
     )
 
 
+def is_relaid(old: str, new: str) -> bool:
+    """Whether layers that were laid out under the policy ``old`` are laid out otherwise under
+    ``new``: not only others are shown, or offered to pulls."""
+    return (old.split()[:1], old.split()[-1:]) != (new.split()[:1], new.split()[-1:])
+
+
 def _kept_layers(
-    current: StoreContent, images: Collection[StoredImage], changed: bool
+    current: StoreContent, images: Collection[StoredImage], changed: bool, relaid: bool
 ) -> tuple[dict[str, StoredLayer], set[str]]:
-    """The layers of ``images`` as ``current`` has them, and the IDs of those that are laid out
-    under another policy than the next store's: all if that has ``changed``. No pull finds these."""
+    """The layers of ``images`` as ``current`` has them, and the IDs of those that only images have
+    that are laid out under another policy than the next store's: all if that has ``changed``. No
+    pull finds these."""
     layers: dict[str, StoredLayer] = {}
-    outdated: set[str] = set()
+    stale: set[str] = set()
     for image in sorted(images, key=lambda each: each.outdated):
         if changed or image.outdated:
             for layer in chain_of(current, image.top_layer):
                 if layer.layer_id not in layers:
-                    layers[layer.layer_id] = hidden(replace(layer, retired=None))
-                    outdated.add(layer.layer_id)
+                    layers[layer.layer_id] = hidden(replace(layer, retired=None), relaid)
+                    stale.add(layer.layer_id)
         else:
             for layer in layers_of(current, image):
                 layers[layer.layer_id] = replace(layer, retired=None)
-    return layers, outdated
+    return layers, stale
+
+
+def _standing(
+    current: StoreContent, layer_id: str, sources: Collection[str], gone: Collection[str]
+) -> dict[str, StoredLayer]:
+    """The layer and all below it as ``current`` has them, if they are shown by their own files.
+
+    It is retired, or it would be there already; but what stands on it needs what lies below it, of
+    which a merged root in its place would know nothing.
+    """
+    chain = chain_of(current, layer_id)
+    for layer in chain:
+        if layer.alone or layer.outdated or not _serves(layer, sources, gone):
+            return {}
+    return {layer.layer_id: replace(layer, retired=None) for layer in chain}
 
 
 def _serves(layer: StoredLayer, sources: Collection[str], gone: Collection[str]) -> bool:
@@ -260,14 +291,15 @@ def orphaned_views(
     current: StoreContent, sources: Collection[str], gone: Collection[str] = ()
 ) -> set[str]:
     """The source IDs, among the wanted ``sources``, of stored images that have a layer laid out for
-    an image that is wanted no more, or of a repository that is ``gone``. They must be resolved
-    anew."""
+    an image that is wanted no more, or of a repository that is ``gone``, or a merged root below
+    their top. They must be resolved anew."""
     found: set[str] = set()
     chosen = frozenset(sources)
     for image in current.images.values():
         wanted = image.all_sources & chosen
         if wanted and image.top_layer is not None:
             layers = layers_of(current, image)
-            if not layers or not all(_serves(layer, chosen, gone) for layer in layers):
+            buried = any(layer.alone for layer in chain_of(current, image.top_layer)[1:])
+            if not layers or buried or not all(_serves(each, chosen, gone) for each in layers):
                 found |= wanted
     return found

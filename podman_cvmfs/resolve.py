@@ -180,7 +180,7 @@ class Resolver:
         )
         if self._policy.overlay is Overlay.FUSE:
             # fuse-overlayfs reads markers itself, but a skeleton must not undo what they delete.
-            files = layers[-1].files
+            files = layers[-1].files if layers else None
             return shown_by_layers and files is not None and _is_a_strangers(Tree(files))
         return shown_by_layers
 

@@ -44,11 +44,12 @@ def add_retired_layers(
     needed: Collection[str] = (),
     useless: Collection[str] = (),
     changed: bool = False,
+    relaid: bool = False,
 ) -> None:
     """Add to ``layers`` those that images have left within the grace period, with their parents:
     a container or a pulled image may stand on them. Those ``needed`` stay after it, too; those
     ``useless``, and what stands on them, have no grace. If the policy has ``changed``, no pull
-    finds them any more."""
+    finds them any more; if it lays layers out otherwise (``relaid``), they are outdated."""
     for layer in current.layers.values():
         if layer.layer_id in layers:
             continue
@@ -59,7 +60,7 @@ def add_retired_layers(
             for link in chain:
                 if link.layer_id not in layers:
                     since = retired_since(link.retired, now)
-                    kept = hidden(link) if changed else link
+                    kept = hidden(link, relaid) if changed else link
                     layers[link.layer_id] = replace(kept, retired=since)
 
 
@@ -138,6 +139,15 @@ def retired_entries(
     }
 
 
-def hidden(layer: StoredLayer) -> StoredLayer:
-    """``layer`` such that no pull finds it by its digests."""
-    return replace(layer, diff_id=None, blob=None, blob_size=0, compression=UNCOMPRESSED, twin=None)
+def hidden(layer: StoredLayer, relaid: bool) -> StoredLayer:
+    """``layer`` such that no pull finds it by its digests; outdated if it is laid out otherwise
+    than the policy says by now, for that is ``relaid``."""
+    return replace(
+        layer,
+        diff_id=None,
+        blob=None,
+        blob_size=0,
+        compression=UNCOMPRESSED,
+        twin=None,
+        outdated=layer.outdated or relaid,
+    )

@@ -135,11 +135,12 @@ class _Stack:
     def is_readable(self, path: str) -> bool:
         """Whether the user can list and enter the directory ``path`` everywhere it is shown from:
         overlayfs must be able to with all."""
-        return all(
-            os.access(root.tree.path(path), os.R_OK | os.X_OK)
-            for root in self._shown(path)
-            if root.lstat(path) is not None
-        )
+        for root in self._shown(path):
+            attributes = root.lstat(path)
+            is_directory = attributes is not None and stat.S_ISDIR(attributes.st_mode)
+            if is_directory and not os.access(root.tree.path(path), os.R_OK | os.X_OK):
+                return False
+        return True
 
     def unreadable_below(self, path: str) -> Iterable[str]:
         """The directories right below ``path`` that the user can't list and enter."""

@@ -154,7 +154,9 @@ def _to_resolve(
     for image in current.images.values():
         fits = not image.platform or wishes.platform.runs_named(image.platform)
         offered = {homes[source] for source in image.all_sources if source in homes}
-        moved = bool(offered) and image.repository not in offered
+        # A repository that is down keeps its images, and their names.
+        stays = image.repository in offers.down and image.repository not in gone
+        moved = bool(offered) and image.repository not in offered and not stays
         if image.config_origin != SYNTHESISED and fits and not image.outdated and not moved:
             present |= image.all_sources
     missing = {offer.image.image_id.hex for offer in chosen} - present

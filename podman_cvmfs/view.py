@@ -107,14 +107,13 @@ def _flat(image: ResolvedImage, flat: FlatRoot, policy: Policy) -> tuple[Shown, 
     genuine = policy.reuse is not Reuse.NONE
     for layer in image.layers[:-1]:
         genuine = genuine and layer.files is not None
-        genuine = genuine and (not below or layer.markers is not None)
+        # Shown by its own files, a layer that is another image's top would lose its skeleton.
+        genuine = genuine and (not below or (layer.markers is not None and not image.skeleton))
         if genuine:
             below.append(_exact(layer, below, image.layers, policy))
         else:
             below.append(_stand_in(below[-1][0].layer_id if below else None))
     top_id = _stored_id(image.layers[-1], policy)
-    if below and image.skeleton:
-        top_id = _skeleton_id(top_id)
     parts = (LocalPart(_flat_nodes(image, flat)), Link(flat.path))
     alone = bool(below)
     directory = LayerDirectory(top_id, parts, () if alone else (SPACER.layer_id,), alone)
@@ -244,12 +243,6 @@ def _stored_id(layer: Layer, policy: Policy) -> str:
     if policy.reuse is not Reuse.NONE:
         return layer.layer_id
     return hashlib.sha256(f"podman-cvmfs private {layer.layer_id}".encode()).hexdigest()
-
-
-def _skeleton_id(layer_id: str) -> str:
-    """The ID of a merged root with a skeleton, in the place of the layer ``layer_id``: that layer
-    by its own files may lie below an image's top, and would have the skeleton no more."""
-    return hashlib.sha256(f"podman-cvmfs skeleton {layer_id}".encode()).hexdigest()
 
 
 @functools.lru_cache(maxsize=65536)

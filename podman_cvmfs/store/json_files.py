@@ -137,6 +137,8 @@ def _layer_state(layer: StoredLayer) -> dict[str, Any]:
         state["merged"] = True
     if layer.alone:
         state["alone"] = True
+    if layer.outdated:
+        state["outdated"] = True
     if layer.repository:
         state["repository"] = layer.repository
     if layer.twin is not None:

@@ -87,6 +87,7 @@ def _join(
             shows=ours.get("shows"),
             merged=ours.get("merged", False),
             alone=ours.get("alone", False),
+            outdated=ours.get("outdated", False),
             repository=sys.intern(ours.get("repository", "")),
             twin=ours.get("twin"),
             retired=ours.get("retired"),

@@ -114,7 +114,8 @@ class StoredLayer:
     ``shows`` is the source ID of the image for which the layer is laid out (by its merged root or
     with its skeleton), None where the layer is just itself. ``merged`` says that it shows a merged
     root, with all that lies below the layer in it; it is ``alone`` if it has a parent none the
-    less. ``repository`` is the directory that its files are in, "" where it has none. ``twin`` is
+    less. ``outdated`` says that it is laid out otherwise than the store's policy says.
+    ``repository`` is the directory that its files are in, "" where it has none. ``twin`` is
     the ID of the layer a pull finds by the digests of this one, which shows more than its own
     files. ``retired`` is the time (seconds since 1970) since which no image has needed the layer,
     None while one does.
@@ -131,6 +132,7 @@ class StoredLayer:
     shows: str | None = None
     merged: bool = False
     alone: bool = False
+    outdated: bool = False
     repository: str = ""
     twin: str | None = None
     retired: int | None = None

@@ -170,8 +170,8 @@ def _contradictions(layer: StoredLayer, directory: LayerDirectory) -> Iterator[s
         yield f"shows {links[0]!r}, which isn't a layer or merged root of a repository"
     elif layer.merged != (target["blob"] is None):
         yield "shows a merged root, or not, against what the state says"
-    elif target["root"] != layer.repository:
-        yield f"shows files of {target['root']}, not of {layer.repository or 'no repository'}"
+    elif layer.repository and layer.repository != target["root"]:
+        yield f"shows files of {target['root']}, not of {layer.repository}"
     elif target["source"] is not None and layer.shows != target["source"]:
         yield f"shows the merged root of {target['source']}, not of {layer.shows}"
     if layer.merged and set(directory.lowers) - {SPACER.layer_id}:
@@ -201,7 +201,7 @@ def _check_lowers(
     directory = directories[layer.layer_id]
     place = f"{layout.POOL_LAYERS}/{layer.entry}/lower"
     lowers = directory.lowers
-    if len(directory.parts) > 1 and not layer.alone:
+    if len(directory.parts) > 1 and not (layer.merged and layer.parent is not None):
         if lowers[:1] != (SPACER.layer_id,):
             look.error(place, "doesn't begin with the spacer: builds on the layer would lose files")
         lowers = tuple(each for each in lowers if each != SPACER.layer_id)
@@ -231,7 +231,13 @@ def _check_lowers(
 
 
 def _targets(directory: LayerDirectory) -> set[str]:
-    return {part.target for part in directory.parts if isinstance(part, Link)}
+    """What the links lead to: layers by their digest, for several repositories may have one."""
+    found = set()
+    for part in directory.parts:
+        if isinstance(part, Link):
+            match = TARGET.match(part.target)
+            found.add((match and match["blob"]) or part.target)
+    return found
 
 
 def stand_in_id(parent: str | None) -> str:

@@ -176,6 +176,7 @@ class RecordReader:
             shows=_hex_id_or_none(ours.get("shows"), "image shown"),
             merged=_get(ours, "merged", bool, False),
             alone=_get(ours, "alone", bool, False),
+            outdated=_get(ours, "outdated", bool, False),
             repository=_get(ours, "repository", str, ""),
             twin=_hex_id_or_none(ours.get("twin"), "twin"),
             retired=_get(ours, "retired", int, None),

@@ -34,6 +34,7 @@ def check_targets(
     or are somewhere else.
     """
     known = {image.repository for image in content.images.values()}
+    known |= {layer.repository for layer in content.layers.values() if layer.repository}
     down = {root: _why_down(root) for root in sorted(known)}
     trees: dict[str, Tree] = {}
     links: list[tuple[str, str, Tree, str]] = []

@@ -271,10 +271,15 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     ),
     "another repository": (
         lambda s: s.edit(
-            STATE, lambda d: [i.update(repository="/elsewhere") for i in d["images"].values()]
+            STATE,
+            lambda d: [
+                each.update(repository="/elsewhere")
+                for each in d["layers"].values()
+                if "repository" in each
+            ],
         ),
-        "/diff",
-        "none of the images' repositories",
+        LAYERS,
+        "not of /elsewhere",
     ),
     "needed, but retired": (
         lambda s: s.edit(STATE, state_of("layers", "retired", 1_700_000_000)),

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -13,12 +15,13 @@ from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.policy import DEFAULT_POLICY, Overlay, Policy, Reuse, View
-from podman_cvmfs.retirement import is_retired
+from podman_cvmfs.retirement import GRACE, is_retired
 from podman_cvmfs.selection import Selection
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer, layers_of
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync import sync
+from podman_cvmfs.verify.store import verify
 from podman_cvmfs.wishes import SyncReport, Wishes
 from tests.support.many import REGISTRY, make_repository
 
@@ -104,6 +107,58 @@ def whiteout(repository: Path, blob: str) -> None:
 
 def part(world: World, layer: StoredLayer) -> Path:
     return Path(world.store.path, "overlay", layer.layer_id, "diff")
+
+
+def nested(world: World, layers: int = 2) -> Path:
+    """A repository of app0, whose top layer lies below that of app1, which has no merged root."""
+    repository = make_repository(world.root / "nested", 1, layers=layers, shared=layers)
+    other = make_repository(world.root / "other", 2, layers=layers + 1, shared=layers)
+    (other / app(0)).unlink()
+    shutil.rmtree(other / ".metadata" / app(0))
+    (other / app(1)).unlink()
+    shutil.rmtree(other / ".flat")
+    shutil.copytree(other, repository, symlinks=True, dirs_exist_ok=True)
+    return repository
+
+
+def mounted(world: World, number: int) -> list[Path]:
+    """What podman would mount below an image's top, in which nothing may be missing."""
+    lower = Path(world.store.path, "overlay", world.layers(number)[0].layer_id, "lower")
+    places = [Path(world.store.path, "overlay", each) for each in lower.read_text().split(":")]
+    return [place.resolve(strict=True) for place in places]
+
+
+# ---------------------------------------------------------------------- one layer, two forms
+
+
+def test_an_image_that_returns_stands_on_its_layers_still(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile the layer below its top was the top of another, which has a merged root."""
+    repository = nested(world)
+    world.sync(repository, without="*app0:*")
+    world.sync(repository, without="*app1:*")
+    world.sync(repository)
+    below = mounted(world, 1)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 2 * GRACE)
+    world.sync(repository)
+    assert mounted(world, 1) == below
+    assert not verify(world.store.path).errors
+
+
+def test_what_stands_in_for_no_layer_is_not_written(world: World) -> None:
+    """Nothing would lead to it, and the next sync would find something to do."""
+    repository = nested(world, 3)
+    world.sync(repository)
+    assert not world.sync(repository).changed
+    assert not any(layer.retired for layer in world.content.layers.values())
+
+
+def test_an_image_without_layers(world: World) -> None:
+    repository = make_repository(world.root / "empty", 1, layers=0, shared=0)
+    for overlay in Overlay:
+        assert not world.sync(repository, policy=Policy(overlay=overlay)).failed
 
 
 # ---------------------------------------------------------------------- another policy
@@ -237,3 +292,39 @@ def test_a_repository_that_is_not_configured_any_more_shows_nothing(world: World
     world.sync(two)
     assert [world.homes(number) for number in range(3)] == [{"two"}] * 3
     assert not world.sync(two).changed
+
+
+def test_a_repository_that_is_down_keeps_its_names(world: World) -> None:
+    """Another one has the image, too, but under another name."""
+    one, two = world.repository("one", 1), world.repository("two", 1)
+    theirs = f"{REGISTRY}/project/theirs:1"
+    for place in (two, two / ".metadata"):
+        (place / app(0)).rename(place / theirs)
+    world.sync(one, two)
+    names = set(world.content.names)
+    assert app(0) in names
+    one.rename(world.root / "away")
+    for _ in range(2):
+        assert not world.sync(one, two).changed
+    assert set(world.content.names) == names
+
+
+def test_an_image_is_not_lost_with_another_of_its_name(world: World) -> None:
+    one, two = world.repository("one", 1), world.repository("two", 2)
+    described = two / ".metadata" / app(0)
+    shutil.rmtree(described)
+    shutil.copytree(two / ".metadata" / app(1), described)
+    (two / app(0)).unlink()
+    (two / app(0)).symlink_to((two / app(1)).readlink())
+    for path in two.glob(".metadata/*/project/*/manifest.json"):
+        path.write_text("{")
+    report = world.sync(one, two)
+    assert app(1) in report.failed
+    assert world.image(0).repository == str(one)
+
+
+def test_images_that_moved_and_layers_that_stayed_are_sound(world: World) -> None:
+    one, two = world.repository("one", 2), world.repository("two", 2)
+    world.sync(one, two)
+    world.sync(two, one)
+    assert not verify(world.store.path).errors

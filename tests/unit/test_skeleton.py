@@ -114,6 +114,13 @@ def test_what_one_layer_closes_is_closed(
     assert found == {"": True, "etc": True, "root": False, "var": True}
 
 
+def test_what_a_lower_layer_has_in_a_directory_s_place_closes_nothing(tmp_path: Path) -> None:
+    base = root(tmp_path / "base", files=("var/spool",))
+    (tmp_path / "base/opt").symlink_to("nowhere")
+    top = root(tmp_path / "top", "opt", "var/spool")
+    assert all(each.readable for each in skeleton_of([top, base], config()))
+
+
 def test_layers_are_asked_as_they_show(tmp_path: Path) -> None:
     """A directory that a higher layer deletes, replaces or hides is no part of the image."""
     base = root(tmp_path / "base", "opt", "srv", "var/lib", "mnt", "etc", "home/x")
