@@ -63,7 +63,8 @@ class RegistryUnreachable(RegistryError):  # noqa: N818 - it says what is so
 
 
 class RegistryBusy(RegistryError):  # noqa: N818
-    """A registry limits the rate of requests or has a fault: it may answer later."""
+    """A registry limits the rate of requests, has a fault or keeps one document back: it may answer
+    later."""
 
 
 class PartialError(PodmanCvmfsError):

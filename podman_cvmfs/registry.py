@@ -30,15 +30,9 @@ from podman_cvmfs.registries_conf import Endpoint, RegistriesConf, load_registri
 from podman_cvmfs.registry_answers import check, stated_type, tags_of
 from podman_cvmfs.registry_auth import Authenticator, Door
 from podman_cvmfs.registry_bounds import is_led_away, promised_length
+from podman_cvmfs.registry_failures import TIMEOUTS, BrokenOffError, StalledError, refused
 from podman_cvmfs.registry_patience import pause
-from podman_cvmfs.registry_transport import (
-    CHUNK,
-    TIMEOUTS,
-    BrokenOffError,
-    StalledError,
-    Transport,
-    refused,
-)
+from podman_cvmfs.registry_transport import CHUNK, Transport
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +40,7 @@ _DOCKER_HUB_HOST = "registry-1.docker.io"
 _MANIFEST_TYPES = (oci.OCI_MANIFEST, oci.OCI_INDEX, oci.DOCKER_MANIFEST, oci.DOCKER_LIST)
 #: How often a transfer is begun, at most, if it breaks off.
 _TRANSFERS = 3
-#: How often one document's transfer may come to a halt until its host counts as dead.
+#: How often one document's transfer may come to a halt until it is given up.
 _STALLS = 2
 _TAGS_A_PAGE = 1000
 _MAX_TAGS = 100_000
@@ -208,15 +202,18 @@ class RegistryClient:
         for attempt in range(1, _TRANSFERS + 1):
             try:
                 with self._get(endpoint, name, path, headers, what) as response:
-                    return self._body(response, endpoint, name, limit), response.headers
+                    data = self._body(response, endpoint, name, limit)
             except BrokenOffError as err:
                 if isinstance(err, StalledError):
                     stalls += 1
                     if stalls == _STALLS:
-                        raise self._given_up(endpoint, err) from None
+                        raise self._timed_out(endpoint, path, err) from None
                 if attempt == _TRANSFERS:
                     raise
                 pause(0.5 * attempt)
+            else:
+                self._answered(endpoint, path)
+                return data, response.headers
         raise AssertionError("unreachable")
 
     def _get(
@@ -253,12 +250,24 @@ class RegistryClient:
         if response.status_code in (200, 206):
             return response
         with response:
+            if response.status_code in (401, 403, 404):
+                self._answered(endpoint, path)
             raise self._refusal(response, endpoint, name, what)
 
-    def _given_up(self, endpoint: Endpoint, error: StalledError) -> RegistryUnreachable:
-        return self._transport.given_up(
+    def _timed_out(self, endpoint: Endpoint, path: str, error: StalledError) -> RegistryError:
+        return self._transport.timed_out(
             _host(endpoint),
+            path.partition("/")[0],
+            (endpoint.name.repository, path),
             error,
+            registry=endpoint.name.registry,
+            insecure=self._is_insecure(endpoint),
+        )
+
+    def _answered(self, endpoint: Endpoint, path: str) -> None:
+        self._transport.answered(
+            _host(endpoint),
+            path.partition("/")[0],
             registry=endpoint.name.registry,
             insecure=self._is_insecure(endpoint),
         )
@@ -268,9 +277,10 @@ class RegistryClient:
 
     def _stream(self, endpoint: Endpoint, name: ImageName, digest: Digest) -> Iterator[bytes]:
         done = 0
+        path = f"blobs/{digest}"
         for attempt in range(1, _TRANSFERS + 1):
             headers = {"Range": f"bytes={done}-"} if done else {}
-            with self._get(endpoint, name, f"blobs/{digest}", headers, "blob") as response:
+            with self._get(endpoint, name, path, headers, "blob") as response:
                 if done and response.status_code != 206:
                     break
                 expected = promised_length(response)
@@ -283,13 +293,14 @@ class RegistryClient:
                     log.debug("%s: blob timed out after %d bytes", name, done)
                     if attempt == _TRANSFERS:
                         error = StalledError(f"{name}: transfer of {digest} timed out")
-                        raise self._given_up(endpoint, error) from None
+                        raise self._timed_out(endpoint, path, error) from None
                 except (urllib3.exceptions.HTTPError, OSError, ValueError):
                     log.debug("%s: blob broke off after %d bytes", name, done)
                     if attempt == _TRANSFERS:
                         raise RegistryError(f"{name}: transfer of {digest} broke off") from None
                 else:
                     if goal is None or done >= goal:
+                        self._answered(endpoint, path)
                         return
             pause(0.5 * attempt)
         raise RegistryError(f"{name}: transfer of {digest} broke off after {done} bytes")

@@ -158,7 +158,9 @@ class Authenticator:
                     f"HTTP {response.status_code}",
                     "the image doesn't exist, or needs a login",
                 )
-            return _checked(self._transport.body(response, subject, host, _MAX_TOKEN), subject)
+            data = self._transport.body(response, subject, host, _MAX_TOKEN)
+            self._transport.answered(host, "token", registry=door.registry, insecure=door.insecure)
+            return _checked(data, subject)
 
 
 def _wants_login(subject: str, door: Door) -> RegistryError:

@@ -13,13 +13,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Hashable
 
-from podman_cvmfs.errors import RegistryError, RegistryUnreachable
+from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable
 
 #: How long a host that refused or didn't answer is left alone, in seconds, if it doesn't say.
 _REST = 60.0
 _FIRST_PAUSE = 0.5
 #: A server's fault may be one image's; as many in a row are all images'.
 _FAULTS_IN_A_ROW = 5
+#: So is one document that doesn't come in time; but each costs its wait.
+_LATE_IN_A_ROW = 3
 
 
 class Patience:
@@ -39,6 +41,8 @@ class Patience:
         #: Until when all threads hold back, since one of them was told to.
         self._held: dict[tuple[Hashable, str], float] = {}
         self._faults: Counter[tuple[Hashable, str]] = Counter()
+        #: Documents that didn't come in time since the last that came.
+        self._late: dict[tuple[Hashable, str], set[Hashable]] = {}
 
     def check(self, whom: Hashable, kind: str, subject: str) -> None:
         """Raise the RegistryError that the last question ended with, in words for ``subject``, if
@@ -63,6 +67,26 @@ class Patience:
         """Remember that ``whom`` doesn't answer."""
         with self._lock:
             self._resting[whom, ""] = (time.monotonic() + _REST, error)
+
+    def timed_out(
+        self, whom: Hashable, kind: str, document: Hashable, error: RegistryError
+    ) -> RegistryError:
+        """Remember that ``document`` didn't come in time; returns what that is, in the words of
+        ``error``: RegistryBusy, but RegistryUnreachable if others before it didn't come either."""
+        with self._lock:
+            late = self._late.setdefault((whom, kind), set())
+            late.add(document)
+            is_lasting = len(late) >= _LATE_IN_A_ROW
+        if not is_lasting:
+            return RegistryBusy(error.message, error.hint)
+        gone = RegistryUnreachable(error.message, error.hint)
+        self.unreachable(whom, gone)
+        return gone
+
+    def answered(self, whom: Hashable, kind: str) -> None:
+        """Remember that a document has come."""
+        with self._lock:
+            self._late.pop((whom, kind), None)
 
     def may_ask_again(
         self,

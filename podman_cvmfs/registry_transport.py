@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,12 +22,16 @@ from requests.auth import AuthBase
 
 from podman_cvmfs import __version__
 from podman_cvmfs.certificates import Certificates, find_certificates, tls_context
-from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable, printable
-from podman_cvmfs.registry_bounds import (
-    BoundedSession,
-    ForbiddenAddressError,
-    is_loopback,
-    promised_length,
+from podman_cvmfs.errors import RegistryError, RegistryUnreachable, printable
+from podman_cvmfs.registry_bounds import BoundedSession, is_loopback, promised_length
+from podman_cvmfs.registry_failures import (
+    TIMEOUTS,
+    BrokenOffError,
+    StalledError,
+    failure,
+    is_late,
+    may_pass,
+    refused,
 )
 from podman_cvmfs.registry_pace import PacedAdapter
 from podman_cvmfs.registry_patience import Patience
@@ -35,9 +39,6 @@ from podman_cvmfs.registry_patience import Patience
 log = logging.getLogger(__name__)
 
 CHUNK = 256 * 1024
-TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
-#: urllib3 2 has an error of its own for it; urllib3 1 passes on what the resolver says.
-_UNKNOWN_HOST = ("NameResolutionError", "Name or service not known", "name resolution")
 
 
 class _WithoutQueries(logging.Filter):
@@ -97,14 +98,6 @@ class _Trust:
     insecure: bool
 
 
-class BrokenOffError(RegistryError):
-    """An answer began and didn't end: the next one may."""
-
-
-class StalledError(BrokenOffError):
-    """No more of an answer came in time."""
-
-
 class Transport:
     """Sends requests; may be used from several threads at once.
 
@@ -144,7 +137,7 @@ class Transport:
     ) -> requests.Response:
         """Send a GET for ``path`` to ``host``, by the scheme that it speaks; else as ``request``.
 
-        Raises RegistryError, RegistryUnreachable.
+        Raises RegistryError, RegistryBusy, RegistryUnreachable.
         """
         trust = _trust(registry, insecure)
         schemes = self._schemes_of(host, trust)
@@ -193,7 +186,7 @@ class Transport:
         has another way to try, so that the host isn't dead. Raises RegistryError,
         RegistryUnreachable.
         """
-        host = urlsplit(url).netloc.rpartition("@")[2]
+        host, path = urlsplit(url).netloc.rpartition("@")[2], urlsplit(url).path
         trust = _trust(registry, insecure)
         # Who isn't trusted on one registry's behalf may be on another's.
         patience, whom = self._patience, (host, trust)
@@ -216,12 +209,15 @@ class Transport:
                     proxies={"http": None, "https": None} if is_loopback(host) else None,  # type: ignore[dict-item]
                 )
             except (requests.RequestException, ValueError) as err:
-                if attempt < patience.attempts and _may_pass(err):
+                if attempt < patience.attempts and may_pass(err):
                     patience.back_off(attempt)
                     continue
                 error = failure(err, subject, host)
                 if isinstance(error, RegistryUnreachable) and is_last:
-                    patience.unreachable(whom, error)
+                    if is_late(err):
+                        error = patience.timed_out(whom, kind, (subject, path), error)
+                    else:
+                        patience.unreachable(whom, error)
                 raise error from None
             status, asked = response.status_code, response.headers.get("Retry-After", "")
             refusal = partial(refused, subject, host, status)
@@ -251,14 +247,24 @@ class Transport:
             raise BrokenOffError(f"{subject}: the answer of {printable(host)} broke off")
         return b"".join(parts)
 
-    def given_up(
-        self, host: str, error: StalledError, *, registry: str, insecure: bool = False
-    ) -> RegistryUnreachable:
-        """What ``error`` comes to if it happens again: ``host`` doesn't answer. For a while it
-        isn't asked any more."""
-        unreachable = RegistryUnreachable(error.message)
-        self._patience.unreachable((host, _trust(registry, insecure)), unreachable)
-        return unreachable
+    def timed_out(
+        self,
+        host: str,
+        kind: str,
+        document: Hashable,
+        error: RegistryError,
+        *,
+        registry: str,
+        insecure: bool = False,
+    ) -> RegistryError:
+        """What it comes to that the answer with ``document`` stalls each time: RegistryBusy, but if
+        others did so before it, RegistryUnreachable. Then ``host`` isn't asked for a while."""
+        whom = (host, _trust(registry, insecure))
+        return self._patience.timed_out(whom, kind, document, error)
+
+    def answered(self, host: str, kind: str, *, registry: str, insecure: bool = False) -> None:
+        """Note that ``host`` has given an answer of this ``kind``, all of it."""
+        self._patience.answered((host, _trust(registry, insecure)), kind)
 
     # ------------------------------------------------------------------ hosts
 
@@ -302,48 +308,3 @@ class Transport:
 
 def _trust(registry: str, insecure: bool) -> _Trust:
     return _Trust(find_certificates(registry), insecure)
-
-
-def refused(subject: str, host: str, status: int) -> RegistryError:
-    """The error that a registry has enough of us, or troubles of its own."""
-    if status == 429:
-        return RegistryBusy(
-            f"{subject}: {printable(host)} limits the rate of requests (HTTP 429)",
-            "try again later; those who log in may have a higher limit",
-        )
-    kind = RegistryBusy if status >= 500 else RegistryError
-    return kind(f"{subject}: {printable(host)} answered HTTP {status}")
-
-
-def _may_pass(err: Exception) -> bool:
-    """Whether a failed request is worth repeating: a connection that broke, not one refused."""
-    if isinstance(err, (requests.exceptions.SSLError, requests.exceptions.ProxyError)):
-        return False
-    if isinstance(err, requests.Timeout) or "NewConnectionError" in repr(err):
-        return False
-    return isinstance(err, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError))
-
-
-def failure(err: Exception, subject: str, host: str) -> RegistryError:
-    """Put a failed request into words. The exception's own text may hold a URL: not used."""
-    text = str(err)
-    if isinstance(err, ForbiddenAddressError):
-        return RegistryError(f"{subject}: bad answer from {printable(host)}: {text}")
-    if isinstance(err, requests.exceptions.SSLError):
-        cause = "its TLS certificate or connection is not acceptable"
-    elif isinstance(err, requests.exceptions.ProxyError):
-        cause = "the proxy can't be reached"
-    elif isinstance(err, TIMEOUTS):
-        cause = "it doesn't answer in time"
-    elif "Connection refused" in text:
-        cause = "connection refused"
-    elif any(sign in text for sign in _UNKNOWN_HOST):
-        cause = "no such host"
-    elif isinstance(err, (requests.ConnectionError, urllib3.exceptions.HTTPError, OSError)) and (
-        not isinstance(err, requests.RequestException) or isinstance(err, requests.ConnectionError)
-    ):
-        cause = "the connection failed"
-    else:
-        # A redirect to another scheme, too many redirects, an address that is none.
-        return RegistryError(f"{subject}: bad answer from {printable(host)}: {type(err).__name__}")
-    return RegistryUnreachable(f"{subject}: can't reach the registry {printable(host)}: {cause}")

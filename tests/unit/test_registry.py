@@ -15,7 +15,7 @@ import pytest
 
 from podman_cvmfs import oci, registry, registry_transport
 from podman_cvmfs.credentials import CredentialStore
-from podman_cvmfs.errors import RegistryError, RegistryUnreachable
+from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.reference import ImageName, parse_name
 from podman_cvmfs.registries_conf import RegistriesConf
@@ -196,7 +196,7 @@ def test_timeout(server: Server, name: ImageName) -> None:
         done.wait(10)
 
     server.answers["/v2/"] = wait
-    with new_client(timeout=0.1) as client, pytest.raises(RegistryUnreachable, match="in time"):
+    with new_client(timeout=0.1) as client, pytest.raises(RegistryBusy, match="in time"):
         client.manifest(name)
     done.set()
 

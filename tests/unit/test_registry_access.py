@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import socket
+import threading
 import time
 from collections.abc import Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ import requests
 
 from podman_cvmfs import oci, registry_patience
 from podman_cvmfs.credentials import Credentials, CredentialStore
-from podman_cvmfs.errors import RegistryError, RegistryUnreachable
+from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.reference import ImageName, parse_name
 from podman_cvmfs.registries_conf import Mirror, RegistriesConf, RegistryTable
@@ -534,18 +535,58 @@ def test_the_rest_ends(server: Server, name: ImageName, monkeypatch: pytest.Monk
         assert client.manifest(name)[0] == MANIFEST
 
 
-def test_a_host_that_does_not_answer_is_waited_for_once() -> None:
+def test_a_host_that_does_not_answer_is_waited_for_a_few_times() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         names = [parse_name(f"127.0.0.1:{silent.getsockname()[1]}/app:{n}") for n in range(10)]
         start = time.monotonic()
         with new_client(timeout=0.3) as client:
-            for name in names:
-                with pytest.raises(RegistryUnreachable, match="in time") as caught:
+            for number, name in enumerate(names):
+                kind = RegistryBusy if number < 2 else RegistryUnreachable
+                with pytest.raises(kind, match="in time") as caught:
                     client.manifest(name)
                 assert str(name) in caught.value.message
     assert time.monotonic() - start < 2
+
+
+def test_a_host_that_cannot_be_connected_to_is_waited_for_once(
+    name: ImageName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def connect(*args: object, **kwargs: object) -> None:
+        tries.append(args)
+        raise socket.timeout("timed out")
+
+    monkeypatch.setattr("urllib3.util.connection.create_connection", connect)
+    with new_client() as client:
+        for _ in range(3):
+            with pytest.raises(RegistryUnreachable, match="in time"):
+                client.manifest(name)
+    assert len(tries) == 1
+
+
+def test_a_token_that_comes_is_an_answer(server: Server, other: Server) -> None:
+    """Those that are late now and then don't add up."""
+    over = threading.Event()
+
+    def late(handler: Handler) -> None:
+        handler.close_connection = True
+        over.wait(5)
+
+    token = give(json.dumps({"token": TOKEN}).encode())
+    token_service(server, other, give(MANIFEST))
+    other.answers["/token"] = in_turn(late, late, token, late, late, token)
+    names = [parse_name(f"{server.address}/app{number}:1") for number in range(6)]
+    with new_client(timeout=0.2) as client:
+        for number, name in enumerate(names):
+            if number % 3 == 2:
+                assert client.manifest(name)[0] == MANIFEST
+            else:
+                with pytest.raises(RegistryBusy, match="in time"):
+                    client.manifest(name)
+    over.set()
 
 
 def test_a_part_is_not_taken_for_the_whole(server: Server, name: ImageName) -> None:

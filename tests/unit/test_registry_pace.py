@@ -14,7 +14,7 @@ import pytest
 import urllib3
 
 from podman_cvmfs.credentials import CredentialStore
-from podman_cvmfs.errors import RegistryError, RegistryUnreachable
+from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.reference import ImageName, parse_name
 from podman_cvmfs.registries_conf import RegistriesConf
@@ -91,16 +91,15 @@ def test_a_stream_that_drips(
 _STALLS = {
     "body": b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\nabc",
     "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc",
-    "fault": b"HTTP/1.1 500 X\r\nContent-Length: 5000\r\n\r\nabc",
     "redirect": b"HTTP/1.1 307 X\r\nLocation: /v2/x\r\nContent-Length: 5000\r\n\r\nabc",
 }
 
 
 @pytest.mark.parametrize("begin", _STALLS.values(), ids=_STALLS)
-def test_a_body_that_stalls_is_a_registry_that_does_not_answer(
-    server: Server, client: RegistryClient, begin: bytes
+def test_bodies_that_all_stall_are_a_registry_that_does_not_answer(
+    server: Server, client: RegistryClient, begin: bytes, pauses: list[float]
 ) -> None:
-    """A sync waits for it once, and says that it is waiting."""
+    """A sync waits for a few of them, and says that it is waiting."""
     over = threading.Event()
 
     def stall(handler: Handler) -> None:
@@ -110,28 +109,79 @@ def test_a_body_that_stalls_is_a_registry_that_does_not_answer(
 
     server.answers["/v2/"] = stall
     registries = RegistryAccess(lambda: client)
-    names = [parse_name(f"{server.address}/group/app{number}:1") for number in range(5)]
+    names = [parse_name(f"{server.address}/group/app{number}:1") for number in range(8)]
     for name in names:
         found, why = registries.ask(name, methodcaller("manifest", name))
         assert found is None and "in time" in why
-    assert len(server.requests) <= 2
+    assert len(server.requests) <= 6
     assert list(registries.silent) == [server.address]
     # The client knows by itself, too.
     with pytest.raises(RegistryUnreachable, match="in time"):
         client.blob(names[0], _DIGEST)
-    assert len(server.requests) <= 2
+    assert len(server.requests) <= 6
     over.set()
 
 
-def test_a_layer_that_stalls_is_one(
-    server: Server, client: RegistryClient, pauses: list[float]
+def test_faults_that_stall(server: Server, client: RegistryClient, pauses: list[float]) -> None:
+    begin = b"HTTP/1.1 500 X\r\nContent-Length: 5000\r\n\r\nabc"
+    server.answers["/v2/"] = lambda handler: drip(handler, begin, b"")
+    for number in range(8):
+        with pytest.raises(RegistryBusy, match=r"in time|HTTP 500"):
+            client.manifest(parse_name(f"{server.address}/group/app{number}:1"))
+    assert len(server.requests) <= 6
+
+
+@pytest.mark.parametrize("begin", [b"", *_STALLS.values()], ids=["header", *_STALLS])
+def test_a_document_that_stalls_is_not_the_registry(
+    server: Server, client: RegistryClient, name: ImageName, begin: bytes, pauses: list[float]
 ) -> None:
+    over = threading.Event()
+
+    def stall(handler: Handler) -> None:
+        handler.close_connection = True
+        handler.wfile.write(begin)
+        over.wait(_ALL)
+
+    bad = Digest.of(b"bad")
+    server.answers[f"/v2/group/app/blobs/{bad}"] = stall
+    server.answers["/v2/"] = give(_BODY)
+    registries = RegistryAccess(lambda: client)
+    for _ in range(2):
+        found, why = registries.ask(name, methodcaller("blob", name, bad))
+        assert found is None and "in time" in why
+    assert list(registries.silent) == [server.address]
+    with pytest.raises(RegistryBusy, match="in time"):
+        client.blob(name, bad)
+    assert registries.ask(name, methodcaller("blob", name, _DIGEST)) == (_BODY, "")
+    over.set()
+
+
+def test_an_answer_between_those_that_stall(
+    server: Server, client: RegistryClient, name: ImageName, pauses: list[float]
+) -> None:
+    """What another kind of document does is no comfort."""
+    server.answers[f"/v2/group/app/blobs/{_DIGEST}"] = give(_BODY)
+    server.answers["/v2/group/app/blobs"] = lambda handler: drip(handler, _STALLS["body"], b"")
+    server.answers["/v2/group/app/manifests"] = give(b"{}")
+    for text in (b"1", b"2"):
+        with pytest.raises(RegistryBusy):
+            client.blob(name, Digest.of(text))
+    client.blob(name, _DIGEST)
+    for text in (b"3", b"4"):
+        with pytest.raises(RegistryBusy):
+            client.blob(name, Digest.of(text))
+        client.manifest(name)
+    with pytest.raises(RegistryUnreachable):
+        client.blob(name, Digest.of(b"5"))
+
+
+def test_layers_that_stall(server: Server, client: RegistryClient, pauses: list[float]) -> None:
     server.answers["/v2/"] = lambda handler: drip(handler, _STALLS["body"], b"")
-    for number in range(3):
+    for number, kind in enumerate((RegistryBusy, RegistryBusy, *[RegistryUnreachable] * 3)):
         name = parse_name(f"{server.address}/group/app{number}:1")
-        with pytest.raises(RegistryUnreachable, match="timed out"):
+        with pytest.raises(kind, match="timed out"):
             list(client.blob_stream(name, _DIGEST))
-    assert len(server.requests) == 3
+    assert len(server.requests) == 9
 
 
 def test_one_stall_is_forgiven(server: Server, client: RegistryClient, name: ImageName) -> None:

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What it means that a request failed, and how to say so. No network."""
+
+from __future__ import annotations
+
+import requests
+import urllib3
+
+from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable, printable
+from podman_cvmfs.registry_bounds import ForbiddenAddressError
+
+TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
+#: urllib3 2 has an error of its own for it; urllib3 1 passes on what the resolver says.
+_UNKNOWN_HOST = ("NameResolutionError", "Name or service not known", "name resolution")
+
+
+class BrokenOffError(RegistryError):
+    """An answer began and didn't end: the next one may."""
+
+
+class StalledError(BrokenOffError):
+    """No more of an answer came in time."""
+
+
+def refused(subject: str, host: str, status: int) -> RegistryError:
+    """The error that a registry has enough of us, or troubles of its own."""
+    if status == 429:
+        return RegistryBusy(
+            f"{subject}: {printable(host)} limits the rate of requests (HTTP 429)",
+            "try again later; those who log in may have a higher limit",
+        )
+    kind = RegistryBusy if status >= 500 else RegistryError
+    return kind(f"{subject}: {printable(host)} answered HTTP {status}")
+
+
+def may_pass(err: Exception) -> bool:
+    """Whether a failed request is worth repeating: a connection that broke, not one refused."""
+    if isinstance(err, (requests.exceptions.SSLError, requests.exceptions.ProxyError)):
+        return False
+    if isinstance(err, requests.Timeout) or "NewConnectionError" in repr(err):
+        return False
+    return isinstance(err, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError))
+
+
+def is_late(err: Exception) -> bool:
+    """Whether a request reached its host, and no answer came in time."""
+    return isinstance(err, TIMEOUTS) and not isinstance(err, requests.ConnectTimeout)
+
+
+def failure(err: Exception, subject: str, host: str) -> RegistryError:
+    """Put a failed request into words. The exception's own text may hold a URL: not used."""
+    text = str(err)
+    if isinstance(err, ForbiddenAddressError):
+        return RegistryError(f"{subject}: bad answer from {printable(host)}: {text}")
+    if isinstance(err, requests.exceptions.SSLError):
+        cause = "its TLS certificate or connection is not acceptable"
+    elif isinstance(err, requests.exceptions.ProxyError):
+        cause = "the proxy can't be reached"
+    elif isinstance(err, TIMEOUTS):
+        cause = "it doesn't answer in time"
+    elif "Connection refused" in text:
+        cause = "connection refused"
+    elif any(sign in text for sign in _UNKNOWN_HOST):
+        cause = "no such host"
+    elif isinstance(err, (requests.ConnectionError, urllib3.exceptions.HTTPError, OSError)) and (
+        not isinstance(err, requests.RequestException) or isinstance(err, requests.ConnectionError)
+    ):
+        cause = "the connection failed"
+    else:
+        # A redirect to another scheme, too many redirects, an address that is none.
+        return RegistryError(f"{subject}: bad answer from {printable(host)}: {type(err).__name__}")
+    return RegistryUnreachable(f"{subject}: can't reach the registry {printable(host)}: {cause}")
