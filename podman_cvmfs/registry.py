@@ -337,12 +337,12 @@ class RegistryClient:
 def _summed_up(failures: Sequence[RegistryError]) -> RegistryError:
     """What to say when no endpoint has it: what the registry itself, the last one, said.
 
-    It is out of reach only if all are: a mirror that lacks this image may have the next one.
+    It is out of reach only if all are. But a mirror that doesn't answer may have it.
     """
     last = failures[-1]
     if all(isinstance(error, RegistryUnreachable) for error in failures):
         return last
-    passing = isinstance(last, (RegistryUnreachable, RegistryBusy))
+    passing = any(isinstance(err, (RegistryUnreachable, RegistryBusy)) for err in failures)
     return (RegistryBusy if passing else RegistryError)(last.message, last.hint)
 
 

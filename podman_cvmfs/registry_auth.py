@@ -16,6 +16,7 @@ from podman_cvmfs import oci
 from podman_cvmfs.credentials import Credentials, CredentialStore
 from podman_cvmfs.errors import InputError, RegistryError, printable
 from podman_cvmfs.registry_bounds import ForbiddenAddressError, check_address, is_loopback
+from podman_cvmfs.registry_failures import refused
 from podman_cvmfs.registry_transport import Transport
 
 _SCHEME = re.compile(r"(?:^|,)\s*(bearer|basic)(?=\s|$)", re.IGNORECASE)
@@ -152,6 +153,8 @@ class Authenticator:
                     f"{subject}: {printable(host)} refuses the credentials for {door.registry}",
                     f"log in again: podman login {door.registry}",
                 )
+            if response.status_code == 429 or response.status_code >= 500:
+                raise refused(subject, host, response.status_code)
             if response.status_code != 200:
                 raise RegistryError(
                     f"{subject}: the token service {printable(host)} answered "

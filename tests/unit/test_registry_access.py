@@ -391,6 +391,24 @@ def test_out_of_reach_only_if_all_are(server: Server, other: Server, dead: str) 
         client.manifest(name)
 
 
+@pytest.mark.parametrize("status", [404, 401, 403])
+@pytest.mark.parametrize("mirror", ["dead", "busy"])
+def test_a_mirror_that_does_not_answer_may_have_it(
+    server: Server, other: Server, name: ImageName, dead: str, mirror: str, status: int
+) -> None:
+    """Whatever the registry itself says, the question is open."""
+    server.answers["/v2/"] = give(b"", status)
+    other.answers["/v2/"] = give(b"", 429, Retry_After="3600")
+    digest = Digest.of(b"blob")
+    with new_client(None, mirrored(name, dead if mirror == "dead" else other.address)) as client:
+        registries = RegistryAccess(lambda: client)
+        found, why = registries.ask(name, lambda registry: registry.blob(name, digest))
+        assert found is None and server.address in why
+        assert registries.silent == {name.registry: why}
+        with pytest.raises(RegistryBusy):
+            list(client.blob_stream(name, digest))
+
+
 def test_a_dead_part_of_a_registry_is_not_the_registry(
     server: Server, other: Server, dead: str
 ) -> None:
@@ -565,6 +583,25 @@ def test_a_host_that_cannot_be_connected_to_is_waited_for_once(
             with pytest.raises(RegistryUnreachable, match="in time"):
                 client.manifest(name)
     assert len(tries) == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_token_service_that_has_enough_leaves_it_open(
+    server: Server, other: Server, name: ImageName, status: int
+) -> None:
+    token_service(server, other, give(MANIFEST))
+    other.answers["/token"] = give(b"", status, Retry_After="3600")
+    with new_client() as client:
+        registries = RegistryAccess(lambda: client)
+        for _ in range(2):
+            found, why = registries.ask(name, lambda registry: registry.manifest(name)[0])
+            assert found is None and f"HTTP {status}" in why and other.address in why
+        assert list(registries.silent) == [name.registry]
+        other.answers["/token"] = give(b"", 400)
+    with new_client() as client:
+        registries = RegistryAccess(lambda: client)
+        found, why = registries.ask(name, lambda registry: registry.manifest(name)[0])
+        assert found is None and "token service" in why and registries.silent == {}
 
 
 def test_a_token_that_comes_is_an_answer(server: Server, other: Server) -> None:
