@@ -18,6 +18,7 @@ from podman_cvmfs.errors import (
     StoreError,
     printable,
 )
+from podman_cvmfs.manifest_ladder import UNANSWERED
 from podman_cvmfs.offers import Offer
 from podman_cvmfs.osg import OsgRepository
 from podman_cvmfs.osg_resolve import OsgResolver
@@ -110,7 +111,8 @@ def resolve_all(
     for (source, group), result in zip(todo.items(), results):
         if isinstance(result, Candidate):
             candidates[source] = result
-            if result.stored.config_origin == SYNTHESISED:
+            stored = result.stored
+            if stored.config_origin == SYNTHESISED or stored.manifest_origin == UNANSWERED:
                 for name in (offer.image.name for offer in group):
                     if name.canonical.registry in layout.silent:
                         report.waiting.setdefault(name.canonical.registry, []).append(str(name))

@@ -20,8 +20,9 @@ from podman_cvmfs.unpacked import Repository
 
 log = logging.getLogger(__name__)
 
-#: Where a manifest is from: it is the registry's, or was made up from what the repository says.
-GENUINE, REBUILT = "genuine", "rebuilt"
+#: Where a manifest is from: it is the registry's, or was made up from what the repository says,
+#: since nobody has it any more or since the registry didn't answer.
+GENUINE, REBUILT, UNANSWERED = "genuine", "rebuilt", "unanswered"
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class ManifestLadder:
         self._cache = cache
         self._registries = registries
 
-    def find(self, image: PublishedImage, config: ImageConfig) -> FoundManifest | None:
-        """The genuine manifest of ``image``, whose config is ``config``; None if nobody has it.
+    def find(self, image: PublishedImage, config: ImageConfig) -> tuple[FoundManifest | None, str]:
+        """The genuine manifest of ``image``, whose config is ``config``, and GENUINE. None and
+        REBUILT if nobody has it, None and UNANSWERED if its registry may have it.
 
         A tag that leads to another image by now has another manifest, which is not taken. Raises
         StoreError if the cache can't be written.
@@ -53,7 +55,7 @@ class ManifestLadder:
             (self._repository.manifest_blob(image.image_id), None),
         ):
             if manifest is not None and self._is_of(manifest, image):
-                return FoundManifest(manifest, index)
+                return FoundManifest(manifest, index), GENUINE
         found, reason = self._registries.ask(
             image.name,
             lambda registry: find_genuine(
@@ -67,9 +69,9 @@ class ManifestLadder:
         )
         if not isinstance(found, Genuine):
             log.debug("%s: %s", image.name, reason or "the tag leads to another image by now")
-            return None
+            return None, UNANSWERED if self._registries.left_open(image.name) else REBUILT
         self._cache.keep_manifests(image.image_id, found.raw, found.index)
-        return FoundManifest(found.raw, found.index)
+        return FoundManifest(found.raw, found.index), GENUINE
 
     @staticmethod
     def _is_of(manifest: bytes, image: PublishedImage) -> bool:

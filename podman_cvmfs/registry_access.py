@@ -36,7 +36,8 @@ class RegistryAccess:
 
     ``make`` makes the client when one is needed; it is None when offline. Hosts that can't be
     reached are asked for nothing else as long as this object lives. ``silent`` maps registries, as
-    images are named after them, that left a question unanswered to the reason.
+    images are named after them, that left a question unanswered to the reason; ``left_open`` says
+    which images were in question.
     """
 
     def __init__(self, make: Callable[[], RegistrySource] | None) -> None:
@@ -44,6 +45,7 @@ class RegistryAccess:
         self._client: RegistrySource | None = None
         self._down: dict[Hashable, str] = {}
         self.silent: dict[str, str] = {}
+        self._open: set[ImageName] = set()
         self._lock = threading.Lock()
 
     def ask(self, name: ImageName, question: Callable[[RegistrySource], T]) -> tuple[T | None, str]:
@@ -58,9 +60,14 @@ class RegistryAccess:
         except (RegistryUnreachable, RegistryBusy) as err:
             with self._lock:
                 self.silent.setdefault(name.canonical.registry, err.message)
+                self._open.add(name)
             return None, err.message
         except RegistryError as err:
             return None, err.message
+
+    def left_open(self, name: ImageName) -> bool:
+        """Whether a question about ``name`` got no answer: another time there may be one."""
+        return name in self._open
 
     def _answer(
         self, client: RegistrySource, name: ImageName, question: Callable[[RegistrySource], T]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.config_ladder import SYNTHESISED, ConfigLadder
 from podman_cvmfs.errors import PodmanCvmfsError, RepositoryError
-from podman_cvmfs.manifest_ladder import GENUINE, REBUILT, ManifestLadder
+from podman_cvmfs.manifest_ladder import REBUILT, ManifestLadder
 from podman_cvmfs.markers import Markers, scan
 from podman_cvmfs.oci import (
     Descriptor,
@@ -110,7 +110,9 @@ class Resolver:
             # Nothing that deletes may be advertised there, and the base is to be.
             layers[:1] = [self._with_markers(layer) for layer in layers[:1]]
         # A made-up config belongs to no manifest that anybody else has.
-        genuine = None if origin == SYNTHESISED else self._manifests.find(image, config)
+        genuine, manifest_origin = None, REBUILT
+        if origin != SYNTHESISED:
+            genuine, manifest_origin = self._manifests.find(image, config)
         return ResolvedImage(
             source_id=image.image_id,
             config=config,
@@ -118,7 +120,7 @@ class Resolver:
             manifest=_rebuilt(manifest, blobs, config) if genuine is None else genuine.manifest,
             layers=tuple(layers),
             flat=flat,
-            manifest_origin=REBUILT if genuine is None else GENUINE,
+            manifest_origin=manifest_origin,
             index=None if genuine is None else genuine.index,
             skeleton=self._skeleton(layers, flat, config),
         )

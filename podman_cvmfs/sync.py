@@ -13,6 +13,7 @@ from podman_cvmfs.config_ladder import SYNTHESISED
 from podman_cvmfs.errors import (
     printable,
 )
+from podman_cvmfs.manifest_ladder import UNANSWERED
 from podman_cvmfs.offers import (
     AnyRepository,
     Offer,
@@ -145,7 +146,7 @@ def _to_resolve(
     """The source IDs of images that the store hasn't got, or not right.
 
     A synthesised config is tried again: the registry, or the repository, may have the genuine one
-    by now.
+    by now. So is a manifest that the registry didn't answer for.
     """
     if current.policy != str(wishes.policy):
         return set(wanted.values())
@@ -157,7 +158,8 @@ def _to_resolve(
         # A repository that is down keeps its images, and their names.
         stays = image.repository in offers.down and image.repository not in gone
         moved = bool(offered) and image.repository not in offered and not stays
-        if image.config_origin != SYNTHESISED and fits and not image.outdated and not moved:
+        whole = image.config_origin != SYNTHESISED and image.manifest_origin != UNANSWERED
+        if whole and fits and not image.outdated and not moved:
             present |= image.all_sources
     missing = {offer.image.image_id.hex for offer in chosen} - present
     return missing | orphaned_views(current, wanted.values(), gone)

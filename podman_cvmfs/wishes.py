@@ -45,8 +45,8 @@ class SyncReport:
     """What a sync did. Names are podman's; ``failed`` maps what couldn't be done to why,
     ``left_out`` what was wished for but is there for another architecture only to which.
     ``silent`` maps registries that left a question unanswered to why, ``waiting`` to the names of
-    images whose config is made up because of that. ``found`` maps the names that were requested
-    to the names under which repositories have them.
+    images whose config or manifest is made up because of that. ``found`` maps the names that were
+    requested to the names under which repositories have them.
 
     ``notices`` say what users should know of the repositories although nothing failed.
     ``next_due`` is the time (seconds since 1970) at which something is to be done even if nothing

@@ -11,7 +11,7 @@ from typing import Any
 
 from podman_cvmfs.config_ladder import SYNTHESISED
 from podman_cvmfs.foreign_file import read_bounded
-from podman_cvmfs.manifest_ladder import REBUILT
+from podman_cvmfs.manifest_ladder import GENUINE, UNANSWERED
 from podman_cvmfs.oci import MAX_DOCUMENT
 from podman_cvmfs.retirement import is_retired
 from podman_cvmfs.settings import Settings
@@ -90,7 +90,8 @@ def counts_of(content: StoreContent) -> dict[str, int]:
         "names": sum(image_id in current for image_id in content.names.values()),
         "layers": len(layers),
         "synthesised": sum(image.config_origin == SYNTHESISED for image in images),
-        "rebuilt_manifests": sum(image.manifest_origin == REBUILT for image in images),
+        "rebuilt_manifests": sum(image.manifest_origin != GENUINE for image in images),
+        "unanswered_manifests": sum(image.manifest_origin == UNANSWERED for image in images),
         "flat": sum(image.view == "flat" for image in images),
         "advertised_layers": sum(layer.diff_id is not None for layer in layers),
         "retired_images": len(content.images) - len(images),

@@ -33,6 +33,7 @@ _COLOURS = {
     State.NOT_WISHED.value: "dim",
     State.OTHER_PLATFORM.value: "dim",
     "synthesised": "yellow",
+    "unanswered": "yellow",
     "moved": "yellow",
 }
 

@@ -256,7 +256,7 @@ def _failures(report: SyncReport) -> list[str]:
         text = _as_text(error)
         lines.append(f"failed {text if name in text else f'{printable(name)}: {text}'}")
     for host, names in report.waiting.items():
-        lines.append(f"{len(names)} names have a made-up config: {report.silent[host]}")
+        lines.append(f"{len(names)} names have a made-up config or manifest: {report.silent[host]}")
     return lines
 
 
@@ -282,8 +282,8 @@ def _error(
         return error
     if report.waiting:
         return RegistryError(
-            f"{sum(map(len, report.waiting.values()))} names have a made-up config, since "
-            f"{', '.join(map(printable, report.waiting))} didn't answer",
+            f"{sum(map(len, report.waiting.values()))} names have a made-up config or manifest, "
+            f"since {', '.join(map(printable, report.waiting))} didn't answer",
             "sync again when they do, or with --offline if they never will",
         )
     return None

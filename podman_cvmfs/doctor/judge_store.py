@@ -176,7 +176,14 @@ def _images(facts: Facts) -> Iterator[Finding]:
             yield Finding(CONDITIONS["images-synthesised"], found, sync)
     if counts.get("rebuilt_manifests"):
         found = f"{counts['rebuilt_manifests']} images have a rebuilt manifest"
-        yield Finding(CONDITIONS["manifests-rebuilt"], found, sync)
+        cure, by_hand = (
+            "nothing: when they were synced nobody had theirs, or was asked for it",
+            True,
+        )
+        if counts.get("unanswered_manifests"):
+            found += f", {counts['unanswered_manifests']} since their registry didn't answer"
+            cure, by_hand = sync, False
+        yield Finding(CONDITIONS["manifests-rebuilt"], found, cure, by_hand)
     if counts.get("retired_images"):
         yield Finding(
             CONDITIONS["images-retired"],

@@ -150,9 +150,9 @@ class StoredImage:
     ``repository`` is the directory it is from, ``published`` are its names as they are written
     there, ``source_id`` the ID given to it there (another one than ``image_id`` where the config is
     made up), ``view`` flat or layers, ``config_origin`` the step of the ladder its config came
-    from, ``manifest_origin`` genuine or rebuilt. ``platform`` is what the config says it is for
-    (``arm64/v8``), "" if it doesn't. ``index_digest`` and ``index_size`` are of the index that
-    lists the manifest, if that is known. ``sources`` are the source IDs of the names in
+    from, ``manifest_origin`` genuine, rebuilt or unanswered. ``platform`` is what the config says
+    it is for (``arm64/v8``), "" if it doesn't. ``index_digest`` and ``index_size`` are of the index
+    that lists the manifest, if that is known. ``sources`` are the source IDs of the names in
     ``published``, one each, where those are not all ``source_id``. ``outdated`` says that it is
     laid out under another policy than the store's: it couldn't be had since that changed.
     """

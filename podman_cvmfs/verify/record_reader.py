@@ -14,7 +14,7 @@ from typing import Any
 
 from podman_cvmfs.config_ladder import CACHE, REGISTRY, REPOSITORY, SYNTHESISED
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.manifest_ladder import GENUINE, REBUILT
+from podman_cvmfs.manifest_ladder import GENUINE, REBUILT, UNANSWERED
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.store.json_files import image_json, layer_json
@@ -215,7 +215,7 @@ class RecordReader:
         if view not in (View.FLAT.value, View.LAYERS.value):
             raise _WrongError(f"is shown by {view[:80]!r}, which there isn't")
         manifest_origin = _get(ours, "manifest", str)
-        if manifest_origin not in (GENUINE, REBUILT):
+        if manifest_origin not in (GENUINE, REBUILT, UNANSWERED):
             raise _WrongError(f"has a {manifest_origin[:80]!r} manifest, which there isn't")
         index = None
         for key in _get(record, "big-data-names", list):

@@ -402,7 +402,13 @@ TABLE: list[tuple[str, Facts, str, str]] = [
         "2 images",
         "# set offline = false",
     ),
-    ("manifests-rebuilt", counts(rebuilt_manifests=2), "2 images", SYNC),
+    ("manifests-rebuilt", counts(rebuilt_manifests=2), "2 images", "# nothing"),
+    (
+        "manifests-rebuilt",
+        counts(rebuilt_manifests=2, unanswered_manifests=1),
+        "2 images have a rebuilt manifest, 1 since",
+        SYNC,
+    ),
     ("images-retired", counts(retired_images=2), "2 images", PRUNE),
     (
         "names-in-two-stores",

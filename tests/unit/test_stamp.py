@@ -21,7 +21,7 @@ import pytest
 from podman_cvmfs import stamp as stamp_module
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.cli.sync import _wishes_text
-from podman_cvmfs.errors import PartialError, RepositoryError
+from podman_cvmfs.errors import PartialError, RegistryError, RepositoryError
 from podman_cvmfs.policy import Policy
 from podman_cvmfs.settings import Settings
 from podman_cvmfs.stamp import Stamp, directories_of, is_current, stamp_path
@@ -29,6 +29,7 @@ from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.watch import follow
 from tests.support.cli import Target, podman_cvmfs, succeed
+from tests.support.http import Server, give
 from tests.support.many import REGISTRY, make_repository
 
 
@@ -163,6 +164,28 @@ def test_failures_are_tried_again(tmp_path: Path, repository: Path) -> None:
     assert podman_cvmfs(*target.argv("--offline")).returncode == PartialError.exit_code
     manifest.write_text(good)
     assert len(_sync(target)["added"]) == 1  # type: ignore[arg-type]
+
+
+def test_manifests_that_wait_for_their_registry_leave_no_stamp(
+    tmp_path: Path, repository: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All configs are there; so nothing else would make the next sync ask for the manifests."""
+    conf = tmp_path / "registries.conf"
+    conf.write_text(f'[[registry]]\nprefix = "{REGISTRY}"\nlocation = "{server.address}"\n')
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(conf))
+    target = _target(tmp_path, repository)
+    server.answers["/v2/"] = give(b"", 429, Retry_After="3600")
+    for _ in range(2):
+        done = podman_cvmfs(*target.argv("--format", "json"))
+        assert done.returncode == RegistryError.exit_code
+        assert "3 names have a made-up config or manifest: " in done.stderr
+        assert "HTTP 429" in done.stderr
+        assert len(json.loads(done.stdout)["waiting"][REGISTRY]) == 3
+    server.answers["/v2/"] = give(b"", 404)
+    assert json.loads(target.sync("--format", "json"))["waiting"] == {}
+    asked = len(server.requests)
+    assert "nothing has changed" in podman_cvmfs(*target.argv()).stderr
+    assert len(server.requests) == asked
 
 
 def test_a_directory_changed_just_now_is_not_trusted(repository: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import (
     InputError,
+    RegistryBusy,
     RegistryError,
     RegistryUnreachable,
     RepositoryError,
@@ -29,6 +30,7 @@ from podman_cvmfs.store.records import StoreContent, StoredImage
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync import sync
 from podman_cvmfs.tree import Tree
+from podman_cvmfs.verify.store import verify
 from podman_cvmfs.wishes import SyncReport, Wishes
 from tests.support.many import REGISTRY, make_repository
 from tests.support.trees import snapshot
@@ -449,6 +451,29 @@ def test_genuine_manifests_are_kept_byte_for_byte(world: World) -> None:
     assert {path for path in before if path.startswith("pool/images")} == {
         path for path in snapshot(world.root / "store") if path.startswith("pool/images")
     }
+
+
+@pytest.mark.parametrize("kind", [RegistryBusy, RegistryUnreachable])
+def test_a_manifest_that_the_registry_did_not_answer_for_is_asked_for_again(
+    world: World, kind: type[RegistryError]
+) -> None:
+    """Its config is had, so nothing else would bring the image up again."""
+    names = {app(number) for number in range(4)}
+    report = world.sync(registry=Blobs({}, kind(f"{REGISTRY}: not now")))
+    assert report.synthesised == 0 and not report.failed
+    assert report.waiting.keys() == report.silent.keys() == {REGISTRY}
+    assert set(report.waiting[REGISTRY]) == names
+    assert {_stored(world, name).manifest_origin for name in names} == {"unanswered"}
+    assert not verify(world.store.path).findings
+    registry = Blobs({})
+    registry.manifests = {"1": _genuine(world, 1)}
+    report = world.sync(registry=registry)
+    assert not report.waiting and report.changed
+    assert len(registry.asked_manifests) == 4
+    origins = {name: _stored(world, name).manifest_origin for name in names}
+    assert origins == {app(1): "genuine", **dict.fromkeys(names - {app(1)}, "rebuilt")}
+    world.sync(registry=registry)
+    assert len(registry.asked_manifests) == 4, "what nobody has isn't asked for again"
 
 
 def test_short_names_mean_what_they_mean_to_podman(
