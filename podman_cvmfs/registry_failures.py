@@ -12,6 +12,9 @@ from podman_cvmfs.registry_bounds import ForbiddenAddressError
 TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
 #: urllib3 2 has an error of its own for it; urllib3 1 passes on what the resolver says.
 _UNKNOWN_HOST = ("NameResolutionError", "Name or service not known", "name resolution")
+#: How requests says that it can't use a proxy at all.
+_NO_SOCKS = "Missing dependencies for SOCKS"
+_NO_PROXY = ("Proxy URL had", "Please check proxy URL")
 
 
 class BrokenOffError(RegistryError):
@@ -49,13 +52,18 @@ def is_late(err: Exception) -> bool:
 
 def failure(err: Exception, subject: str, host: str) -> RegistryError:
     """Put a failed request into words. The exception's own text may hold a URL: not used."""
-    text = str(err)
+    text, hint = str(err), None
     if isinstance(err, ForbiddenAddressError):
         return RegistryError(f"{subject}: bad answer from {printable(host)}: {text}")
     if isinstance(err, requests.exceptions.SSLError):
         cause = "its TLS certificate or connection is not acceptable"
     elif isinstance(err, requests.exceptions.ProxyError):
         cause = "the proxy can't be reached"
+    elif text.startswith(_NO_SOCKS):
+        cause = "a SOCKS proxy needs PySocks, which isn't installed"
+        hint = "its packages are python3-socks in Debian, python3-pysocks in Fedora"
+    elif text.startswith(_NO_PROXY):
+        cause = "the address of the proxy is none"
     elif isinstance(err, TIMEOUTS):
         cause = "it doesn't answer in time"
     elif "Connection refused" in text:
@@ -69,4 +77,5 @@ def failure(err: Exception, subject: str, host: str) -> RegistryError:
     else:
         # A redirect to another scheme, too many redirects, an address that is none.
         return RegistryError(f"{subject}: bad answer from {printable(host)}: {type(err).__name__}")
-    return RegistryUnreachable(f"{subject}: can't reach the registry {printable(host)}: {cause}")
+    message = f"{subject}: can't reach the registry {printable(host)}: {cause}"
+    return RegistryUnreachable(message, hint)

@@ -2,7 +2,8 @@
 """HTTP as registries need it: TLS of a site's own, proxies, patience with bounds.
 
 The only module that talks to the network. Proxies are those of the environment (``HTTPS_PROXY``,
-``NO_PROXY``), except for our own loopback, which no proxy can reach.
+``NO_PROXY``), SOCKS proxies among them where PySocks is installed, except for our own loopback,
+which no proxy can reach.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -684,6 +685,31 @@ def test_a_proxys_password_is_not_told(dead: str, monkeypatch: pytest.MonkeyPatc
     with new_client() as client, pytest.raises(RegistryUnreachable, match="proxy") as caught:
         client.manifest(parse_name("registry.invalid/app:1"))
     assert SECRET not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("proxy", "message"),
+    [
+        pytest.param(
+            "socks5h",
+            "needs PySocks",
+            marks=pytest.mark.skipif(find_spec("socks") is not None, reason="PySocks is there"),
+        ),
+        ("gopher", "the address of the proxy is none"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_leaves_it_open(
+    dead: str, monkeypatch: pytest.MonkeyPatch, proxy: str, message: str
+) -> None:
+    for variable in ("NO_PROXY", "no_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("https_proxy", f"{proxy}://me:{SECRET}@{dead}")
+    name = parse_name("registry.invalid/app:1")
+    with new_client() as client:
+        registries = RegistryAccess(lambda: client)
+        found, why = registries.ask(name, lambda registry: registry.manifest(name)[0])
+    assert found is None and message in why and SECRET not in why
+    assert registries.silent == {name.registry: why}
 
 
 def test_signed_addresses_are_not_logged(
