@@ -255,17 +255,20 @@ def test_what_stands_on_a_merged_root_goes_on_when_the_layer_lies_below_another(
         site.prune("--grace", "0")
 
 
-def test_what_stands_on_layers_goes_on_when_the_top_becomes_a_merged_root(site: Site) -> None:
-    """Below a merged root nothing may be mounted that it deletes."""
+def test_what_stands_on_layers_goes_on_when_one_becomes_the_top_of_another_image(
+    site: Site,
+) -> None:
+    """That image has a merged root, but what stands on the layer would lose those below it."""
     podman = site.podman
     name = without_root(site, built("t/remade:1"))
     podman.run("create", "--name=stopped", "--pull=never", name, *_LOOK)
     said = podman.run("run", "--rm", "--pull=never", name, *_LOOK).stdout
     shutil.rmtree(site.target.repository / ".metadata" / name)
     other = site.publish(built("t/delete:1"))
-    assert form(site, other)[1]
+    assert not form(site, other)[1]
     site.prune("--grace", "0")
     assert podman.run("start", "--attach", "stopped").stdout == said
+    assert podman.run("run", "--rm", "--pull=never", other).stdout == "changed\n"
 
 
 @pytest.mark.parametrize("views", [("flat", "layers"), ("layers", "flat")])
