@@ -39,7 +39,7 @@ def picture(store: Path) -> dict[str, tuple[int, int, bytes]]:
             attributes = os.lstat(path)
             links = 0 if stat.S_ISDIR(attributes.st_mode) else attributes.st_nlink
             if stat.S_ISLNK(attributes.st_mode):
-                content = ranked(os.readlink(path)).encode()
+                content = os.fsencode(ranked(os.readlink(path)))
             elif stat.S_ISREG(attributes.st_mode):
                 content = Path(path).read_bytes()
                 if name.endswith(".lock"):
