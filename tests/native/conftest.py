@@ -73,7 +73,7 @@ def all_stores(tmp_path_factory: pytest.TempPathFactory, sample: Sample) -> dict
                 target.sync("--offline", "--view", view, "--reuse", reuse)
                 found[store.name] = store
     # A short path: podman 4 has one page for all of an image's layers.
-    deep = make_repository(root / "deep", 1, layers=50)
+    deep = make_repository(root / "deep", 1, layers=40)
     target = Target(deep, root / "d", root / "cache")
     target.sync("--offline", "--view", "layers")
     return {**found, "deep": target.store}
