@@ -21,7 +21,7 @@ from podman_cvmfs.registries_conf import RegistriesConf
 from podman_cvmfs.registry import RegistryClient
 from podman_cvmfs.registry_access import RegistryAccess
 from podman_cvmfs.registry_pace import PacedAdapter
-from tests.support.http import Handler, Server, give, in_turn
+from tests.support.http import Answer, Handler, Server, give, in_turn
 from tests.support.tls import Authority
 
 #: Seconds: for one wait; between two bytes; for all together, at most.
@@ -88,6 +88,17 @@ def test_a_stream_that_drips(
     assert time.monotonic() - start < _ALL
 
 
+def stalling(begin: bytes, over: threading.Event) -> Answer:
+    """Begin an answer, and give no more until all is over."""
+
+    def stall(handler: Handler) -> None:
+        handler.close_connection = True
+        handler.wfile.write(begin)
+        over.wait(_ALL)
+
+    return stall
+
+
 _STALLS = {
     "body": b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\nabc",
     "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc",
@@ -102,12 +113,7 @@ def test_bodies_that_all_stall_are_a_registry_that_does_not_answer(
     """A sync waits for a few of them, and says that it is waiting."""
     over = threading.Event()
 
-    def stall(handler: Handler) -> None:
-        handler.close_connection = True
-        handler.wfile.write(begin)
-        over.wait(_ALL)
-
-    server.answers["/v2/"] = stall
+    server.answers["/v2/"] = stalling(begin, over)
     registries = RegistryAccess(lambda: client)
     names = [parse_name(f"{server.address}/group/app{number}:1") for number in range(8)]
     for name in names:
@@ -137,13 +143,8 @@ def test_a_document_that_stalls_is_not_the_registry(
 ) -> None:
     over = threading.Event()
 
-    def stall(handler: Handler) -> None:
-        handler.close_connection = True
-        handler.wfile.write(begin)
-        over.wait(_ALL)
-
     bad = Digest.of(b"bad")
-    server.answers[f"/v2/group/app/blobs/{bad}"] = stall
+    server.answers[f"/v2/group/app/blobs/{bad}"] = stalling(begin, over)
     server.answers["/v2/"] = give(_BODY)
     registries = RegistryAccess(lambda: client)
     for _ in range(2):
