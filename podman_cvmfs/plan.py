@@ -134,7 +134,7 @@ def make_plan(
     for source in (*kept, *names_of):
         if source in image_of:
             maker.setdefault(image_of[source], source)
-    relaid = is_relaid(current.policy, policy)
+    relaid = _is_relaid(current.policy, policy)
     layers, stale = _kept_layers(current, kept.values(), changed, relaid)
     directories: dict[str, LayerDirectory] = {}
     for source in sorted(candidates):
@@ -224,7 +224,7 @@ def _with_names(image: StoredImage, published: Iterable[tuple[str, str]]) -> Sto
     )
 
 
-def is_relaid(old: str, new: str) -> bool:
+def _is_relaid(old: str, new: str) -> bool:
     """Whether layers that were laid out under the policy ``old`` are laid out otherwise under
     ``new``: not only others are shown, or offered to pulls."""
     return (old.split()[:1], old.split()[-1:]) != (new.split()[:1], new.split()[-1:])
