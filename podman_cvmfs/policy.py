@@ -45,3 +45,20 @@ class Policy:
 
 
 DEFAULT_POLICY = Policy()
+
+
+class Change(Enum):
+    """What a change of policy does to a layer that is in a store already."""
+
+    NONE = "none"
+    OFFERED = "offered"  # it is what it was, but other layers are shown, or found by pulls
+    LAID_OUT = "laid out"  # its directories would be others by now
+
+    @classmethod
+    def between(cls, old: str, new: str) -> Change:
+        """What lies between two policies as stores remember them; of an empty store that is ""."""
+        if old == new:
+            return cls.NONE
+        number, overlay = old.split()[:1], old.split()[-1:]
+        same = (number, overlay) == (new.split()[:1], new.split()[-1:])
+        return cls.OFFERED if same else cls.LAID_OUT

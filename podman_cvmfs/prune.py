@@ -14,12 +14,12 @@ from podman_cvmfs.graphroots import find_graphroots
 from podman_cvmfs.references import References, User, references_to
 from podman_cvmfs.retirement import (
     GRACE,
+    Retention,
     add_retired_images,
     add_retired_layers,
     is_retired,
     keep_spacer,
     retired_entries,
-    retired_since,
 )
 from podman_cvmfs.store.layout import OVERLAY
 from podman_cvmfs.store.reader import read_store
@@ -111,7 +111,8 @@ def needed_layers(
     """
     retired = [layer.retired for layer in content.layers.values() if layer.retired is not None]
     retired.extend(content.retired_entries.values())
-    if grace > 0 and all(now - retired_since(since, now) < grace for since in retired):
+    retention = Retention(now, grace)
+    if grace > 0 and all(map(retention.has_grace, retired)):
         return ()
     needs = find_needs(content, graphroots)
     for path in needs.blocked_by:
@@ -156,38 +157,28 @@ def _prune(
     needs = find_needs(current, graphroots)
     wanted = _wanted(current)
     vanished = _vanished(store.path, current.layers.keys() - wanted.keys())
-    content = pruned(current, wanted, now, grace, needs.layers(current), vanished)
-    verdicts = explain(current, content, now, grace, needs, vanished)
+    retention = Retention(now, grace, needs.layers(current), vanished)
+    content = _pruned(current, wanted, retention)
+    verdicts = _explain(current, content, retention, needs)
     return content, PruneReport(verdicts, list(needs.graphroots), dict(needs.unreadable))
 
 
-def pruned(
-    current: StoreContent,
-    wanted: Mapping[str, StoredLayer],
-    now: int,
-    grace: int,
-    needed: Collection[str],
-    vanished: Collection[str] = (),
+def _pruned(
+    current: StoreContent, wanted: Mapping[str, StoredLayer], retention: Retention
 ) -> StoreContent:
-    """``current`` without what has had its grace; layers ``needed`` stay, those ``vanished``, if
-    they aren't needed, go before their time."""
+    """``current`` with the layers ``wanted``, and of all else what stays as ``retention`` says."""
     layers = dict(wanted)
     images = {key: image for key, image in current.images.items() if not is_retired(image)}
     names = {name: key for name, key in current.names.items() if key in images}
-    add_retired_layers(current, layers, now, grace, needed, vanished)
+    add_retired_layers(current, layers, retention)
     keep_spacer(layers)
-    add_retired_images(current, images, names, layers, now, grace, needed)
-    entries = retired_entries(current, images, layers, now, grace, needed)
+    add_retired_images(current, images, names, layers, retention)
+    entries = retired_entries(current, images, layers, retention)
     return replace(current, images=images, names=names, layers=layers, retired_entries=entries)
 
 
-def explain(
-    current: StoreContent,
-    content: StoreContent,
-    now: int,
-    grace: int,
-    needs: Needs,
-    vanished: Collection[str] = (),
+def _explain(
+    current: StoreContent, content: StoreContent, retention: Retention, needs: Needs
 ) -> list[Verdict]:
     """Say of everything retired in ``current`` why it stays in ``content``, or that it goes."""
     wanted = _wanted(current)
@@ -198,27 +189,28 @@ def explain(
 
     def reasons(layer_id: str, since: int, has_grace: bool = True) -> Iterable[str]:
         yield from map(str, needs.users.get(layer_id, ()))
-        if has_grace and now - since < grace:
-            yield f"grace until {_date(since + grace)}"
+        if has_grace and retention.has_grace(since):
+            yield f"grace until {_date(since + retention.grace)}"
         yield from (f"{printable(path)} can't be read" for path in needs.blocked_by)
 
     verdicts = []
     images = [image for image in current.images.values() if is_retired(image)]
     for image in sorted(images, key=lambda each: each.image_id):
-        since = retired_since(current.retired_entries.get(image.entry), now)
+        since = retention.since(current.retired_entries.get(image.entry))
         stays = image.image_id in content.images
         why = tuple(reasons(image.top_layer or "", since)) if stays else ()
         verdicts.append(Verdict("image", image.image_id, since, why))
     for layer_id in sorted(current.layers.keys() - wanted.keys()):
-        since = retired_since(current.layers[layer_id].retired, now)
+        since = retention.since(current.layers[layer_id].retired)
+        vanished = layer_id in retention.useless
         why = ()
         if layer_id in content.layers:
-            why = tuple(reasons(layer_id, since, layer_id not in vanished))
+            why = tuple(reasons(layer_id, since, not vanished))
             if not why:
                 why = (f"layer {children[layer_id][:12]} stands on it",)
-        verdicts.append(Verdict("layer", layer_id, since, why, layer_id in vanished))
+        verdicts.append(Verdict("layer", layer_id, since, why, vanished))
     for entry in sorted(current.retired_entries.keys() - current.entries()):
-        since = retired_since(current.retired_entries[entry], now)
+        since = retention.since(current.retired_entries[entry])
         layer_id = entry.partition("-")[0]
         why = tuple(reasons(layer_id, since)) if entry in content.retired_entries else ()
         verdicts.append(Verdict("entry", entry, since, why))

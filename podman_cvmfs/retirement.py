@@ -8,8 +8,9 @@ no more: layers, documents of images, and former directories of layers.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from podman_cvmfs.policy import Change
 from podman_cvmfs.store.records import (
     UNCOMPRESSED,
     StoreContent,
@@ -36,32 +37,48 @@ def retired_since(since: int | None, now: int) -> int:
     return since
 
 
+@dataclass(frozen=True)
+class Retention:
+    """How long what leaves a store stays in it.
+
+    It is usable for ``grace`` seconds before ``now`` (seconds since 1970). The layers ``needed``
+    (IDs) stay after it, too; those ``useless``, and what stands on them, have no grace.
+    """
+
+    now: int
+    grace: int = GRACE
+    needed: Collection[str] = ()
+    useless: Collection[str] = ()
+
+    def since(self, retired: int | None) -> int:
+        """The time from which the grace of what was ``retired`` then counts."""
+        return retired_since(retired, self.now)
+
+    def has_grace(self, retired: int | None) -> bool:
+        """Whether what was ``retired`` then is within its grace."""
+        return self.now - self.since(retired) < self.grace
+
+
 def add_retired_layers(
     current: StoreContent,
     layers: dict[str, StoredLayer],
-    now: int,
-    grace: int = GRACE,
-    needed: Collection[str] = (),
-    useless: Collection[str] = (),
-    changed: bool = False,
-    relaid: bool = False,
+    retention: Retention,
+    change: Change = Change.NONE,
 ) -> None:
-    """Add to ``layers`` those that images have left within the grace period, with their parents:
-    a container or a pulled image may stand on them. Those ``needed`` stay after it, too; those
-    ``useless``, and what stands on them, have no grace. If the policy has ``changed``, no pull
-    finds them any more; if it lays layers out otherwise (``relaid``), they are outdated."""
+    """Add to ``layers`` those of ``current`` that images have left and that stay, with their
+    parents: a container or a pulled image may stand on them. After a ``change`` of policy no pull
+    finds them any more."""
     for layer in current.layers.values():
         if layer.layer_id in layers:
             continue
         chain = chain_of(current, layer.layer_id)
-        within = now - retired_since(layer.retired, now) < grace
-        usable = within and all(link.layer_id not in useless for link in chain)
-        if usable or layer.layer_id in needed:
+        useless = any(link.layer_id in retention.useless for link in chain)
+        usable = retention.has_grace(layer.retired) and not useless
+        if usable or layer.layer_id in retention.needed:
             for link in chain:
                 if link.layer_id not in layers:
-                    since = retired_since(link.retired, now)
-                    kept = hidden(link, relaid) if changed else link
-                    layers[link.layer_id] = replace(kept, retired=since)
+                    kept = hidden(link, change)
+                    layers[link.layer_id] = replace(kept, retired=retention.since(link.retired))
 
 
 def keep_spacer(layers: dict[str, StoredLayer]) -> None:
@@ -87,25 +104,26 @@ def add_retired_images(
     images: dict[str, StoredImage],
     names: dict[str, str],
     layers: Mapping[str, StoredLayer],
-    now: int,
-    grace: int = GRACE,
-    needed: Collection[str] = (),
-    changed: bool = False,
+    retention: Retention,
+    change: Change = Change.NONE,
 ) -> None:
-    """Add to ``images`` those that have left within the grace period, and after it those whose top
-    layer is ``needed``; but none whose layers are not among ``layers``. In ``names`` each gets its
-    retired name. If the policy has ``changed``, they are outdated.
+    """Add to ``images`` those of ``current`` that have left within the grace period, and after it
+    those whose top layer is needed; but none whose layers are not among ``layers``. In ``names``
+    each gets its retired name. After a ``change`` of policy they are outdated.
 
     podman can't inspect or commit a container whose image isn't known, ``podman system df`` fails
     for all, and an image that a user has tagged reads its documents from ours.
     """
     for image in current.images.values():
-        since = retired_since(current.retired_entries.get(image.entry), now)
-        keeps = now - since < grace or image.top_layer in needed
+        has_grace = retention.has_grace(current.retired_entries.get(image.entry))
+        keeps = has_grace or image.top_layer in retention.needed
         complete = image.top_layer is None or image.top_layer in layers
         if keeps and complete and image.image_id not in images:
             images[image.image_id] = replace(
-                image, published=(), sources=(), outdated=changed or image.outdated
+                image,
+                published=(),
+                sources=(),
+                outdated=image.outdated or change is not Change.NONE,
             )
             names[retired_name(image.image_id)] = image.image_id
 
@@ -114,12 +132,10 @@ def retired_entries(
     current: StoreContent,
     images: Mapping[str, StoredImage],
     layers: Mapping[str, StoredLayer],
-    now: int,
-    grace: int = GRACE,
-    needed: Collection[str] = (),
+    retention: Retention,
 ) -> dict[str, int]:
     """The pool entries that the store no longer leads to, within the grace period, with the time
-    since which it counts; after it, those of the layers ``needed``, which may be mounted still.
+    since which it counts; after it, those of layers that are needed, which may be mounted still.
 
     Those of retired images are among them, to remember since when they are retired.
     """
@@ -129,19 +145,21 @@ def retired_entries(
     left: dict[str, int | None] = {image.entry: None for image in current.images.values()}
     left.update((layer.entry, layer.retired) for layer in current.layers.values())
     left.update(current.retired_entries)
-    counted = {
-        entry: retired_since(since, now) for entry, since in left.items() if entry not in used
-    }
+    left = {entry: since for entry, since in left.items() if entry not in used}
     return {
-        entry: since
-        for entry, since in counted.items()
-        if now - since < grace or entry in retired or entry.partition("-")[0] in needed
+        entry: retention.since(since)
+        for entry, since in left.items()
+        if retention.has_grace(since)
+        or entry in retired
+        or entry.partition("-")[0] in retention.needed
     }
 
 
-def hidden(layer: StoredLayer, relaid: bool) -> StoredLayer:
-    """``layer`` such that no pull finds it by its digests; outdated if it is laid out otherwise
-    than the policy says by now, for that is ``relaid``."""
+def hidden(layer: StoredLayer, change: Change) -> StoredLayer:
+    """``layer`` as it is after a ``change`` of policy: such that no pull finds it by its digests,
+    and outdated if it would be laid out otherwise by now."""
+    if change is Change.NONE:
+        return layer
     return replace(
         layer,
         diff_id=None,
@@ -149,5 +167,5 @@ def hidden(layer: StoredLayer, relaid: bool) -> StoredLayer:
         blob_size=0,
         compression=UNCOMPRESSED,
         twin=None,
-        outdated=layer.outdated or relaid,
+        outdated=layer.outdated or change is Change.LAID_OUT,
     )

@@ -10,9 +10,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from podman_cvmfs.candidates import resolve_all
 from podman_cvmfs.choice import choose_requested, choose_selected, keep_old, meanings
 from podman_cvmfs.config_ladder import SYNTHESISED
-from podman_cvmfs.errors import (
-    printable,
-)
+from podman_cvmfs.errors import printable
+from podman_cvmfs.layer_choice import orphaned_views
 from podman_cvmfs.manifest_ladder import UNANSWERED
 from podman_cvmfs.offers import (
     AnyRepository,
@@ -21,10 +20,10 @@ from podman_cvmfs.offers import (
     collect,
     held_by,
 )
-from podman_cvmfs.plan import Candidate, Plan, make_plan, orphaned_views
+from podman_cvmfs.plan import Candidate, Plan, make_plan
 from podman_cvmfs.prune import find_needs, needed_layers
 from podman_cvmfs.reference import ImageName
-from podman_cvmfs.retirement import is_retired
+from podman_cvmfs.retirement import Retention, is_retired
 from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.wishes import SyncReport, Wishes
 
@@ -110,9 +109,8 @@ def _plan(
         needed = find_needs(current).layers(current)
     else:
         needed = needed_layers(current, now, wishes.grace)
-    return make_plan(
-        current, wanted, candidates, str(wishes.policy), now, wishes.grace, needed, useless, gone
-    )
+    retention = Retention(now, wishes.grace, needed, useless)
+    return make_plan(current, wanted, candidates, str(wishes.policy), retention, gone)
 
 
 def _gone(

@@ -9,13 +9,14 @@ from dataclasses import replace
 import pytest
 
 from podman_cvmfs.errors import RepositoryError
+from podman_cvmfs.layer_choice import orphaned_views
 from podman_cvmfs.markers import DirectoryFacts, Markers
 from podman_cvmfs.oci import Descriptor, Digest, layer_ids, parse_config
-from podman_cvmfs.plan import Plan, candidate_of, make_plan, orphaned_views
+from podman_cvmfs.plan import Plan, candidate_of, make_plan
 from podman_cvmfs.policy import DEFAULT_POLICY, Overlay, Policy, Reuse, View
 from podman_cvmfs.reference import ImageName, assign_names, parse_repository_path
 from podman_cvmfs.resolve import FlatRoot, Layer, ResolvedImage
-from podman_cvmfs.retirement import GRACE, is_retired, retired_since
+from podman_cvmfs.retirement import GRACE, Retention, is_retired, retired_since
 from podman_cvmfs.skeleton import SkeletonDirectory
 from podman_cvmfs.store.json_files import images_json, layer_json, layers_json
 from podman_cvmfs.store.records import Link, LocalPart, StoreContent
@@ -60,7 +61,7 @@ def plan(
         if new in (None, path)
     }
     names = {parse_repository_path(path): found.source_id.hex for path, found in wanted.items()}
-    return make_plan(current, names, candidates, str(policy), now)
+    return make_plan(current, names, candidates, str(policy), Retention(now))
 
 
 def test_flat_view_shows_one_directory_and_counts_every_layer() -> None:
@@ -197,7 +198,7 @@ def test_grace_and_what_is_needed_beyond_it() -> None:
     names = {parse_repository_path("r/y:1"): wanted["r/y:1"].source_id.hex}
 
     def layers_after(grace: int, needed: tuple[str, ...] = ()) -> int:
-        layers = make_plan(first, names, {}, "p", 2000, grace, needed).content.layers
+        layers = make_plan(first, names, {}, "p", Retention(2000, grace, needed)).content.layers
         return len(set(layers) - {SPACER.layer_id})
 
     assert layers_after(1) == 4
@@ -257,7 +258,7 @@ def test_one_top_layer_shown_by_the_root_of_an_image_that_leaves() -> None:
 def test_a_wanted_image_that_was_never_resolved_has_no_name() -> None:
     one = image("1", "ab")
     result = make_plan(
-        StoreContent(), {ImageName("r", "x", "1"): one.source_id.hex}, {}, "p", now=1
+        StoreContent(), {ImageName("r", "x", "1"): one.source_id.hex}, {}, "p", Retention(1)
     )
     assert not result.content.names and not result.content.images
 

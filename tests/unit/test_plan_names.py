@@ -19,7 +19,7 @@ from podman_cvmfs.plan import candidate_of, make_plan
 from podman_cvmfs.policy import DEFAULT_POLICY
 from podman_cvmfs.reference import ImageName, parse_repository_path, podman_names
 from podman_cvmfs.resolve import ResolvedImage
-from podman_cvmfs.retirement import GRACE, is_retired
+from podman_cvmfs.retirement import GRACE, Retention, is_retired
 from podman_cvmfs.store.json_files import images_json, layers_json
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.view import view_of
@@ -111,7 +111,7 @@ def test_no_input_puts_a_name_on_two_images(
             for source in stored.all_sources
         }
         sources = {name: each.source.hex for name, each in names.items()}
-        plan = make_plan(content, sources, candidates, str(DEFAULT_POLICY), now)
+        plan = make_plan(content, sources, candidates, str(DEFAULT_POLICY), Retention(now))
         image_of = {**kept, **{s: each.stored.image_id for s, each in candidates.items()}}
         resolved = {name: image_of[s] for name, s in sources.items() if s in image_of}
         _check(plan.content, resolved)

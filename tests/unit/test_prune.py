@@ -21,7 +21,7 @@ from podman_cvmfs.policy import Policy, View
 from podman_cvmfs.prune import PruneReport, needed_layers, prune
 from podman_cvmfs.reference import parse_repository_path
 from podman_cvmfs.resolve import FlatRoot, ResolvedImage
-from podman_cvmfs.retirement import GRACE, is_retired, retired_name
+from podman_cvmfs.retirement import GRACE, Retention, is_retired, retired_name
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.store.store import Store
@@ -69,7 +69,7 @@ class Site:
             for letters, each in zip(wanted, images)
         }
         with self.store.opened() as current:
-            plan = make_plan(current, names, candidates, str(view), now)
+            plan = make_plan(current, names, candidates, str(view), Retention(now))
             self.store.replace(plan.content, plan.layers, plan.images)
 
     @property

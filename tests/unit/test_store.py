@@ -20,6 +20,7 @@ from podman_cvmfs.errors import InputError, StoreError
 from podman_cvmfs.plan import candidate_of, make_plan
 from podman_cvmfs.policy import Policy
 from podman_cvmfs.reference import parse_repository_path
+from podman_cvmfs.retirement import Retention
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.store import Store
@@ -40,7 +41,7 @@ def put(store: Store, letters: str, now: int = 1000) -> bool:
         for letter, each in zip(letters, images)
     }
     with store.opened() as current:
-        plan = make_plan(current, names, candidates, "p", now)
+        plan = make_plan(current, names, candidates, "p", Retention(now))
         return store.replace(plan.content, plan.layers, plan.images)
 
 

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choose how the next store shows each layer, where images would have it shown in several ways.
+Pure: no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+
+from podman_cvmfs.policy import Change
+from podman_cvmfs.retirement import hidden
+from podman_cvmfs.store.records import (
+    LayerDirectory,
+    StoreContent,
+    StoredImage,
+    StoredLayer,
+    chain_of,
+    layers_of,
+)
+from podman_cvmfs.view import Shown
+
+
+class LayerChoice:
+    """The ``layers`` of the next store by their IDs, and the ``directories`` to be written for
+    those that ``current`` doesn't have, or not so.
+
+    ``sources`` are the source IDs of the images the store shall hold. No layer stays that shows
+    files of a repository that is ``gone``. ``change`` is that of the policy since ``current``.
+    """
+
+    def __init__(
+        self,
+        current: StoreContent,
+        sources: Collection[str],
+        gone: Collection[str],
+        change: Change,
+    ) -> None:
+        self.layers: dict[str, StoredLayer] = {}
+        self.directories: dict[str, LayerDirectory] = {}
+        self._current = current
+        self._sources = sources
+        self._gone = gone
+        self._change = change
+        #: The layers that only images have that are laid out under another policy than the next
+        #: store's.
+        self._stale: set[str] = set()
+
+    def keep(self, images: Iterable[StoredImage]) -> None:
+        """Begin with the layers of ``images`` as the store has them. Pulls find none that is
+        stale."""
+        changed = self._change is not Change.NONE
+        for image in sorted(images, key=lambda each: each.outdated):
+            if changed or image.outdated:
+                for layer in chain_of(self._current, image.top_layer):
+                    if layer.layer_id not in self.layers:
+                        kept = hidden(layer, self._change if changed else Change.OFFERED)
+                        self.layers[layer.layer_id] = replace(kept, retired=None)
+                        self._stale.add(layer.layer_id)
+            else:
+                for layer in layers_of(self._current, image):
+                    self.layers[layer.layer_id] = replace(layer, retired=None)
+
+    def take(self, shown: Sequence[Shown]) -> None:
+        """Take the layers of an image that has been laid out, where they are better than those
+        there are."""
+        for layer, directory in shown:
+            layer_id = layer.layer_id
+            if self._change is Change.NONE and layer.alone and layer_id not in self.layers:
+                self.layers.update(self._standing(layer_id))
+            if self._is_better(layer):
+                self.layers[layer_id] = layer
+                self.directories[layer_id] = directory
+                self._stale.discard(layer_id)
+
+    def take_twins(self, twins: Iterable[Shown]) -> None:
+        """Take the twins of top layers; they are needless where another image's layer has been
+        taken for the top one."""
+        wanted = {layer.twin for layer in self.layers.values()}
+        for layer, directory in twins:
+            if layer.layer_id in wanted and layer.layer_id not in self.layers:
+                self.layers[layer.layer_id] = layer
+                self.directories[layer.layer_id] = directory
+
+    def limit_to(self, images: Iterable[StoredImage]) -> None:
+        """Leave out what is in no chain of ``images``: what stands in for layers below one that is
+        shown by its own files."""
+        reached = StoreContent(layers=self.layers)
+        used = {layer.layer_id for image in images for layer in layers_of(reached, image)}
+        self.layers = {key: layer for key, layer in self.layers.items() if key in used}
+        self.directories = {key: each for key, each in self.directories.items() if key in used}
+
+    def _is_better(self, layer: StoredLayer) -> bool:
+        present = self.layers.get(layer.layer_id)
+        if present is None or present.outdated or not serves(present, self._sources, self._gone):
+            return True
+        if layer.layer_id in self._stale and layer.alone == present.alone:
+            return True
+        return _beats(layer, present)
+
+    def _standing(self, layer_id: str) -> dict[str, StoredLayer]:
+        """The layer and all below it as the store has them, if they are shown by their own files.
+
+        It is retired, or it would be there already; but what stands on it needs what lies below it,
+        of which a merged root in its place would know nothing.
+        """
+        chain = chain_of(self._current, layer_id)
+        for layer in chain:
+            if layer.alone or layer.outdated or not serves(layer, self._sources, self._gone):
+                return {}
+        return {layer.layer_id: replace(layer, retired=None) for layer in chain}
+
+
+def serves(layer: StoredLayer, sources: Collection[str], gone: Collection[str]) -> bool:
+    """Whether a layer can stay as it is: the image it is laid out for is among the wanted
+    ``sources``, and the repository that it shows files of isn't ``gone``."""
+    return (layer.shows is None or layer.shows in sources) and layer.repository not in gone
+
+
+def orphaned_views(
+    current: StoreContent, sources: Collection[str], gone: Collection[str] = ()
+) -> set[str]:
+    """The source IDs, among the wanted ``sources``, of stored images that have a layer laid out for
+    an image that is wanted no more, or of a repository that is ``gone``, or a merged root below
+    their top. They must be resolved anew."""
+    found: set[str] = set()
+    chosen = frozenset(sources)
+    for image in current.images.values():
+        wanted = image.all_sources & chosen
+        if wanted and image.top_layer is not None:
+            layers = layers_of(current, image)
+            buried = any(layer.alone for layer in chain_of(current, image.top_layer)[1:])
+            if not layers or buried or not all(serves(each, chosen, gone) for each in layers):
+                found |= wanted
+    return found
+
+
+def _beats(layer: StoredLayer, other: StoredLayer) -> bool:
+    """Which of two ways to show one layer the store takes.
+
+    A merged root holds all that lies below the layer. Mounted as the lower of another layer, above
+    those below it once more, it would let them show what it deletes: so exact layers beat it. Below
+    a base there is nothing; there the merged root may be the one with a skeleton, which beats a
+    layer without. A base of which somebody has found that it deletes beats one that nobody has
+    looked at.
+    """
+    if layer.merged != other.merged:
+        return layer.merged == (layer.parent is None)
+    if (layer.shows is None) != (other.shows is None):
+        return layer.shows is not None
+    return layer.diff_id is None and other.diff_id is not None
