@@ -10,8 +10,10 @@ from typing import Any
 
 import click
 
-from podman_cvmfs.cli.options import DIRECTORY
+from podman_cvmfs.answers.sources import settings_with
+from podman_cvmfs.cli.options import DIRECTORY, arch_option
 from podman_cvmfs.errors import InputError, PartialError, PodmanCvmfsError, printable
+from podman_cvmfs.platforms import Platform
 from podman_cvmfs.publish.open_source import open_source
 from podman_cvmfs.publish.publisher import Published, check_directory, publish
 from podman_cvmfs.publish.source import ImageSource, SourceImage
@@ -57,6 +59,7 @@ class _Outcome:
     help="The repository; a directory that is made if it is missing.",
 )
 @click.option("--name", metavar="NAME", help="What to call the image, e.g. example.org/app:1.")
+@arch_option
 @click.option(
     "--format",
     "output",
@@ -64,36 +67,54 @@ class _Outcome:
     default="text",
     help="With json, print a list of what was done on standard output.",
 )
-def command(sources: tuple[str, ...], repository: str, name: str | None, output: str) -> None:
+def command(
+    sources: tuple[str, ...], repository: str, name: str | None, arch: str | None, output: str
+) -> None:
     """Unpack images into a repository in DUCC's layout.
 
     A SOURCE is an image in a registry (https://registry/repository:tag, http:// for a registry
     on this machine), an OCI layout (oci:PATH[:TAG]), what "podman save" or "docker save" wrote
-    (docker-archive:PATH), or the path of one of the latter two. Publishing an image again
-    changes nothing; a new image under an old name replaces it.
+    (docker-archive:PATH), or the path of one of the latter two. Of an image for several
+    architectures the one for --arch is published. Publishing an image again changes nothing; a
+    new image under an old name replaces it.
     """
     if name is not None and len(sources) > 1:
         raise InputError("--name can name but one SOURCE", "publish them one by one")
     given = parse_name(name) if name is not None else None
+    platform = settings_with(None, arch=arch).platform
     check_directory(repository)
     outcomes: list[_Outcome] = []
     with RegistryClient() as client:
         for source in sources:
-            outcomes.extend(_publish_source(source, given, repository, client))
+            outcomes.extend(_publish_source(source, given, repository, client, platform))
     if output == "json":
         click.echo(json.dumps([outcome.as_json() for outcome in outcomes], indent=1))
     _raise_failures(outcomes)
 
 
 def _publish_source(
-    text: str, name: ImageName | None, repository: str, client: RegistryClient
+    text: str,
+    name: ImageName | None,
+    repository: str,
+    client: RegistryClient,
+    platform: Platform,
 ) -> list[_Outcome]:
     try:
-        source = open_source(text, name, client)
+        source = open_source(text, name, client, platform)
     except PodmanCvmfsError as err:
         return [_Outcome(text, error=err)]
     try:
-        return [_publish_image(text, source, image, repository) for image in source.images()]
+        images = source.images()
+        for image in images:
+            if not platform.runs(image.config.platform):
+                theirs = printable(str(image.config.platform))
+                log.warning(
+                    "%s is for %s, not for %s: there a sync leaves it out",
+                    image.name,
+                    theirs,
+                    platform,
+                )
+        return [_publish_image(text, source, image, repository) for image in images]
     except PodmanCvmfsError as err:
         return [_Outcome(text, error=err)]
     finally:

@@ -9,6 +9,7 @@ from typing import Any
 from podman_cvmfs import oci
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.oci import Descriptor, Digest
+from podman_cvmfs.platforms import Platform
 from podman_cvmfs.publish.files import Files, read
 from podman_cvmfs.publish.source import (
     CONTAINERD_NAME,
@@ -28,14 +29,18 @@ _MAX_NESTING = 4
 class OciLayout:
     """The images of the layout in ``files``, or only that with the reference name ``tag``.
 
-    ``what`` is how messages call it; ``name`` replaces the names that its annotations give.
+    ``what`` is how messages call it; ``name`` replaces the names that its annotations give. Of
+    images for several platforms that for ``platform`` is taken.
     """
 
-    def __init__(self, files: Files, what: str, tag: str | None, name: ImageName | None) -> None:
+    def __init__(
+        self, files: Files, what: str, tag: str | None, name: ImageName | None, platform: Platform
+    ) -> None:
         self._files = files
         self._what = what
         self._tag = tag
         self._name = name
+        self._platform = platform
 
     def images(self) -> Sequence[SourceImage]:
         what = f"{self._what}/index.json"
@@ -64,13 +69,16 @@ class OciLayout:
     ) -> SourceImage:
         name = archive_name(names, self._name, self._what)
         for _ in range(_MAX_NESTING):
-            entry = entries[0] if len(entries) == 1 else choose_platform(entries, str(name))
+            entry = entries[0]
+            if len(entries) > 1:
+                entry = choose_platform(entries, self._platform, str(name))
             digest = Digest.parse(entry.get("digest"), f"the manifest's digest in {self._what}")
             data = self._blob(digest)
             document = oci.parse_json(data, f"the manifest of {name}")
             if not is_index(document):
                 break
-            entries = [choose_platform(document.get("manifests") or [], str(name))]
+            entries = document.get("manifests") or []
+            entries = [choose_platform(entries, self._platform, str(name))]
         manifest = oci.parse_manifest(data, f"the manifest of {name}")
         raw = self._blob(manifest.config.digest)
         config = oci.parse_config(raw, f"the configuration of {name}")

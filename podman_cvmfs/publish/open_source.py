@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.image_spec import ImageSpec
+from podman_cvmfs.platforms import Platform
 from podman_cvmfs.publish.docker_archive import MANIFEST, DockerArchive
 from podman_cvmfs.publish.files import DirectoryFiles, TarFiles
 from podman_cvmfs.publish.oci_layout import OciLayout
@@ -23,28 +24,31 @@ _FORMS = (
 )
 
 
-def open_source(text: str, name: ImageName | None, client: RegistryClient) -> ImageSource:
-    """Open the source that ``text`` names; ``name`` is what its image shall be called.
+def open_source(
+    text: str, name: ImageName | None, client: RegistryClient, platform: Platform
+) -> ImageSource:
+    """Open the source that ``text`` names; ``name`` is what its image shall be called, and of
+    images for several platforms that for ``platform`` is meant.
 
     Raises InputError if it is of no known form or not there.
     """
     kind, colon, rest = text.partition(":")
     if kind in ("http", "https") and rest.startswith("//"):
-        return _registry(kind, rest[2:], name, client)
+        return _registry(kind, rest[2:], name, client, platform)
     if kind == "oci" and colon:
         path, tag = _split_tag(rest)
-        return _layout(path, tag, name)
+        return _layout(path, tag, name, platform)
     if kind == "docker-archive" and colon:
-        return _archive(rest, name)
+        return _archive(rest, name, platform)
     if os.path.isdir(text):
-        return _layout(text, None, name)
+        return _layout(text, None, name, platform)
     if os.path.exists(text):
-        return _archive(text, name)
+        return _archive(text, name, platform)
     raise InputError(f"there is no such source: {printable(text)[:300]}", _FORMS)
 
 
 def _registry(
-    scheme: str, rest: str, name: ImageName | None, client: RegistryClient
+    scheme: str, rest: str, name: ImageName | None, client: RegistryClient, platform: Platform
 ) -> RegistrySource:
     host = rest.partition("/")[0]
     if scheme == "http" and not is_loopback(host):
@@ -66,7 +70,7 @@ def _registry(
         )
     # The repository has the registry by the name the user gave, as DUCC does; Docker Hub's
     # aliases matter to those who look for the image.
-    return RegistrySource(client, asked, name or replace(asked, registry=host))
+    return RegistrySource(client, asked, name or replace(asked, registry=host), platform)
 
 
 def _split_tag(text: str) -> tuple[str, str | None]:
@@ -82,14 +86,14 @@ def _split_tag(text: str) -> tuple[str, str | None]:
     raise InputError(f"there is no OCI layout {printable(text)[:300]}", _FORMS)
 
 
-def _layout(path: str, tag: str | None, name: ImageName | None) -> OciLayout:
+def _layout(path: str, tag: str | None, name: ImageName | None, platform: Platform) -> OciLayout:
     files = DirectoryFiles(path)
     if not files.has("oci-layout") and not files.has("index.json"):
         raise InputError(f"the directory {printable(path)} is no OCI layout", _FORMS)
-    return OciLayout(files, printable(path), tag, name)
+    return OciLayout(files, printable(path), tag, name, platform)
 
 
-def _archive(path: str, name: ImageName | None) -> ImageSource:
+def _archive(path: str, name: ImageName | None, platform: Platform) -> ImageSource:
     """Open a tar file; it may hold an OCI layout instead of, or beside, Docker's files."""
     if not os.path.isfile(path):
         raise InputError(f"there is no file {printable(path)[:300]}", _FORMS)
@@ -97,6 +101,6 @@ def _archive(path: str, name: ImageName | None) -> ImageSource:
     if files.has(MANIFEST):
         return DockerArchive(files, printable(path), name)
     if files.has("index.json"):
-        return OciLayout(files, printable(path), None, name)
+        return OciLayout(files, printable(path), None, name, platform)
     files.close()
     raise InputError(f"{printable(path)} holds neither {MANIFEST} nor index.json", _FORMS)

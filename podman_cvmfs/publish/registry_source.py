@@ -8,25 +8,34 @@ from collections.abc import Iterator, Sequence
 from podman_cvmfs import oci
 from podman_cvmfs.errors import RegistryError
 from podman_cvmfs.oci import Descriptor, Digest
+from podman_cvmfs.platforms import Platform
 from podman_cvmfs.publish.source import SourceImage, checked_image, choose_platform, is_index
 from podman_cvmfs.reference import ImageName
 from podman_cvmfs.registry import RegistryClient
 
 
 class RegistrySource:
-    """The image that a registry has under ``name``; it is published as ``published_as``."""
+    """The image that a registry has under ``name``, of an index that for ``platform``; it is
+    published as ``published_as``."""
 
-    def __init__(self, client: RegistryClient, name: ImageName, published_as: ImageName) -> None:
+    def __init__(
+        self,
+        client: RegistryClient,
+        name: ImageName,
+        published_as: ImageName,
+        platform: Platform,
+    ) -> None:
         self._client = client
         self._name = name
         self._published_as = published_as
+        self._platform = platform
 
     def images(self) -> Sequence[SourceImage]:
         name = self._name
         data, _ = self._client.manifest(name)
         document = oci.parse_json(data, f"the manifest of {name}")
         if is_index(document):
-            entry = choose_platform(document.get("manifests") or [], str(name))
+            entry = choose_platform(document.get("manifests") or [], self._platform, str(name))
             digest = Digest.parse(entry.get("digest"), f"the digest of {name}'s manifest")
             data, _ = self._client.manifest(name, str(digest))
         manifest = oci.parse_manifest(data, f"the manifest of {name}")

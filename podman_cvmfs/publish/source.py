@@ -78,32 +78,29 @@ def is_index(document: object) -> bool:
     )
 
 
-def choose_platform(entries: Sequence[Any], what: str) -> dict[str, Any]:
-    """Choose this host's manifest among the ``manifests`` of an index.
+def choose_platform(entries: Sequence[Any], platform: Platform, what: str) -> dict[str, Any]:
+    """Choose the manifest for ``platform`` among the ``manifests`` of an index.
 
-    Exactly matching variants come first, then entries without one. An only entry that doesn't
-    say what it is for is taken. Raises InputError, naming what there is.
+    What fits best comes first, of equals the earlier. An only entry that doesn't say what it is for
+    is taken. Raises InputError, naming what there is.
     """
-    host = Platform.of_host()
-    architecture, variant = host.architecture, host.variant
-    best: dict[str, Any] | None = None
-    offered = []
     found = [entry for entry in entries if isinstance(entry, dict)]
+    if len(found) == 1 and not isinstance(found[0].get("platform"), dict):
+        return found[0]
+    ranked = []
+    offered = set()
     for entry in found:
         stated = entry.get("platform")
-        if not isinstance(stated, dict):
-            if len(found) == 1:
-                return entry
-            continue
-        offered.append("/".join(str(stated.get(key, "?")) for key in ("os", "architecture")))
-        if (stated.get("os"), stated.get("architecture")) != ("linux", architecture):
-            continue
-        own = stated.get("variant") or ""
-        if own == variant:
-            return entry
-        if best is None or not own:
-            best = entry
-    if best is None:
-        there = printable(", ".join(sorted(set(offered))))[:300] or "nothing"
-        raise InputError(f"{what}: no image for linux/{architecture}; there is {there}")
-    return best
+        if isinstance(stated, dict):
+            system, architecture, variant = (
+                str(stated.get(key) or "") for key in ("os", "architecture", "variant")
+            )
+            its = Platform(architecture, variant)
+            offered.add(f"{system or '?'}/{its if its.architecture else '?'}")
+            rank = platform.rank(its)
+            if system == "linux" and rank is not None:
+                ranked.append((rank, entry))
+    if not ranked:
+        there = printable(", ".join(sorted(offered)))[:300] or "nothing"
+        raise InputError(f"{what}: no image for linux/{platform}; there is {there}")
+    return min(ranked, key=lambda pair: pair[0])[1]

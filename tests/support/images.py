@@ -262,12 +262,12 @@ def _blob(layer: str) -> Blob:
     return _packed[layer]
 
 
-def build(image: Image) -> Built:
+def build(image: Image, architecture: str = _ARCHITECTURES[platform.machine()]) -> Built:
     """Build the image's layers, configuration and manifest. Nothing is written."""
     blobs = tuple(_blob(layer) for layer in image.layers)
     config = json.dumps(
         {
-            "architecture": _ARCHITECTURES[platform.machine()],
+            "architecture": architecture,
             "os": "linux",
             "created": _CREATED,
             "config": image.config,
@@ -302,6 +302,22 @@ def push(built: Built, registry: Registry) -> str:
         registry.push_blob(built.repository, sha256(data), data)
     registry.push_manifest(built.repository, built.tag, built.media_type, built.manifest)
     return f"{registry.address}/{built.image.name}"
+
+
+def push_index(images: Mapping[str, Built], registry: Registry) -> str:
+    """Put images for several architectures into the registry, under the name of the first; return
+    that."""
+    first = next(iter(images.values()))
+    entries = []
+    for architecture, built in images.items():
+        push(built, registry)
+        entry = _descriptor(built.media_type, built.manifest)
+        entry["platform"] = {"os": "linux", "architecture": architecture}
+        entries.append(entry)
+    kind = f"{_OCI}.index.v1+json"
+    index = {"schemaVersion": 2, "mediaType": kind, "manifests": entries}
+    registry.push_manifest(first.repository, first.tag, kind, json.dumps(index).encode())
+    return f"{registry.address}/{first.image.name}"
 
 
 def write_layout(images: Sequence[Built], path: Path) -> None:

@@ -33,7 +33,8 @@ from podman_cvmfs.registry import RegistryClient
 from tests.support.layers import Blob, directory, file, pack, sha256
 
 LAYERS = [pack([directory("etc"), file("etc/os", "base")]), pack([file("top", "top")], "zstd")]
-HOST = {"os": "linux", "architecture": Platform.of_host().architecture}
+THIS = Platform.of_host()
+HOST = {"os": "linux", "architecture": THIS.architecture}
 NAME = "example.org/group/app:1"
 
 
@@ -93,10 +94,11 @@ def layout(tmp_path: Path) -> Layout:
     return Layout(tmp_path / "layout")
 
 
-def images_of(text: str, name: str | None = None) -> list[SourceImage]:
+def images_of(text: str, name: str | None = None, platform: Platform = THIS) -> list[SourceImage]:
     """Open a source and read all of it, layers too."""
     with RegistryClient() as client:
-        source = open_source(text, parse_name(name) if name else None, client)
+        given = parse_name(name) if name else None
+        source = open_source(text, given, client, platform)
         try:
             images = list(source.images())
             for image in images:
@@ -184,19 +186,37 @@ def test_no_image_for_this_platform(layout: Layout) -> None:
         images_of(str(layout.path))
 
 
-def test_variants(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Platform, "of_host", lambda: Platform("arm", "v7"))
+@pytest.mark.parametrize("arch", ["arm64", "riscv64"])
+def test_another_platform_is_asked_for(layout: Layout, arch: str) -> None:
+    found = [layout.image(config(Cmd=[text])) for text in ("arm64", "riscv64")]
     entries = [
-        {"n": v, "platform": {"os": "linux", "architecture": "arm", "variant": v}}
-        for v in ("v6", "v7", "v5")
+        descriptor(image, platform={"os": "linux", "architecture": text})
+        for image, text in zip(found, ("arm64", "riscv64"))
     ]
+    layout.add(layout.index(*entries), NAME)
+    for entry, image in zip(entries, found):
+        layout.add(image, "example.org/flat:1", platform=entry["platform"])
+    images = images_of(str(layout.path), platform=Platform.parse(arch))
+    assert [image.config.raw for image in images] == [config(Cmd=[arch])] * 2
+
+
+def test_variants() -> None:
+    def chosen(*entries: object) -> object:
+        return choose_platform(entries, Platform("arm", "v7"), "x")["n"]
+
+    def arm(variant: str) -> dict[str, object]:
+        stated = {"os": "linux", "architecture": "arm", "variant": variant}
+        return {"n": variant, "platform": stated}
+
     bare = {"n": "bare", "platform": {"os": "linux", "architecture": "arm"}}
-    assert choose_platform(entries, "x")["n"] == "v7"
-    assert choose_platform([entries[0], bare], "x")["n"] == "bare"
-    assert choose_platform(entries[:1], "x")["n"] == "v6"
-    assert choose_platform([{"n": "only"}], "x")["n"] == "only"
-    with pytest.raises(InputError, match="nothing"):
-        choose_platform(["junk", None], "x")
+    assert chosen(arm("v6"), arm("v7"), arm("v5")) == "v7"
+    assert chosen(arm("v6"), bare) == "bare"
+    assert chosen(arm("v5"), arm("v6")) == "v6"
+    assert chosen({"n": "only"}) == "only"
+    with pytest.raises(InputError, match="no image for linux/arm/v7; there is linux/arm/v8"):
+        chosen(arm("v8"))
+    with pytest.raises(InputError, match="there is nothing"):
+        chosen("junk", None)
 
 
 def test_damaged_layouts(layout: Layout, tmp_path: Path) -> None:
@@ -351,7 +371,7 @@ def test_links_in_an_archive_that_go_round(tmp_path: Path) -> None:
 )
 def test_no_source(text: str, message: str) -> None:
     with RegistryClient() as client, pytest.raises(InputError, match=message):
-        open_source(text, None, client)
+        open_source(text, None, client, THIS)
 
 
 @pytest.mark.parametrize(
@@ -369,7 +389,7 @@ def test_no_source(text: str, message: str) -> None:
 )
 def test_registry_sources(text: str, asked: str, published: str) -> None:
     with RegistryClient() as client:
-        found = open_source(text, None, client)
+        found = open_source(text, None, client, THIS)
         assert isinstance(found, RegistrySource)
         assert (str(found._name), str(found._published_as)) == (asked, published)
 
@@ -378,7 +398,7 @@ def test_after_a_scheme_the_first_word_is_the_registry() -> None:
     """Without one podman would look for ``harbor/proj/app`` at Docker Hub."""
     published = parse_name("example.org/proj/app:1")
     with RegistryClient() as client:
-        found = open_source("https://harbor/proj/app:1", published, client)
+        found = open_source("https://harbor/proj/app:1", published, client, THIS)
         assert isinstance(found, RegistrySource)
         assert (str(found._name), found._published_as) == ("harbor/proj/app:1", published)
 
@@ -411,7 +431,7 @@ def test_an_index_in_a_registry() -> None:
     ).encode()
     name = parse_name(NAME)
     with FakeClient({"1": index, sha256(manifest): manifest}, [config([])]) as client:
-        [image] = RegistrySource(client, name, name).images()
+        [image] = RegistrySource(client, name, name, THIS).images()
     assert image.config.raw == config([])
 
 

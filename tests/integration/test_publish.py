@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images for several architectures: publish takes the one that podman would pull."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from podman_cvmfs.platforms import Platform
+from tests.support.cli import Target, podman_cvmfs, succeed
+from tests.support.images import Image, build, push_index
+from tests.support.podman import Host, running
+from tests.support.registry import Registry
+
+HERE = Platform.of_host().architecture
+OTHER = "s390x" if HERE != "s390x" else "amd64"
+IMAGE = Image("t/several:1", ["base", "app"], {"Cmd": ["true"]})
+
+
+def test_the_image_for_the_architecture_is_published(
+    registry: Registry, tmp_path: Path, podman_host: Host
+) -> None:
+    images = {each: build(IMAGE, each) for each in (OTHER, HERE)}
+    name = push_index(images, registry)
+
+    def publish_and_sync(directory: str, *arch: str) -> tuple[Target, dict[str, object]]:
+        root = tmp_path / directory
+        root.mkdir()
+        target = Target(root / "repository", root / "store", root / "cache")
+        succeed("publish", f"http://{name}", "--repository", target.repository, *arch)
+        return target, json.loads(target.sync("--format", "json", *arch))
+
+    here, report = publish_and_sync("here")
+    assert (report["images"], report["failed"]) == (1, {})
+    other, report = publish_and_sync("other", "--arch", OTHER)
+    assert (report["images"], report["failed"]) == (1, {})
+    with running(
+        tmp_path / "podman", stores=[here.store], insecure=[registry.address], on=podman_host
+    ) as podman:
+        assert podman.inspect(name)["Id"] == images[HERE].image_id
+        podman.run("run", "--rm", "--pull=never", name)
+    with running(
+        tmp_path / "theirs", stores=[other.store], insecure=[registry.address], on=podman_host
+    ) as podman:
+        stored = podman.inspect(name)
+        assert (stored["Id"], stored["Architecture"]) == (images[OTHER].image_id, OTHER)
+    with running(
+        tmp_path / "plain", stores=[], insecure=[registry.address], on=podman_host
+    ) as podman:
+        podman.run("pull", "--quiet", "--arch", OTHER, name)
+        assert podman.inspect(name)["Id"] == stored["Id"]
+
+
+def test_what_there_is_for_no_such_architecture(registry: Registry, tmp_path: Path) -> None:
+    name = push_index({OTHER: build(IMAGE, OTHER)}, registry)
+    repository = str(tmp_path / "repository")
+    done = podman_cvmfs("publish", f"http://{name}", "--repository", repository, "--arch", "arm/v7")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f"no image for linux/arm/v7; there is linux/{OTHER}" in done.stderr
+    # One that is for nothing else is published all the same, as podman pulls it, and warned of.
+    done = podman_cvmfs(
+        "publish", f"http://{name}@{build(IMAGE, OTHER).digest}", "--repository", repository
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"is for {OTHER}, not for {HERE}: there a sync leaves it out" in done.stderr
+    done = podman_cvmfs("publish", f"http://{name}", "--repository", repository, "--arch", "arm46")
+    assert done.returncode == 3 and "is it arm64?" in done.stderr
