@@ -24,7 +24,7 @@ from podman_cvmfs.osg import OsgRepository
 from podman_cvmfs.osg_resolve import OsgResolver
 from podman_cvmfs.plan import Candidate, candidate_of
 from podman_cvmfs.progress import track
-from podman_cvmfs.registry_access import RegistryAccess
+from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.resolve import Resolver
 from podman_cvmfs.view import mount_bytes, view_of
 from podman_cvmfs.wishes import SyncReport, Wishes

@@ -13,7 +13,7 @@ from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import InputError, RepositoryError
 from podman_cvmfs.oci import Digest, ImageConfig, parse_config
 from podman_cvmfs.published import PublishedImage, PublishedLayer
-from podman_cvmfs.registry_access import RegistryAccess
+from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.synthesise import synthesise
 from podman_cvmfs.unpacked import Repository
 

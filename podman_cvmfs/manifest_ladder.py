@@ -15,7 +15,7 @@ from podman_cvmfs.errors import RegistryError
 from podman_cvmfs.manifests import Genuine, find_genuine, judge
 from podman_cvmfs.oci import ImageConfig
 from podman_cvmfs.published import PublishedImage
-from podman_cvmfs.registry_access import RegistryAccess
+from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.unpacked import Repository
 
 log = logging.getLogger(__name__)

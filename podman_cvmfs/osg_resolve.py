@@ -37,7 +37,7 @@ from podman_cvmfs.platforms import Platform
 from podman_cvmfs.policy import Policy, View
 from podman_cvmfs.published import PublishedImage
 from podman_cvmfs.reference import parse_name
-from podman_cvmfs.registry_access import RegistryAccess, RegistrySource
+from podman_cvmfs.registry.access import RegistryAccess, RegistrySource
 from podman_cvmfs.resolve import Layer, ResolvedImage, flat_root_at, skeleton_above
 from podman_cvmfs.skeleton import ShownRoot
 from podman_cvmfs.synthesise import architecture_of, synthesise

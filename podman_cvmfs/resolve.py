@@ -22,7 +22,7 @@ from podman_cvmfs.oci import (
 )
 from podman_cvmfs.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.published import PublishedImage, PublishedLayer
-from podman_cvmfs.registry_access import RegistryAccess
+from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.skeleton import ShownRoot, SkeletonDirectory, skeleton_of
 from podman_cvmfs.tree import Tree
 from podman_cvmfs.unpacked import Repository

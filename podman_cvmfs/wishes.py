@@ -10,7 +10,7 @@ from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import PodmanCvmfsError
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.policy import DEFAULT_POLICY, Policy
-from podman_cvmfs.registry_access import RegistrySource
+from podman_cvmfs.registry.access import RegistrySource
 from podman_cvmfs.retirement import GRACE
 from podman_cvmfs.selection import Selection
 from podman_cvmfs.store.store import Store

@@ -13,7 +13,7 @@ from podman_cvmfs.manifests import Genuine, Moved, Test, find_genuine, has_confi
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.reference import parse_name
-from podman_cvmfs.registry_access import RegistryAccess, RegistrySource
+from podman_cvmfs.registry.access import RegistryAccess, RegistrySource
 
 _ASKED_AT_ONCE = 8
 

@@ -103,7 +103,7 @@ def command(
 
 def _upstream(settings: Settings, rows: list[Row]) -> list[str]:
     from podman_cvmfs.answers.upstream import upstream
-    from podman_cvmfs.registry import RegistryClient
+    from podman_cvmfs.registry.client import RegistryClient
 
     patience = settings.registries
 

@@ -18,7 +18,7 @@ from podman_cvmfs.publish.open_source import open_source
 from podman_cvmfs.publish.publisher import Published, check_directory, publish
 from podman_cvmfs.publish.source import ImageSource, SourceImage
 from podman_cvmfs.reference import ImageName, parse_name
-from podman_cvmfs.registry import RegistryClient
+from podman_cvmfs.registry.client import RegistryClient
 
 log = logging.getLogger(__name__)
 

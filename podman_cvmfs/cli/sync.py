@@ -29,7 +29,7 @@ from podman_cvmfs.settings import OnOutage, Settings, load_settings
 from podman_cvmfs.stamp import Stamp, is_current, last_report, stamp_path
 
 if TYPE_CHECKING:
-    from podman_cvmfs.registry_access import RegistrySource
+    from podman_cvmfs.registry.access import RegistrySource
     from podman_cvmfs.wishes import SyncReport, Wishes
 
 log = logging.getLogger(__name__)
@@ -205,7 +205,7 @@ def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list
 
 
 def _registry(settings: Settings) -> RegistrySource:
-    from podman_cvmfs.registry import RegistryClient
+    from podman_cvmfs.registry.client import RegistryClient
 
     return RegistryClient(
         timeout=settings.registries.timeout,

@@ -15,8 +15,8 @@ from podman_cvmfs.publish.oci_layout import OciLayout
 from podman_cvmfs.publish.registry_source import RegistrySource
 from podman_cvmfs.publish.source import ImageSource
 from podman_cvmfs.reference import ImageName, split_domain
-from podman_cvmfs.registry import RegistryClient
-from podman_cvmfs.registry_bounds import is_loopback
+from podman_cvmfs.registry.bounds import is_loopback
+from podman_cvmfs.registry.client import RegistryClient
 
 _FORMS = (
     "a source is https://registry/repository:tag, oci:PATH[:TAG], docker-archive:PATH, "

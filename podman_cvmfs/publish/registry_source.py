@@ -11,7 +11,7 @@ from podman_cvmfs.oci import Descriptor, Digest
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.publish.source import SourceImage, checked_image, choose_platform, is_index
 from podman_cvmfs.reference import ImageName
-from podman_cvmfs.registry import RegistryClient
+from podman_cvmfs.registry.client import RegistryClient
 
 
 class RegistrySource:

@@ -17,19 +17,19 @@ from podman_cvmfs import (
     oci,
     reference,
     registries_conf,
-    registry_auth,
     synthesise,
     times,
     toml_file,
     unpacked,
     wishlist,
 )
-from podman_cvmfs.credentials import VARIABLE as AUTH_VARIABLE
-from podman_cvmfs.credentials import CredentialStore
 from podman_cvmfs.errors import PodmanCvmfsError
 from podman_cvmfs.image_spec import ImageSpec
 from podman_cvmfs.policy import Policy
 from podman_cvmfs.publish.layer_stream import decompress
+from podman_cvmfs.registry import auth
+from podman_cvmfs.registry.credentials import VARIABLE as AUTH_VARIABLE
+from podman_cvmfs.registry.credentials import CredentialStore
 from podman_cvmfs.settings import VARIABLE as SETTINGS_VARIABLE
 from podman_cvmfs.settings import load_settings
 from podman_cvmfs.setup.store import ensure_store
@@ -176,7 +176,7 @@ def _registries(data: bytes) -> None:
 
 
 def _challenge(data: bytes) -> None:
-    registry_auth._parse(data.decode("latin-1"))
+    auth._parse(data.decode("latin-1"))
 
 
 def _stream(data: bytes) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs import certificates
-from podman_cvmfs.certificates import Certificates, find_certificates, tls_context
 from podman_cvmfs.errors import RegistryError
+from podman_cvmfs.registry import certificates
+from podman_cvmfs.registry.certificates import Certificates, find_certificates, tls_context
 from tests.support.tls import Authority
 
 

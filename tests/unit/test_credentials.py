@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from podman_cvmfs import credentials as module
-from podman_cvmfs.credentials import Credentials, CredentialStore
+from podman_cvmfs.registry import credentials as module
+from podman_cvmfs.registry.credentials import Credentials, CredentialStore
 
 SECRET = "s3cr3t-passw0rd"
 

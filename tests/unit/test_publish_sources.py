@@ -29,7 +29,7 @@ from podman_cvmfs.publish.open_source import open_source
 from podman_cvmfs.publish.registry_source import RegistrySource
 from podman_cvmfs.publish.source import SourceImage, choose_platform
 from podman_cvmfs.reference import ImageName, parse_name
-from podman_cvmfs.registry import RegistryClient
+from podman_cvmfs.registry.client import RegistryClient
 from tests.support.layers import Blob, directory, file, pack, sha256
 
 LAYERS = [pack([directory("etc"), file("etc/os", "base")]), pack([file("top", "top")], "zstd")]

@@ -13,14 +13,16 @@ from typing import Any
 
 import pytest
 
-from podman_cvmfs import oci, registry, registry_transport
-from podman_cvmfs.credentials import CredentialStore
+from podman_cvmfs import oci
 from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.reference import ImageName, parse_name
 from podman_cvmfs.registries_conf import RegistriesConf
-from podman_cvmfs.registry import RegistryClient
-from podman_cvmfs.registry_bounds import is_loopback
+from podman_cvmfs.registry import client as client_module
+from podman_cvmfs.registry import transport
+from podman_cvmfs.registry.bounds import is_loopback
+from podman_cvmfs.registry.client import RegistryClient
+from podman_cvmfs.registry.credentials import CredentialStore
 from tests.support.http import Answer, Handler, Server, give, in_turn
 
 MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": oci.OCI_MANIFEST, "x": " "}).encode()
@@ -202,7 +204,7 @@ def test_timeout(server: Server, name: ImageName) -> None:
 
 
 def test_no_tls(client: RegistryClient, name: ImageName, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_transport, "is_loopback", lambda host: False)
+    monkeypatch.setattr(transport, "is_loopback", lambda host: False)
     with pytest.raises(RegistryUnreachable, match="TLS"):
         client.manifest(name)
 
@@ -210,7 +212,7 @@ def test_no_tls(client: RegistryClient, name: ImageName, monkeypatch: pytest.Mon
 def test_insecure_is_plain_http(
     server: Server, name: ImageName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry_transport, "is_loopback", lambda host: False)
+    monkeypatch.setattr(transport, "is_loopback", lambda host: False)
     server.answers["/v2/"] = give(MANIFEST)
     with new_client(insecure=True) as client:
         assert client.manifest(name)[0] == MANIFEST
@@ -409,7 +411,7 @@ def test_loopback(host: str, expected: bool) -> None:
 def test_docker_hub(registry_name: str) -> None:
     name = ImageName(registry_name, "debian", "12")
     [endpoint] = RegistriesConf().endpoints(name)
-    assert registry._host(endpoint) == "registry-1.docker.io"
+    assert client_module._host(endpoint) == "registry-1.docker.io"
     assert endpoint.name.repository == "library/debian"
     [endpoint] = RegistriesConf().endpoints(ImageName("quay.io", "a", "1"))
-    assert (registry._host(endpoint), endpoint.name.repository) == ("quay.io", "a")
+    assert (client_module._host(endpoint), endpoint.name.repository) == ("quay.io", "a")

@@ -19,17 +19,18 @@ from urllib.parse import parse_qs
 import pytest
 import requests
 
-from podman_cvmfs import oci, registry_patience
-from podman_cvmfs.credentials import Credentials, CredentialStore
+from podman_cvmfs import oci
 from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.reference import ImageName, parse_name
 from podman_cvmfs.registries_conf import Mirror, RegistriesConf, RegistryTable
-from podman_cvmfs.registry import RegistryClient
-from podman_cvmfs.registry_access import RegistryAccess, RegistrySource
-from podman_cvmfs.registry_auth import Authenticator, Door, _Challenge, _parse
-from podman_cvmfs.registry_patience import Patience
-from podman_cvmfs.registry_transport import Transport
+from podman_cvmfs.registry import patience
+from podman_cvmfs.registry.access import RegistryAccess, RegistrySource
+from podman_cvmfs.registry.auth import Authenticator, Door, _Challenge, _parse
+from podman_cvmfs.registry.client import RegistryClient
+from podman_cvmfs.registry.credentials import Credentials, CredentialStore
+from podman_cvmfs.registry.patience import Patience
+from podman_cvmfs.registry.transport import Transport
 from tests.support.http import Answer, Handler, Server, give, in_turn
 
 MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": oci.OCI_MANIFEST}).encode()
@@ -521,7 +522,7 @@ def test_one_images_trouble_is_not_the_servers(server: Server, name: ImageName) 
 
 def test_all_threads_hold_back(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one waits as it was told to, the others don't ask."""
-    monkeypatch.setattr(registry_patience, "pause", time.sleep)
+    monkeypatch.setattr(patience, "pause", time.sleep)
     times: list[float] = []
 
     def limited(handler: Handler) -> None:

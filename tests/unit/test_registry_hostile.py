@@ -16,14 +16,14 @@ from collections.abc import Iterator
 import pytest
 
 from podman_cvmfs import oci
-from podman_cvmfs.credentials import CredentialStore
 from podman_cvmfs.errors import InputError, RegistryError
 from podman_cvmfs.oci import Descriptor, Digest
 from podman_cvmfs.publish.layer_stream import LayerStream
 from podman_cvmfs.reference import ImageName, parse_name
 from podman_cvmfs.registries_conf import RegistriesConf
-from podman_cvmfs.registry import RegistryClient
-from podman_cvmfs.registry_bounds import ForbiddenAddressError, check_address, is_inside
+from podman_cvmfs.registry.bounds import ForbiddenAddressError, check_address, is_inside
+from podman_cvmfs.registry.client import RegistryClient
+from podman_cvmfs.registry.credentials import CredentialStore
 from tests.support.http import Answer, Handler, Server, give, serving
 
 MANIFEST = b'{"schemaVersion": 2, "mediaType": "%s"}' % oci.OCI_MANIFEST.encode()

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 import urllib3
 
-from podman_cvmfs.credentials import CredentialStore
 from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.reference import ImageName, parse_name
 from podman_cvmfs.registries_conf import RegistriesConf
-from podman_cvmfs.registry import RegistryClient
-from podman_cvmfs.registry_access import RegistryAccess
-from podman_cvmfs.registry_pace import PacedAdapter
+from podman_cvmfs.registry.access import RegistryAccess
+from podman_cvmfs.registry.client import RegistryClient
+from podman_cvmfs.registry.credentials import CredentialStore
+from podman_cvmfs.registry.pace import PacedAdapter
 from tests.support.http import Answer, Handler, Server, give, in_turn
 from tests.support.tls import Authority
 

@@ -14,13 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs import certificates, oci, registry, registry_transport
-from podman_cvmfs.credentials import CredentialStore
+from podman_cvmfs import oci
 from podman_cvmfs.errors import RegistryError
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.reference import ImageName, parse_name
 from podman_cvmfs.registries_conf import RegistriesConf, RegistryTable
-from podman_cvmfs.registry import RegistryClient
+from podman_cvmfs.registry import certificates, transport
+from podman_cvmfs.registry import client as client_module
+from podman_cvmfs.registry.client import RegistryClient
+from podman_cvmfs.registry.credentials import CredentialStore
 from tests.support.http import Handler, Server, give, serving
 from tests.support.tls import Authority, Certificate
 
@@ -131,7 +133,7 @@ def test_docker_hub_goes_by_its_name(
     issued: Certificate,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(registry, "_DOCKER_HUB_HOST", server.address)
+    monkeypatch.setattr(client_module, "_DOCKER_HUB_HOST", server.address)
     encrypt(server, issued)
     server.answers["/v2/library/debian/"] = give(MANIFEST)
     trust(certs, "docker.io", authority)
@@ -148,7 +150,7 @@ def test_insecure_is_a_part_of_a_registry_alone(
     order: tuple[str, str],
 ) -> None:
     """Whatever was asked before at the same host."""
-    monkeypatch.setattr(registry_transport, "is_loopback", lambda host: False)
+    monkeypatch.setattr(transport, "is_loopback", lambda host: False)
     encrypt(server, issued)
     server.answers["/v2/"] = give(MANIFEST)
     lax = f"{server.address}/lax"

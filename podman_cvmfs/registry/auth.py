@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from podman_cvmfs import oci
-from podman_cvmfs.credentials import Credentials, CredentialStore
 from podman_cvmfs.errors import InputError, RegistryError, printable
-from podman_cvmfs.registry_bounds import ForbiddenAddressError, check_address, is_loopback
-from podman_cvmfs.registry_failures import refused
-from podman_cvmfs.registry_transport import Transport
+from podman_cvmfs.registry.bounds import ForbiddenAddressError, check_address, is_loopback
+from podman_cvmfs.registry.credentials import Credentials, CredentialStore
+from podman_cvmfs.registry.failures import refused
+from podman_cvmfs.registry.transport import Transport
 
 _SCHEME = re.compile(r"(?:^|,)\s*(bearer|basic)(?=\s|$)", re.IGNORECASE)
 _PARAMETER = re.compile(r'([a-zA-Z]+)=(?:"([^"]*)"|([^\s,"]+))')

@@ -7,7 +7,7 @@ import requests
 import urllib3
 
 from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable, printable
-from podman_cvmfs.registry_bounds import ForbiddenAddressError
+from podman_cvmfs.registry.bounds import ForbiddenAddressError
 
 TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
 #: urllib3 2 has an error of its own for it; urllib3 1 passes on what the resolver says.

@@ -17,7 +17,6 @@ import requests
 import urllib3
 
 from podman_cvmfs import oci
-from podman_cvmfs.credentials import CredentialStore
 from podman_cvmfs.errors import (
     RegistryBusy,
     RegistryError,
@@ -27,12 +26,13 @@ from podman_cvmfs.errors import (
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.reference import DOCKER_HUB, ImageName, is_tag
 from podman_cvmfs.registries_conf import Endpoint, RegistriesConf, load_registries_conf
-from podman_cvmfs.registry_answers import check, stated_type, tags_of
-from podman_cvmfs.registry_auth import Authenticator, Door
-from podman_cvmfs.registry_bounds import is_led_away, promised_length
-from podman_cvmfs.registry_failures import TIMEOUTS, BrokenOffError, StalledError, refused
-from podman_cvmfs.registry_patience import pause
-from podman_cvmfs.registry_transport import CHUNK, Transport
+from podman_cvmfs.registry.answers import check, stated_type, tags_of
+from podman_cvmfs.registry.auth import Authenticator, Door
+from podman_cvmfs.registry.bounds import is_led_away, promised_length
+from podman_cvmfs.registry.credentials import CredentialStore
+from podman_cvmfs.registry.failures import TIMEOUTS, BrokenOffError, StalledError, refused
+from podman_cvmfs.registry.patience import pause
+from podman_cvmfs.registry.transport import CHUNK, Transport
 
 log = logging.getLogger(__name__)
 

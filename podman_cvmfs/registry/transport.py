@@ -22,10 +22,10 @@ import urllib3
 from requests.auth import AuthBase
 
 from podman_cvmfs import __version__
-from podman_cvmfs.certificates import Certificates, find_certificates, tls_context
 from podman_cvmfs.errors import RegistryError, RegistryUnreachable, printable
-from podman_cvmfs.registry_bounds import BoundedSession, is_loopback, promised_length
-from podman_cvmfs.registry_failures import (
+from podman_cvmfs.registry.bounds import BoundedSession, is_loopback, promised_length
+from podman_cvmfs.registry.certificates import Certificates, find_certificates, tls_context
+from podman_cvmfs.registry.failures import (
     TIMEOUTS,
     BrokenOffError,
     StalledError,
@@ -34,8 +34,8 @@ from podman_cvmfs.registry_failures import (
     may_pass,
     refused,
 )
-from podman_cvmfs.registry_pace import PacedAdapter
-from podman_cvmfs.registry_patience import Patience
+from podman_cvmfs.registry.pace import PacedAdapter
+from podman_cvmfs.registry.patience import Patience
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Transport:
     """Sends requests; may be used from several threads at once.
 
     ``timeout`` is in seconds, for connecting and for each wait for data; for an answer that hardly
-    comes, ``registry_pace`` says how long in all. A request that failed and may succeed later is
+    comes, ``pace`` says how long in all. A request that failed and may succeed later is
     repeated ``retries`` times. A pause of more than ``max_pause`` seconds is not made: who asks for
     it has refused, and for that long isn't asked again.
     """
