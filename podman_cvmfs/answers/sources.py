@@ -13,34 +13,11 @@ from podman_cvmfs.oci import parse_config, parse_manifest
 from podman_cvmfs.offers import Offer, Offers, collect, held_by
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.selection import Selection
-from podman_cvmfs.settings import Settings, load_settings
+from podman_cvmfs.settings import Settings
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 
 log = logging.getLogger(__name__)
-
-
-def settings_with(
-    store: str | None,
-    repositories: tuple[str, ...] = (),
-    cache: str | None = None,
-    arch: str | None = None,
-) -> Settings:
-    """The settings, with what the command line says; their warnings are logged.
-
-    Raises InputError.
-    """
-    settings = load_settings(
-        {
-            "store": store,
-            "repositories": list(repositories) or None,
-            "cache": cache,
-            "arch": arch,
-        }
-    )
-    for warning in settings.warnings:
-        log.warning("%s", warning)
-    return settings
 
 
 def content_of(settings: Settings) -> StoreContent:

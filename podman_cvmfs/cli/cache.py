@@ -17,9 +17,8 @@ import click
 
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.cache_archive import Shipped, export_cache, import_cache
-from podman_cvmfs.cli.options import DIRECTORY, FILE
+from podman_cvmfs.cli.options import DIRECTORY, FILE, settings_given
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.settings import load_settings
 from podman_cvmfs.stamp import forget
 
 log = logging.getLogger(__name__)
@@ -88,10 +87,7 @@ def import_command(file: str, cache: str | None, output: str) -> None:
 
 
 def _cache(directory: str | None) -> BlobCache:
-    settings = load_settings({"cache": directory})
-    for warning in settings.warnings:
-        log.warning("%s", warning)
-    return BlobCache(settings.cache)
+    return BlobCache(settings_given(cache=directory).cache)
 
 
 def _wake_syncs(directory: str) -> None:

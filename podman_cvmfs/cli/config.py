@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import json
-import logging
 
 import click
 
-from podman_cvmfs.settings import Settings, load_settings
-
-log = logging.getLogger(__name__)
+from podman_cvmfs.cli.options import settings_given
+from podman_cvmfs.settings import Settings
 
 
 @click.command("config")
@@ -28,9 +26,7 @@ def command(output: str) -> None:
     /etc/podman-cvmfs/config.toml and config.d/*.toml, then, for ordinary users, from
     $XDG_CONFIG_HOME/podman-cvmfs, or from the file named by $PODMAN_CVMFS_CONFIG alone.
     """
-    settings = load_settings()
-    for warning in settings.warnings:
-        log.warning("%s", warning)
+    settings = settings_given()
     if output == "json":
         click.echo(json.dumps(_as_data(settings), indent=2))
         return

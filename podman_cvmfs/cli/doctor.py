@@ -9,9 +9,8 @@ import os
 
 import click
 
-from podman_cvmfs.answers.sources import settings_with
 from podman_cvmfs.answers.table import plain_table
-from podman_cvmfs.cli.options import DIRECTORY, text_or_json
+from podman_cvmfs.cli.options import DIRECTORY, settings_given, text_or_json
 from podman_cvmfs.doctor.facts import Facts, Presence
 from podman_cvmfs.doctor.finding import Finding, Level, count, failure
 from podman_cvmfs.doctor.gather import gather, target_of
@@ -68,7 +67,7 @@ def command(
     """
     if for_user and os.geteuid() == 0:
         raise InputError("root examines the whole machine", "run it as the user concerned")
-    settings = target_of(settings_with(store, repository, cache), for_user)
+    settings = target_of(settings_given(repository, store=store, cache=cache), for_user)
     facts = gather(settings, seconds)
     findings = judge(facts)
     if output == "json":

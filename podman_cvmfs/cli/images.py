@@ -14,10 +14,9 @@ from podman_cvmfs.answers.sources import (
     known_platform,
     offers_of,
     selection_of,
-    settings_with,
 )
 from podman_cvmfs.answers.table import show_table
-from podman_cvmfs.cli.options import DIRECTORY, arch_option, stored_names
+from podman_cvmfs.cli.options import DIRECTORY, arch_option, settings_given, stored_names
 from podman_cvmfs.offers import Offer
 from podman_cvmfs.settings import Settings
 
@@ -76,7 +75,7 @@ def command(
 
     With --registry, the tag is the "same" in the registry as in the repository, or has "moved".
     """
-    settings = settings_with(store, repository, arch=arch)
+    settings = settings_given(repository, store=store, arch=arch)
     content = content_of(settings)
     selection = selection_of(settings)
     offers = offers_of(settings, content, selection)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -89,11 +90,17 @@ def cli(verbose: int, quiet: int) -> None:
         logging.getLogger(library).setLevel(logging.DEBUG if verbose > 1 else logging.WARNING)
 
 
+def _leave(code: int) -> NoReturn:
+    """Exit with ``code``. There is nothing left to interrupt, nor to say of it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(code)
+
+
 def fail(message: str, hint: str | None, code: int) -> NoReturn:
     """Print one error, with its hint on a line of its own, and exit with ``code``."""
     text = f"podman-cvmfs: error: {message}" + (f"\n  hint: {hint}" if hint else "")
     click.echo(journal.tagged(text, logging.ERROR) if journal.is_read() else text, err=True)
-    sys.exit(code)
+    _leave(code)
 
 
 def main() -> NoReturn:
@@ -102,11 +109,12 @@ def main() -> NoReturn:
     os.umask(0o022)
     try:
         cli.main(prog_name="podman-cvmfs", standalone_mode=False)
+        _leave(0)
     except click.exceptions.Exit as err:
-        sys.exit(err.exit_code)
+        _leave(err.exit_code)
     except click.ClickException as err:
         err.show()
-        sys.exit(err.exit_code)
+        _leave(err.exit_code)
     except (KeyboardInterrupt, click.Abort):
         fail("interrupted", None, _EXIT_INTERRUPTED)
     except RuntimeError as err:
@@ -119,8 +127,7 @@ def main() -> NoReturn:
     except BrokenPipeError:
         # The reader of our output has gone (podman-cvmfs ... | head): nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        _leave(1)
     except OSError as err:
         where = f" ({printable(os.fsdecode(err.filename))})" if err.filename else ""
         fail(f"{err.strerror or err}{where}", None, 1)
-    sys.exit(0)

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -14,6 +15,10 @@ from podman_cvmfs.policy import Overlay, Reuse, View
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+    from podman_cvmfs.settings import Settings
+
+log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,6 +54,17 @@ def stored_names(ctx: click.Context, param: click.Parameter, incomplete: str) ->
         return []
     names = () if content is None else content.names
     return sorted(name for name in names if name.startswith(incomplete))
+
+
+def settings_given(repositories: Sequence[str] = (), **others: object) -> Settings:
+    """The settings, with what the command line says, by their names: None, and no repositories, say
+    nothing. What is odd in the files is logged. Raises InputError."""
+    from podman_cvmfs.settings import load_settings
+
+    settings = load_settings({"repositories": list(repositories) or None, **others})
+    for warning in settings.warnings:
+        log.warning("%s", warning)
+    return settings
 
 
 text_or_json = click.option(

@@ -8,9 +8,8 @@ import logging
 
 import click
 
-from podman_cvmfs.cli.options import DIRECTORY, text_or_json
+from podman_cvmfs.cli.options import DIRECTORY, settings_given, text_or_json
 from podman_cvmfs.errors import printable
-from podman_cvmfs.settings import load_settings
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +53,7 @@ def command(
     from podman_cvmfs.prune import prune
     from podman_cvmfs.store.store import Store
 
-    settings = load_settings({"store": store})
-    for warning in settings.warnings:
-        log.warning("%s", warning)
+    settings = settings_given(store=store)
     target = Store(settings.store)
     seconds = (settings.grace_days if grace is None else grace) * _DAY
     report = prune(target, seconds, graphroots, dry_run)

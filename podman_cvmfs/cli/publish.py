@@ -10,8 +10,7 @@ from typing import Any
 
 import click
 
-from podman_cvmfs.answers.sources import settings_with
-from podman_cvmfs.cli.options import DIRECTORY, arch_option
+from podman_cvmfs.cli.options import DIRECTORY, arch_option, settings_given
 from podman_cvmfs.errors import InputError, PartialError, PodmanCvmfsError, printable
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.publish.open_source import open_source
@@ -81,7 +80,7 @@ def command(
     if name is not None and len(sources) > 1:
         raise InputError("--name can name but one SOURCE", "publish them one by one")
     given = parse_name(name) if name is not None else None
-    platform = settings_with(None, arch=arch).platform
+    platform = settings_given(arch=arch).platform
     check_directory(repository)
     outcomes: list[_Outcome] = []
     with RegistryClient() as client:

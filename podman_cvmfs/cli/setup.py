@@ -10,10 +10,9 @@ import shutil
 import click
 
 from podman_cvmfs.advice import on_store
-from podman_cvmfs.cli.options import DIRECTORY
+from podman_cvmfs.cli.options import DIRECTORY, settings_given
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.policy import Overlay
-from podman_cvmfs.settings import load_settings
 from podman_cvmfs.setup import manifest as records
 from podman_cvmfs.setup.changes import Change, as_diff, make
 from podman_cvmfs.setup.mounts import volumes_for
@@ -77,9 +76,7 @@ def command(
     if undo:
         _undo(manifest_path, dry_run)
     else:
-        settings = load_settings({"store": store})
-        for warning in settings.warnings:
-            log.warning("%s", warning)
+        settings = settings_given(store=store)
         _set_up(manifest_path, Store(settings.store).path, dry_run, repositories, overlay)
 
 

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from podman_cvmfs.cli.options import FILE, store_options, text_or_json
+from podman_cvmfs.cli.options import FILE, settings_given, store_options, text_or_json
 from podman_cvmfs.errors import (
     PartialError,
     PodmanCvmfsError,
     RegistryError,
     printable,
 )
-from podman_cvmfs.settings import OnOutage, Settings, load_settings
+from podman_cvmfs.settings import OnOutage, Settings
 from podman_cvmfs.stamp import Stamp, is_current, last_report, stamp_path
 
 if TYPE_CHECKING:
@@ -91,21 +91,17 @@ def command(
         raise click.UsageError("--interval is for --watch")
     if not watch and notification_file is not None:
         raise click.UsageError("--notification-file is for --watch")
-    settings = load_settings(
-        {
-            "repositories": list(repository) or None,
-            "store": store,
-            "cache": cache,
-            "view": view,
-            "reuse": reuse,
-            "overlay": overlay,
-            "arch": arch,
-            "offline": offline,
-            "on_outage": on_outage,
-        }
+    settings = settings_given(
+        repository,
+        store=store,
+        cache=cache,
+        view=view,
+        reuse=reuse,
+        overlay=overlay,
+        arch=arch,
+        offline=offline,
+        on_outage=on_outage,
     )
-    for warning in settings.warnings:
-        log.warning("%s", warning)
     if watch:
         if output == "json":
             raise click.UsageError("--watch makes no report for --format json")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from podman_cvmfs import advice
-from podman_cvmfs.cli.options import store_options, text_or_json
+from podman_cvmfs.cli.options import settings_given, store_options, text_or_json
 from podman_cvmfs.errors import PartialError, PodmanCvmfsError, StoreError, printable
-from podman_cvmfs.settings import Settings, load_settings
+from podman_cvmfs.settings import Settings
 from podman_cvmfs.verify.finding import Finding, Severity
 from podman_cvmfs.verify.store import Verdict, verify
 
@@ -51,20 +51,16 @@ def command(
     options but --store and --native. The store stays laid out as it is, if it can still be told
     how. What is printed is then what is left.
     """
-    settings = load_settings(
-        {
-            "repositories": list(repository) or None,
-            "store": store,
-            "cache": cache,
-            "view": view,
-            "reuse": reuse,
-            "overlay": overlay,
-            "arch": arch,
-            "offline": offline,
-        }
+    settings = settings_given(
+        repository,
+        store=store,
+        cache=cache,
+        view=view,
+        reuse=reuse,
+        overlay=overlay,
+        arch=arch,
+        offline=offline,
     )
-    for warning in settings.warnings:
-        log.warning("%s", warning)
     verdict = verify(settings.store)
     report = None
     if repair and verdict.findings:

@@ -9,9 +9,14 @@ import sys
 import click
 
 from podman_cvmfs.answers.evidence import Evidence, gather
-from podman_cvmfs.answers.sources import settings_with
 from podman_cvmfs.answers.why import Answer, judge
-from podman_cvmfs.cli.options import DIRECTORY, arch_option, stored_names, text_or_json
+from podman_cvmfs.cli.options import (
+    DIRECTORY,
+    arch_option,
+    settings_given,
+    stored_names,
+    text_or_json,
+)
 from podman_cvmfs.errors import printable
 
 
@@ -41,7 +46,7 @@ def command(
 
     Exit code 0 for a hit, 1 for a miss.
     """
-    settings = settings_with(store, repository, arch=arch)
+    settings = settings_given(repository, store=store, arch=arch)
     evidence = gather(image, settings)
     answer = judge(evidence)
     if output == "json":

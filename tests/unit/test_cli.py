@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -125,6 +126,20 @@ def test_interrupt(site: Site, command: str) -> None:
             interrupted += 1
             assert done.stderr.splitlines()[-1] == "podman-cvmfs: error: interrupted"
     assert interrupted > 0
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["no-such-command"], ["sync", "bad name"]])
+def test_interrupt_when_all_is_over(arguments: list[str]) -> None:
+    code = """
+import atexit, os, signal
+from podman_cvmfs.cli.main import main
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+main()
+"""
+    argv = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(argv, capture_output=True, encoding="utf-8")
+    assert done.returncode == -signal.SIGINT
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
