@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,12 @@ from podman_cvmfs.platforms import UNKNOWN, Platform
 from podman_cvmfs.reference import ImageName
 from podman_cvmfs.registries_conf import load_registries_conf
 from podman_cvmfs.settings import Settings
-from podman_cvmfs.storage_conf.effective import Places, check_driver, read_effective
+from podman_cvmfs.storage_conf.effective import (
+    Places,
+    as_replaced,
+    check_driver,
+    read_effective,
+)
 from podman_cvmfs.storage_conf.generation import find_generation
 from podman_cvmfs.store.layout import IMAGES, IMAGES_JSON, LAYERS, LAYERS_JSON
 from podman_cvmfs.store.records import StoreContent, StoredImage, chain_of
@@ -45,13 +51,15 @@ class OwnCopy:
 @dataclass(frozen=True)
 class Configured:
     """What podman's configuration says of the store: whether it is used, else why not and how to
-    change it. ``before`` are the additional stores that podman looks into before it. ``failure``
-    is why every podman command fails, "" if they don't."""
+    change it. ``before`` are the additional stores that podman looks into before it, ``after``
+    those it looks into when the image isn't there. ``failure`` is why every podman command fails,
+    "" if they don't."""
 
     used: bool
     problem: str = ""
     cure: str | None = None
     before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     failure: str = ""
 
 
@@ -125,7 +133,7 @@ def gather(text: str, settings: Settings) -> Evidence:
         host=settings.platform,
         other_platforms=_other_platforms(settings, offers, offer, names) if stored is None else (),
         missing=() if stored is None else _missing(settings.store, content, stored),
-        own=own_copy(_own_places(configured), before_ours, stored, content),
+        own=own_copy(_own_places(configured, stored is None), before_ours, stored, content),
         offer=offer,
         wished=offer is None or selection.wants(offer.image.name),
         other_tags=_other_tags(names, on_offer) if stored is None and offer is None else (),
@@ -172,33 +180,40 @@ def configured_store(store: str) -> Configured:
     """Whether the caller's podman uses the store in the directory ``store``, and works at all."""
     try:
         places = Places.of_process()
-        effective = read_effective(places, find_generation())
+        generation = find_generation()
+        effective, dropped = as_replaced(read_effective(places, generation), generation, places)
     except (PodmanCvmfsError, OSError) as err:
         reason = err.message if isinstance(err, PodmanCvmfsError) else str(err)
         return Configured(False, failure=f"podman can't start: {reason}")
     failure = next(filter(None, map(_why_no_store, effective.stores)), "")
     ours = os.path.realpath(store)
-    before = []
-    for each in effective.stores:
+    before: list[str] = []
+    for number, each in enumerate(effective.stores):
         if os.path.realpath(each) == ours:
+            after = effective.stores[number + 1 :]
             break
         before.append(each)
     else:
-        if effective.inherited:
+        cure = ["podman-cvmfs", "setup", "--user" if places.uid else "--system", "--store", store]
+        if ours in map(os.path.realpath, dropped):
+            problem = "STORAGE_OPTS takes the place of storage.conf"
+            cure = ["unset", "STORAGE_OPTS"]
+        elif effective.inherited:
             problem = "this podman takes no stores from the system's settings for users"
         else:
             problem = f"it isn't named in {printable(effective.main or _BUILT_IN)}"
         return Configured(
             False,
             f"podman doesn't look into the store: {problem}",
-            f"podman-cvmfs setup {'--user' if places.uid else '--system'} --store {store}",
+            printable(shlex.join(cure)),
+            before=tuple(before),
             failure=failure,
         )
     try:
         check_driver(places, effective)
     except InputError as err:
         return Configured(False, err.message, err.hint, failure=failure)
-    return Configured(True, before=tuple(before), failure=failure)
+    return Configured(True, before=tuple(before), after=after, failure=failure)
 
 
 def _why_no_store(path: str) -> str:
@@ -231,13 +246,13 @@ def own_copy(
     return None
 
 
-def _own_places(configured: Configured) -> list[str]:
-    """Where podman looks before it looks into our store."""
+def _own_places(configured: Configured, absent: bool) -> list[str]:
+    """Where podman looks before it looks into our store, or, for what is absent from it, at all."""
     try:
         own = find_graphroots(passwd=os.devnull, subuid=os.devnull).own
     except InputError:
         own = []
-    return [*own, *configured.before]
+    return [*own, *configured.before, *(configured.after if absent else ())]
 
 
 def _records(path: str) -> list[dict[str, object]]:

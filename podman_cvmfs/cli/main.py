@@ -103,12 +103,27 @@ def fail(message: str, hint: str | None, code: int) -> NoReturn:
     _leave(code)
 
 
+def _flush() -> None:
+    """Write out what has been printed. Where that fails, the interpreter must not try again at its
+    end: it would print more than one line and choose an exit code of its own (120)."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
 def main() -> NoReturn:
     """Run the command line; the only place that turns errors into exit codes."""
     # What we write must be readable by every user's podman, whatever the caller's umask.
     os.umask(0o022)
     try:
-        cli.main(prog_name="podman-cvmfs", standalone_mode=False)
+        try:
+            cli.main(prog_name="podman-cvmfs", standalone_mode=False)
+        finally:
+            _flush()
         _leave(0)
     except click.exceptions.Exit as err:
         _leave(err.exit_code)
@@ -126,7 +141,6 @@ def main() -> NoReturn:
         fail(err.message, err.hint, err.exit_code)
     except BrokenPipeError:
         # The reader of our output has gone (podman-cvmfs ... | head): nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _leave(1)
     except OSError as err:
         where = f" ({printable(os.fsdecode(err.filename))})" if err.filename else ""

@@ -228,6 +228,9 @@ def layout(facts: Facts) -> Iterator[Finding]:
         )
         if facts.wanted_overlay == used:
             cure = cures.sync(facts)
+        elif program and not facts.configuration.effective.options.get("mount_program"):
+            # podman goes by what its storage was mounted with once: no setting changes that.
+            cure = cures.sync(facts, "--overlay", used)
         else:
             cure = cures.setup(facts, "--overlay", facts.wanted_overlay)
         yield Finding(CONDITIONS["overlay-mismatch"], found, cure)

@@ -19,12 +19,11 @@ from podman_cvmfs.storage_conf.edit import STORES
 from podman_cvmfs.storage_conf.effective import (
     Effective,
     Places,
+    as_replaced,
     driver_of,
     graphroot_of,
-    other_options,
     read_effective,
     read_userns,
-    stores_of_options,
 )
 from podman_cvmfs.storage_conf.generation import Generation, find_generation
 from podman_cvmfs.storage_conf.toml_file import plain, read_file, section, strings
@@ -66,7 +65,8 @@ def ask_podman(engine: Engine, seconds: float) -> Engine:
         return replace(
             engine,
             driver=str(store["graphDriverName"]),
-            mount_program=_mount_program(store.get("graphOptions") or {}),
+            mount_program=_mount_program(store.get("graphOptions") or {})
+            or _remembered_program(str(store["graphRoot"])),
         )
     except HangingError:
         return replace(engine, failure=f"no answer within {seconds:g} seconds")
@@ -108,13 +108,24 @@ def _mount_program(options: dict[str, Any]) -> str:
     return str(found.get("Executable", "") if isinstance(found, dict) else found)
 
 
+def _remembered_program(graphroot: str) -> str:
+    """What mounts although no option says so: storage that has once been mounted with
+    fuse-overlayfs stays so (containers/storage ``drivers/overlay/overlay.go``)."""
+    try:
+        with open(f"{graphroot}/overlay/.has-mount-program", "rb") as file:
+            remembered = file.read(8).strip() == b"true"
+    except OSError:
+        return ""
+    return (shutil.which("fuse-overlayfs") or "") if remembered else ""
+
+
 def look_at_configuration(generation: Generation, store: str) -> Configuration:
     """What podman of ``generation`` reads, with our ``store`` in mind."""
     places = Places.of_process()
     environment = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
     try:
         effective = read_effective(places, generation)
-        effective, dropped = _as_replaced(effective, generation, places)
+        effective, dropped = as_replaced(effective, generation, places)
         driver, reason = driver_of(places, effective)
         graphroot = graphroot_of(places, effective)
         older = not generation.drop_ins
@@ -148,22 +159,6 @@ def look_at_configuration(generation: Generation, store: str) -> Configuration:
         profile=_profile(store),
         userns=userns,
     )
-
-
-def _as_replaced(
-    effective: Effective, generation: Generation, places: Places
-) -> tuple[Effective, tuple[str, ...]]:
-    """The configuration as STORAGE_OPTS leaves it, and the stores that don't count any more.
-
-    containers/storage ``types/options.go`` (ReloadConfigurationFile): whatever file is read, the
-    environment's options take the place of its own.
-    """
-    options = places.storage_opts
-    if not options or effective.inherited or not (effective.main or generation.drop_ins):
-        return effective, ()
-    stores = tuple(stores_of_options(options))
-    dropped = tuple(each for each in effective.stores if each not in stores)
-    return replace(effective, stores=stores, options=other_options(options)), dropped
 
 
 def _lacking(effective: Effective) -> dict[str, str]:

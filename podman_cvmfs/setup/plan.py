@@ -21,6 +21,7 @@ from podman_cvmfs.storage_conf.effective import (
     containers_files,
     read_effective,
     read_volumes,
+    stores_of_options,
 )
 from podman_cvmfs.storage_conf.generation import Generation
 from podman_cvmfs.storage_conf.toml_file import plain, read_file, section, strings
@@ -180,8 +181,8 @@ def _put_main(plan: Plan, places: Places, effective: Effective, wishes: Wishes) 
             plan.put(guard, _GUARD_TEXT)
         if effective.main and not places.storage_conf:
             plan.remarks.append(f"{path} takes the place of {effective.main} from now on")
-    # With a file of one's own the options of the environment count no more. A user's own store
-    # comes before the system's, whose images may not start for this user.
+    # With a file of one's own the next login sets no options in the environment any more. A user's
+    # own store comes before the system's, whose images may not start for this user.
     stores = [wishes.store, *(effective.stores if places.uid else ())]
     data = remove(path, data, STORES, wishes.replaces)
     stores = [each for each in stores if each not in wishes.replaces]
@@ -189,9 +190,11 @@ def _put_main(plan: Plan, places: Places, effective: Effective, wishes: Wishes) 
     if wishes.kernel is not None:
         data = set_mount_program(path, data, None if wishes.kernel else wishes.mount_program)
     plan.put(path, data)
-    if places.storage_opts and not effective.inherited:
+    if places.storage_opts and wishes.store not in stores_of_options(places.storage_opts):
+        # Whatever file podman reads (containers/storage types/options.go).
         plan.remarks.append(
-            "STORAGE_OPTS is set in this environment and replaces the options of storage.conf"
+            "STORAGE_OPTS is set in this environment and replaces the options of storage.conf: "
+            "'unset STORAGE_OPTS' or log in anew, for podman doesn't look into the store until then"
         )
 
 

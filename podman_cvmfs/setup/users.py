@@ -13,6 +13,8 @@ from podman_cvmfs.storage_conf.generation import Generation
 _PASSWD = "/etc/passwd"
 _FIRST_UID = 1000
 _NOBODY = 65534
+#: What set-up gives users for their own.
+_OWN_STORE = ".local/share/podman-cvmfs/store"
 
 
 def shadowed(
@@ -28,6 +30,10 @@ def shadowed(
         places = Places.of_user(uid, home, system)
         try:
             effective = read_effective(places, generation)
+            own = os.path.realpath(f"{home}/{_OWN_STORE}")
+            if own in map(os.path.realpath, effective.stores):
+                # Set up by this user, who wants it apart; another set-up would take its place.
+                continue
             if not effective.inherited and effective.main and store not in effective.stores:
                 lines.append(
                     f"{printable(name)}: {printable(effective.main)} doesn't name the store; "

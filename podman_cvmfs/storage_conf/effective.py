@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from podman_cvmfs.errors import InputError, printable
@@ -108,6 +108,22 @@ def read_effective(places: Places, generation: Generation) -> Effective:
         stores += stores_of_options(places.storage_opts)
         options.update(other_options(places.storage_opts))
     return Effective(main, tuple(files), inherited, driver, tuple(stores), options)
+
+
+def as_replaced(
+    effective: Effective, generation: Generation, places: Places
+) -> tuple[Effective, tuple[str, ...]]:
+    """The configuration as STORAGE_OPTS leaves it, and the stores that don't count any more.
+
+    containers/storage ``types/options.go`` (ReloadConfigurationFile): whatever file is read, the
+    environment's options take the place of its own.
+    """
+    options = places.storage_opts
+    if not options or effective.inherited or not (effective.main or generation.drop_ins):
+        return effective, ()
+    stores = tuple(stores_of_options(options))
+    dropped = tuple(each for each in effective.stores if each not in stores)
+    return replace(effective, stores=stores, options=other_options(options)), dropped
 
 
 def storage_files(places: Places, generation: Generation) -> list[str]:

@@ -240,3 +240,17 @@ def test_version_imports_nothing_it_does_not_need() -> None:
     }
     heavy = {"json", "requests", "rich", "ssl", "subprocess", "tomlkit", "yaml"}
     assert not heavy & imported
+
+
+@pytest.mark.parametrize("words", [["config"], ["--help"]])
+def test_output_onto_a_full_disk_is_one_line_and_a_known_code(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "podman_cvmfs", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+            encoding="utf-8",
+        )
+    assert done.returncode == 1
+    assert done.stderr == "podman-cvmfs: error: No space left on device\n"

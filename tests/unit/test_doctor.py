@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from podman_cvmfs import paths
+from podman_cvmfs.doctor import look_engine
 from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import (
     Configuration,
@@ -353,6 +354,14 @@ TABLE: list[tuple[str, Facts, str, str]] = [
         options(contents(by_layers=2), mount_program="/f"),
         "2 images",
         f"{SETUP} --overlay kernel",
+    ),
+    (
+        "overlay-mismatch",
+        replace(
+            contents(by_layers=2), engine=replace(ROOT.engine, mount_program="/fuse-overlayfs")
+        ),
+        "2 images",
+        f"{SYNC} --overlay fuse-overlayfs",
     ),
     ("overlay-mismatch", contents(by_layers=2, overlay="fuse-overlayfs"), "2 images", SYNC),
     (
@@ -697,3 +706,17 @@ def test_what_people_read(spoilt: Spoilt, tmp_path: Path, monkeypatch: pytest.Mo
     assert lines[first + 2] == r"  cure: mkdir -p '/none/\x1b[31m'"
     assert any(line.startswith("warning: settings-unknown: ") for line in lines)
     assert "error: 1 errors, first of all store-missing" in done.stderr
+
+
+def test_storage_remembers_its_mount_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin/fuse-overlayfs"
+    program.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "overlay").mkdir()
+    assert look_engine._remembered_program(str(tmp_path)) == ""
+    for text, found in (("false", ""), ("true", str(program))):
+        (tmp_path / "overlay/.has-mount-program").write_text(text)
+        assert look_engine._remembered_program(str(tmp_path)) == found

@@ -192,7 +192,8 @@ mountopt = "nodev"
 """
     _write(root / "admin/storage.conf", system)
     options = "overlay.imagestore=/shared"
-    Machine(root, OLD, uid=1000, storage_opts=options).set_up()
+    remarks = Machine(root, OLD, uid=1000, storage_opts=options).set_up().remarks
+    assert any("unset STORAGE_OPTS" in remark for remark in remarks)
     assert plain("f", (root / "user/storage.conf").read_bytes())["storage"] == {
         "driver": "overlay",
         "rootless_storage_path": "/big/$USER",
@@ -457,8 +458,13 @@ def test_shipped_drop_in_for_mounts_is_what_set_up_writes() -> None:
     assert shipped.read_bytes() == drop_in([CVMFS], None)
 
 
+USERS_STORE = ".local/share/podman-cvmfs/store"
+
+
 def test_users_whose_settings_shadow_the_store_are_named(root: Path) -> None:
-    homes = {name: root / f"home/{name}" for name in ("free", "own", "broken", "vfs", "has")}
+    homes = {
+        name: root / f"home/{name}" for name in ("free", "own", "broken", "vfs", "has", "apart")
+    }
     for home in homes.values():
         home.mkdir(parents=True)
     _write(root / "admin/storage.conf", DEBIAN)
@@ -466,6 +472,8 @@ def test_users_whose_settings_shadow_the_store_are_named(root: Path) -> None:
     _write(homes["broken"] / ".config/containers/storage.conf", b"[")
     text = f'[storage.options]\nadditionalimagestores = ["{STORE}"]\n'
     _write(homes["has"] / ".config/containers/storage.conf", text.encode())
+    text = f'[storage.options]\nadditionalimagestores = ["{homes["apart"]}/{USERS_STORE}"]\n'
+    _write(homes["apart"] / ".config/containers/storage.conf", text.encode())
     (homes["vfs"] / ".local/share/containers/storage/vfs-images").mkdir(parents=True)
     lines = ["root:x:0:0::/root:/bin/sh\n", "short:x\n", "gone:x:1999:1:::/bin/sh\n"]
     lines += [

@@ -205,6 +205,38 @@ def test_shadowed_by_an_own_copy(ask: Ask, tmp_path: Path, where: str) -> None:
     )
 
 
+def test_storage_opts_takes_the_place_of_the_file(
+    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    own_record(tmp_path / "other", "e" * 64, [name(1)], "f" * 64, True)
+    monkeypatch.setenv("STORAGE_OPTS", f"overlay.imagestore={tmp_path}/other")
+    answer = judge(ask(name(1)))
+    assert not answer.hit
+    assert Code.NOT_CONFIGURED in [reason.code for reason in answer.reasons]
+    assert "unset STORAGE_OPTS" in [reason.cure for reason in answer.reasons]
+    assert answer.podman_run == f"starts eeeeeeeeeeee from {tmp_path}/other, without a pull"
+
+
+def test_absent_from_ours_but_in_a_later_store(ask: Ask, tmp_path: Path, target: Target) -> None:
+    empty(target.store)
+    (tmp_path / "later").mkdir()
+    own_record(tmp_path / "later", "e" * 64, [name(1)], "f" * 64, True)
+    storage = tmp_path / "storage.conf"
+    storage.write_text(storage.read_text().replace('/store"]', f'/store", "{tmp_path}/later"]'))
+    answer = judge(ask(name(1)))
+    assert not answer.hit
+    assert answer.podman_run == f"starts eeeeeeeeeeee from {tmp_path}/later, without a pull"
+
+
+def test_cure_is_fit_for_a_shell(ask: Ask, tmp_path: Path, target: Target) -> None:
+    spaced = tmp_path / "a store"
+    target.store.rename(spaced)
+    reasons = judge(ask(name(1), store=str(spaced))).reasons
+    (cure,) = [each.cure for each in reasons if each.code == Code.NOT_CONFIGURED]
+    assert cure is not None and cure.endswith(f"--store '{spaced}'")
+
+
 def test_own_record_on_our_layers_is_a_hit(ask: Ask, tmp_path: Path) -> None:
     image = ask(name(1)).stored
     assert image is not None and image.top_layer is not None
