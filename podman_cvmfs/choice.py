@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from podman_cvmfs.errors import InputError, OtherPlatformError, PodmanCvmfsError, printable
@@ -76,7 +77,17 @@ def choose_selected(
     what can't be read just now in repositories that aren't ``hidden``."""
     chosen = []
     wanted: dict[ImageName, str] = {}
+    places = [os.path.abspath(root) for root in wishes.repositories]
+    # What a repository that is down has goes on to have its name before those of later ones.
+    kept = {
+        name: places.index(root)
+        for root in offers.down.keys() - hidden
+        for name in still_held(held, root)
+        if wishes.selection.wants(name)
+    }
     for offer in offers.offers:
+        if kept.get(offer.image.name, len(places)) < places.index(offer.repository.root):
+            continue
         if offer.image.name not in wanted and wishes.selection.wants(offer.image.name):
             chosen.append(offer)
             wanted[offer.image.name] = offer.image.image_id.hex
@@ -86,10 +97,12 @@ def choose_selected(
     for root, problem in offers.problems:
         report.failed[problem.path or root] = problem.error
         for name, source in still_held(held, root, problem.path).items():
-            wanted.setdefault(name, source)
+            if wishes.selection.wants(name):
+                wanted.setdefault(name, source)
     for root in offers.down.keys() - hidden:
         for name, source in still_held(held, root).items():
-            wanted.setdefault(name, source)
+            if name in kept:
+                wanted.setdefault(name, source)
     return chosen, wanted
 
 

@@ -117,20 +117,36 @@ def serves(layer: StoredLayer, sources: Collection[str], gone: Collection[str]) 
 
 
 def orphaned_views(
-    current: StoreContent, sources: Collection[str], gone: Collection[str] = ()
+    current: StoreContent,
+    sources: Collection[str],
+    gone: Collection[str] = (),
+    anew: Collection[str] = (),
 ) -> set[str]:
     """The source IDs, among the wanted ``sources``, of stored images that have a layer laid out for
-    an image that is wanted no more, or of a repository that is ``gone``, or a merged root below
-    their top. They must be resolved anew."""
+    an image that is wanted no more, or of a repository that is ``gone`` or of which no wanted image
+    has it any more, or a merged root below their top. They must be resolved anew, as those that are
+    among ``anew`` are anyway."""
     found: set[str] = set()
     chosen = frozenset(sources)
-    for image in current.images.values():
-        wanted = image.all_sources & chosen
-        if wanted and image.top_layer is not None:
+    held = [image for image in current.images.values() if image.all_sources & chosen]
+    # Two repositories may have a layer; the one that has lost it doesn't keep its files.
+    homes = {
+        (layer.layer_id, image.repository)
+        for image in held
+        if image.all_sources.isdisjoint(anew)
+        for layer in layers_of(current, image)
+    }
+    for image in held:
+        if image.top_layer is not None:
             layers = layers_of(current, image)
             buried = any(layer.alone for layer in chain_of(current, image.top_layer)[1:])
-            if not layers or buried or not all(serves(each, chosen, gone) for each in layers):
-                found |= wanted
+            sound = all(
+                serves(each, chosen, gone)
+                and (not each.repository or (each.layer_id, each.repository) in homes)
+                for each in layers
+            )
+            if not layers or buried or not sound:
+                found |= image.all_sources & chosen
     return found
 
 

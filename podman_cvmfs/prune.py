@@ -156,7 +156,7 @@ def _prune(
 ) -> tuple[StoreContent, PruneReport]:
     needs = find_needs(current, graphroots)
     wanted = _wanted(current)
-    vanished = _vanished(store.path, current.layers.keys() - wanted.keys())
+    vanished = vanished_layers(store.path, current.layers.keys() - wanted.keys())
     retention = Retention(now, grace, needs.layers(current), vanished)
     content = _pruned(current, wanted, retention)
     verdicts = _explain(current, content, retention, needs)
@@ -232,8 +232,8 @@ def _down_to_bases(content: StoreContent, references: References) -> dict[str, t
     return {layer_id: tuple(sorted(users)) for layer_id, users in found.items()}
 
 
-def _vanished(store: str, layer_ids: Iterable[str]) -> set[str]:
-    """The layers whose files the repository has no more.
+def vanished_layers(store: str, layer_ids: Iterable[str]) -> set[str]:
+    """Those of the layers ``layer_ids`` of ``store`` whose files the repository has no more.
 
     A repository that isn't there just now proves nothing, nor does a file that can't be read: the
     tree that held the files must be there, and they not.

@@ -29,8 +29,9 @@ _RACY = 2_000_000_000
 #: Directories of DUCC's whose directories are those of architectures.
 _ARCHITECTURES = (".multiarch", ".metadata/.multiarch")
 _INNER = (".metadata", *_ARCHITECTURES)
+_MANIFEST = "manifest.json"
 
-#: path -> (mtime in ns, inode) of each directory, or the extended attributes' values.
+#: path -> (mtime in ns, inode) of each directory or manifest, or the extended attributes' values.
 State = dict[str, list[int]]
 
 
@@ -51,7 +52,8 @@ def directories_of(repository: str) -> State | None:
     """Times and inodes of the directories that hold names; None while one of them is too young.
 
     These are the directories of public links, those of other architectures among them, and in
-    ``.metadata`` those above the manifests.
+    ``.metadata`` those above the manifests. Of images without public link, their manifests as well,
+    which alone tell that the tag has moved.
     """
     found: State = {}
     latest = time.time_ns() - _RACY
@@ -65,9 +67,29 @@ def directories_of(repository: str) -> State | None:
         found[directory] = [attributes.st_mtime_ns, attributes.st_ino]
         with os.scandir(path) as entries:
             for entry in entries:
+                inner = os.path.normpath(os.path.join(directory, entry.name))
                 if _holds_names(directory, entry):
-                    pending.append(os.path.normpath(os.path.join(directory, entry.name)))
+                    pending.append(inner)
+                elif _describes_alone(repository, inner, entry):
+                    described = [inner, f"{inner}/{_MANIFEST}"]
+                    for each in described:
+                        with contextlib.suppress(FileNotFoundError):
+                            facts = os.stat(os.path.join(repository, each), follow_symlinks=False)
+                            if facts.st_mtime_ns > latest:
+                                return None
+                            found[each] = [facts.st_mtime_ns, facts.st_ino]
     return found
+
+
+def _describes_alone(repository: str, path: str, entry: os.DirEntry[str]) -> bool:
+    """Whether a directory in ``.metadata`` describes an image that has no public link."""
+    prefix = ".metadata/"
+    return (
+        path.startswith(prefix)
+        and ":" in entry.name
+        and entry.is_dir(follow_symlinks=False)
+        and not os.path.lexists(os.path.join(repository, path[len(prefix) :]))
+    )
 
 
 def _holds_names(directory: str, entry: os.DirEntry[str]) -> bool:

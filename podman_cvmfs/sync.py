@@ -21,7 +21,7 @@ from podman_cvmfs.offers import (
     held_by,
 )
 from podman_cvmfs.plan import Candidate, Plan, make_plan
-from podman_cvmfs.prune import find_needs, needed_layers
+from podman_cvmfs.prune import find_needs, needed_layers, vanished_layers
 from podman_cvmfs.reference import ImageName
 from podman_cvmfs.retirement import Retention, is_retired
 from podman_cvmfs.store.records import StoreContent, layers_of
@@ -77,9 +77,15 @@ def _prepare(
     gone = _gone(current, offers, hidden, wishes)
     todo = offers.by_source(_to_resolve(current, offers, chosen, wanted, gone, wishes))
     candidates = resolve_all(wishes, todo, report)
-    for source, group in todo.items():
-        if source not in candidates:
-            keep_old(wanted, held, group, report)
+    undone = todo.keys() - candidates.keys()
+    # Other repositories may have the image, too, under other names.
+    for offer in chosen:
+        source = offer.image.image_id.hex
+        if source in undone:
+            first = str(todo[source][0].image.name)
+            kind = report.left_out if first in report.left_out else report.failed
+            kind.setdefault(str(offer.image.name), kind[first])
+    keep_old(wanted, held, (o for o in offers.offers if o.image.image_id.hex in undone), report)
     stuck = _stuck(current, hidden) - candidates.keys()
     wanted = {name: source for name, source in wanted.items() if source not in stuck}
     if requested:
@@ -98,13 +104,18 @@ def _plan(
     wishes: Wishes,
 ) -> Plan:
     """Plan the next generation. Layers that users still stand on are looked for only when some are
-    about to go: past their grace, or in a hidden repository, for pulls must not find them."""
+    about to go: past their grace, or in a hidden repository, or with files that their repository
+    has removed. Pulls must not find these: whatever they made on them couldn't be mounted."""
     now = int(time.time())
+    sources = set(wanted.values())
+    stay = (image for image in current.images.values() if image.all_sources & sources)
+    used = {layer.layer_id for image in stay for layer in layers_of(current, image)}
     useless = {layer_id for layer_id, layer in current.layers.items() if layer.repository in hidden}
     for image in current.images.values():
         if image.repository in hidden:
             layers = layers_of(current, image)
             useless.update(layer.layer_id for layer in layers if not layer.repository)
+    useless |= vanished_layers(wishes.store.path, current.layers.keys() - used)
     if useless:
         needed = find_needs(current).layers(current)
     else:
@@ -160,7 +171,7 @@ def _to_resolve(
         if whole and fits and not image.outdated and not moved:
             present |= image.all_sources
     missing = {offer.image.image_id.hex for offer in chosen} - present
-    return missing | orphaned_views(current, wanted.values(), gone)
+    return missing | orphaned_views(current, wanted.values(), gone, missing)
 
 
 def _repositories(offers: Offers) -> list[AnyRepository]:

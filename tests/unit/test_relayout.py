@@ -239,6 +239,27 @@ def test_an_image_of_one_layer_shown_by_it_has_no_marker_files(world: World) -> 
     assert (part(world, world.layers(0)[0]) / ".wh.gone").is_char_device()
 
 
+# ---------------------------------------------------------------------- what has been removed
+
+
+@pytest.mark.parametrize("policy", [DEFAULT_POLICY, ALL])
+def test_no_pull_finds_a_layer_whose_files_have_been_removed(world: World, policy: Policy) -> None:
+    """The repository collects its garbage: what is pulled on such a layer couldn't be mounted."""
+    repository = world.repository("repository", 2, shared=0)
+    world.sync(repository, policy=policy)
+    advertised = len(world.advertised())
+    (repository / app(1)).unlink()
+    shutil.rmtree(repository / ".metadata" / app(1))
+    world.sync(repository, policy=policy)
+    assert len(world.advertised()) == advertised
+    for number in range(3):
+        blob = _hex(f"blob {(1, number)}")
+        shutil.rmtree(repository / ".layers" / blob[:2] / blob)
+    world.sync(repository, policy=policy)
+    assert len(world.advertised()) == advertised / 2
+    assert not verify(world.store.path).errors
+
+
 # ---------------------------------------------------------------------- several repositories
 
 
@@ -307,6 +328,70 @@ def test_a_repository_that_is_down_keeps_its_names(world: World) -> None:
     for _ in range(2):
         assert not world.sync(one, two).changed
     assert set(world.content.names) == names
+
+
+@pytest.mark.parametrize("policy", [DEFAULT_POLICY, BY_LAYERS])
+def test_a_layer_comes_from_where_it_still_is(world: World, policy: Policy) -> None:
+    """Another repository had it first, and has removed it with its own image."""
+    one, two = world.repository("one", 1), world.repository("two", 2)
+    theirs = f"{REGISTRY}/project/theirs:1"
+    for place in (two, two / ".metadata"):
+        (place / app(0)).rename(place / theirs)
+    world.sync(one, policy=policy)
+    world.sync(one, two, policy=policy)
+    assert world.homes(1) == {"one", "two"}
+    shutil.rmtree(one)
+    make_repository(one, 3, layers=1, shared=0)
+    for number in (0, 1):
+        (one / app(number)).unlink()
+        shutil.rmtree(one / ".metadata" / app(number))
+    world.sync(one, two, policy=policy)
+    assert world.homes(1) == {"two"}
+    assert not verify(world.store.path).errors
+    assert not world.sync(one, two, policy=policy).changed
+
+
+def test_a_name_whose_image_fails_keeps_the_old_one_whichever_repository_has_it(
+    world: World,
+) -> None:
+    """The image is taken from the first repository that has it, which has it by half."""
+    one, two = world.repository("one", 1), world.repository("two", 2)
+    new = (one / app(0)).readlink()
+    for place in (two, two / ".metadata"):
+        (place / app(0)).rename(world.root / f"moved-{place.name}")
+    world.sync(two)
+    old = world.image(1).image_id
+    (two / app(1)).unlink()
+    (two / app(1)).symlink_to(new)
+    shutil.copy(world.root / "moved-.metadata/manifest.json", two / ".metadata" / app(1))
+    (one / ".metadata" / app(0) / "manifest.json").unlink()
+    report = world.sync(one, two)
+    assert set(report.failed) == {app(0), app(1)}
+    assert world.image(1).image_id == old
+
+
+def test_a_repository_that_is_down_keeps_its_image_under_a_name_of_two(world: World) -> None:
+    """It comes first; what the second one has under the name is another image."""
+    one, two = world.repository("one", 1), world.repository("two", 2)
+    (two / app(0)).unlink()
+    (two / app(0)).symlink_to((two / app(1)).readlink())
+    shutil.copy(two / ".metadata" / app(1) / "manifest.json", two / ".metadata" / app(0))
+    world.sync(one, two)
+    first = world.image(0).image_id
+    one.rename(world.root / "away")
+    assert not world.sync(one, two).moved
+    assert world.image(0).image_id == first
+    assert world.sync(one, two, hide_outage=True).moved == (app(0),)
+
+
+def test_what_is_excluded_leaves_although_its_repository_is_down(world: World) -> None:
+    one, two = world.repository("one", 2), world.repository("two", 1)
+    (two / app(0)).rename(two / REGISTRY / "project/theirs:1")
+    (two / ".metadata" / app(0)).rename(two / ".metadata" / REGISTRY / "project/theirs:1")
+    world.sync(one, two)
+    one.rename(world.root / "away")
+    world.sync(one, two, without="*app1:*")
+    assert app(0) in world.content.names and app(1) not in world.content.names
 
 
 def test_an_image_is_not_lost_with_another_of_its_name(world: World) -> None:

@@ -43,8 +43,9 @@ def repository(tmp_path: Path) -> Path:
 
 def _age(root: Path) -> None:
     old = time.time() - 60
-    for directory, _, _ in os.walk(root):
-        os.utime(directory, (old, old))
+    for directory, _, files in os.walk(root):
+        for name in ("", *files):
+            os.utime(os.path.join(directory, name), (old, old), follow_symlinks=False)
 
 
 def _target(tmp_path: Path, repository: Path) -> Target:
@@ -133,6 +134,29 @@ def test_a_change_in_a_directory_is_seen(tmp_path: Path, repository: Path, chang
         (repository / f".metadata/{REGISTRY}/project/other:1").mkdir()
     else:
         (names / "below").mkdir()
+    assert not _is_skipped(target)
+
+
+@pytest.mark.parametrize("change", ["renamed", "rewritten", "first"])
+def test_the_manifest_of_an_image_without_public_link_is_looked_at(
+    tmp_path: Path, repository: Path, change: str
+) -> None:
+    """A new one is all that tells that its tag has moved."""
+    described = repository / f".metadata/{REGISTRY}/project"
+    (repository / REGISTRY / "project/app1:1").unlink()
+    manifest = described / "app1:1/manifest.json"
+    if change == "first":
+        manifest.unlink()
+    _age(repository)
+    target = _target(tmp_path, repository)
+    _sync(target)
+    assert _is_skipped(target)
+    new = (described / "app2:2/manifest.json").read_text()
+    if change == "rewritten":
+        manifest.write_text(new)
+    else:
+        (described / "app1:1/new").write_text(new)
+        (described / "app1:1/new").rename(manifest)
     assert not _is_skipped(target)
 
 
