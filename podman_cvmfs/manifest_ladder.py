@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import RegistryError
-from podman_cvmfs.manifests import Genuine, find_genuine, judge
-from podman_cvmfs.oci import ImageConfig
+from podman_cvmfs.manifests import Genuine, Index, find_genuine, judge
+from podman_cvmfs.oci import ImageConfig, Manifest
 from podman_cvmfs.published import PublishedImage
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.unpacked import Repository
@@ -43,16 +43,19 @@ class ManifestLadder:
         self._cache = cache
         self._registries = registries
 
-    def find(self, image: PublishedImage, config: ImageConfig) -> tuple[FoundManifest | None, str]:
+    def find(
+        self, image: PublishedImage, config: ImageConfig, stated: Manifest
+    ) -> tuple[FoundManifest | None, str]:
         """The genuine manifest of ``image``, whose config is ``config``, and GENUINE. None and
-        REBUILT if nobody has it, None and UNANSWERED if its registry may have it.
+        REBUILT if nobody has it, None and UNANSWERED if its registry may have it. ``stated`` is
+        what the repository says of it.
 
         A tag that leads to another image by now has another manifest, which is not taken. Raises
         StoreError if the cache can't be written.
         """
         for manifest, index in (
             self._cache.manifests(image.image_id),
-            (self._repository.manifest_blob(image.image_id), None),
+            self._beside_config(image, stated),
         ):
             if manifest is not None and self._is_of(manifest, image):
                 return FoundManifest(manifest, index), GENUINE
@@ -72,6 +75,35 @@ class ManifestLadder:
             return None, UNANSWERED if self._registries.left_open(image.name) else REBUILT
         self._cache.keep_manifests(image.image_id, found.raw, found.index)
         return FoundManifest(found.raw, found.index), GENUINE
+
+    def _beside_config(
+        self, image: PublishedImage, stated: Manifest
+    ) -> tuple[bytes | None, bytes | None]:
+        """The manifest that the publisher kept and the index that lists it, None for neither.
+
+        One config may have several manifests, as layers are compressed in one way or another: that
+        with the layers that the repository states comes first.
+        """
+        manifests, indexes = [], []
+        for document in self._repository.manifest_blobs(image.image_id):
+            try:
+                found = judge(document, image.is_described_by, "the manifest")
+            except RegistryError:
+                continue
+            if isinstance(found, Genuine):
+                manifests.append(found)
+            elif isinstance(found, Index):
+                indexes.append(found)
+        layers = [layer.digest for layer in stated.layers]
+        manifests.sort(key=lambda each: [one.digest for one in each.manifest.layers] != layers)
+        for manifest in manifests[:1]:
+            listing = [
+                index.raw
+                for index in indexes
+                if any(child.digest == manifest.digest for child in index.children)
+            ]
+            return manifest.raw, listing[0] if listing else None
+        return None, None
 
     @staticmethod
     def _is_of(manifest: bytes, image: PublishedImage) -> bool:

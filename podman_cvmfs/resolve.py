@@ -112,7 +112,7 @@ class Resolver:
         # A made-up config belongs to no manifest that anybody else has.
         genuine, manifest_origin = None, REBUILT
         if origin != SYNTHESISED:
-            genuine, manifest_origin = self._manifests.find(image, config)
+            genuine, manifest_origin = self._manifests.find(image, config, manifest)
         return ResolvedImage(
             source_id=image.image_id,
             config=config,

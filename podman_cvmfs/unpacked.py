@@ -43,6 +43,8 @@ from podman_cvmfs.tree import open_tree
 _FLAT_TARGET = re.compile(r"\.flat/([0-9a-f]{2})/(\1[0-9a-f]{62})\Z")
 #: No registry nests its repositories deeper; a tree that does is not DUCC's.
 _MAX_DEPTH = 24
+#: As many manifests and indexes of one image are looked at.
+_MOST_MANIFESTS = 32
 #: Directories that a repository needn't have.
 _MAY_LACK = re.compile(r"\.multiarch\Z|\.metadata(?:/\.multiarch(?:/[^/]*)?)?\Z")
 
@@ -266,17 +268,23 @@ class Repository:
         name = big_data_file(str(digest))
         return self.tree.read(f"podmanStore/overlay-images/{digest.hex}/{name}", MAX_DOCUMENT)
 
-    def manifest_blob(self, image_id: Digest) -> bytes | None:
-        """The manifest kept beside the config blob under its own digest, byte for byte as it came
-        from the registry; None if there is none. Our publisher keeps it, DUCC doesn't."""
+    def manifest_blobs(self, image_id: Digest) -> list[bytes]:
+        """The manifests and indexes kept beside the config blob under their own digests, byte for
+        byte as they came from the registry, the newest first. Our publisher keeps them, DUCC
+        doesn't."""
         place = f"podmanStore/overlay-images/{image_id.hex}"
+        dated = []
         for entry in self.tree.entries(place):
             digest = manifest_digest_of(entry.name)
-            if digest is not None:
-                data = self.tree.read(f"{place}/{entry.name}", MAX_DOCUMENT)
-                if data is not None and str(Digest.of(data)) == digest:
-                    return data
-        return None
+            attributes = self.tree.lstat(f"{place}/{entry.name}") if digest else None
+            if digest is not None and attributes is not None:
+                dated.append((-attributes.st_mtime_ns, entry.name, digest))
+        found = []
+        for _, name, digest in sorted(dated)[:_MOST_MANIFESTS]:
+            data = self.tree.read(f"{place}/{name}", MAX_DOCUMENT)
+            if data is not None and str(Digest.of(data)) == digest:
+                found.append(data)
+        return found
 
     def layer(self, digest: Digest) -> PublishedLayer | None:
         """The unpacked layer whose compressed blob has ``digest``; None if it isn't there."""

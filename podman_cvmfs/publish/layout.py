@@ -48,14 +48,15 @@ def link_target(name: ImageName, config: Digest) -> str:
 def blob_paths(image: SourceImage) -> dict[str, bytes]:
     """The image's documents, byte for byte, by their paths in what is DUCC's own image store.
 
-    DUCC keeps the configuration there; the manifest is our addition, so that the image's digest
-    can be known without its registry.
+    DUCC keeps the configuration there; manifest and index are our addition, so that the image's
+    digests can be known without its registry.
     """
     place = f"podmanStore/overlay-images/{image.config.digest.hex}"
     blobs = {f"{place}/{big_data_file(str(image.config.digest))}": image.config.raw}
-    if image.raw_manifest is not None:
-        key = f"manifest-{Digest.of(image.raw_manifest)}"
-        blobs[f"{place}/{big_data_file(key)}"] = image.raw_manifest
+    for document in (image.raw_manifest, image.raw_index):
+        if document is not None:
+            key = f"manifest-{Digest.of(document)}"
+            blobs[f"{place}/{big_data_file(key)}"] = document
     return blobs
 
 

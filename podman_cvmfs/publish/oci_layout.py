@@ -68,6 +68,7 @@ class OciLayout:
         self, names: tuple[str | None, ...], entries: Sequence[dict[str, Any]]
     ) -> SourceImage:
         name = archive_name(names, self._name, self._what)
+        index = None
         for _ in range(_MAX_NESTING):
             entry = entries[0]
             if len(entries) > 1:
@@ -77,12 +78,13 @@ class OciLayout:
             document = oci.parse_json(data, f"the manifest of {name}")
             if not is_index(document):
                 break
+            index = data
             entries = document.get("manifests") or []
             entries = [choose_platform(entries, self._platform, str(name))]
         manifest = oci.parse_manifest(data, f"the manifest of {name}")
         raw = self._blob(manifest.config.digest)
         config = oci.parse_config(raw, f"the configuration of {name}")
-        return checked_image(name, manifest, config, data)
+        return checked_image(name, manifest, config, data, index)
 
     def _blob(self, digest: Digest) -> bytes:
         data = read(self._files, f"blobs/sha256/{digest.hex}")

@@ -34,7 +34,9 @@ class RegistrySource:
         name = self._name
         data, _ = self._client.manifest(name)
         document = oci.parse_json(data, f"the manifest of {name}")
+        index = None
         if is_index(document):
+            index = data
             entry = choose_platform(document.get("manifests") or [], self._platform, str(name))
             digest = Digest.parse(entry.get("digest"), f"the digest of {name}'s manifest")
             data, _ = self._client.manifest(name, str(digest))
@@ -43,7 +45,7 @@ class RegistrySource:
             raise RegistryError(f"{name}: the image's configuration is too large")
         raw = self._client.blob(name, manifest.config.digest)
         config = oci.parse_config(raw, f"the configuration of {name}")
-        return [checked_image(self._published_as, manifest, config, data)]
+        return [checked_image(self._published_as, manifest, config, data, index)]
 
     def layer(self, image: SourceImage, layer: Descriptor) -> Iterator[bytes]:
         return self._client.blob_stream(self._name, layer.digest)

@@ -21,13 +21,15 @@ REF_NAME = "org.opencontainers.image.ref.name"
 class SourceImage:
     """An image that can be published: its name, its manifest and configuration, both checked.
 
-    ``raw_manifest`` is the manifest byte for byte, None where the source has none of its own.
+    ``raw_manifest`` is the manifest byte for byte, None where the source has none of its own;
+    ``raw_index`` the index that lists it, if it was found by one.
     """
 
     name: ImageName
     manifest: Manifest
     config: ImageConfig
     raw_manifest: bytes | None = None
+    raw_index: bytes | None = None
 
 
 class ImageSource(Protocol):
@@ -44,7 +46,11 @@ class ImageSource(Protocol):
 
 
 def checked_image(
-    name: ImageName, manifest: Manifest, config: ImageConfig, raw_manifest: bytes | None = None
+    name: ImageName,
+    manifest: Manifest,
+    config: ImageConfig,
+    raw_manifest: bytes | None = None,
+    raw_index: bytes | None = None,
 ) -> SourceImage:
     """Join the parts of an image; InputError unless they fit one another and can be unpacked."""
     if len(manifest.layers) != len(config.diff_ids):
@@ -54,7 +60,7 @@ def checked_image(
         )
     if any(layer.is_foreign for layer in manifest.layers):
         raise InputError(f"{name}: has Windows base layers, which can't be unpacked here")
-    return SourceImage(name, manifest, config, raw_manifest)
+    return SourceImage(name, manifest, config, raw_manifest, raw_index)
 
 
 def archive_name(texts: Sequence[str | None], given: ImageName | None, what: str) -> ImageName:

@@ -4,11 +4,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import requests
+
+from podman_cvmfs.oci import OCI_INDEX, Digest
 from podman_cvmfs.platforms import Platform
+from podman_cvmfs.store.layout import big_data_file
 from tests.support.cli import Target, podman_cvmfs, succeed
-from tests.support.images import Image, build, push_index
+from tests.support.images import Image, build, push, push_index, renamed
+from tests.support.layers import sha256
 from tests.support.podman import Host, running
 from tests.support.registry import Registry
 
@@ -49,6 +55,48 @@ def test_the_image_for_the_architecture_is_published(
     ) as podman:
         podman.run("pull", "--quiet", "--arch", OTHER, name)
         assert podman.inspect(name)["Id"] == stored["Id"]
+
+
+def test_the_digest_that_lists_all_architectures_is_kept(
+    registry: Registry, tmp_path: Path, podman_host: Host
+) -> None:
+    """Registries show that digest, and podman knows what it pulled by a tag by it, too."""
+    name = push_index({each: build(IMAGE, each) for each in (OTHER, HERE)}, registry)
+    kinds = {"Accept": OCI_INDEX}
+    address = f"{registry.url}/v2/{IMAGE.name.replace(':', '/manifests/')}"
+    pinned = f"{name.rpartition(':')[0]}@{Digest.of(requests.get(address, headers=kinds).content)}"
+    target = Target(tmp_path / "repository", tmp_path / "store", tmp_path / "cache")
+    succeed("publish", f"http://{name}", "--repository", target.repository)
+    target.sync("--offline")
+    with running(tmp_path / "podman", stores=[target.store], on=podman_host) as podman:
+        podman.run("run", "--rm", "--pull=never", pinned)
+    with running(
+        tmp_path / "plain", stores=[], insecure=[registry.address], on=podman_host
+    ) as podman:
+        podman.run("pull", "--quiet", name)
+        podman.run("run", "--rm", "--pull=never", pinned)
+
+
+def test_manifests_of_one_config(registry: Registry, tmp_path: Path, podman_host: Host) -> None:
+    """The same image, compressed in another way, takes nothing away from the one that was there."""
+    usual = build(IMAGE)
+    packed = build(replace(IMAGE, layers=[f"{layer}:plain" for layer in IMAGE.layers]))
+    manifest = packed.manifest.replace(
+        sha256(packed.config).encode(), sha256(usual.config).encode()
+    )
+    old, new = (b'"size": %d' % len(each.config) for each in (packed, usual))
+    other = replace(packed, config=usual.config, manifest=manifest.replace(old, new, 1))
+    # The one whose file would be found last has the name that counts.
+    first, second = sorted(
+        (usual, other), key=lambda each: big_data_file(f"manifest-{each.digest}"), reverse=True
+    )
+    names = [push(renamed(first, "t/a:1"), registry), push(renamed(second, "t/zz:1"), registry)]
+    target = Target(tmp_path / "repository", tmp_path / "store", tmp_path / "cache")
+    for name in names:
+        succeed("publish", f"http://{name}", "--repository", target.repository)
+    target.sync("--offline")
+    with running(tmp_path / "podman", stores=[target.store], on=podman_host) as podman:
+        assert podman.inspect(names[0])["Digest"] == first.digest
 
 
 def test_what_there_is_for_no_such_architecture(registry: Registry, tmp_path: Path) -> None:
