@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -87,17 +88,17 @@ def is_index(document: object) -> bool:
 def choose_platform(entries: Sequence[Any], platform: Platform, what: str) -> dict[str, Any]:
     """Choose the manifest for ``platform`` among the ``manifests`` of an index.
 
-    What fits best comes first, of equals the earlier. An only entry that doesn't say what it is for
-    is taken. Raises InputError, naming what there is.
+    What fits best comes first, of equals the earlier; last, as in podman, one that doesn't say what
+    it is for. Raises InputError, naming what there is.
     """
     found = [entry for entry in entries if isinstance(entry, dict)]
-    if len(found) == 1 and not isinstance(found[0].get("platform"), dict):
-        return found[0]
-    ranked = []
+    ranked: list[tuple[float, dict[str, Any]]] = []
     offered = set()
     for entry in found:
         stated = entry.get("platform")
-        if isinstance(stated, dict):
+        if stated is None:
+            ranked.append((math.inf, entry))
+        elif isinstance(stated, dict):
             system, architecture, variant = (
                 str(stated.get(key) or "") for key in ("os", "architecture", "variant")
             )

@@ -213,6 +213,10 @@ def test_variants() -> None:
     assert chosen(arm("v6"), bare) == "bare"
     assert chosen(arm("v5"), arm("v6")) == "v6"
     assert chosen({"n": "only"}) == "only"
+    # As containers/image: what says nothing comes last, whatever else is there.
+    attestation = {"n": "x", "platform": {"os": "unknown", "architecture": "unknown"}}
+    assert chosen({"n": "silent"}, attestation, {"n": "other"}) == "silent"
+    assert chosen({"n": "silent"}, arm("v6")) == "v6"
     with pytest.raises(InputError, match="no image for linux/arm/v7; there is linux/arm/v8"):
         chosen(arm("v8"))
     with pytest.raises(InputError, match="there is nothing"):
