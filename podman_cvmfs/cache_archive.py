@@ -38,12 +38,14 @@ _MAX_ARCHIVE = 64 * 1024**3
 
 @dataclass(frozen=True)
 class Shipped:
-    """What was exported or imported: blobs, their bytes, and how many were new or left out."""
+    """What was exported or imported: blobs, their bytes, how many of them were new or left out, and
+    how many notes were new."""
 
     blobs: int = 0
     size: int = 0
     new: int = 0
     broken: int = 0
+    new_notes: int = 0
 
 
 def export_cache(cache: BlobCache, output: BinaryIO) -> Shipped:
@@ -102,7 +104,7 @@ def import_cache(cache: BlobCache, file: BinaryIO, source: str) -> Shipped:
     except BaseException:
         _take_back(cache, made)
         raise
-    return Shipped(blobs, size, new)
+    return Shipped(blobs, size, new, new_notes=len(made) - new)
 
 
 def _notes(cache: BlobCache) -> Iterator[tuple[Digest, bytes]]:

@@ -80,7 +80,7 @@ def import_command(file: str, cache: str | None, output: str) -> None:
             done = import_cache(opened, source, file)
     except OSError as err:
         raise InputError(f"can't read {printable(file)}: {err.strerror}") from None
-    if done.new:
+    if done.new or done.new_notes:
         _wake_syncs(opened.directory)
     log.info("%s: %d blobs, %d of them new", opened.directory, done.blobs, done.new)
     _tell(done, output, new=done.new)

@@ -22,6 +22,7 @@ from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.cache_archive import Shipped, export_cache, import_cache
 from podman_cvmfs.errors import InputError, StoreError
 from podman_cvmfs.oci import MAX_DOCUMENT, Digest
+from podman_cvmfs.stamp import stamp_path
 from tests.support.cli import podman_cvmfs
 
 BLOBS = [b"", b"one", b"x" * 512, b"y" * 5000, b'{"architecture": "amd64"}']
@@ -292,6 +293,20 @@ def test_command(tmp_path: Path) -> None:
     done = podman_cvmfs("cache", "import", archive, "--cache", tmp_path / "b", "--format", "json")
     assert json.loads(done.stdout) == {"blobs": 5, "bytes": sum(map(len, BLOBS)), "new": 5}
     assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_notes_alone_wake_the_next_sync_too(tmp_path: Path) -> None:
+    cache, other = filled(tmp_path / "a"), filled(tmp_path / "b", [*BLOBS, b"manifest"])
+    cache.keep_manifests(Digest("1" * 64), b"manifest", None)
+    (tmp_path / "x.tar").write_bytes(exported(cache))
+    stamp = Path(stamp_path(other.directory, "/store", "/repository"))
+    for is_there in (False, True):
+        stamp.parent.mkdir(exist_ok=True)
+        stamp.touch()
+        done = podman_cvmfs("cache", "import", tmp_path / "x.tar", "--cache", other.directory)
+        assert done.returncode == 0, done.stderr
+        # The second time there is nothing to be looked for.
+        assert stamp.exists() == is_there
 
 
 def test_command_in_a_pipe(tmp_path: Path) -> None:
