@@ -14,7 +14,12 @@ from podman_cvmfs.cli.options import DIRECTORY, arch_option, settings_given
 from podman_cvmfs.errors import InputError, PartialError, PodmanCvmfsError, printable
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.publish.open_source import open_source
-from podman_cvmfs.publish.publisher import Published, check_directory, publish
+from podman_cvmfs.publish.publisher import (
+    Published,
+    check_directory,
+    present_platform,
+    publish,
+)
 from podman_cvmfs.publish.source import ImageSource, SourceImage
 from podman_cvmfs.reference import ImageName, parse_name
 from podman_cvmfs.registry.client import RegistryClient
@@ -121,10 +126,18 @@ def _publish_source(
 
 
 def _publish_image(text: str, source: ImageSource, image: SourceImage, repository: str) -> _Outcome:
+    before, its = present_platform(repository, image.name), image.config.platform
     try:
         done = publish(repository, image, lambda layer: source.layer(image, layer))
     except PodmanCvmfsError as err:
         return _Outcome(text, image, error=err)
+    if before is not None and before.architecture != its.architecture:
+        log.warning(
+            "%s was for %s, now it is for %s: a name has one image in a repository",
+            image.name,
+            printable(str(before)),
+            printable(str(its)),
+        )
     if done.changed:
         log.info("%s: published, %d of %d layers new", image.name, done.new_layers, done.layers)
     else:

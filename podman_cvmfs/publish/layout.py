@@ -45,6 +45,11 @@ def link_target(name: ImageName, config: Digest) -> str:
     return "../" * name.repository_path.count("/") + flat_path(config)
 
 
+def config_path(config: Digest) -> str:
+    """The configuration with this digest, in what is DUCC's own image store."""
+    return f"podmanStore/overlay-images/{config.hex}/{big_data_file(str(config))}"
+
+
 def blob_paths(image: SourceImage) -> dict[str, bytes]:
     """The image's documents, byte for byte, by their paths in what is DUCC's own image store.
 
@@ -52,7 +57,7 @@ def blob_paths(image: SourceImage) -> dict[str, bytes]:
     digests can be known without its registry.
     """
     place = f"podmanStore/overlay-images/{image.config.digest.hex}"
-    blobs = {f"{place}/{big_data_file(str(image.config.digest))}": image.config.raw}
+    blobs = {config_path(image.config.digest): image.config.raw}
     for document in (image.raw_manifest, image.raw_index):
         if document is not None:
             key = f"manifest-{Digest.of(document)}"

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from podman_cvmfs.errors import InputError, PodmanCvmfsError, RepositoryError, printable
-from podman_cvmfs.oci import Descriptor, Digest
+from podman_cvmfs.oci import Descriptor, Digest, parse_config
+from podman_cvmfs.platforms import Platform
 from podman_cvmfs.progress import bytes_done
 from podman_cvmfs.publish import layout, singularity
 from podman_cvmfs.publish.layer_stream import LayerStream
@@ -23,6 +24,7 @@ from podman_cvmfs.publish.merge import Layer, Merger
 from podman_cvmfs.publish.source import SourceImage
 from podman_cvmfs.publish.unpack import unpack
 from podman_cvmfs.publish.workspace import Workspace, read_if_there, write_file
+from podman_cvmfs.reference import ImageName
 
 OpenLayer = Callable[[Descriptor], Iterator[bytes]]
 
@@ -45,6 +47,17 @@ def check_directory(directory: str) -> None:
         raise RepositoryError(f"the repository {shown} is not a directory")
     if not os.path.isdir(os.path.dirname(os.path.abspath(directory))):
         raise RepositoryError(f"the directory above the repository {shown} doesn't exist")
+
+
+def present_platform(directory: str, name: ImageName) -> Platform | None:
+    """What the image is for that ``name`` leads to in the repository; None if nothing tells."""
+    try:
+        target = os.readlink(os.path.join(directory, name.repository_path))
+        config = Digest.parse(f"sha256:{os.path.basename(target)}")
+        data = read_if_there(os.path.join(directory, layout.config_path(config)))
+        return None if data is None else parse_config(data).platform
+    except (OSError, InputError):
+        return None
 
 
 def publish(directory: str, image: SourceImage, open_layer: OpenLayer) -> Published:

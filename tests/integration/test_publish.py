@@ -57,6 +57,15 @@ def test_the_image_for_the_architecture_is_published(
         assert podman.inspect(name)["Id"] == stored["Id"]
 
 
+def test_another_architecture_takes_a_name_away(registry: Registry, tmp_path: Path) -> None:
+    name = push_index({each: build(IMAGE, each) for each in (OTHER, HERE)}, registry)
+    command = ("publish", f"http://{name}", "--repository", tmp_path / "repository")
+    for options, is_told in (((), False), (("--arch", OTHER), True), (("--arch", OTHER), False)):
+        done = podman_cvmfs(*command, *options)
+        assert done.returncode == 0, done.stderr
+        assert (f"{name} was for {HERE}, now it is for {OTHER}" in done.stderr) == is_told
+
+
 def test_the_digest_that_lists_all_architectures_is_kept(
     registry: Registry, tmp_path: Path, podman_host: Host
 ) -> None:
