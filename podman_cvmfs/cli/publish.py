@@ -85,12 +85,16 @@ def command(
     if name is not None and len(sources) > 1:
         raise InputError("--name can name but one SOURCE", "publish them one by one")
     given = parse_name(name) if name is not None else None
-    platform = settings_given(arch=arch).platform
+    settings = settings_given(arch=arch)
+    patience = settings.registries
     check_directory(repository)
     outcomes: list[_Outcome] = []
-    with RegistryClient() as client:
+    client = RegistryClient(
+        timeout=patience.timeout, retries=patience.retries, max_pause=patience.max_pause
+    )
+    with client:
         for source in sources:
-            outcomes.extend(_publish_source(source, given, repository, client, platform))
+            outcomes.extend(_publish_source(source, given, repository, client, settings.platform))
     if output == "json":
         click.echo(json.dumps([outcome.as_json() for outcome in outcomes], indent=1))
     _raise_failures(outcomes)

@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import requests
 
 from podman_cvmfs.oci import OCI_INDEX, Digest
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.store.layout import big_data_file
 from tests.support.cli import Target, podman_cvmfs, succeed
+from tests.support.http import serving
 from tests.support.images import Image, build, push, push_index, renamed
 from tests.support.layers import sha256
 from tests.support.podman import Host, running
@@ -122,3 +125,18 @@ def test_what_there_is_for_no_such_architecture(registry: Registry, tmp_path: Pa
     assert f"is for {OTHER}, not for {HERE}: there a sync leaves it out" in done.stderr
     done = podman_cvmfs("publish", f"http://{name}", "--repository", repository, "--arch", "arm46")
     assert done.returncode == 3 and "is it arm64?" in done.stderr
+
+
+def test_registries_are_waited_for_as_long_as_the_settings_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.toml").write_text("[registries]\ntimeout = 0.5\nretries = 0\n")
+    monkeypatch.setenv("PODMAN_CVMFS_CONFIG", str(tmp_path / "config.toml"))
+    with serving() as server:
+        server.answers["/"] = lambda handler: time.sleep(10)
+        begun = time.monotonic()
+        source = f"http://{server.address}/a/b:1"
+        done = podman_cvmfs("publish", source, "--repository", tmp_path / "repository")
+        took = time.monotonic() - begun
+    assert done.returncode == 6 and "doesn't answer in time" in done.stderr
+    assert took < 8
