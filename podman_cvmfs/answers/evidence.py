@@ -52,8 +52,8 @@ class OwnCopy:
 class Configured:
     """What podman's configuration says of the store: whether it is used, else why not and how to
     change it. ``before`` are the additional stores that podman looks into before it, ``after``
-    those it looks into when the image isn't there. ``failure`` is why every podman command fails,
-    "" if they don't."""
+    those that it turns to where the store hasn't got an image. ``failure`` is why every podman
+    command fails, "" if they don't."""
 
     used: bool
     problem: str = ""
@@ -73,7 +73,7 @@ class Evidence:
     ``offers`` are what repositories have under the names, and
     ``other_tags`` what they have besides in the same place. ``down`` are messages of repositories
     that can't be read. ``pulls_from`` are the places podman would pull from; ``no_pull`` says why
-    it can't.
+    it can't. ``stores`` are the other additional stores that podman looks into.
     """
 
     asked: str
@@ -94,6 +94,7 @@ class Evidence:
     down: tuple[str, ...] = ()
     pulls_from: tuple[str, ...] = ()
     no_pull: str = ""
+    stores: tuple[str, ...] = ()
 
 
 def gather(text: str, settings: Settings) -> Evidence:
@@ -121,6 +122,9 @@ def gather(text: str, settings: Settings) -> Evidence:
     before_ours = keys[: keys.index(found_as) + 1] if found_as in keys else keys
     configured = configured_store(settings.store)
     pulls_from, no_pull = _pulls(text, names)
+    own = own_copy(_own_places(configured), before_ours, stored, content)
+    if own is None and (stored is None or not configured.used):
+        own = own_copy(configured.after, keys, stored, content)
     return Evidence(
         asked=text,
         store=settings.store,
@@ -133,7 +137,8 @@ def gather(text: str, settings: Settings) -> Evidence:
         host=settings.platform,
         other_platforms=_other_platforms(settings, offers, offer, names) if stored is None else (),
         missing=() if stored is None else _missing(settings.store, content, stored),
-        own=own_copy(_own_places(configured, stored is None), before_ours, stored, content),
+        own=own,
+        stores=(*configured.before, *configured.after),
         offer=offer,
         wished=offer is None or selection.wants(offer.image.name),
         other_tags=_other_tags(names, on_offer) if stored is None and offer is None else (),
@@ -187,13 +192,8 @@ def configured_store(store: str) -> Configured:
         return Configured(False, failure=f"podman can't start: {reason}")
     failure = next(filter(None, map(_why_no_store, effective.stores)), "")
     ours = os.path.realpath(store)
-    before: list[str] = []
-    for number, each in enumerate(effective.stores):
-        if os.path.realpath(each) == ours:
-            after = effective.stores[number + 1 :]
-            break
-        before.append(each)
-    else:
+    real = [os.path.realpath(each) for each in effective.stores]
+    if ours not in real:
         cure = ["podman-cvmfs", "setup", "--user" if places.uid else "--system", "--store", store]
         if ours in map(os.path.realpath, dropped):
             problem = "STORAGE_OPTS takes the place of storage.conf"
@@ -206,14 +206,16 @@ def configured_store(store: str) -> Configured:
             False,
             f"podman doesn't look into the store: {problem}",
             printable(shlex.join(cure)),
-            before=tuple(before),
+            after=effective.stores,
             failure=failure,
         )
     try:
         check_driver(places, effective)
     except InputError as err:
         return Configured(False, err.message, err.hint, failure=failure)
-    return Configured(True, before=tuple(before), after=after, failure=failure)
+    place = real.index(ours)
+    before, after = effective.stores[:place], effective.stores[place + 1 :]
+    return Configured(True, before=before, after=after, failure=failure)
 
 
 def _why_no_store(path: str) -> str:
@@ -246,13 +248,13 @@ def own_copy(
     return None
 
 
-def _own_places(configured: Configured, absent: bool) -> list[str]:
-    """Where podman looks before it looks into our store, or, for what is absent from it, at all."""
+def _own_places(configured: Configured) -> list[str]:
+    """Where podman looks before it looks into our store."""
     try:
         own = find_graphroots(passwd=os.devnull, subuid=os.devnull).own
     except InputError:
         own = []
-    return [*own, *configured.before, *(configured.after if absent else ())]
+    return [*own, *configured.before]
 
 
 def _records(path: str) -> list[dict[str, object]]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+from dataclasses import replace
 
+from podman_cvmfs import paths
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.image_spec import ImageSpec
@@ -13,11 +16,24 @@ from podman_cvmfs.oci import parse_config, parse_manifest
 from podman_cvmfs.offers import Offer, Offers, collect, held_by
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.selection import Selection
-from podman_cvmfs.settings import Settings
+from podman_cvmfs.settings import DEFAULT, Settings
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 
 log = logging.getLogger(__name__)
+
+
+def target_of(settings: Settings, for_user: bool | None = None) -> Settings:
+    """The settings with the store that is to be looked at: the one named there, or, for an ordinary
+    user who names none, their own or the system's (``for_user`` true or false; None: their own if
+    there is one, else the system's if there is one)."""
+    if os.geteuid() == 0 or settings.source("store") != DEFAULT:
+        return settings
+    if for_user is None:
+        for_user = os.path.isdir(settings.store) or not os.path.isdir(paths.SYSTEM_STORE)
+    if for_user:
+        return settings
+    return replace(settings, store=paths.SYSTEM_STORE, cache=paths.SYSTEM_CACHE)
 
 
 def content_of(settings: Settings) -> StoreContent:

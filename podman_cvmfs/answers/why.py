@@ -142,11 +142,11 @@ def _own(evidence: Evidence) -> Reason:
             Code.OWN_COPY, f"podman has a record of its own of it in {where}, on the store's layers"
         )
     same = "a copy of its own" if own.image_id == image.image_id else "another image of this name"
-    return Reason(
-        Code.SHADOWED,
-        f"podman finds {same} first, {own.image_id[:12]} in {where}",
-        f"podman rmi {printable(evidence.found_as)}",
-    )
+    cure = f"podman rmi {printable(evidence.found_as)}"
+    if own.place in evidence.stores:
+        # Of another additional store nothing can be removed.
+        cure = f"name {printable(evidence.store)} before it in additionalimagestores"
+    return Reason(Code.SHADOWED, f"podman finds {same} first, {own.image_id[:12]} in {where}", cure)
 
 
 def _absent(evidence: Evidence) -> list[Reason]:

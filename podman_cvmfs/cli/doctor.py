@@ -9,11 +9,12 @@ import os
 
 import click
 
+from podman_cvmfs.answers.sources import target_of
 from podman_cvmfs.answers.table import plain_table
 from podman_cvmfs.cli.options import DIRECTORY, settings_given, text_or_json
 from podman_cvmfs.doctor.facts import Facts, Presence
 from podman_cvmfs.doctor.finding import Finding, Level, count, failure
-from podman_cvmfs.doctor.gather import gather, target_of
+from podman_cvmfs.doctor.gather import gather
 from podman_cvmfs.doctor.judge import judge
 from podman_cvmfs.doctor.judge_engine import mount_program
 from podman_cvmfs.errors import InputError, printable

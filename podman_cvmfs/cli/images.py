@@ -14,6 +14,7 @@ from podman_cvmfs.answers.sources import (
     known_platform,
     offers_of,
     selection_of,
+    target_of,
 )
 from podman_cvmfs.answers.table import show_table
 from podman_cvmfs.cli.options import DIRECTORY, arch_option, settings_given, stored_names
@@ -75,7 +76,7 @@ def command(
 
     With --registry, the tag is the "same" in the registry as in the repository, or has "moved".
     """
-    settings = settings_given(repository, store=store, arch=arch)
+    settings = target_of(settings_given(repository, store=store, arch=arch))
     content = content_of(settings)
     selection = selection_of(settings)
     offers = offers_of(settings, content, selection)

@@ -9,7 +9,7 @@ import click
 
 from podman_cvmfs.answers.anatomy import Anatomy, LayerAnatomy, anatomy_of
 from podman_cvmfs.answers.lookup import find, names_of, no_such_image
-from podman_cvmfs.answers.sources import content_of
+from podman_cvmfs.answers.sources import content_of, target_of
 from podman_cvmfs.cli.options import DIRECTORY, settings_given, stored_names
 from podman_cvmfs.errors import printable
 from podman_cvmfs.store.records import StoreContent
@@ -32,7 +32,7 @@ def command(images: tuple[str, ...], store: str | None, output: str) -> None:
     empty one in its place (genuine), whether pulls may find it by its digests (advertised), and
     where its files are: in the repository, or in a directory of the store.
     """
-    settings = settings_given(store=store)
+    settings = target_of(settings_given(store=store))
     content = content_of(settings)
     found = []
     for text in images:

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 import click
 
 from podman_cvmfs.advice import on_store
-from podman_cvmfs.answers.sources import content_of
+from podman_cvmfs.answers.sources import content_of, target_of
 from podman_cvmfs.answers.status import RepositoryStatus, Status, status_of
 from podman_cvmfs.answers.table import plain_table
 from podman_cvmfs.cli.options import DIRECTORY, settings_given, text_or_json
@@ -33,7 +33,7 @@ def command(store: str | None, repository: tuple[str, ...], cache: str | None, o
 
     What is wrong with a store is for 'podman-cvmfs verify' to tell.
     """
-    settings = settings_given(repository, store=store, cache=cache)
+    settings = target_of(settings_given(repository, store=store, cache=cache))
     status = status_of(settings, content_of(settings))
     if output == "json":
         click.echo(json.dumps(_as_data(status), indent=2))

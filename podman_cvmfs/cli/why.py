@@ -9,6 +9,7 @@ import sys
 import click
 
 from podman_cvmfs.answers.evidence import Evidence, gather
+from podman_cvmfs.answers.sources import target_of
 from podman_cvmfs.answers.why import Answer, judge
 from podman_cvmfs.cli.options import (
     DIRECTORY,
@@ -46,7 +47,7 @@ def command(
 
     Exit code 0 for a hit, 1 for a miss.
     """
-    settings = settings_given(repository, store=store, arch=arch)
+    settings = target_of(settings_given(repository, store=store, arch=arch))
     evidence = gather(image, settings)
     answer = judge(evidence)
     if output == "json":

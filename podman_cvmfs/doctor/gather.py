@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from dataclasses import replace
 
 from podman_cvmfs import paths
 from podman_cvmfs.doctor.facts import Configuration, Contents, Facts, Place, Presence
@@ -25,7 +24,7 @@ from podman_cvmfs.doctor.look_machine import (
 from podman_cvmfs.doctor.look_repository import look_at_repositories
 from podman_cvmfs.doctor.look_store import look_at_contents, look_at_place
 from podman_cvmfs.doctor.probe import HangingError, bounded
-from podman_cvmfs.settings import COMMAND_LINE, DEFAULT, Settings
+from podman_cvmfs.settings import COMMAND_LINE, Settings
 from podman_cvmfs.setup.users import shadowed
 from podman_cvmfs.storage_conf.effective import Places
 from podman_cvmfs.storage_conf.generation import Generation
@@ -92,19 +91,6 @@ def _configuration(generation: Generation, store: str, seconds: float) -> Config
             problem=f"podman's configuration or graphroot doesn't answer in {seconds:g} seconds",
             hint="see what hangs with 'podman --log-level=debug info'",
         )
-
-
-def target_of(settings: Settings, for_user: bool | None) -> Settings:
-    """The settings with the store that is to be examined: the one named there, or, for an ordinary
-    user who names none, their own or the system's (``for_user`` true or false; None: their own if
-    there is one, else the system's if there is one)."""
-    if os.geteuid() == 0 or settings.source("store") != DEFAULT:
-        return settings
-    if for_user is None:
-        for_user = os.path.isdir(settings.store) or not os.path.isdir(paths.SYSTEM_STORE)
-    if for_user:
-        return settings
-    return replace(settings, store=paths.SYSTEM_STORE, cache=paths.SYSTEM_CACHE)
 
 
 def _given(settings: Settings) -> tuple[str, ...]:

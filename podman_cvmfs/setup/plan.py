@@ -19,6 +19,7 @@ from podman_cvmfs.storage_conf.effective import (
     Places,
     check_driver,
     containers_files,
+    names_store,
     read_effective,
     read_volumes,
     stores_of_options,
@@ -121,28 +122,37 @@ def _put_drop_in(plan: Plan, places: Places, effective: Effective, wishes: Wishe
     name = USER_DROP_IN if places.uid else SYSTEM_DROP_IN
     path = f"{places.user if places.uid else places.admin}/storage.conf.d/{name}"
     present = read_file(path)
-    if present is None and wishes.store in effective.stores and wishes.kernel is None:
+    is_named = names_store(effective.stores, wishes.store)
+    if present is None and is_named and wishes.kernel is None:
         return
-    if present is None and wishes.store not in effective.stores:
+    if present is None and not is_named:
         present = storage_drop_in([wishes.store])
     data = present or storage_drop_in(())
     data = remove(path, data, STORES, wishes.replaces)
-    if wishes.store not in effective.stores:
+    if not is_named:
         data = add(path, data, STORES, [wishes.store])
     if wishes.kernel is not None:
         # Empty: what another file names doesn't count.
         data = set_mount_program(path, data, "" if wishes.kernel else wishes.mount_program)
     plan.put(path, data)
-    _look_behind(plan, path, effective.files, STORES)
+    _look_behind(plan, path, effective.files, STORES, appends=True)
 
 
-def _look_behind(plan: Plan, path: str, files: Sequence[str], key: Sequence[str]) -> None:
-    """Tell of drop-ins that are read after ours at ``path`` and replace its array ``key``."""
+def _look_behind(
+    plan: Plan, path: str, files: Sequence[str], key: Sequence[str], *, appends: bool
+) -> None:
+    """Tell of drop-ins that are read after ours at ``path`` and replace its array ``key``.
+
+    ``appends``: ours says ``{append=true}``, which holds for later files that say nothing.
+    """
     for each in files:
         if ".conf.d/" not in each or os.path.basename(each) <= os.path.basename(path):
             continue
         table = section(each, plain(each, read_file(each) or b""), *key[:-1])
-        if key[-1] in table and not strings(each, key[-1], table[key[-1]])[1]:
+        if key[-1] not in table:
+            continue
+        append = strings(each, key[-1], table[key[-1]])[1]
+        if append is False or (append is None and not appends):
             plan.remarks.append(
                 f"{printable(each)} is read after {path} and replaces {key[-1]}: give it a name "
                 "that sorts earlier"
@@ -183,15 +193,18 @@ def _put_main(plan: Plan, places: Places, effective: Effective, wishes: Wishes) 
             plan.remarks.append(f"{path} takes the place of {effective.main} from now on")
     # With a file of one's own the next login sets no options in the environment any more. A user's
     # own store comes before the system's, whose images may not start for this user.
-    stores = [wishes.store, *(effective.stores if places.uid else ())]
     data = remove(path, data, STORES, wishes.replaces)
-    stores = [each for each in stores if each not in wishes.replaces]
+    others = [each for each in effective.stores if each not in wishes.replaces]
+    is_spelt_otherwise = wishes.store not in others and names_store(others, wishes.store)
+    stores = [] if is_spelt_otherwise else [wishes.store]
+    stores += others if places.uid else []
     data = add(path, data, STORES, stores, first=bool(places.uid))
     if wishes.kernel is not None:
         data = set_mount_program(path, data, None if wishes.kernel else wishes.mount_program)
     plan.put(path, data)
     if places.storage_opts and wishes.store not in stores_of_options(places.storage_opts):
-        # Whatever file podman reads (containers/storage types/options.go).
+        # Whatever file podman reads (containers/storage types/options.go), also where the options
+        # have only been added until now, for want of a file of the user's own.
         plan.remarks.append(
             "STORAGE_OPTS is set in this environment and replaces the options of storage.conf: "
             "'unset STORAGE_OPTS' or log in anew, for podman doesn't look into the store until then"
@@ -270,7 +283,8 @@ def _put_volumes(
     missing = _missing(volumes, others)
     if missing:
         plan.put(path, drop_in(missing, None if generation.appends else others))
-    _look_behind(plan, path, containers_files(places, generation), VOLUMES)
+    files = containers_files(places, generation)
+    _look_behind(plan, path, files, VOLUMES, appends=generation.appends)
 
 
 def _missing(volumes: Sequence[str], present: Sequence[str]) -> list[str]:
@@ -280,4 +294,5 @@ def _missing(volumes: Sequence[str], present: Sequence[str]) -> list[str]:
 
 def serves(places: Places, generation: Generation, wishes: Wishes) -> bool:
     """Whether podman at ``places`` would use the store as the files are now."""
-    return wishes.store in read_effective(replace(places, storage_opts=""), generation).stores
+    stores = read_effective(replace(places, storage_opts=""), generation).stores
+    return names_store(stores, wishes.store)

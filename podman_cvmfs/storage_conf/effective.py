@@ -94,7 +94,7 @@ def read_effective(places: Places, generation: Generation) -> Effective:
     main = next((path for path in files if not _is_drop_in(path)), None)
     inherited = not generation.drop_ins and bool(places.uid) and main in _system_mains(places)
     driver = ""
-    stores: list[str] = []
+    array = _Array(STORES)
     options: dict[str, str] = {}
     for path in files:
         content = plain(path, read_file(path) or b"")
@@ -102,7 +102,8 @@ def read_effective(places: Places, generation: Generation) -> Effective:
         driver = str(storage.get("driver") or driver)
         if not inherited:
             options.update(_options_in(path, content))
-            stores = _merged(path, STORES, section(path, content, *STORES[:-1]), stores)
+            array.read(path, content)
+    stores = array.values
     if not generation.drop_ins and places.uid and (inherited or main is None):
         # Only where the user has no file of his own are the options of the environment added.
         stores += stores_of_options(places.storage_opts)
@@ -124,6 +125,12 @@ def as_replaced(
     stores = tuple(stores_of_options(options))
     dropped = tuple(each for each in effective.stores if each not in stores)
     return replace(effective, stores=stores, options=other_options(options)), dropped
+
+
+def names_store(stores: Sequence[str], store: str) -> bool:
+    """Whether ``store`` is among ``stores``, however it is spelt: podman lists the images of one
+    that is named twice twice."""
+    return os.path.realpath(store) in map(os.path.realpath, stores)
 
 
 def storage_files(places: Places, generation: Generation) -> list[str]:
@@ -150,12 +157,11 @@ def containers_files(places: Places, generation: Generation) -> list[str]:
 
 def read_volumes(places: Places, generation: Generation, without: str = "") -> list[str]:
     """The volumes that every container gets, as if the file ``without`` weren't there."""
-    volumes: list[str] = []
+    array = _Array(VOLUMES)
     for path in containers_files(places, generation):
         if path != without:
-            content = plain(path, read_file(path) or b"")
-            volumes = _merged(path, VOLUMES, section(path, content, *VOLUMES[:-1]), volumes)
-    return volumes
+            array.read(path, plain(path, read_file(path) or b""))
+    return array.values
 
 
 def read_userns(places: Places, generation: Generation) -> str:
@@ -185,7 +191,7 @@ def check_driver(places: Places, effective: Effective) -> None:
 def driver_of(places: Places, effective: Effective) -> tuple[str, str]:
     """The storage driver, and what decides it, as a phrase. Raises InputError."""
     if effective.driver:
-        return effective.driver, f"{effective.main} says so"
+        return effective.driver, f"{_last_that_sets('driver', effective)} says so"
     graphroot = graphroot_of(places, effective)
     found = [name for name in _DRIVERS if os.path.isdir(f"{graphroot}/{name}-images")]
     driver = "overlay" if "overlay" in found or not found else found[0]
@@ -212,15 +218,22 @@ def other_options(options: str) -> dict[str, str]:
 
 def graphroot_of(places: Places, effective: Effective) -> str:
     """Where podman keeps its own images, by its configuration. Raises InputError."""
-    if effective.main and not effective.inherited:
-        content = plain(effective.main, read_file(effective.main) or b"")
-        storage = section(effective.main, content, "storage")
-        keys = ("graphroot", "rootless_storage_path")
-        for key in reversed(keys) if places.uid else keys:
-            value = storage.get(key)
-            if isinstance(value, str) and value.startswith("/") and "$" not in value:
-                return value
+    keys = ("graphroot", "rootless_storage_path")
+    for key in reversed(keys) if places.uid else keys:
+        path = None if effective.inherited else _last_that_sets(key, effective)
+        value = _storage_in(path).get(key) if path else None
+        if isinstance(value, str) and value.startswith("/") and "$" not in value:
+            return value
     return places.graphroot
+
+
+def _last_that_sets(key: str, effective: Effective) -> str | None:
+    """The file whose value of ``key`` in ``[storage]`` counts."""
+    return next((path for path in reversed(effective.files) if key in _storage_in(path)), None)
+
+
+def _storage_in(path: str) -> dict[str, Any]:
+    return section(path, plain(path, read_file(path) or b""), "storage")
 
 
 def _options_in(path: str, content: Mapping[str, Any]) -> dict[str, str]:
@@ -237,13 +250,24 @@ def _options_in(path: str, content: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _merged(
-    path: str, key: Sequence[str], table: Mapping[str, Any], before: list[str]
-) -> list[str]:
-    if key[-1] not in table:
-        return before
-    values, append = strings(path, ".".join(key), table[key[-1]])
-    return before + values if append else values
+@dataclass
+class _Array:
+    """An array that several files set. Once one has said ``{append=true}`` those of later files are
+    added too, until one says ``{append=false}`` (containers/storage ``pkg/configfile/slice.go``).
+    """
+
+    key: Sequence[str]
+    values: list[str] = field(default_factory=list)
+    appends: bool = False
+
+    def read(self, path: str, content: Mapping[str, Any]) -> None:
+        """Take in what the file ``path`` says. Raises InputError."""
+        table = section(path, content, *self.key[:-1])
+        if self.key[-1] not in table:
+            return
+        values, append = strings(path, ".".join(self.key), table[self.key[-1]])
+        self.appends = self.appends if append is None else append
+        self.values = self.values + values if self.appends else values
 
 
 def _present(path: str) -> bool:
@@ -267,8 +291,8 @@ def _with_drop_ins(places: Places, name: str) -> list[str]:
             special,
             *([f"{special}/{places.uid}"] if places.uid else []),
         ):
-            named.update((os.path.basename(path), path) for path in _regular_drop_ins_in(each))
-    user = _regular_drop_ins_in(f"{places.user}/{name}.conf.d")
+            named.update((os.path.basename(path), path) for path in _drop_ins_in(each))
+    user = _drop_ins_in(f"{places.user}/{name}.conf.d")
     named.update((os.path.basename(path), path) for path in user)
     main = [path for path in mains if _present(path)][:1]
     return main + [named[each] for each in sorted(named)]
@@ -283,11 +307,6 @@ def _drop_ins_in(directory: str) -> list[str]:
         )
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def _regular_drop_ins_in(directory: str) -> list[str]:
-    """The newer reader passes over symbolic links."""
-    return [path for path in _drop_ins_in(directory) if not os.path.islink(path)]
 
 
 def _is_drop_in(path: str) -> bool:

@@ -264,8 +264,15 @@ def test_purging_keeps_a_store_that_is_still_named(machine: CleanMachine) -> Non
     said = machine.sh("apt-get purge --yes podman-cvmfs")
     assert "stays" in said and "/root/.config/containers/storage.conf" in said
     machine.sh(f"test -d {STORE}/overlay-images")
-    # Once nobody names it any more, it goes with the next purge.
     shutil.rmtree(home)
+    # A session that has it from its login.
+    install(machine, "podman-cvmfs")
+    machine.sh(
+        f"STORAGE_OPTS=overlay.imagestore={STORE} sleep 60 > /dev/null 2>&1 &"
+        "apt-get purge --yes podman-cvmfs; kill $!"
+    )
+    machine.sh(f"test -d {STORE}/overlay-images")
+    # Once nobody names it any more, it goes with the next purge.
     install(machine, "podman-cvmfs")
     machine.sh("apt-get purge --yes podman-cvmfs")
     machine.sh("test ! -e /var/lib/podman-cvmfs")

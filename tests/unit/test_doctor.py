@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from podman_cvmfs import paths
+from podman_cvmfs.answers.sources import target_of
 from podman_cvmfs.doctor import look_engine
 from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import (
@@ -32,7 +33,6 @@ from podman_cvmfs.doctor.facts import (
     User,
 )
 from podman_cvmfs.doctor.finding import Level, failure, worst_first
-from podman_cvmfs.doctor.gather import target_of
 from podman_cvmfs.doctor.judge import judge
 from podman_cvmfs.doctor.look_machine import (
     _end,

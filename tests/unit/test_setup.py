@@ -168,6 +168,31 @@ def test_a_store_in_force_already_needs_nothing(root: Path) -> None:
     assert Machine(root, NEW).set_up().changes == []
 
 
+@every_generation
+@pytest.mark.parametrize("uid", [0, 1000], ids=["root", "user"])
+def test_a_store_that_is_spelt_otherwise_is_not_named_again(
+    root: Path, generation: Generation, uid: int
+) -> None:
+    """podman would list its images twice."""
+    (root / "link").symlink_to(STORE)
+    for spelt in (f"{STORE}/", f"{root}/link"):
+        conf = '[storage]\ndriver = "overlay"\nrunroot = "/r"\ngraphroot = "/g"\n'
+        conf += f'[storage.options]\nadditionalimagestores = ["{spelt}"]\n'
+        for name in ("admin", "user"):
+            _write(root / name / "storage.conf", conf.encode())
+        machine = Machine(root, generation, uid=uid)
+        assert machine.set_up().changes == []
+        assert machine.serves()
+
+
+def test_options_of_this_environment_will_replace_a_user_s_new_file(root: Path) -> None:
+    """Those that the system's set-up gives at login are added only where there is no such file."""
+    _write(root / "admin/storage.conf", FEDORA)
+    options = "overlay.imagestore=/system"
+    plan = Machine(root, OLD, uid=1000, storage_opts=options).set_up()
+    assert any("STORAGE_OPTS" in remark for remark in plan.remarks)
+
+
 def test_another_store_takes_the_place_of_the_first(root: Path) -> None:
     for generation in (OLD, NEW):
         machine = Machine(root, generation)
@@ -252,13 +277,20 @@ def test_overlay_is_switched(root: Path) -> None:
 
 
 def test_later_drop_in_that_replaces_is_told(root: Path) -> None:
-    _write(
-        root / "admin/storage.conf.d/zz.conf", b"[storage.options]\nadditionalimagestores = []\n"
-    )
+    later = root / "admin/storage.conf.d/zz.conf"
+    _write(later, b"[storage.options]\nadditionalimagestores = [{append=false}]\n")
     machine = Machine(root, NEW)
     plan = machine.set_up()
     assert "zz.conf is read after" in plan.remarks[0]
     assert not machine.serves()
+
+
+def test_later_drop_in_that_says_nothing_adds(root: Path) -> None:
+    later = root / "admin/storage.conf.d/zz.conf"
+    _write(later, b'[storage.options]\nadditionalimagestores = ["/theirs"]\n')
+    machine = Machine(root, NEW)
+    assert not machine.set_up().remarks
+    assert machine.serves()
 
 
 @every_generation

@@ -14,6 +14,8 @@ from podman_cvmfs.storage_conf.edit import STORES, VOLUMES, add, remove, set_mou
 from podman_cvmfs.storage_conf.effective import (
     Places,
     check_driver,
+    driver_of,
+    graphroot_of,
     read_effective,
     read_volumes,
     stores_of_options,
@@ -256,12 +258,29 @@ def test_new_podman_sums_drop_ins_by_name(tmp_path: Path) -> None:
     _conf(tmp_path / "admin/storage.rootless.conf.d/1000/45-x.conf", "/a45", append=True)
     _conf(tmp_path / "admin/storage.rootful.conf.d/40-x.conf", "/root", append=True)
     _conf(tmp_path / "user/storage.conf.d/60-x.conf", "/u60", append=True)
-    (tmp_path / "user/storage.conf.d/70-x.conf").symlink_to("60-x.conf")
+    _conf(tmp_path / "elsewhere.conf", "/link", append=True)
+    (tmp_path / "user/storage.conf.d/70-x.conf").symlink_to("../../elsewhere.conf")
+    (tmp_path / "user/storage.conf.d/80-x.conf").symlink_to("gone")
     user = _places(tmp_path, 1000)
-    assert read_effective(user, NEW).stores == ("/a", "/a40", "/a45", "/v50", "/u60")
-    assert read_effective(_places(tmp_path), NEW).stores == ("/a", "/root", "/v50", "/u60")
-    _conf(tmp_path / "user/storage.conf.d/50-x.conf", "/mine")
-    assert read_effective(user, NEW).stores == ("/mine", "/u60")
+    assert read_effective(user, NEW).stores == ("/a", "/a40", "/a45", "/v50", "/u60", "/link")
+    assert read_effective(_places(tmp_path), NEW).stores == ("/a", "/root", "/v50", "/u60", "/link")
+    _conf(tmp_path / "user/storage.conf.d/50-x.conf", "/mine", append=True)
+    assert read_effective(user, NEW).stores == ("/a", "/a40", "/a45", "/mine", "/u60", "/link")
+
+
+def test_an_attribute_holds_for_the_files_behind(tmp_path: Path) -> None:
+    """As podman 5.8.6 was seen to do it."""
+    drop_ins = tmp_path / "admin/storage.conf.d"
+    _conf(drop_ins / "10.conf", "/a")
+    _conf(drop_ins / "20.conf", "/b")
+    assert read_effective(_places(tmp_path), NEW).stores == ("/b",)
+    _conf(drop_ins / "30.conf", "/c", append=True)
+    _conf(drop_ins / "40.conf", "/d")
+    _conf(drop_ins / "50.conf")
+    assert read_effective(_places(tmp_path), NEW).stores == ("/b", "/c", "/d")
+    text = '[storage.options]\nadditionalimagestores = ["/e", {append=false}]\n'
+    (drop_ins / "60.conf").write_text(text)
+    assert read_effective(_places(tmp_path), NEW).stores == ("/e",)
 
 
 def test_a_file_named_by_the_environment_is_read_alone(tmp_path: Path) -> None:
@@ -285,11 +304,24 @@ def test_volumes_are_replaced_or_appended(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"[containers]\n{text}\n")
     assert read_volumes(_places(tmp_path), OLD) == ["/v:/v", "/a:/a"]
-    assert read_volumes(_places(tmp_path, 1000), OLD) == ["/u:/u"]
+    assert read_volumes(_places(tmp_path, 1000), OLD) == ["/v:/v", "/a:/a", "/u:/u"]
     without = str(tmp_path / "user/containers.conf")
     assert read_volumes(_places(tmp_path, 1000), OLD, without) == ["/v:/v", "/a:/a"]
     # One main file, then the drop-ins.
     assert read_volumes(_places(tmp_path, 1000), NEW) == ["/u:/u", "/a:/a"]
+
+
+def test_a_drop_in_decides(tmp_path: Path) -> None:
+    drop_ins = tmp_path / "admin/storage.conf.d"
+    drop_ins.mkdir(parents=True)
+    (tmp_path / "admin/storage.conf").write_text('[storage]\ngraphroot = "/main"\n')
+    (drop_ins / "10.conf").write_text('[storage]\ngraphroot = "/site"\ndriver = "vfs"\n')
+    places = _places(tmp_path)
+    found = read_effective(places, NEW)
+    assert graphroot_of(places, found) == "/site"
+    assert driver_of(places, found) == ("vfs", f"{drop_ins}/10.conf says so")
+    (drop_ins / "20.conf").write_text('[storage]\ngraphroot = ""\n')
+    assert graphroot_of(places, read_effective(places, NEW)) == places.graphroot
 
 
 @pytest.mark.parametrize("generation", [OLD, NEW])

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from podman_cvmfs import paths
 from podman_cvmfs.answers import evidence as evidence_module
 from podman_cvmfs.answers.evidence import Configured, Evidence, OwnCopy, gather, own_copy
+from podman_cvmfs.answers.sources import target_of
 from podman_cvmfs.answers.why import Code, judge
 from podman_cvmfs.cli.why import _as_text
 from podman_cvmfs.platforms import Platform
-from podman_cvmfs.settings import Settings
+from podman_cvmfs.settings import Settings, load_settings
 from podman_cvmfs.setup.store import ensure_store
 from podman_cvmfs.storage_conf.generation import Generation
 from podman_cvmfs.store.reader import read_store
@@ -235,6 +237,44 @@ def test_cure_is_fit_for_a_shell(ask: Ask, tmp_path: Path, target: Target) -> No
     reasons = judge(ask(name(1), store=str(spaced))).reasons
     (cure,) = [each.cure for each in reasons if each.code == Code.NOT_CONFIGURED]
     assert cure is not None and cure.endswith(f"--store '{spaced}'")
+
+
+def test_the_cure_of_a_shadow_can_be_done(ask: Ask, tmp_path: Path) -> None:
+    """podman removes nothing from an additional store."""
+    for where, cure in (("first", "additionalimagestores"), ("graph", "podman rmi")):
+        own_record(tmp_path / where, "e" * 64, [name(1)], "f" * 64, True)
+        assert cure in str(judge(ask(name(1))).reasons[-1].cure)
+
+
+def test_another_store_has_what_ours_has_not(ask: Ask, tmp_path: Path) -> None:
+    """podman goes through all additional stores before it pulls."""
+    conf = tmp_path / "storage.conf"
+    text = conf.read_text()
+    conf.write_text(text.replace('/store"', f'/store", "{tmp_path}/last"'))
+    own_record(tmp_path / "last", "e" * 64, [name(1), name(9)], "f" * 64, True)
+    assert judge(ask(name(1))).hit
+    answer = judge(ask(name(9)))
+    assert not answer.hit
+    assert answer.podman_run == f"starts eeeeeeeeeeee from {tmp_path}/last, without a pull"
+    conf.write_text(text.replace('/store"', '/last"'))
+    answer = judge(ask(name(1)))
+    assert Code.NOT_CONFIGURED in {reason.code for reason in answer.reasons}
+    assert answer.podman_run == f"starts eeeeeeeeeeee from {tmp_path}/last, without a pull"
+
+
+def test_a_user_without_a_store_asks_about_the_system_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(paths, "SYSTEM_STORE", str(tmp_path / "system"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("PODMAN_CVMFS_CONFIG", str(tmp_path / "config.toml"))
+    (tmp_path / "config.toml").touch()
+    own = str(tmp_path / "data/podman-cvmfs/store")
+    assert target_of(load_settings()).store == own
+    (tmp_path / "system").mkdir()
+    assert target_of(load_settings()).store == paths.SYSTEM_STORE
+    assert target_of(load_settings({"store": own})).store == own
 
 
 def test_own_record_on_our_layers_is_a_hit(ask: Ask, tmp_path: Path) -> None:
