@@ -187,7 +187,10 @@ def _owner_notices(repository: AnyRepository) -> Iterator[str]:
             continue
         owner = f"the files in {printable(repository.root)} belong to user {attributes.st_uid}"
         if os.geteuid() == 0:
-            yield f"{owner}, and so they do in containers"
+            yield (
+                f"{owner}, and so they do in containers; ordinary users need a store of their own "
+                "(podman-cvmfs setup --user) or fuse-overlayfs"
+            )
         else:
             yield (
                 f"{owner}: containers can add and remove files but not change those of the image "

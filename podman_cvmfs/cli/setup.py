@@ -6,20 +6,23 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 
 import click
 
 from podman_cvmfs.advice import on_store
 from podman_cvmfs.cli.options import DIRECTORY, settings_given
-from podman_cvmfs.errors import InputError
+from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.policy import Overlay
 from podman_cvmfs.setup import manifest as records
 from podman_cvmfs.setup.changes import Change, as_diff, make
 from podman_cvmfs.setup.mounts import volumes_for
 from podman_cvmfs.setup.plan import Wishes, plan_setup, serves
+from podman_cvmfs.setup.snippet import present_program
 from podman_cvmfs.setup.store import ensure_store, is_store
-from podman_cvmfs.setup.users import shadowed
-from podman_cvmfs.storage_conf.effective import Places
+from podman_cvmfs.setup.users import owner_of_files, shadowed
+from podman_cvmfs.storage_conf.effective import Places, read_effective
 from podman_cvmfs.storage_conf.generation import find_generation
 from podman_cvmfs.store.store import Store
 
@@ -53,6 +56,13 @@ log = logging.getLogger(__name__)
     type=click.Choice([each.value for each in Overlay]),
     help="Also set what podman mounts layers with.",
 )
+@click.option(
+    "--users/--no-users",
+    "users",
+    default=None,
+    help="Whether ordinary users get the system's store, too; if not said, unless their containers "
+    "couldn't start on files that belong to somebody else.",
+)
 def command(
     for_user: bool | None,
     store: str | None,
@@ -60,6 +70,7 @@ def command(
     dry_run: bool,
     repositories: str | None,
     overlay: str | None,
+    users: bool | None,
 ) -> None:
     """Make podman use the store, or undo that.
 
@@ -72,27 +83,67 @@ def command(
             "root sets up the system" if root else "setting up the system needs root",
             "run it as the user concerned" if root else "run it with sudo, or use --user",
         )
+    if users is not None and not root:
+        raise click.UsageError("--users and --no-users are for root")
     manifest_path = records.SYSTEM_MANIFEST if root else records.user_manifest()
     if undo:
         _undo(manifest_path, dry_run)
     else:
         settings = settings_given(store=store)
-        _set_up(manifest_path, Store(settings.store).path, dry_run, repositories, overlay)
+        wishes = _wishes(manifest_path, Store(settings.store).path, repositories, overlay)
+        why = _why_no_users(settings.repositories, wishes) if root and users is None else ""
+        wishes = replace(wishes, users=not why if users is None else users)
+        _set_up(manifest_path, wishes, dry_run, why)
 
 
-def _set_up(
-    manifest_path: str, store: str, dry_run: bool, repositories: str | None, overlay: str | None
-) -> None:
-    generation = find_generation()
-    places = Places.of_process()
-    wishes = Wishes(
+def _why_no_users(repositories: Sequence[str], wishes: Wishes) -> str:
+    """Why ordinary users shouldn't get the system's store; "" if they should.
+
+    Their podman couldn't start its images, nor others that it pulls onto the store's layers.
+    """
+    owned = owner_of_files(repositories)
+    if owned is None or wishes.mount_program:
+        return ""
+    return (
+        f"ordinary users aren't given the store: the files in {printable(owned[0])} belong to user "
+        f"{owned[1]}, and on the kernel's overlayfs their podman starts no container on them. Each "
+        "user can have a store of their own (podman-cvmfs setup --user && podman-cvmfs sync), or "
+        "all have this one by --overlay fuse-overlayfs; --users gives it to them as it is"
+    )
+
+
+def _wishes(
+    manifest_path: str, store: str, repositories: str | None, overlay: str | None
+) -> Wishes:
+    return Wishes(
         store,
         replaces=tuple(each for each in records.load(manifest_path).stores if each != store),
         volumes=_volumes(repositories),
         kernel=None if overlay is None else overlay == Overlay.KERNEL.value,
-        mount_program=_fuse_overlayfs() if overlay == Overlay.FUSE.value else None,
+        mount_program=_mount_program(overlay),
     )
+
+
+def _mount_program(overlay: str | None) -> str | None:
+    """The program to mount layers with. Who has chosen one once needn't say so each time."""
+    if overlay == Overlay.FUSE.value:
+        return _fuse_overlayfs()
+    if overlay is not None:
+        return None
+    generation = find_generation()
+    if generation.drop_ins:
+        options = read_effective(Places.of_process(), generation).options
+        return options.get("mount_program") or None
+    return present_program()
+
+
+def _set_up(manifest_path: str, wishes: Wishes, dry_run: bool, why_no_users: str) -> None:
+    generation = find_generation()
+    places = Places.of_process()
+    store = wishes.store
     plan = plan_setup(places, generation, wishes)
+    if why_no_users:
+        plan.remarks.append(why_no_users)
     if dry_run:
         if not is_store(store):
             log.info("would make the empty store %s", store)
@@ -105,7 +156,7 @@ def _set_up(
     for change in plan.changes:
         log.info("%s %s", "made" if change.before is None else "edited", change.path)
     _tell(plan.remarks)
-    if not places.uid and not places.storage_conf:
+    if wishes.users and not places.uid and not places.storage_conf:
         for line in shadowed(places, generation, store):
             log.warning("not reached: %s", line)
     if not serves(places, generation, wishes):

@@ -45,6 +45,11 @@ _GUARD_TEXT = b"""\
 runroot = ""
 graphroot = ""
 """
+#: In the place of the drop-in of the same name that all read, for ordinary users.
+_NO_USERS_TEXT = b"""\
+# Made by 'podman-cvmfs setup': ordinary users aren't given the store. 'podman-cvmfs setup --users'
+# gives it to them, 'setup --undo' removes this file.
+"""
 _NEW_HEADER = """\
 # Made by 'podman-cvmfs setup': there was no storage.conf. 'podman-cvmfs setup --undo' removes it.
 """
@@ -60,7 +65,9 @@ class Wishes:
 
     ``replaces``: stores of earlier set-ups, which this one takes the place of. ``volumes``:
     entries for containers.conf. ``kernel``: True, the kernel mounts the layers;
-    False, ``mount_program`` does; None, that stays as it is.
+    False, ``mount_program`` does; None, that stays as it is (and ``mount_program`` is what ordinary
+    users have). ``users``: a system's store is for
+    ordinary users, too.
     """
 
     store: str
@@ -68,6 +75,7 @@ class Wishes:
     volumes: tuple[str, ...] = ()
     kernel: bool | None = None
     mount_program: str | None = None
+    users: bool = True
 
 
 @dataclass
@@ -105,7 +113,10 @@ def plan_setup(
     else:
         _put_main(plan, places, effective, wishes)
         if environment_files and not places.uid and not places.storage_conf:
-            if effective.driver or not effective.main:
+            if not wishes.users:
+                if read_file(snippet.PROFILE) is not None:
+                    plan.put(snippet.PROFILE, _NO_USERS_TEXT)
+            elif effective.driver or not effective.main:
                 _put_environment(plan, wishes)
             else:
                 # podman 4 takes vfs for ordinary users then, and vfs refuses the option.
@@ -124,6 +135,7 @@ def _put_drop_in(plan: Plan, places: Places, effective: Effective, wishes: Wishe
     present = read_file(path)
     is_named = names_store(effective.stores, wishes.store)
     if present is None and is_named and wishes.kernel is None:
+        _put_users_drop_in(plan, places, wishes, storage_drop_in([wishes.store]))
         return
     if present is None and not is_named:
         present = storage_drop_in([wishes.store])
@@ -135,7 +147,16 @@ def _put_drop_in(plan: Plan, places: Places, effective: Effective, wishes: Wishe
         # Empty: what another file names doesn't count.
         data = set_mount_program(path, data, "" if wishes.kernel else wishes.mount_program)
     plan.put(path, data)
+    _put_users_drop_in(plan, places, wishes, data)
     _look_behind(plan, path, effective.files, STORES, appends=True)
+
+
+def _put_users_drop_in(plan: Plan, places: Places, wishes: Wishes, data: bytes) -> None:
+    """Keep the system's drop-in, which holds ``data``, from ordinary users, or give it back: one of
+    the same name in their own directory takes its place."""
+    path = f"{places.admin}/storage.rootless.conf.d/{SYSTEM_DROP_IN}"
+    if not places.uid and not (wishes.users and read_file(path) is None):
+        plan.put(path, data if wishes.users else _NO_USERS_TEXT)
 
 
 def _look_behind(

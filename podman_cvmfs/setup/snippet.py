@@ -16,11 +16,13 @@ import shlex
 import shutil
 
 from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.storage_conf.toml_file import read_file
 
 PROFILE = "/etc/profile.d/podman-cvmfs.sh"
 #: systemd.environment-generator(7): for what a user's service manager and desktop start.
 GENERATOR = "/etc/systemd/user-environment-generators/60-podman-cvmfs"
 
+_PROGRAM = re.compile(r",overlay\.mount_program=([\w./+@-]+)", re.ASCII)
 _PLAIN = re.compile(r"[\w./+@-]+", re.ASCII)
 
 _PROFILE_TEXT = """\
@@ -83,6 +85,13 @@ def profile_text(store: str, mount_program: str | None, seen: str) -> str:
         options += f",overlay.mount_program={mount_program}"
     text = _PROFILE_TEXT.replace("@STORE@", shlex.quote(store))
     return text.replace("@OPTIONS@", options).replace("@SEEN@", seen)
+
+
+def present_program() -> str | None:
+    """The program that the present file has ordinary users' podman mount with; None if it names
+    none, or there is no file."""
+    found = _PROGRAM.search((read_file(PROFILE) or b"").decode("utf-8", "replace"))
+    return found.group(1) if found else None
 
 
 def generator_text() -> str:

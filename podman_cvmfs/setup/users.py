@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the ordinary users whose own settings keep the system's store from them."""
+"""Finds the ordinary users to whom the system's store is of no use: their own settings keep it from
+them, or its files are somebody else's."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from podman_cvmfs.errors import PodmanCvmfsError, printable
 from podman_cvmfs.storage_conf.effective import Places, check_driver, read_effective
@@ -48,6 +50,16 @@ def shadowed(
         except OSError:
             continue
     return lines
+
+
+def owner_of_files(repositories: Sequence[str]) -> tuple[str, int] | None:
+    """The first of ``repositories`` that is there, and the user its files belong to; None if none
+    is. Told by the directory that holds merged roots, or layers."""
+    for repository in repositories:
+        for name in (".flat", ".layers", ".images"):
+            with contextlib.suppress(OSError):
+                return repository, os.lstat(f"{repository}/{name}").st_uid
+    return None
 
 
 def _users(passwd: str) -> Iterator[tuple[str, int, str]]:

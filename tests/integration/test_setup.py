@@ -53,6 +53,30 @@ def test_root_and_users_get_the_store_and_undo_restores_every_byte(filled: Machi
     assert (filled.images(), filled.user_images()) == ([], [])
 
 
+def test_users_are_left_out_where_their_containers_could_not_start(
+    filled: Machine, sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the kernel's overlayfs (the matrix shows that); without the store podman would pull."""
+    before = filled.files()
+    (tmp_path / "config.toml").write_text(f'repositories = ["{sample.repository}"]\n')
+    monkeypatch.setenv("PODMAN_CVMFS_CONFIG", str(tmp_path / "config.toml"))
+    for _ in range(2):
+        assert "ordinary users aren't given the store" in filled.set_up()
+        assert len(filled.images()) == 3 and filled.user_images() == []
+        filled.set_up("--users")
+        assert filled.user_images() == filled.images()
+    filled.set_up("--no-users")
+    assert filled.user_images() == []
+    # With a mount program they start; who has chosen it once needn't say it again.
+    for options in (["--overlay", "fuse-overlayfs"], []):
+        assert "aren't given" not in filled.set_up(*options)
+        assert filled.user_images() == filled.images()
+        program = 'podman info --format "{{json .Store.GraphOptions}}"'
+        assert "fuse-overlayfs" in filled.user(program).stdout
+    filled.set_up("--undo")
+    assert filled.files() == before
+
+
 def test_dry_run_shows_and_changes_nothing(machine: Machine) -> None:
     before = machine.files()
     assert f'+additionalimagestores = ["{STORE}"' in machine.set_up("--dry-run")

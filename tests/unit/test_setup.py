@@ -26,8 +26,8 @@ from podman_cvmfs.setup.changes import Change, as_diff, make
 from podman_cvmfs.setup.mounts import drop_in, volumes_for
 from podman_cvmfs.setup.plan import Plan, Wishes, plan_setup, serves, storage_drop_in
 from podman_cvmfs.setup.store import ensure_store, is_store
-from podman_cvmfs.setup.users import shadowed
-from podman_cvmfs.storage_conf.effective import Places, read_volumes
+from podman_cvmfs.setup.users import owner_of_files, shadowed
+from podman_cvmfs.storage_conf.effective import Places, read_effective, read_volumes
 from podman_cvmfs.storage_conf.generation import Generation, find_generation
 from podman_cvmfs.storage_conf.toml_file import plain
 from tests.unit.test_storage_conf import DEBIAN, FEDORA, NEW, OLD, SHAPES, STORE
@@ -255,6 +255,33 @@ def test_file_of_the_environment_alone_is_edited(root: Path, generation: Generat
     assert machine.serves()
     assert machine.undo() == []
     assert _tree(root) == before
+
+
+@pytest.mark.parametrize("packaged", [False, True])
+def test_drop_ins_leave_ordinary_users_out_and_let_them_in_again(
+    root: Path, packaged: bool
+) -> None:
+    _write(root / "admin/storage.conf", FEDORA)
+    if packaged:
+        _write(root / "vendor/storage.conf.d/99-podman-cvmfs.conf", storage_drop_in([STORE]))
+    before = _tree(root)
+    machine = Machine(root, NEW)
+    user = replace(machine.places, uid=1000)
+    for users in (True, False, True, False):
+        machine.set_up(users=users)
+        assert machine.serves()
+        assert read_effective(user, NEW).stores.count(STORE) == int(users)
+        assert not machine.plan(users=users).changes
+    assert machine.undo() == []
+    assert _tree(root) == before
+
+
+def test_whose_files_they_are(tmp_path: Path) -> None:
+    flat = tmp_path / "second/.flat"
+    flat.mkdir(parents=True)
+    places = [str(tmp_path / name) for name in ("first", "second")]
+    assert owner_of_files(places[:1]) is None
+    assert owner_of_files(places) == (places[1], flat.stat().st_uid)
 
 
 def test_overlay_is_switched(root: Path) -> None:
