@@ -21,7 +21,7 @@ from podman_cvmfs.setup.mounts import volumes_for
 from podman_cvmfs.setup.plan import Wishes, plan_setup, serves
 from podman_cvmfs.setup.snippet import present_program
 from podman_cvmfs.setup.store import ensure_store, is_store
-from podman_cvmfs.setup.users import owner_of_files, shadowed
+from podman_cvmfs.setup.users import is_ordinary, owner_of_files, shadowed
 from podman_cvmfs.storage_conf.effective import Places, read_effective
 from podman_cvmfs.storage_conf.generation import find_generation
 from podman_cvmfs.store.store import Store
@@ -99,10 +99,11 @@ def command(
 def _why_no_users(repositories: Sequence[str], wishes: Wishes) -> str:
     """Why ordinary users shouldn't get the system's store; "" if they should.
 
-    Their podman couldn't start its images, nor others that it pulls onto the store's layers.
+    Their podman couldn't start its images, nor others that it pulls onto the store's layers, unless
+    the files are the user's own.
     """
     owned = owner_of_files(repositories)
-    if owned is None or wishes.mount_program:
+    if owned is None or is_ordinary(owned[1]) or wishes.mount_program:
         return ""
     return (
         f"ordinary users aren't given the store: the files in {printable(owned[0])} belong to user "

@@ -52,6 +52,11 @@ def shadowed(
     return lines
 
 
+def is_ordinary(uid: int) -> bool:
+    """Whether that is the user ID of somebody who logs in."""
+    return uid >= _FIRST_UID and uid != _NOBODY
+
+
 def owner_of_files(repositories: Sequence[str]) -> tuple[str, int] | None:
     """The first of ``repositories`` that is there, and the user its files belong to; None if none
     is. Told by the directory that holds merged roots, or layers."""
@@ -70,7 +75,7 @@ def _users(passwd: str) -> Iterator[tuple[str, int, str]]:
                 fields = line.rstrip("\n").split(":")
                 if len(fields) == 7 and fields[2].isdecimal():
                     uid, home = int(fields[2]), fields[5]
-                    if uid >= _FIRST_UID and uid != _NOBODY and os.path.isdir(home):
+                    if is_ordinary(uid) and os.path.isdir(home):
                         yield fields[0], uid, home
     except OSError:
         return
