@@ -30,6 +30,10 @@ _HARMLESS = 1 << 30
 _MAX_HEADER = 16 << 20
 
 
+class WrongBlobError(InputError):
+    """A blob that isn't what its digest says: whoever it came from is to blame, not the image."""
+
+
 def compression(head: bytes) -> str:
     """Tell how a blob is compressed from its first bytes: ``gzip``, ``zstd`` or ``none``.
 
@@ -60,14 +64,18 @@ def decompress(chunks: Iterator[bytes]) -> Iterator[bytes]:
     kind = compression(head)
     rest = _chain(head, chunks)
     if kind == "gzip":
-        return _gunzip(rest)
-    return _unzstd(rest) if kind == "zstd" else rest
+        rest = _gunzip(rest)
+    elif kind == "zstd":
+        rest = _unzstd(rest)
+    yield from rest
 
 
 def _chain(head: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
     if head:
         yield head
-    yield from chunks
+    # Not "yield from": that would close ``chunks`` with this, and the rest may still be wanted.
+    for chunk in chunks:  # noqa: UP028
+        yield chunk
 
 
 def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -139,6 +147,7 @@ class LayerStream:
         self._diff_id = diff_id
         self._blob_hash = hashlib.sha256()
         self._blob_size = 0
+        self._has_ended = False
         self._tar_hash = hashlib.sha256()
         self._blob = self._counted(chunks)
         self._pieces = decompress(self._blob)
@@ -152,12 +161,12 @@ class LayerStream:
         for chunk in chunks:
             self._blob_size += len(chunk)
             if self._blob_size > self._descriptor.size:
-                raise InputError(
-                    f"layer {self._descriptor.digest} is larger than the manifest says "
-                    f"({self._descriptor.size} bytes)"
+                raise WrongBlobError(
+                    f"it is larger than the manifest says ({self._descriptor.size} bytes)"
                 )
             self._blob_hash.update(chunk)
             yield chunk
+        self._has_ended = True
 
     def _more(self) -> bool:
         """Make the next piece the current one; False at the end."""
@@ -167,8 +176,7 @@ class LayerStream:
                 self.size += len(piece)
                 if self.size > max(_HARMLESS, _MAX_RATIO * self._blob_size):
                     raise InputError(
-                        f"layer {self._descriptor.digest} grows to more than {_MAX_RATIO} times "
-                        "its size when decompressed"
+                        f"it grows to more than {_MAX_RATIO} times its size when decompressed"
                     )
                 self._piece, self._at = piece, 0
                 return True
@@ -219,25 +227,32 @@ class LayerStream:
         return self._position
 
     def finish(self) -> None:
-        """Read what is left and compare sizes and digests; InputError for a mismatch."""
+        """Read what is left and compare sizes and digests.
+
+        Raises WrongBlobError if the blob is wrong, InputError if the tar in it is.
+        """
         while self._more():
             pass
-        # A decompressor may stop before the blob ends.
+        self.check_blob()
+        if self._tar_hash.hexdigest() != self._diff_id.hex:
+            raise InputError(
+                f"it holds sha256:{self._tar_hash.hexdigest()}, "
+                f"not {self._diff_id} as the image's configuration says"
+            )
+
+    def check_blob(self) -> None:
+        """Read what is left of the blob itself, and compare its size and digest.
+
+        Raises WrongBlobError for a mismatch. If the blob broke off, there is nothing to compare.
+        """
         for _ in self._blob:
             pass
         wanted = self._descriptor
+        if not self._has_ended:
+            return
         if self._blob_size != wanted.size:
-            raise InputError(
-                f"layer {wanted.digest} has {self._blob_size} bytes, "
-                f"not {wanted.size} as the manifest says"
+            raise WrongBlobError(
+                f"it has {self._blob_size} bytes, not {wanted.size} as the manifest says"
             )
         if self._blob_hash.hexdigest() != wanted.digest.hex:
-            raise InputError(
-                f"layer {wanted.digest} is damaged: its digest is "
-                f"sha256:{self._blob_hash.hexdigest()}"
-            )
-        if self._tar_hash.hexdigest() != self._diff_id.hex:
-            raise InputError(
-                f"layer {wanted.digest} holds sha256:{self._tar_hash.hexdigest()}, "
-                f"not {self._diff_id} as the image's configuration says"
-            )
+            raise WrongBlobError(f"its digest is sha256:{self._blob_hash.hexdigest()}")

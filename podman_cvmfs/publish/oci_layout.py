@@ -19,6 +19,7 @@ from podman_cvmfs.publish.source import (
     checked_image,
     choose_platform,
     is_index,
+    listed,
 )
 from podman_cvmfs.reference import ImageName
 
@@ -79,7 +80,7 @@ class OciLayout:
             if not is_index(document):
                 break
             index = data
-            entries = document.get("manifests") or []
+            entries = listed(document, f"the manifest of {name}")
             entries = [choose_platform(entries, self._platform, str(name))]
         manifest = oci.parse_manifest(data, f"the manifest of {name}")
         raw = self._blob(manifest.config.digest)

@@ -14,12 +14,18 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from podman_cvmfs.errors import InputError, PodmanCvmfsError, RepositoryError, printable
+from podman_cvmfs.errors import (
+    InputError,
+    PodmanCvmfsError,
+    RegistryError,
+    RepositoryError,
+    printable,
+)
 from podman_cvmfs.oci import Descriptor, Digest, parse_config
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.progress import bytes_done
 from podman_cvmfs.publish import layout, singularity
-from podman_cvmfs.publish.layer_stream import LayerStream
+from podman_cvmfs.publish.layer_stream import LayerStream, WrongBlobError
 from podman_cvmfs.publish.merge import Layer, Merger
 from podman_cvmfs.publish.source import SourceImage
 from podman_cvmfs.publish.unpack import unpack
@@ -65,7 +71,8 @@ def publish(directory: str, image: SourceImage, open_layer: OpenLayer) -> Publis
 
     ``open_layer`` gives a layer's blob. Raises InputError for an image that is damaged or
     malicious, RepositoryError if the repository can't be written, RegistryError from
-    ``open_layer``; the repository then has no new image and keeps those it had.
+    ``open_layer`` or if a registry gave a wrong blob; the repository then has no new image and
+    keeps those it had.
     """
     try:
         with contextlib.suppress(FileExistsError):
@@ -209,13 +216,8 @@ class _Preparation:
         for directory in (place, f"{place}/{layout.LAYERFS}", f"{place}/.metadata"):
             os.mkdir(directory)
             os.chmod(directory, 0o755)
-        try:
-            stream = LayerStream(open_layer(layer), layer, diff_id)
-            implied = unpack(stream, self._open(f"{place}/{layout.LAYERFS}"))
-        except PodmanCvmfsError as err:
-            raise type(err)(
-                f"{self._image.name}: layer {layer.digest}: {err.message}", err.hint
-            ) from None
+        stream = LayerStream(open_layer(layer), layer, diff_id)
+        implied = self._unpack(layer, stream, self._open(f"{place}/{layout.LAYERFS}"))
         config = self._image.config
         documents = {
             layout.LAYERS_JSON: layout.render_layers_json(
@@ -229,6 +231,25 @@ class _Preparation:
             write_file(os.path.join(place, name), data)
         self._places[layer.digest] = self._new_layers[layer.digest] = place
         return True
+
+    def _unpack(self, layer: Descriptor, stream: LayerStream, root: int) -> frozenset[bytes]:
+        """Unpack a layer, and name it if that fails."""
+        what = f"{self._image.name}: layer {layer.digest}: "
+        try:
+            try:
+                with _told_apart():
+                    return unpack(stream, root)
+            except InputError:
+                # If it isn't the layer at all, that is what is to be said.
+                stream.check_blob()
+                raise
+        except WrongBlobError as err:
+            if self._image.is_from_registry:
+                raise RegistryError(f"{what}the registry sent wrong data: {err.message}") from None
+            raise InputError(f"{what}the blob is damaged: {err.message}") from None
+        except PodmanCvmfsError as err:
+            message = err.message.removeprefix(f"{self._image.name}: ")
+            raise type(err)(what + message, err.hint) from None
 
     def flat(self) -> None:
         """Have the layers merged, unless the repository has this image's flat root."""

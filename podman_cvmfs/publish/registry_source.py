@@ -3,13 +3,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from podman_cvmfs import oci
-from podman_cvmfs.errors import RegistryError
+from podman_cvmfs.errors import InputError, RegistryError
 from podman_cvmfs.oci import Descriptor, Digest
 from podman_cvmfs.platforms import Platform
-from podman_cvmfs.publish.source import SourceImage, checked_image, choose_platform, is_index
+from podman_cvmfs.publish.source import (
+    SourceImage,
+    checked_image,
+    choose_platform,
+    is_index,
+    listed,
+)
 from podman_cvmfs.reference import ImageName
 from podman_cvmfs.registry.client import RegistryClient
 
@@ -33,19 +41,27 @@ class RegistrySource:
     def images(self) -> Sequence[SourceImage]:
         name = self._name
         data, _ = self._client.manifest(name)
-        document = oci.parse_json(data, f"the manifest of {name}")
+        what = f"the manifest of {name}"
+        with _registry_fault():
+            document = oci.parse_json(data, what)
         index = None
         if is_index(document):
             index = data
-            entry = choose_platform(document.get("manifests") or [], self._platform, str(name))
-            digest = Digest.parse(entry.get("digest"), f"the digest of {name}'s manifest")
+            with _registry_fault():
+                entries = listed(document, what)
+            entry = choose_platform(entries, self._platform, str(name))
+            with _registry_fault():
+                digest = Digest.parse(entry.get("digest"), f"the digest of {name}'s manifest")
             data, _ = self._client.manifest(name, str(digest))
-        manifest = oci.parse_manifest(data, f"the manifest of {name}")
+        with _registry_fault():
+            manifest = oci.parse_manifest(data, what)
         if manifest.config.size > oci.MAX_DOCUMENT:
             raise RegistryError(f"{name}: the image's configuration is too large")
         raw = self._client.blob(name, manifest.config.digest)
-        config = oci.parse_config(raw, f"the configuration of {name}")
-        return [checked_image(self._published_as, manifest, config, data, index)]
+        with _registry_fault():
+            config = oci.parse_config(raw, f"the configuration of {name}")
+        image = checked_image(self._published_as, manifest, config, data, index)
+        return [replace(image, is_from_registry=True)]
 
     def layer(self, image: SourceImage, layer: Descriptor) -> Iterator[bytes]:
         return self._client.blob_stream(self._name, layer.digest)
@@ -53,3 +69,12 @@ class RegistrySource:
     def close(self) -> None:
         # The client is shared by all sources of a run.
         pass
+
+
+@contextlib.contextmanager
+def _registry_fault() -> Iterator[None]:
+    """What a registry sends isn't the input that somebody gave."""
+    try:
+        yield
+    except InputError as err:
+        raise RegistryError(err.message, err.hint) from None

@@ -23,7 +23,8 @@ class SourceImage:
     """An image that can be published: its name, its manifest and configuration, both checked.
 
     ``raw_manifest`` is the manifest byte for byte, None where the source has none of its own;
-    ``raw_index`` the index that lists it, if it was found by one.
+    ``raw_index`` the index that lists it, if it was found by one. ``is_from_registry`` says who is
+    to blame for a wrong blob: a registry, or a file that was given.
     """
 
     name: ImageName
@@ -31,6 +32,7 @@ class SourceImage:
     config: ImageConfig
     raw_manifest: bytes | None = None
     raw_index: bytes | None = None
+    is_from_registry: bool = False
 
 
 class ImageSource(Protocol):
@@ -83,6 +85,14 @@ def is_index(document: object) -> bool:
         document.get("mediaType") in (oci.OCI_INDEX, oci.DOCKER_LIST)
         or ("manifests" in document and "config" not in document)
     )
+
+
+def listed(index: dict[str, Any], what: str) -> Sequence[Any]:
+    """The ``manifests`` of an index. Raises InputError, naming ``what``, if they are no list."""
+    entries = index.get("manifests") or []
+    if not isinstance(entries, list):
+        raise InputError(f"{what} is an index without a list of manifests")
+    return entries
 
 
 def choose_platform(entries: Sequence[Any], platform: Platform, what: str) -> dict[str, Any]:

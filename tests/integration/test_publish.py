@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from podman_cvmfs.oci import OCI_INDEX, Digest
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.store.layout import big_data_file
 from tests.support.cli import Target, podman_cvmfs, succeed
-from tests.support.http import serving
+from tests.support.http import Answer, give, serving
 from tests.support.images import Image, build, push, push_index, renamed
 from tests.support.layers import sha256
 from tests.support.podman import Host, running
@@ -140,3 +142,79 @@ def test_registries_are_waited_for_as_long_as_the_settings_say(
         took = time.monotonic() - begun
     assert done.returncode == 6 and "doesn't answer in time" in done.stderr
     assert took < 8
+
+
+BUILT = build(IMAGE)
+LAYER = BUILT.blobs[-1]
+MANIFEST = "/v2/t/several/manifests/"
+
+
+def _answers() -> dict[str, Answer]:
+    blobs = {sha256(BUILT.config): BUILT.config, **{blob.digest: blob.data for blob in BUILT.blobs}}
+    return {
+        MANIFEST: give(BUILT.manifest, Content_Type=BUILT.media_type),
+        **{f"/v2/t/several/blobs/{digest}": give(data) for digest, data in blobs.items()},
+    }
+
+
+def _flipped(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda data: b"wrong", "it has 5 bytes, not"),
+        (lambda data: b"<html>log in</html>" * 100, "it "),
+        (lambda data: data[:-1], "it has"),
+        (lambda data: data + b"x", "it is larger than"),
+        (_flipped, "its digest is sha256:"),
+        (lambda data: gzip.compress(b"junk" * 300).ljust(len(data), b"x"), "its digest is"),
+        (lambda data: bytes(len(data)), "its digest is sha256:"),
+    ],
+    ids=["short", "HTML", "cut off", "too long", "last byte", "another", "empty tar"],
+)
+def test_wrong_layers_are_the_registry_s_fault(
+    tmp_path: Path, spoil: Callable[[bytes], bytes], message: str
+) -> None:
+    with serving() as server:
+        server.answers = {f"/v2/t/several/blobs/{LAYER.digest}": give(spoil(LAYER.data))}
+        server.answers.update({k: v for k, v in _answers().items() if k not in server.answers})
+        source = f"http://{server.address}/{IMAGE.name}"
+        done = podman_cvmfs("publish", source, "--repository", tmp_path / "repository")
+    assert done.returncode == 6, done.stderr
+    said = f"{IMAGE.name}: layer {LAYER.digest}: the registry sent wrong data: {message}"
+    assert said in done.stderr
+
+
+def test_a_malformed_layer_is_the_image_s_fault(tmp_path: Path) -> None:
+    """Its digest is what the manifest says."""
+    bad = gzip.compress(b"junk" * 300)
+    manifest = json.loads(BUILT.manifest)
+    manifest["layers"][-1].update(digest=sha256(bad), size=len(bad))
+    with serving() as server:
+        server.answers = _answers()
+        server.answers[MANIFEST] = give(json.dumps(manifest).encode())
+        server.answers[f"/v2/t/several/blobs/{sha256(bad)}"] = give(bad)
+        source = f"http://{server.address}/{IMAGE.name}"
+        done = podman_cvmfs("publish", source, "--repository", tmp_path / "repository")
+    assert done.returncode == 3 and "the tar archive is damaged" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"<html>log in</html>",
+        b"[]",
+        b'{"schemaVersion": 1, "fsLayers": []}',
+        b'{"manifests": 5}',
+        b'{"manifests": [{}]}',
+    ],
+)
+def test_a_manifest_that_is_none_is_the_registry_s_fault(tmp_path: Path, document: bytes) -> None:
+    with serving() as server:
+        server.answers = {MANIFEST: give(document)}
+        name = f"{server.address}/{IMAGE.name}"
+        done = podman_cvmfs("publish", f"http://{name}", "--repository", tmp_path / "repository")
+    assert done.returncode == 6, done.stderr
+    assert name in done.stderr and "Traceback" not in done.stderr

@@ -503,3 +503,17 @@ def test_a_bad_layer_is_told_with_its_image(layout: Layout, tmp_path: Path) -> N
     assert isinstance(error, InputError)
     assert said[0]["name"] == NAME and NAME in said[0]["error"] and ".." in said[0]["error"]
     assert not (tmp_path / "evil").exists()
+
+
+def test_a_damaged_blob_is_told_as_such(layout: Layout, tmp_path: Path) -> None:
+    """Not by what its bytes happen to look like."""
+    layout.add(layout.image(config()), NAME)
+    blob = layout.path / "blobs/sha256" / LAYERS[0].digest[7:]
+    blob.write_bytes(b"\x1f\x8b" + b"x" * (len(LAYERS[0].data) - 2))
+    said, error = run(layout.path, "--repository", tmp_path / "r")
+    assert isinstance(error, InputError)
+    begin = f"{NAME}: layer {LAYERS[0].digest}: the blob is damaged: its digest is sha256:"
+    assert said[0]["error"].startswith(begin)
+    blob.unlink()
+    said, error = run(layout.path, "--repository", tmp_path / "r")
+    assert isinstance(error, InputError) and "No such file" in said[0]["error"]
