@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from podman_cvmfs import oci
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.oci import Descriptor, ImageConfig, Manifest
+from podman_cvmfs.oci import Descriptor, Digest, ImageConfig, Manifest
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.reference import ImageName, parse_name
 
@@ -55,7 +55,15 @@ def checked_image(
     raw_manifest: bytes | None = None,
     raw_index: bytes | None = None,
 ) -> SourceImage:
-    """Join the parts of an image; InputError unless they fit one another and can be unpacked."""
+    """Join the parts of an image; InputError unless they fit one another and can be unpacked.
+
+    A digest in ``name`` must be that of the manifest or of the index.
+    """
+    digests = [Digest.of(data) for data in (raw_manifest, raw_index) if data is not None]
+    if name.digest is not None and name.digest not in digests:
+        theirs = " or ".join(map(str, digests))
+        problem = f"the image's digest is {theirs}" if theirs else "the source has no digest"
+        raise InputError(f"{name}: {problem}", "give it a tag for a name: --name NAME:TAG")
     if len(manifest.layers) != len(config.diff_ids):
         raise InputError(
             f"{name}: the manifest has {len(manifest.layers)} layers, "

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,8 @@ def test_everybody_can_read_it_whatever_the_umask(repository: Path, images: Imag
 
 def test_digest_only_image(repository: Path, images: Images) -> None:
     digest = "sha256:" + "1" * 64
-    put(repository, images, images.image(f"example.org/a@{digest}", BASE))
+    image = images.image("example.org/a:1", BASE)
+    put(repository, images, replace(image, name=parse_name(f"example.org/a@{digest}")))
     assert (repository / f"example.org/a:{digest}/etc/passwd").exists()
     assert (repository / ".metadata/example.org/a/manifest.json").exists()
 

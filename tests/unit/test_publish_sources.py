@@ -251,6 +251,19 @@ def test_a_manifest_that_does_not_fit_its_config(layout: Layout) -> None:
         images_of(str(layout.path))
 
 
+def test_a_digest_for_a_name_must_be_the_image_s(layout: Layout) -> None:
+    manifest = layout.image(config())
+    index = layout.index(descriptor(manifest, platform=HOST))
+    layout.add(index, NAME)
+    for document in (manifest, index):
+        name = f"example.org/a@{sha256(document)}"
+        assert names_of(str(layout.path), name) == [name]
+    with pytest.raises(InputError, match=f"digest is {sha256(manifest)} or {sha256(index)}"):
+        images_of(str(layout.path), f"example.org/a@{sha256(b'other')}")
+    with pytest.raises(InputError, match="digest is"):
+        images_of(str(layout.path), f"example.org/a:1@{sha256(config())}")
+
+
 # ---------------------------------------------------------------------- docker-archive
 
 
@@ -314,6 +327,8 @@ def test_an_archive_without_a_name(tmp_path: Path) -> None:
     assert names_of(str(path), NAME) == [NAME]
     with pytest.raises(InputError, match="no name"):
         images_of(str(path))
+    with pytest.raises(InputError, match="no digest"):
+        images_of(str(path), f"example.org/a@{'sha256:' + '0' * 64}")
 
 
 def test_damaged_archives(tmp_path: Path) -> None:
