@@ -9,12 +9,15 @@ image specification v1.2, "Combined Image JSON + Filesystem Changeset Format".
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from podman_cvmfs import oci
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.oci import Descriptor, Digest, ImageConfig, Manifest
+from podman_cvmfs.platforms import Platform
 from podman_cvmfs.publish.files import Files, read
 from podman_cvmfs.publish.layer_stream import compression
 from podman_cvmfs.publish.source import SourceImage, archive_name, checked_image
@@ -23,30 +26,49 @@ from podman_cvmfs.reference import ImageName
 MANIFEST = "manifest.json"
 
 
-class DockerArchive:
-    """The images in the archive ``files``; ``what`` is how messages call it."""
+@dataclass(frozen=True)
+class _Entry:
+    """What ``manifest.json`` says of an image."""
 
-    def __init__(self, files: Files, what: str, name: ImageName | None) -> None:
+    config: ImageConfig
+    files: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+class DockerArchive:
+    """The images in the archive ``files``; ``what`` is how messages call it. Of images with one
+    tag that for ``platform`` is taken."""
+
+    def __init__(self, files: Files, what: str, name: ImageName | None, platform: Platform) -> None:
         self._files = files
         self._what = what
         self._name = name
+        self._platform = platform
         self._layer_files: dict[Digest, str] = {}
+        self._blobs: dict[tuple[str, Digest], tuple[str, Digest, int]] = {}
 
     def images(self) -> Sequence[SourceImage]:
         what = f"{self._what}: {MANIFEST}"
-        entries = oci.parse_json(read(self._files, MANIFEST), what)
-        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        found = oci.parse_json(read(self._files, MANIFEST), what)
+        if not isinstance(found, list) or not all(isinstance(e, dict) for e in found):
             raise InputError(f"{what} is not a list of images")
-        if not entries:
+        if not found:
             raise InputError(f"{self._what}: there is no image in it")
-        if self._name is not None and len(entries) > 1:
-            raise InputError(
-                f"{self._what}: there are {len(entries)} images in it, --name can name but one"
-            )
-        return [image for entry in entries for image in self._images(entry)]
+        entries = [self._entry(each) for each in found]
+        if self._name is not None:
+            # Untagged images are several ones.
+            if len({entry.tags or id(entry) for entry in entries}) > 1:
+                raise InputError(
+                    f"{self._what}: there are {len(entries)} images in it, --name can name but one"
+                )
+            return [self._image(None, entries)]
+        tagged: dict[str | None, list[_Entry]] = {}
+        for entry in entries:
+            for tag in entry.tags or (None,):
+                tagged.setdefault(tag, []).append(entry)
+        return [self._image(tag, entries) for tag, entries in tagged.items()]
 
-    def _images(self, entry: dict[str, Any]) -> Iterator[SourceImage]:
-        """One image for each of an entry's tags."""
+    def _entry(self, entry: dict[str, Any]) -> _Entry:
         files = entry.get("Layers") or []
         config_file = entry.get("Config")
         if not isinstance(config_file, str) or not _are_strings(files):
@@ -62,13 +84,25 @@ class DockerArchive:
                 f"{self._what}: {MANIFEST} has {len(files)} layers, "
                 f"the configuration {len(config.diff_ids)} diff IDs"
             )
-        manifest = self._manifest(config, files)
-        wanted = [None] if self._name is not None or not tags else tags
-        for tag in wanted:
-            yield checked_image(archive_name([tag], self._name, self._what), manifest, config)
+        return _Entry(config, tuple(files), tuple(tags))
+
+    def _image(self, tag: str | None, entries: Sequence[_Entry]) -> SourceImage:
+        """The image called ``tag``: of several the one that fits best, or the first."""
+
+        def rank(entry: _Entry) -> float:
+            found = self._platform.rank(entry.config.platform)
+            return math.inf if found is None else found
+
+        entry = min(entries, key=rank)
+        name = archive_name([tag], self._name, self._what)
+        return checked_image(name, self._manifest(entry.config, entry.files), entry.config)
 
     def _manifest(self, config: ImageConfig, files: Sequence[str]) -> Manifest:
-        blobs = [self._blob(file, diff_id) for file, diff_id in zip(files, config.diff_ids)]
+        blobs = []
+        for layer in zip(files, config.diff_ids):
+            if layer not in self._blobs:
+                self._blobs[layer] = self._blob(*layer)
+            blobs.append(self._blobs[layer])
         # Docker's manifests know no zstd, and podman refuses them for a layer that they don't know.
         is_oci = any(kind == "zstd" for kind, _, _ in blobs)
         layer_type, sign = (oci.OCI_LAYER, "+") if is_oci else (oci.DOCKER_LAYER, ".")

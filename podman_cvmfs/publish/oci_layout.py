@@ -44,17 +44,7 @@ class OciLayout:
         self._platform = platform
 
     def images(self) -> Sequence[SourceImage]:
-        what = f"{self._what}/index.json"
-        index = oci.parse_json(read(self._files, "index.json"), what)
-        entries = index.get("manifests") if isinstance(index, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-            raise InputError(f"{what} is not an OCI index")
-        # Entries with one name are one image for several platforms.
-        groups: dict[tuple[str | None, ...], list[dict[str, Any]]] = {}
-        for entry in entries:
-            names = _names(entry)
-            if self._tag is None or self._tag in names:
-                groups.setdefault(names, []).append(entry)
+        groups = self._groups()
         if not groups:
             tag = f" called {printable(self._tag)!r}" if self._tag else ""
             raise InputError(f"{self._what}: there is no image{tag} in it")
@@ -65,6 +55,59 @@ class OciLayout:
             )
         return [self._image(names, group) for names, group in groups.items()]
 
+    def _groups(self) -> dict[tuple[str | None, ...], list[dict[str, Any]]]:
+        """The entries that are wanted by their names: those with one name are one image for
+        several platforms."""
+        what = f"{self._what}/index.json"
+        index = oci.parse_json(read(self._files, "index.json"), what)
+        entries = index.get("manifests") if isinstance(index, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+            raise InputError(f"{what} is not an OCI index")
+        groups: dict[tuple[str | None, ...], list[dict[str, Any]]] = {}
+        for entry in entries:
+            names = _names(entry)
+            if self._tag is None or self._tag in names:
+                groups.setdefault(names, []).append(entry)
+        return groups
+
+    def has_several_platforms(self) -> bool:
+        """Whether an image is in it for several platforms, not merely listed for them.
+
+        Raises InputError for a damaged layout.
+        """
+        for entries in self._groups().values():
+            platforms = set()
+            for entry in self._flat(self._present(entries)):
+                stated = entry.get("platform")
+                # Attestations are listed as for "unknown".
+                if isinstance(stated, dict) and stated.get("os") == "linux":
+                    platforms.add((str(stated.get("architecture")), str(stated.get("variant"))))
+            if len(platforms) > 1:
+                return True
+        return False
+
+    def _present(self, entries: Sequence[Any]) -> list[dict[str, Any]]:
+        """Those of an index's entries whose blobs are here."""
+        return [
+            entry
+            for entry in entries
+            if isinstance(entry, dict) and self._files.has(_file_of(self._digest(entry)))
+        ]
+
+    def _flat(self, entries: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """These entries; of indexes among them, the entries."""
+        for entry in entries:
+            if "platform" in entry:
+                yield entry
+                continue
+            what = f"the manifest {self._digest(entry)}"
+            document = oci.parse_json(self._blob(self._digest(entry)), what)
+            if is_index(document):
+                yield from self._present(listed(document, what))
+
+    def _digest(self, entry: dict[str, Any]) -> Digest:
+        return Digest.parse(entry.get("digest"), f"the manifest's digest in {self._what}")
+
     def _image(
         self, names: tuple[str | None, ...], entries: Sequence[dict[str, Any]]
     ) -> SourceImage:
@@ -74,8 +117,7 @@ class OciLayout:
             entry = entries[0]
             if len(entries) > 1:
                 entry = choose_platform(entries, self._platform, str(name))
-            digest = Digest.parse(entry.get("digest"), f"the manifest's digest in {self._what}")
-            data = self._blob(digest)
+            data = self._blob(self._digest(entry))
             document = oci.parse_json(data, f"the manifest of {name}")
             if not is_index(document):
                 break
@@ -88,13 +130,13 @@ class OciLayout:
         return checked_image(name, manifest, config, data, index)
 
     def _blob(self, digest: Digest) -> bytes:
-        data = read(self._files, f"blobs/sha256/{digest.hex}")
+        data = read(self._files, _file_of(digest))
         if Digest.of(data) != digest:
             raise InputError(f"{self._what}: the blob {digest} is damaged")
         return data
 
     def layer(self, image: SourceImage, layer: Descriptor) -> Iterator[bytes]:
-        return self._files.stream(f"blobs/sha256/{layer.digest.hex}")
+        return self._files.stream(_file_of(layer.digest))
 
     def close(self) -> None:
         self._files.close()
@@ -106,3 +148,7 @@ def _names(entry: dict[str, Any]) -> tuple[str | None, ...]:
     annotations = annotations if isinstance(annotations, dict) else {}
     found = (annotations.get(CONTAINERD_NAME), annotations.get(REF_NAME))
     return tuple(name if isinstance(name, str) else None for name in found)
+
+
+def _file_of(blob: Digest) -> str:
+    return f"blobs/sha256/{blob.hex}"

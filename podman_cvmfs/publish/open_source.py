@@ -98,9 +98,22 @@ def _archive(path: str, name: ImageName | None, platform: Platform) -> ImageSour
     if not os.path.isfile(path):
         raise InputError(f"there is no file {printable(path)[:300]}", _FORMS)
     files = TarFiles(path)
+    what = printable(path)
+    layout = OciLayout(files, what, None, name, platform) if files.has("index.json") else None
     if files.has(MANIFEST):
-        return DockerArchive(files, printable(path), name)
-    if files.has("index.json"):
-        return OciLayout(files, printable(path), None, name, platform)
+        if layout is not None and _is_for_several(layout):
+            # Docker's file knows no platforms, and mostly has one of them.
+            return layout
+        return DockerArchive(files, what, name, platform)
+    if layout is not None:
+        return layout
     files.close()
-    raise InputError(f"{printable(path)} holds neither {MANIFEST} nor index.json", _FORMS)
+    raise InputError(f"{what} holds neither {MANIFEST} nor index.json", _FORMS)
+
+
+def _is_for_several(layout: OciLayout) -> bool:
+    try:
+        return layout.has_several_platforms()
+    except InputError:
+        # A layout that can't be read takes nothing from the other files.
+        return False

@@ -322,6 +322,76 @@ def test_a_compressed_archive(tmp_path: Path) -> None:
     assert names_of(str(packed)) == [NAME]
 
 
+OTHER = "arm64" if THIS.architecture != "arm64" else "amd64"
+
+
+def of_arch(architecture: str, layers: Sequence[Blob] = LAYERS) -> bytes:
+    return json.dumps({**json.loads(config(layers)), "architecture": architecture}).encode()
+
+
+def write_both(layout: Layout, path: Path, *configs: bytes) -> str:
+    """A tar of the layout, with a manifest.json of these configs."""
+    places = [f"blobs/sha256/{layer.digest[7:]}" for layer in LAYERS]
+    entries = [
+        {"Config": f"blobs/sha256/{sha256(raw)[7:]}", "RepoTags": [NAME], "Layers": places}
+        for raw in configs
+    ]
+    (layout.path / "manifest.json").write_text(json.dumps(entries))
+    with tarfile.open(path, "w") as archive:
+        archive.add(layout.path, arcname=".")
+    return str(path)
+
+
+def test_an_archive_of_both_kinds_for_several_platforms(layout: Layout, tmp_path: Path) -> None:
+    """As nerdctl writes it: Docker's file has but one of them."""
+    here, other = of_arch(THIS.architecture), of_arch(OTHER)
+    stated = [{"os": "linux", "architecture": each} for each in (THIS.architecture, OTHER)]
+    index = layout.index(
+        descriptor(layout.image(here), platform=stated[0]),
+        descriptor(layout.image(other), platform=stated[1]),
+    )
+    layout.add(index, NAME)
+    path = write_both(layout, tmp_path / "a.tar", here)
+    for raw, platform in ((here, THIS), (other, Platform(OTHER))):
+        [image] = images_of(path, platform=platform)
+        assert (image.config.raw, image.raw_index) == (raw, index)
+
+
+def test_an_archive_of_both_kinds_with_one_platform_of_several(
+    layout: Layout, tmp_path: Path
+) -> None:
+    """As Docker writes what was pulled for another platform: others are listed, but not there."""
+    other = of_arch(OTHER)
+    unknown = layout.blob(b'{"attestation": true}')
+    layout.add(
+        layout.index(
+            descriptor(b"elsewhere", platform=HOST),
+            descriptor(layout.image(other), platform={"os": "linux", "architecture": OTHER}),
+            descriptor(unknown, platform={"os": "unknown", "architecture": "unknown"}),
+        ),
+        NAME,
+    )
+    [image] = images_of(write_both(layout, tmp_path / "a.tar", other))
+    assert image.config.raw == other
+    # A damaged index is in nobody's way.
+    (layout.path / "index.json").write_text("{")
+    [image] = images_of(write_both(layout, tmp_path / "b.tar", other))
+    assert image.config.raw == other
+
+
+@pytest.mark.parametrize("name", [None, "example.org/b:1"])
+def test_of_entries_with_one_tag_the_one_that_fits(
+    layout: Layout, tmp_path: Path, name: str | None
+) -> None:
+    here, other, third = of_arch(THIS.architecture), of_arch(OTHER), of_arch("riscv64")
+    for raw in (here, other, third):
+        layout.image(raw)
+    path = write_both(layout, tmp_path / "a.tar", third, other, here)
+    for raw, platform in ((here, THIS), (other, Platform(OTHER)), (third, Platform("s390x"))):
+        [image] = images_of(path, name, platform)
+        assert (str(image.name), image.config.raw) == (name or NAME, raw)
+
+
 def test_an_archive_without_a_name(tmp_path: Path) -> None:
     path = write_archive(tmp_path / "a.tar", PLAIN, None)
     assert names_of(str(path), NAME) == [NAME]
