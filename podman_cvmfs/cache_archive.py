@@ -16,12 +16,13 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from podman_cvmfs.blobcache import BlobCache
-from podman_cvmfs.errors import InputError, StoreError, printable
+from podman_cvmfs.errors import InputError, RegistryError, StoreError, printable
+from podman_cvmfs.manifests import Genuine, Index, has_config, judge
 from podman_cvmfs.oci import MAX_DOCUMENT, Digest
 
 log = logging.getLogger(__name__)
@@ -73,38 +74,61 @@ def import_cache(cache: BlobCache, file: BinaryIO, source: str) -> Shipped:
     """Put all blobs of an archive into ``cache``; ``source`` is what messages call it.
 
     The archive is checked as a whole before anything changes; a cache that can't take all of it
-    is left as it was. Raises InputError for an archive that isn't exactly what ``export_cache``
-    writes, StoreError, and OSError if ``file`` can't be read.
+    is left as it was. A note takes the place of one that is worth less. Raises InputError for an
+    archive that isn't exactly what ``export_cache`` writes, StoreError, and OSError if ``file``
+    can't be read.
     """
     if not file.seekable():
         with tempfile.TemporaryFile() as copy:
             _spool(file, copy)
             return import_cache(cache, copy, source)
     start = file.tell()
+    notes = []
     for kind, _, data in _entries(file, source):
         if kind == _NOTES:
-            _noted(data, printable(source))
+            notes.append(_noted(data, printable(source)))
     file.seek(start)
-    made: list[tuple[str, Digest]] = []
-    blobs = size = new = 0
+    new: list[Digest] = []
+    #: Images with new notes, and what was noted of them before.
+    noted: list[tuple[Digest, Sequence[Digest]]] = []
+    blobs = size = 0
     try:
         for kind, digest, data in _entries(file, source):
             if kind == _NOTES:
-                image, *documents = _noted(data, printable(source))
-                if not cache.manifest_digests(image):
-                    cache.keep_manifest_digests(image, documents)
-                    made.append((_NOTES, image))
                 continue
             blobs += 1
             size += len(data)
             if cache.get(digest) is None:
                 cache.put(data)
-                made.append((_BLOBS, digest))
-                new += 1
+                new.append(digest)
+        # Only now are the blobs here by which notes can be judged.
+        for image, *documents in notes:
+            before = cache.manifest_digests(image)
+            if _worth(cache, image, documents) > _worth(cache, image, before):
+                cache.keep_manifest_digests(image, documents)
+                noted.append((image, before))
     except BaseException:
-        _take_back(cache, made)
+        _take_back(cache, new, noted)
         raise
-    return Shipped(blobs, size, new, new_notes=len(made) - new)
+    return Shipped(blobs, size, len(new), new_notes=len(noted))
+
+
+def _worth(cache: BlobCache, image: Digest, documents: Sequence[Digest]) -> int:
+    """What it is worth that these are said to be an image's manifest and index.
+
+    0: a blob isn't here, or the first is no manifest. 2: its config is the image. 1: it is another,
+    which says nothing by itself, since OSG's images have IDs that are no config's digest.
+    """
+    found = [cache.get(digest) for digest in documents]
+    if not found or found[0] is None or None in found:
+        return 0
+    try:
+        judgement = judge(found[0], has_config(image), "the manifest")
+    except RegistryError:
+        return 0
+    if isinstance(judgement, Index):
+        return 0
+    return 2 if isinstance(judgement, Genuine) else 1
 
 
 def _notes(cache: BlobCache) -> Iterator[tuple[Digest, bytes]]:
@@ -213,7 +237,16 @@ def _spool(file: BinaryIO, copy: BinaryIO) -> None:
     copy.seek(0)
 
 
-def _take_back(cache: BlobCache, made: list[tuple[str, Digest]]) -> None:
+def _take_back(
+    cache: BlobCache, blobs: list[Digest], noted: list[tuple[Digest, Sequence[Digest]]]
+) -> None:
+    made = [(_BLOBS, digest) for digest in blobs]
+    for image, before in noted:
+        if before:
+            with contextlib.suppress(StoreError):
+                cache.keep_manifest_digests(image, before)
+        else:
+            made.append((_NOTES, image))
     for kind, digest in made:
         with contextlib.suppress(OSError):
             os.unlink(f"{cache.directory}/{kind}/{digest.hex[:2]}/{digest.hex}")

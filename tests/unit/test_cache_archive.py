@@ -11,7 +11,7 @@ import sys
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,7 +21,7 @@ from podman_cvmfs import cache_archive
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.cache_archive import Shipped, export_cache, import_cache
 from podman_cvmfs.errors import InputError, StoreError
-from podman_cvmfs.oci import MAX_DOCUMENT, Digest
+from podman_cvmfs.oci import MAX_DOCUMENT, OCI_CONFIG, OCI_MANIFEST, Digest
 from podman_cvmfs.stamp import stamp_path
 from tests.support.cli import podman_cvmfs
 
@@ -82,21 +82,89 @@ def test_any_tar_can_read_it(tmp_path: Path) -> None:
         assert tar.getnames() == sorted(tar.getnames())
 
 
+def manifest_of(config: Digest, **annotations: str) -> bytes:
+    return json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": {"mediaType": OCI_CONFIG, "digest": str(config), "size": 5},
+            "layers": [],
+            "annotations": annotations,
+        }
+    ).encode()
+
+
 def test_manifests_are_known_at_the_other_end(tmp_path: Path) -> None:
-    cache, ids = filled(tmp_path / "a"), [Digest("1" * 64), Digest("2" * 64), Digest("3" * 64)]
-    cache.keep_manifests(ids[0], b"manifest", b"index")
-    cache.keep_manifests(ids[1], b"another", None)
+    cache, ids = filled(tmp_path / "a"), [Digest(digit * 64) for digit in "123"]
+    first, second = (manifest_of(each) for each in ids[:2])
+    cache.keep_manifests(ids[0], first, b"index")
+    cache.keep_manifests(ids[1], second, None)
     cache.keep_manifest_digests(ids[2], [Digest("4" * 64)])  # its blob is lost
     other = filled(tmp_path / "b", [])
-    other.keep_manifests(ids[1], b"known before", None)
+    before = manifest_of(ids[1], known="before")
+    other.keep_manifests(ids[1], before, None)
     done = import_cache(other, io.BytesIO(exported(cache)), "x")
     assert done.blobs == done.new == len(BLOBS) + 3
-    assert other.manifests(ids[0]) == (b"manifest", b"index")
-    assert other.manifests(ids[1]) == (b"known before", None)
+    assert other.manifests(ids[0]) == (first, b"index")
+    assert other.manifests(ids[1]) == (before, None)
     assert other.manifest_digests(ids[2]) == ()
     third = BlobCache(str(tmp_path / "c"))
     import_cache(third, io.BytesIO(exported(cache)), "x")
     assert exported(third) == exported(cache)
+
+
+IMAGE = Digest("1" * 64)
+GENUINE, OF_ANOTHER = manifest_of(IMAGE), manifest_of(Digest("2" * 64))
+#: From worthless to certain; an ID of OSG's is no config's.
+NOTES: list[tuple[str, bytes | None]] = [
+    ("lost", None),
+    ("no manifest", b"x"),
+    ("an index", b'{"manifests": []}'),
+    ("of another config", OF_ANOTHER),
+    ("genuine", GENUINE),
+]
+
+
+@pytest.mark.parametrize(("new", "data"), NOTES)
+@pytest.mark.parametrize(("old", "known"), NOTES)
+def test_a_worthless_note_keeps_no_better_one_away(
+    tmp_path: Path, old: str, known: bytes | None, new: str, data: bytes | None
+) -> None:
+    cache = filled(tmp_path / "cache", [])
+    text = f"{IMAGE}\n{Digest.of(data or b'lost')}\n".encode()
+    archive = note(text) + (b"" if data is None else exported(filled(tmp_path / "a", [data])))
+    if data is None:
+        archive += END
+    if known is None:
+        cache.keep_manifest_digests(IMAGE, [Digest.of(b"unknown")])
+    else:
+        cache.keep_manifests(IMAGE, known, None)
+    before = cache.manifest_digests(IMAGE)
+    done = import_cache(cache, io.BytesIO(archive), "x")
+    worth = {"of another config": 1, "genuine": 2}
+    is_better = worth.get(new, 0) > worth.get(old, 0)
+    assert done.new_notes == is_better
+    assert cache.manifest_digests(IMAGE) == ((Digest.of(data or b""),) if is_better else before)
+
+
+def test_a_full_disk_changes_no_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, ids = filled(tmp_path / "a"), [Digest(digit * 64) for digit in "123"]
+    for each in ids:
+        source.keep_manifests(each, manifest_of(each), None)
+    cache = filled(tmp_path / "b", [])
+    cache.keep_manifest_digests(ids[0], [Digest("4" * 64)])
+    before, keep, left = files(tmp_path / "b"), cache.keep_manifest_digests, [2]
+
+    def failing(*arguments: Any) -> None:
+        left[0] -= 1
+        if left[0] == -1:
+            raise StoreError("can't write to the cache: No space left on device")
+        keep(*arguments)
+
+    monkeypatch.setattr(cache, "keep_manifest_digests", failing)
+    with pytest.raises(StoreError):
+        import_cache(cache, io.BytesIO(exported(source)), "x")
+    assert files(tmp_path / "b") == before
 
 
 def test_only_sound_blobs_are_exported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -296,8 +364,8 @@ def test_command(tmp_path: Path) -> None:
 
 
 def test_notes_alone_wake_the_next_sync_too(tmp_path: Path) -> None:
-    cache, other = filled(tmp_path / "a"), filled(tmp_path / "b", [*BLOBS, b"manifest"])
-    cache.keep_manifests(Digest("1" * 64), b"manifest", None)
+    cache, other = filled(tmp_path / "a"), filled(tmp_path / "b", [*BLOBS, GENUINE])
+    cache.keep_manifests(IMAGE, GENUINE, None)
     (tmp_path / "x.tar").write_bytes(exported(cache))
     stamp = Path(stamp_path(other.directory, "/store", "/repository"))
     for is_there in (False, True):
