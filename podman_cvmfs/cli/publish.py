@@ -77,10 +77,10 @@ def command(
     """Unpack images into a repository in DUCC's layout.
 
     A SOURCE is an image in a registry (https://registry/repository:tag, http:// for a registry
-    on this machine), an OCI layout (oci:PATH[:TAG]), what "podman save" or "docker save" wrote
-    (docker-archive:PATH), or the path of one of the latter two. Of an image for several
-    architectures the one for --arch is published. Publishing an image again changes nothing; a
-    new image under an old name replaces it.
+    on this machine), an OCI layout (oci:PATH[:TAG]) or a tar file of one (oci-archive:PATH[:TAG]),
+    what "podman save" or "docker save" wrote (docker-archive:PATH), or the path of one of the
+    latter three. Of an image for several architectures the one for --arch is published. Publishing
+    an image again changes nothing; a new image under an old name replaces it.
     """
     if name is not None and len(sources) > 1:
         raise InputError("--name can name but one SOURCE", "publish them one by one")

@@ -51,7 +51,7 @@ class OciLayout:
         if self._name is not None and len(groups) > 1:
             raise InputError(
                 f"{self._what}: there are {len(groups)} images in it, --name can name but one",
-                "choose one as oci:PATH:TAG",
+                "choose one as oci:PATH:TAG or oci-archive:PATH:TAG",
             )
         return [self._image(names, group) for names, group in groups.items()]
 

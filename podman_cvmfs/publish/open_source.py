@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 
 from podman_cvmfs.errors import InputError, printable
@@ -19,8 +20,8 @@ from podman_cvmfs.registry.bounds import is_loopback
 from podman_cvmfs.registry.client import RegistryClient
 
 _FORMS = (
-    "a source is https://registry/repository:tag, oci:PATH[:TAG], docker-archive:PATH, "
-    "or the path of an OCI layout or an archive"
+    "a source is https://registry/repository:tag, oci:PATH[:TAG], oci-archive:PATH[:TAG], "
+    "docker-archive:PATH, or the path of an OCI layout or an archive"
 )
 
 
@@ -36,8 +37,11 @@ def open_source(
     if kind in ("http", "https") and rest.startswith("//"):
         return _registry(kind, rest[2:], name, client, platform)
     if kind == "oci" and colon:
-        path, tag = _split_tag(rest)
+        path, tag = _split_tag(rest, os.path.isdir)
         return _layout(path, tag, name, platform)
+    if kind == "oci-archive" and colon:
+        path, tag = _split_tag(rest, os.path.isfile)
+        return _oci_archive(path, tag, name, platform)
     if kind == "docker-archive" and colon:
         return _archive(rest, name, platform)
     if os.path.isdir(text):
@@ -73,15 +77,15 @@ def _registry(
     return RegistrySource(client, asked, name or replace(asked, registry=host), platform)
 
 
-def _split_tag(text: str) -> tuple[str, str | None]:
+def _split_tag(text: str, is_there: Callable[[str], bool]) -> tuple[str, str | None]:
     """Split ``PATH[:TAG]``; the path may hold colons itself, so the longest that exists wins."""
-    if os.path.isdir(text):
+    if is_there(text):
         return text, None
     path, tag = text, ""
     while ":" in path:
         path, _, last = path.rpartition(":")
         tag = f"{last}:{tag}" if tag else last
-        if os.path.isdir(path):
+        if is_there(path):
             return path, tag
     raise InputError(f"there is no OCI layout {printable(text)[:300]}", _FORMS)
 
@@ -90,6 +94,16 @@ def _layout(path: str, tag: str | None, name: ImageName | None, platform: Platfo
     files = DirectoryFiles(path)
     if not files.has("oci-layout") and not files.has("index.json"):
         raise InputError(f"the directory {printable(path)} is no OCI layout", _FORMS)
+    return OciLayout(files, printable(path), tag, name, platform)
+
+
+def _oci_archive(
+    path: str, tag: str | None, name: ImageName | None, platform: Platform
+) -> OciLayout:
+    files = TarFiles(path)
+    if not files.has("index.json"):
+        files.close()
+        raise InputError(f"there is no OCI layout in {printable(path)}", _FORMS)
     return OciLayout(files, printable(path), tag, name, platform)
 
 

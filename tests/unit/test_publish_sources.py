@@ -153,6 +153,22 @@ def test_layout_in_a_tar(layout: Layout, tmp_path: Path) -> None:
     with tarfile.open(path, "w") as archive:
         archive.add(layout.path, arcname=".")
     assert names_of(str(path)) == [NAME]
+    assert names_of(f"oci-archive:{path}") == [NAME]
+
+
+def test_an_image_of_a_layout_in_a_tar(layout: Layout, tmp_path: Path) -> None:
+    layout.add(layout.image(config()), NAME)
+    layout.add(layout.image(config(Cmd=["other"])), "v2")
+    path = tmp_path / "a:b.tar"
+    with tarfile.open(path, "w") as archive:
+        archive.add(layout.path, arcname=".")
+    [image] = images_of(f"oci-archive:{path}:{NAME}")
+    assert (str(image.name), image.config.raw) == (NAME, config())
+    assert names_of(f"oci-archive:{path}:v2", NAME) == [NAME]
+    with pytest.raises(InputError, match="no image called 'v3'"):
+        images_of(f"oci-archive:{path}:v3")
+    with pytest.raises(InputError, match="no OCI layout in"):
+        images_of(f"oci-archive:{write_archive(tmp_path / 'docker.tar', PLAIN, [NAME])}")
 
 
 def test_the_host_s_platform_is_chosen(layout: Layout) -> None:
@@ -447,6 +463,8 @@ def test_links_in_an_archive_that_go_round(tmp_path: Path) -> None:
         ("/no/such/path", "no such source"),
         ("debian:12", "no such source"),
         ("oci:/no/such/layout:1", "no OCI layout"),
+        ("oci-archive:/no/such/archive:1", "no OCI layout"),
+        ("oci-archive:/", "no OCI layout"),
         ("docker-archive:/no/such", "no file"),
         ("/", "no OCI layout"),
         ("http://example.org/a:1", "only for registries on this machine"),
