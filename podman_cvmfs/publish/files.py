@@ -80,7 +80,7 @@ class TarFiles:
         except OSError as err:
             raise InputError(f"can't read {self._path}: {err.strerror}") from None
         try:
-            if compression(self._file.read(6)) != "none":
+            if compression(self._file.read(6), self._path) != "none":
                 self._file = self._unpacked(self._file)
             self._file.seek(0)
             self._archive = tarfile.open(  # noqa: SIM115

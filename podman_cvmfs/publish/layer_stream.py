@@ -34,11 +34,11 @@ class WrongBlobError(InputError):
     """A blob that isn't what its digest says: whoever it came from is to blame, not the image."""
 
 
-def compression(head: bytes) -> str:
+def compression(head: bytes, what: str = "the layer") -> str:
     """Tell how a blob is compressed from its first bytes: ``gzip``, ``zstd`` or ``none``.
 
     Media types are not asked: registries hold gzip layers labelled as plain and the reverse.
-    Raises InputError for a known but unsupported compression.
+    Raises InputError, naming ``what``, for a known but unsupported compression.
     """
     if head.startswith(_GZIP):
         return "gzip"
@@ -46,7 +46,7 @@ def compression(head: bytes) -> str:
         return "zstd"
     for magic, kind in _UNSUPPORTED.items():
         if head.startswith(magic):
-            raise InputError(f"the layer is compressed with {kind}, which is not supported")
+            raise InputError(f"{what} is compressed with {kind}, which is not supported")
     return "none"
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import lzma
 import os
 import tarfile
 from collections.abc import Sequence
@@ -336,6 +337,9 @@ def test_a_compressed_archive(tmp_path: Path) -> None:
     packed = tmp_path / "a.tar.gz"
     packed.write_bytes(gzip.compress(path.read_bytes()))
     assert names_of(str(packed)) == [NAME]
+    packed.write_bytes(lzma.compress(path.read_bytes()))
+    with pytest.raises(InputError, match=f"{packed} is compressed with xz"):
+        images_of(str(packed))
 
 
 OTHER = "arm64" if THIS.architecture != "arm64" else "amd64"
