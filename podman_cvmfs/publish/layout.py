@@ -17,6 +17,8 @@ from podman_cvmfs.publish.source import SourceImage
 from podman_cvmfs.reference import ImageName
 from podman_cvmfs.store.layout import big_data_file
 
+LAYERS = ".layers"
+FLAT = ".flat"
 LAYERFS = "layerfs"
 LAYERS_JSON = ".metadata/layers.json"
 ORIGIN_JSON = ".metadata/origin.json"
@@ -26,12 +28,12 @@ IMPLIED_JSON = ".metadata/implied.json"
 
 def layer_path(blob: Digest) -> str:
     """The directory of the layer whose (compressed) blob has this digest."""
-    return f".layers/{blob.hex[:2]}/{blob.hex}"
+    return f"{LAYERS}/{blob.hex[:2]}/{blob.hex}"
 
 
 def flat_path(config: Digest) -> str:
     """The merged root file system of the image with this ID."""
-    return f".flat/{config.hex[:2]}/{config.hex}"
+    return f"{FLAT}/{config.hex[:2]}/{config.hex}"
 
 
 def manifest_path(name: ImageName) -> str:

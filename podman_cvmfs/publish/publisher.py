@@ -45,8 +45,15 @@ class Published:
 
 
 def check_directory(directory: str) -> None:
-    """Raise RepositoryError unless ``directory`` is one or can be made."""
+    """Raise RepositoryError unless ``directory`` is one into which can be published, or can be
+    made."""
     shown = printable(directory)
+    for part in (layout.LAYERS, layout.FLAT):
+        if os.path.islink(os.path.join(directory, part)):
+            raise RepositoryError(
+                f"{shown}/{part} is a symbolic link, and no sync follows one there",
+                "make the whole repository a link, or mount something there",
+            )
     if os.path.isdir(directory):
         return
     if os.path.lexists(directory):

@@ -624,3 +624,22 @@ def test_a_damaged_blob_is_told_as_such(layout: Layout, tmp_path: Path) -> None:
     blob.unlink()
     said, error = run(layout.path, "--repository", tmp_path / "r")
     assert isinstance(error, InputError) and "No such file" in said[0]["error"]
+
+
+@pytest.mark.parametrize("part", [".layers", ".flat"])
+def test_no_link_in_the_place_of_the_repository_s_directories(
+    layout: Layout, tmp_path: Path, part: str
+) -> None:
+    """A sync would take every image out of the store."""
+    layout.add(layout.image(config()), NAME)
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "repository" / part).symlink_to(tmp_path / "elsewhere")
+    _, error = run(layout.path, "--repository", tmp_path / "repository")
+    assert isinstance(error, RepositoryError)
+    assert f"{tmp_path}/repository/{part} is a symbolic link" in error.message
+    assert os.listdir(tmp_path / "repository") == [part]
+    (tmp_path / "link").symlink_to("new")
+    (tmp_path / "new").mkdir()
+    _, error = run(layout.path, "--repository", tmp_path / "link")
+    assert error is None
