@@ -56,14 +56,25 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
 def split_path(path: bytes) -> tuple[bytes, ...]:
     """Split an entry's path into its components, taken relative to the root of the tree.
 
-    InputError for ``..`` and for what no Linux path can be.
+    As podman does, ``..`` is taken away with the name before it, whatever that is. InputError if
+    it leads to the root or out of it, and for what no Linux path can be.
     """
     if b"\0" in path or len(path) > MAX_PATH:
         raise InputError(f"the tar archive holds an impossible name: {shown(path)!r}")
-    parts = tuple(part for part in path.split(b"/") if part not in (b"", b"."))
-    if b".." in parts:
-        raise InputError(f"the tar archive holds a name with '..': {shown(path)!r}")
-    return parts
+    out = InputError(f"the tar archive holds a name with '..' that leads out: {shown(path)!r}")
+    parts: list[bytes] = []
+    for part in path.split(b"/"):
+        if part in (b"", b"."):
+            continue
+        if part != b"..":
+            parts.append(part)
+        elif parts:
+            parts.pop()
+        else:
+            raise out
+    if not parts and b".." in path:
+        raise out
+    return tuple(parts)
 
 
 def open_directory(path: bytes, dir_fd: int) -> int:

@@ -18,8 +18,8 @@ from podman_cvmfs.platforms import Platform
 from podman_cvmfs.store.layout import big_data_file
 from tests.support.cli import Target, podman_cvmfs, succeed
 from tests.support.http import Answer, give, serving
-from tests.support.images import Image, build, push, push_index, renamed
-from tests.support.layers import sha256
+from tests.support.images import LAYERS, Image, build, push, push_index, renamed
+from tests.support.layers import file, hardlink, sha256, symlink, whiteout
 from tests.support.podman import Host, running
 from tests.support.registry import Registry
 
@@ -111,6 +111,32 @@ def test_manifests_of_one_config(registry: Registry, tmp_path: Path, podman_host
     target.sync("--offline")
     with running(tmp_path / "podman", stores=[target.store], on=podman_host) as podman:
         assert podman.inspect(names[0])["Digest"] == first.digest
+
+
+def test_names_that_go_back(
+    registry: Registry, tmp_path: Path, podman_host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [
+        symlink("opt/link", "/usr"),
+        file("opt/link/../back", "file\n"),
+        hardlink("opt/hard", "opt/none/../back"),
+        whiteout("none/../var/lib/data/a"),
+    ]
+    monkeypatch.setitem(LAYERS, "back", entries)
+    command = {"Cmd": ["ls", "-R", "/opt", "/var/lib"]}
+    name = push(build(Image("t/back:1", ["base", "back"], command)), registry)
+    target = Target(tmp_path / "repository", tmp_path / "store", tmp_path / "cache")
+    succeed("publish", f"http://{name}", "--repository", target.repository)
+    listed = set()
+    for view in ("flat", "layers", None):
+        if view is not None:
+            target.sync("--offline", "--view", view)
+        stores = [] if view is None else [target.store]
+        with running(
+            tmp_path / str(view), stores=stores, insecure=[registry.address], on=podman_host
+        ) as podman:
+            listed.add(podman.run("run", "--rm", name).stdout)
+    assert len(listed) == 1 and "back" in listed.pop()
 
 
 def test_what_there_is_for_no_such_architecture(registry: Registry, tmp_path: Path) -> None:

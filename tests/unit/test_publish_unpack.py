@@ -171,6 +171,26 @@ def test_names_are_relative_to_the_root(do: Unpack, root: Path) -> None:
     }
 
 
+def test_dot_dot_inside_is_taken_away(do: Unpack, root: Path) -> None:
+    """With the name before it, be that a link, a file or nothing at all: as podman does."""
+    do(
+        [
+            file("q/../q2", "2"),
+            symlink("l", "/etc"),
+            file("l/../beside", "b"),
+            file("f"),
+            directory("f/../d"),
+            file("d/e/../../d/.//../d/x"),
+            hardlink("hard", "no/../q2"),
+            whiteout("gone/../old"),
+        ]
+    )
+    assert {str(p.relative_to(root)) for p in root.rglob("*")} == {
+        *("q2", "l", "beside", "f", "d", "d/x", "hard", ".wh.old")
+    }
+    assert os.path.samefile(root / "q2", root / "hard")
+
+
 def test_implied_directories(do: Unpack, root: Path) -> None:
     implied = do([file("a/b/c"), directory("a"), file("x/y"), directory("./", 0o700)])
     assert implied == {b"a/b", b"x"}
@@ -356,6 +376,9 @@ def test_deep_trees(do: Unpack, root: Path) -> None:
         "a/../../outside/evil",
         "..",
         "a/..",
+        "a/b/../..",
+        "a/../..",
+        "a/../../a/x",
         "/../outside/evil",
         "./../outside/evil",
     ],
