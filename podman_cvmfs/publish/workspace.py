@@ -112,12 +112,15 @@ class Workspace:
                 os.chmod(made, 0o755)
 
     def put_file(self, path: str, data: bytes) -> bool:
-        """Let ``path``, relative to the repository, hold ``data``; False if it did already."""
+        """Let ``path``, relative to the repository, hold ``data``; False if it did already.
+
+        After a power cut it holds what it did before, or ``data``: never nothing.
+        """
         where = os.path.join(self.directory, path)
         if read_if_there(where) == data:
             return False
         prepared = self.fresh()
-        write_file(prepared, data)
+        write_file(prepared, data, is_durable=True)
         self.directory_for(path)
         os.replace(prepared, where)
         return True
@@ -150,12 +153,14 @@ class Workspace:
             raise OSError(code, os.strerror(code))
 
 
-def write_file(path: str, data: bytes) -> None:
-    """Write a new file that everybody may read."""
+def write_file(path: str, data: bytes, is_durable: bool = False) -> None:
+    """Write a new file that everybody may read; with ``is_durable`` it is then on the disk."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
         write_all(fd, data)
         os.fchmod(fd, 0o644)
+        if is_durable:
+            os.fsync(fd)
     finally:
         os.close(fd)
 

@@ -326,6 +326,30 @@ def test_full_disk(repository: Path, images: Images, monkeypatch: pytest.MonkeyP
     assert snapshot(repository) == before
 
 
+def test_documents_are_on_the_disk_before_they_have_their_names(
+    repository: Path, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a power cut could leave them empty."""
+    put(repository, images, images.image("example.org/a:1", BASE))
+    fsync, replace_ = os.fsync, os.replace
+    safe, placed = set(), []
+
+    def fsync_noted(fd: int) -> None:
+        fsync(fd)
+        safe.add(os.fstat(fd).st_ino)
+
+    def replace_checked(source: str, target: str) -> None:
+        if not os.path.islink(source):
+            assert os.stat(source).st_ino in safe, target
+            placed.append(os.path.basename(target))
+        replace_(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync_noted)
+    monkeypatch.setattr(os, "replace", replace_checked)
+    put(repository, images, images.image("example.org/b:1", BASE, other=1))
+    assert {"origin.json", "manifest.json"} < set(placed)
+
+
 # ---------------------------------------------------------------------- being killed
 
 KILLED = """
