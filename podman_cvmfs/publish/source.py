@@ -62,8 +62,10 @@ def checked_image(
     digests = [Digest.of(data) for data in (raw_manifest, raw_index) if data is not None]
     if name.digest is not None and name.digest not in digests:
         theirs = " or ".join(map(str, digests))
-        problem = f"the image's digest is {theirs}" if theirs else "the source has no digest"
-        raise InputError(f"{name}: {problem}", "give it a tag for a name: --name NAME:TAG")
+        problem = f"the image's digest is {theirs}"
+        if not theirs:
+            problem = "an archive as this knows no digest of its images"
+        raise InputError(f"{name}: {problem}", "name it by a tag: --name NAME:TAG")
     if len(manifest.layers) != len(config.diff_ids):
         raise InputError(
             f"{name}: the manifest has {len(manifest.layers)} layers, "
