@@ -278,6 +278,23 @@ def test_purging_keeps_a_store_that_is_still_named(machine: CleanMachine) -> Non
     machine.sh("test ! -e /var/lib/podman-cvmfs")
 
 
+def test_services_find_what_pip_has_installed(machine: CleanMachine) -> None:
+    """The files of a wheel's share/podman-cvmfs, and the link that README has made."""
+    place = "/etc/systemd/system"
+    for unit in (CHECKOUT / "packaging/systemd/system").iterdir():
+        shutil.copy(unit, machine.outside(place))
+    verify = "systemd-analyze verify --man=no podman-cvmfs-sync.timer podman-cvmfs-watch.service"
+    try:
+        assert "podman-cvmfs is not executable" in machine.sh(verify, check=False)
+        machine.sh(
+            "install -D /bin/true /opt/podman-cvmfs/bin/podman-cvmfs;"
+            "ln -s /opt/podman-cvmfs/bin/podman-cvmfs /usr/local/bin/"
+        )
+        assert "podman-cvmfs" not in machine.sh(verify)
+    finally:
+        machine.sh(f"rm -rf {place}/podman-cvmfs* /opt/podman-cvmfs /usr/local/bin/podman-cvmfs")
+
+
 def test_a_sync_writes_where_the_service_may(machine: CleanMachine) -> None:
     install(machine, "podman-cvmfs")
     machine.sh("podman-cvmfs setup")

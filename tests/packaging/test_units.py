@@ -54,7 +54,7 @@ def test_systemd_has_nothing_to_say(kind: str, tmp_path: Path) -> None:
     copies = []
     for unit in sorted((UNITS / kind).iterdir()):
         copy = tmp_path / unit.name
-        copy.write_text(unit.read_text().replace("/usr/bin/podman-cvmfs", f"{program}"))
+        copy.write_text(unit.read_text().replace("=podman-cvmfs ", f"={program} "))
         copies.append(copy)
     assert len(copies) == 3
     done = _analyze("verify", f"--{kind}", "--man=no", *copies, runtime=tmp_path)
