@@ -295,6 +295,23 @@ def test_services_find_what_pip_has_installed(machine: CleanMachine) -> None:
         machine.sh(f"rm -rf {place}/podman-cvmfs* /opt/podman-cvmfs /usr/local/bin/podman-cvmfs")
 
 
+def test_purging_where_the_directories_are_mounts(machine: CleanMachine) -> None:
+    install(machine, "podman-cvmfs")
+    places = "/var/lib/podman-cvmfs /var/cache/podman-cvmfs"
+    machine.sh(
+        f"for place in {places}; do mkdir /tmp/kept; cp -a $place/. /tmp/kept;"
+        "mount -t tmpfs tmpfs $place; cp -a /tmp/kept/. $place; touch $place/.hidden;"
+        "rm -r /tmp/kept; done"
+    )
+    try:
+        said = machine.sh("apt-get purge --yes podman-cvmfs")
+        assert all(f"{place} is left" in said for place in places.split())
+        assert machine.sh(f"find {places} -mindepth 1") == ""
+        assert machine.sh("dpkg-query --show podman-cvmfs || true").startswith("dpkg-query: no")
+    finally:
+        machine.sh(f"umount {places}; rm -r {places}")
+
+
 def test_a_sync_writes_where_the_service_may(machine: CleanMachine) -> None:
     install(machine, "podman-cvmfs")
     machine.sh("podman-cvmfs setup")
