@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from podman_cvmfs.errors import PodmanCvmfsError
+from podman_cvmfs.errors import InputError, PodmanCvmfsError, printable
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,18 @@ def follow(work: Callable[[], None], interval: float, notification_file: str | N
     does: ``ducc/notification``) has changed.
 
     A PodmanCvmfsError of ``work`` is logged, once while it stays the same, and doesn't end the
-    watch.
+    watch. Raises InputError for a notification file that is a directory; one that isn't there yet
+    is waited for.
     """
+    if notification_file is not None:
+        if os.path.isdir(notification_file):
+            raise InputError(
+                f"the notification file {printable(notification_file)} is a directory",
+                "name the file in it that DUCC writes",
+            )
+        if not os.path.exists(notification_file):
+            path = printable(notification_file)
+            log.warning("the notification file %s isn't there yet; it is waited for", path)
     # A handler may come amid whatever the main thread does, so it must not take a lock, as an Event
     # has one: it writes into a pipe, which stays readable from then on.
     stop, told = os.pipe()

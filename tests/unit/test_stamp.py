@@ -21,7 +21,7 @@ import pytest
 from podman_cvmfs import stamp as stamp_module
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.cli.sync import _wishes_text
-from podman_cvmfs.errors import PartialError, RegistryError, RepositoryError
+from podman_cvmfs.errors import InputError, PartialError, RegistryError, RepositoryError
 from podman_cvmfs.policy import Policy
 from podman_cvmfs.settings import Settings
 from podman_cvmfs.stamp import Stamp, directories_of, is_current, stamp_path
@@ -370,6 +370,24 @@ def test_a_notification_wakes_the_watch(tmp_path: Path) -> None:
 
     follow(work, 60, str(notified))
     assert times[1] - times[0] < 10
+
+
+def test_a_notification_file_is_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[None] = []
+
+    def work() -> None:
+        calls.append(None)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    follow(work, 0.001, str(tmp_path / "none"))
+    said = [record.message for record in caplog.records]
+    assert said == [f"the notification file {tmp_path}/none isn't there yet; it is waited for"]
+    with pytest.raises(InputError, match="is a directory"):
+        follow(work, 0.001, str(tmp_path))
+    assert len(calls) == 3
 
 
 def test_a_signal_may_come_at_any_moment() -> None:
