@@ -40,16 +40,17 @@ class Offer:
 class Offers:
     """Everything on offer, in order of preference.
 
-    ``problems`` are what couldn't be read, by repository; ``others`` what repositories have for
-    other platforms only; ``down`` are repositories that can't be read at all, with why; ``forged``
-    are those of them whose images the store must not go on showing, since their files may have
-    become others.
+    ``asked`` are all repositories that were looked at; ``problems`` are what couldn't be read, by
+    repository; ``others`` what repositories have for other platforms only; ``down`` are those that
+    can't be read at all, with why; ``forged`` are those of them whose images the store must not go
+    on showing, since their files may have become others.
     """
 
     offers: list[Offer] = field(default_factory=list)
     problems: list[tuple[str, Problem]] = field(default_factory=list)
     others: list[OtherPlatforms] = field(default_factory=list)
     down: dict[str, PodmanCvmfsError] = field(default_factory=dict)
+    asked: frozenset[str] = frozenset()
 
     @property
     def forged(self) -> set[str]:
@@ -116,7 +117,7 @@ def collect(
     unmounted one looks like.
     """
     holding = {each.repository for each in held.values()}
-    found = Offers()
+    found = Offers(asked=frozenset(map(os.path.abspath, roots)))
     for root in roots:
         problems: list[Problem] = []
         try:

@@ -24,6 +24,7 @@ class State(str, Enum):
     NOT_WISHED = "not wished"
     OTHER_PLATFORM = "other architecture"
     GONE = "gone from repository"
+    NOT_ASKED = "repository not asked"
     UNKNOWN = "repository unreadable"
 
 
@@ -118,7 +119,7 @@ def state_of(
     if stored.repository in offers.down or _is_broken(stored, offers):
         return State.UNKNOWN
     if offer is None:
-        return State.GONE
+        return State.GONE if stored.repository in offers.asked else State.NOT_ASKED
     return State.IN_STORE if offer.image.image_id.hex in stored.all_sources else State.STALE
 
 

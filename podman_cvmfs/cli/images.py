@@ -28,6 +28,7 @@ _COLOURS = {
     State.IN_STORE.value: "green",
     State.STALE.value: "yellow",
     State.GONE.value: "yellow",
+    State.NOT_ASKED.value: "dim",
     State.UNKNOWN.value: "red",
     State.NOT_SYNCED.value: "cyan",
     State.NOT_WISHED.value: "dim",
@@ -71,8 +72,8 @@ def command(
     PATTERN is a shell's glob on the names as podman writes them, in which * takes slashes too
     ('*/atlas/*'). A name is "in store"; there as a "stale tag" if the repository has another image
     under it by now; "not synced", "not wished" or of an "other architecture" if only the
-    repository has it; "gone from repository" if only the store has it; or its "repository [is]
-    unreadable".
+    repository has it; "gone from repository" if only the store has it. Its "repository [is]
+    unreadable", or was "not asked", where it is another than those given.
 
     With --registry, the tag is the "same" in the registry as in the repository, or has "moved".
     """

@@ -76,6 +76,19 @@ def test_stale_tag_and_gone(target: Target) -> None:
     }
 
 
+def test_only_a_repository_that_was_asked_can_have_lost_an_image(
+    target: Target, tmp_path: Path
+) -> None:
+    other = make_repository(tmp_path / "other", 2)
+    for root in (tmp_path / "none", other):
+        asked = Target(root, target.store, target.cache)
+        assert states(asked)[name(2)] == "repository not asked"
+    both = ("--repository", str(tmp_path / "other"))
+    (target.repository / name(2)).unlink()
+    shutil.rmtree(target.repository / ".metadata" / name(2))
+    assert states(target, *both)[name(2)] == "gone from repository"
+
+
 def test_without_a_store_nothing_is_synced(target: Target) -> None:
     shutil.rmtree(target.store)
     assert set(states(target).values()) == {"not synced"}
