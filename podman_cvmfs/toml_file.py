@@ -6,9 +6,12 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from podman_cvmfs.errors import InputError, printable
+
+if TYPE_CHECKING:
+    from tomlkit.exceptions import ParseError
 
 #: No real settings file is nearly as long, in bytes.
 MAX_TOML = 1024 * 1024
@@ -61,12 +64,23 @@ def parse_toml(data: bytes, path: str) -> TomlFile:
         text = data.decode("utf-8")
         return TomlFile(path, text, tomlkit.parse(text).unwrap())
     except ParseError as err:
-        reason = str(err).rpartition(" at line ")[0]
-        raise InputError(f"{printable(path)}:{err.line}: {printable(reason)}") from None
+        reason = printable(reason_of(err, text))
+        raise InputError(f"{printable(path)}:{err.line}: {reason}") from None
     except RecursionError:
         raise InputError(f"{printable(path)}: nested too deeply") from None
     except (TOMLKitError, ValueError) as err:
         raise InputError(f"{printable(path)}: not valid TOML: {printable(str(err))}") from None
+
+
+def reason_of(err: ParseError, text: str) -> str:
+    """What tomlkit has found wrong with ``text``, without the line, which ``err`` has."""
+    from tomlkit.exceptions import UnexpectedEofError
+
+    # It says "... at line 3 col 4", and takes the end of the text for a null character.
+    reason = str(err).rpartition(" at line ")[0]
+    if isinstance(err, UnexpectedEofError) or (repr("\0") in reason and "\0" not in text):
+        return "the file ends too early: is a bracket or a quotation mark left open?"
+    return reason
 
 
 def drop_ins(directory: str, suffix: str) -> list[str]:

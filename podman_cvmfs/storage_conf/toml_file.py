@@ -12,6 +12,7 @@ from tomlkit import TOMLDocument
 from tomlkit.exceptions import ParseError, TOMLKitError
 
 from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.toml_file import reason_of
 
 
 def read_file(path: str) -> bytes | None:
@@ -28,13 +29,13 @@ def read_file(path: str) -> bytes | None:
 def parse(path: str, data: bytes) -> TOMLDocument:
     """Parse ``data``, the content of ``path``. Raises InputError naming file and line."""
     try:
-        return tomlkit.parse(data.decode("utf-8"))
+        text = data.decode("utf-8")
+        return tomlkit.parse(text)
     except UnicodeDecodeError as err:
         line = data.count(b"\n", 0, err.start) + 1
         raise _bad(path, line, "not UTF-8") from err
     except ParseError as err:
-        # tomlkit says "... at line 3 col 4".
-        raise _bad(path, err.line, str(err).rsplit(" at line ", 1)[0]) from err
+        raise _bad(path, err.line, reason_of(err, text)) from err
     except (TOMLKitError, ValueError) as err:
         raise _bad(path, None, str(err)) from err
 

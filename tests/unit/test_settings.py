@@ -209,7 +209,11 @@ def test_unknown_settings_are_warned_of(etc: Path) -> None:
         ("registries = {retries = -1}", ": registries.retries must be a whole number"),
         ("registries = 5", ":1: registries must be a table"),
         ("offline = true\noffline = true", ":2: Key"),
-        ("a = 1\nb =", ":2: "),
+        ("a = 1\nb =", ":2: the file ends too early"),
+        ('a = 1\nrepositories = ["/a",', ":2: the file ends too early: is a bracket"),
+        ('a = 1\nstore = "/a', ":2: the file ends too early: is a bracket"),
+        ("a = 1\n[registries", ":2: the file ends too early: is a bracket"),
+        ("a = \x00", ":1: Unexpected character: '\\x00'"),
         ("\x00", ":1: "),
     ],
 )
