@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write the entries of a store's pool: what ``overlay/<layer id>`` and
-``overlay-images/<image id>`` lead to. All functions raise OSError."""
+``overlay-images/<image id>`` lead to. All functions raise OSError, and StoreError where the file
+system can't hold layers."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import stat
 
+from podman_cvmfs.errors import StoreError, printable
 from podman_cvmfs.store.layout import POOL_LAYERS, lower_of
 from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Link, LocalPart, StoreContent
 
@@ -52,12 +55,18 @@ def _write_local_part(place: str, part: LocalPart) -> None:
     for node in part.nodes:
         path = f"{place}/{node.path}" if node.path else place
         if node.is_whiteout:
-            os.mknod(path, stat.S_IFCHR | 0o600, _WHITEOUT)
+            try:
+                os.mknod(path, stat.S_IFCHR | 0o600, _WHITEOUT)
+            except OSError as err:
+                raise _not_held(err, place, "whiteouts (character devices 0:0)") from err
         else:
             os.mkdir(path, 0o755)
             if node.opaque:
                 for name in _OPAQUE if is_root else _OPAQUE[:1]:
-                    os.setxattr(path, name, b"y")
+                    try:
+                        os.setxattr(path, name, b"y")
+                    except OSError as err:
+                        raise _not_held(err, place, f"opaque directories ({name})") from err
     # Attributes last and from the bottom up: writing into a directory changes its time, and a
     # mode may forbid it.
     for node in reversed(part.nodes):
@@ -70,6 +79,18 @@ def _write_local_part(place: str, part: LocalPart) -> None:
             os.chmod(path, node.mode)
         if node.mtime_ns is not None:
             os.utime(path, ns=(node.mtime_ns, node.mtime_ns))
+
+
+def _not_held(err: OSError, place: str, what: str) -> OSError | StoreError:
+    """The error to raise where ``what`` couldn't be made below ``place``: overlayfs, which a
+    container's root is, and some network file systems refuse it to everybody."""
+    if err.errno not in (errno.EPERM, errno.EINVAL, errno.EOPNOTSUPP):
+        return err
+    directory = printable(os.path.dirname(place))
+    return StoreError(
+        f"the file system can't hold {what}: {err.strerror} ({directory})",
+        "put the store on another one: in a container, on a volume",
+    )
 
 
 def remove_entry(path: str) -> None:

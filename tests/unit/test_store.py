@@ -129,6 +129,32 @@ def test_only_this_generation_and_the_last_are_kept(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path / "store" / layout.GENERATIONS)) == ["3", "4"]
 
 
+@pytest.mark.usefixtures("as_root")
+def test_overlayfs_holds_no_whiteouts(tmp_path: Path) -> None:
+    """As a container's root, without a volume for the store."""
+    mount = (
+        'cd "$1"; shift; mkdir top merged; mount -t tmpfs tmpfs top; mkdir lower top/u top/w;'
+        "mount -t overlay -o lowerdir=lower,upperdir=top/u,workdir=top/w overlay merged;"
+        'exec "$@"'
+    )
+    change = (
+        "import sys\nfrom tests.unit.test_store import *\n"
+        "try: put(Store(sys.argv[1]), 'abc')\n"
+        "except StoreError as err: print(err.message, err.hint, sep='\\n')"
+    )
+    argv = ["unshare", "--mount", "sh", "-ec", mount, "sh", str(tmp_path), sys.executable, "-c"]
+    done = subprocess.run(
+        [*argv, change, tmp_path / "merged/store"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+    )
+    message, hint = done.stdout.splitlines()
+    assert message.startswith("the file system can't hold whiteouts (character devices 0:0): ")
+    assert f"({tmp_path}/merged/store/pool/" in message
+    assert "volume" in hint
+
+
 @pytest.mark.parametrize("first", ["", "ab"])
 @pytest.mark.parametrize("call", ["symlink", "mkdir", "link", "write", "mknod", "rename"])
 def test_a_full_disk_leaves_the_store_as_it_was(
