@@ -50,7 +50,8 @@ def as_diff(changes: Iterable[Change]) -> str:
 def make(change: Change) -> None:
     """Make one change by a rename, with the directories it needs.
 
-    Raises PodmanCvmfsError; then the file is as it was.
+    Raises PodmanCvmfsError, with what can be done whatever the change is part of; then the file
+    is as it was.
     """
     try:
         if change.after is None:
@@ -62,7 +63,7 @@ def make(change: Change) -> None:
     except OSError as err:
         raise PodmanCvmfsError(
             f"can't write {printable(change.path)}: {err.strerror}",
-            "what was changed before is undone by 'podman-cvmfs setup --undo'",
+            "the files before it are done: mend that, then run the command again",
         ) from err
 
 

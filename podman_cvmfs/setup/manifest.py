@@ -118,8 +118,12 @@ def perform(
         files=tuple(records.values()),
     )
     _save(manifest_path, manifest)
-    for change in [*backups, *changes]:
-        make(change)
+    try:
+        for change in [*backups, *changes]:
+            make(change)
+    except PodmanCvmfsError as err:
+        hint = "what was changed before is undone by 'podman-cvmfs setup --undo'"
+        raise PodmanCvmfsError(err.message, hint) from err
 
 
 def plan_undo(manifest: Manifest) -> tuple[list[Change], list[str]]:
