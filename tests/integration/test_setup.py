@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +18,10 @@ import pytest
 
 from podman_cvmfs.setup import snippet
 from podman_cvmfs.storage_conf.generation import Generation, find_generation
+from tests.packaging.conftest import CHECKOUT
 from tests.support.cli import Target, podman_cvmfs
 from tests.support.ducc_sample import Sample
-from tests.support.one_user import HOME, STORE, UID, Machine
+from tests.support.one_user import HOME, STORE, UID, Machine, python_path
 from tests.support.podman import BUSYBOX
 
 #: A podman that understands no token in arrays.
@@ -227,6 +229,26 @@ def test_what_was_set_up_for_an_older_podman_serves_a_newer_one(filled: Machine)
     assert len(filled.user_images()) == 3
     filled.set_up("--undo")
     assert filled.files() == before
+
+
+def test_a_user_deletes_their_own_store(machine: Machine, sample: Sample) -> None:
+    """With the commands of podman-cvmfs-setup(1)."""
+    machine.bind(sample.repository, "/mnt")
+    machine.set_up_user("--user")
+    options = "--offline --repository /mnt --view layers"
+    done = machine.user(
+        f"/usr/bin/python3 -m podman_cvmfs sync {options}",
+        PYTHONPATH=python_path(),
+        PYTHONDONTWRITEBYTECODE="1",
+    )
+    assert done.returncode == 0, done.stderr
+    machine.set_up_user("--undo")
+    page = (CHECKOUT / "packaging/manual/podman-cvmfs-setup.1.rst").read_text()
+    change, remove = re.findall(r"^    ((?:chmod|rm) -.*)$", page, re.MULTILINE)
+    assert "Permission denied" in machine.user(remove).stderr
+    done = machine.user(f"{change} && {remove}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert machine.user("ls -A ~/.local/share").stdout == ""
 
 
 @pytest.fixture
