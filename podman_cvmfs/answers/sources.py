@@ -26,14 +26,18 @@ log = logging.getLogger(__name__)
 def target_of(settings: Settings, for_user: bool | None = None) -> Settings:
     """The settings with the store that is to be looked at: the one named there, or, for an ordinary
     user who names none, their own or the system's (``for_user`` true or false; None: their own if
-    there is one, else the system's if there is one)."""
-    if os.geteuid() == 0 or settings.source("store") != DEFAULT:
+    there is one, else the system's if there is one). With the system's store goes its cache, unless
+    another is named."""
+    if os.geteuid() == 0:
         return settings
-    if for_user is None:
-        for_user = os.path.isdir(settings.store) or not os.path.isdir(paths.SYSTEM_STORE)
-    if for_user:
-        return settings
-    return replace(settings, store=paths.SYSTEM_STORE, cache=paths.SYSTEM_CACHE)
+    if settings.source("store") == DEFAULT:
+        if for_user is None:
+            for_user = os.path.isdir(settings.store) or not os.path.isdir(paths.SYSTEM_STORE)
+        if not for_user:
+            settings = replace(settings, store=paths.SYSTEM_STORE)
+    if settings.store == paths.SYSTEM_STORE and settings.source("cache") == DEFAULT:
+        settings = replace(settings, cache=paths.SYSTEM_CACHE)
+    return settings
 
 
 def content_of(settings: Settings) -> StoreContent:

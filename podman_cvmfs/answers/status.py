@@ -52,9 +52,11 @@ class Due:
 @dataclass(frozen=True)
 class Status:
     """A store. ``changed`` (seconds since 1970) is when a sync or prune last changed it, None where
-    nothing has been written yet. ``counts`` are by kind, in the order to show them."""
+    nothing has been written yet. ``cache`` is where the records of syncs were looked for.
+    ``counts`` are by kind, in the order to show them."""
 
     store: str
+    cache: str
     changed: int | None
     generation: str
     policy: str
@@ -70,6 +72,7 @@ def status_of(settings: Settings, content: StoreContent) -> Status:
     repositories = tuple(_repository(settings, content, root) for root in settings.repositories)
     return Status(
         store=settings.store,
+        cache=settings.cache,
         changed=changed,
         generation=generation,
         policy=content.policy,

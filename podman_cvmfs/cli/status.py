@@ -55,7 +55,7 @@ def _as_text(status: Status, now: int) -> str:
         wanted = f"; the next sync lays out everything anew for: {_policy(status.policy_wanted)}"
         rows.append(["policy", _policy(status.policy) + (wanted if other else "")])
     for each in status.repositories:
-        rows.append(["repository", f"{each.path}: {_repository(each, now)}"])
+        rows.append(["repository", f"{each.path}: {_repository(each, status.cache, now)}"])
     for due in status.due:
         rows.append(["due", f"{_when(due.when, now)}: {due.what}"])
     return plain_table([[printable(cell) for cell in row] for row in rows])
@@ -75,14 +75,14 @@ def _count_rows(counts: Mapping[str, int]) -> list[list[str]]:
     ]
 
 
-def _repository(status: RepositoryStatus, now: int) -> str:
+def _repository(status: RepositoryStatus, cache: str, now: int) -> str:
     parts = [f"{status.images} images"]
     if status.problem:
         parts.append(f"can't be read: {status.problem}")
     elif status.revision is not None:
         parts.append(f"revision {status.revision}")
     if status.synced is None:
-        parts.append("no complete sync on record")
+        parts.append(f"no complete sync on record in the cache {cache}")
     else:
         seen = "" if status.synced_revision is None else f" at revision {status.synced_revision}"
         parts.append(f"complete sync {_when(status.synced, now)}{seen}")

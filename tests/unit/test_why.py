@@ -275,6 +275,12 @@ def test_a_user_without_a_store_asks_about_the_system_s(
     (tmp_path / "system").mkdir()
     assert target_of(load_settings()).store == paths.SYSTEM_STORE
     assert target_of(load_settings({"store": own})).store == own
+    # The cache goes with the store, however that was found.
+    named = {"store": paths.SYSTEM_STORE}
+    assert target_of(load_settings()).cache == paths.SYSTEM_CACHE
+    assert target_of(load_settings(named)).cache == paths.SYSTEM_CACHE
+    assert target_of(load_settings({"cache": "/c"})).cache == "/c"
+    assert target_of(load_settings({"cache": "/c", **named})).cache == "/c"
 
 
 def test_own_record_on_our_layers_is_a_hit(ask: Ask, tmp_path: Path) -> None:
