@@ -44,11 +44,13 @@ FILE = _Place("FILE", "file")
 
 def stored_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The names in the store that begin so, for the shell to complete; no repository is asked."""
+    from podman_cvmfs.answers.sources import target_of
     from podman_cvmfs.settings import load_settings
     from podman_cvmfs.store.reader import read_store
 
     try:
-        content = read_store(load_settings({"store": ctx.params.get("store")}).store)
+        settings = target_of(load_settings({"store": ctx.params.get("store")}))
+        content = read_store(settings.store)
     except (PodmanCvmfsError, OSError):
         # In the middle of a command line nobody wants to read of it.
         return []

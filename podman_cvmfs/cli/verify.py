@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from podman_cvmfs import advice
+from podman_cvmfs.answers.sources import target_of
 from podman_cvmfs.cli.options import settings_given, store_options, text_or_json
 from podman_cvmfs.errors import PartialError, PodmanCvmfsError, StoreError, printable
 from podman_cvmfs.settings import Settings
@@ -42,7 +43,8 @@ def command(
     native: bool,
     output: str,
 ) -> None:
-    """Examine the whole store, without podman and without changing anything.
+    """Examine the whole store, without podman and without changing anything: an ordinary user's
+    own, or root's where the user has none.
 
     Each thing that is wrong is printed with its path and what cures it. Errors end the command with
     exit code 5; warnings don't.
@@ -61,6 +63,8 @@ def command(
         arch=arch,
         offline=offline,
     )
+    if not repair:
+        settings = target_of(settings)
     verdict = verify(settings.store)
     report = None
     if repair and verdict.findings:

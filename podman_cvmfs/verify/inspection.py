@@ -23,7 +23,8 @@ _MAX_FILE = 1 << 30
 class Inspection:
     """Looks into the store in the directory ``store``. Paths are relative to it, "" is itself.
 
-    ``owner`` is the uid that everything in the store shall have.
+    ``owner`` is the uid that everything in the store shall have. ``closed`` is what has an image's
+    modes and so may be read by that owner alone.
     """
 
     def __init__(self, store: str) -> None:
@@ -31,6 +32,7 @@ class Inspection:
         self.owner: int | None = None
         with contextlib.suppress(OSError):
             self.owner = os.lstat(store).st_uid
+        self.closed: list[str] = []
         self._found: dict[Finding, None] = {}
 
     @property

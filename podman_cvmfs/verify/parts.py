@@ -27,7 +27,7 @@ _OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
 
 def read_parts(look: Inspection, path: str, names: set[str]) -> tuple[Part, ...] | None:
     """The parts of the layer whose directory ``path`` holds ``names``; None, and a finding, if
-    they can't be read."""
+    they can't be read. What is closed to others than the store's owner is in ``look.closed``."""
     numbers = sorted(int(match.group(1) or 0) for match in map(_PART.match, names) if match)
     if numbers != list(range(max(1, len(numbers)))) or len(numbers) > _MAX_PARTS:
         look.error(path, "hasn't got its diff, or not all of them")
@@ -48,7 +48,10 @@ def read_parts(look: Inspection, path: str, names: set[str]) -> tuple[Part, ...]
             try:
                 parts.append(LocalPart(_nodes(look, place)))
             except OSError as err:
-                look.error(place, f"can't be read: {err.strerror}")
+                if isinstance(err, PermissionError) and os.geteuid() not in (0, look.owner):
+                    look.closed.append(place)
+                else:
+                    look.error(place, f"can't be read: {err.strerror}")
                 return None
     return tuple(parts)
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from podman_cvmfs.advice import on_store
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import ImageFiles, LayerDirectory
 from podman_cvmfs.verify.documents import Documents, read_documents
@@ -79,6 +80,12 @@ def glance(store: str) -> tuple[Finding, ...]:
 def examine(look: Inspection, generation: str) -> Verdict:
     """Examine ``generation``, a directory of the store that ``look`` looks into."""
     documents, layers, images = _examine_inside(look, generation)
+    if look.closed:
+        whose = "root" if look.owner == 0 else f"the user with the uid {look.owner}"
+        cure = f"nothing, or run '{on_store(look.store, 'verify')}' as {whose}"
+        what = "holds directories that are closed to you, and isn't checked"
+        more = f" (nor {len(look.closed) - 1} more)" if look.closed[1:] else ""
+        look.warning(look.closed[0], what + more, cure)
     if layers is None:
         return Verdict(look.findings, documents)
     gone = check_targets(look, documents.content, layers.directories)

@@ -11,11 +11,14 @@ import contextlib
 import json
 import os
 import re
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from podman_cvmfs.paths import SYSTEM_CACHE
 from podman_cvmfs.setup import snippet
 from podman_cvmfs.storage_conf.generation import Generation, find_generation
 from tests.packaging.conftest import CHECKOUT
@@ -249,6 +252,43 @@ def test_a_user_deletes_their_own_store(machine: Machine, sample: Sample) -> Non
     done = machine.user(f"{change} && {remove}")
     assert (done.returncode, done.stderr) == (0, "")
     assert machine.user("ls -A ~/.local/share").stdout == ""
+
+
+def test_what_users_are_told_of_root_s_store(
+    machine: Machine, sample: Sample, tmp_path: Path
+) -> None:
+    machine.bind(sample.repository, "/mnt")
+    machine.bind(tmp_path / "cache", "/var/cache")
+    # Of a repository so young nothing is remembered.
+    time.sleep(2.1)
+    target = Target(Path("/mnt"), Path(STORE), Path(SYSTEM_CACHE))
+    argv = target.argv("--offline", "--view", "layers")
+    done = podman_cvmfs(*argv, within=machine.namespace)
+    assert done.returncode == 0, done.stderr
+
+    def ask(command: str) -> subprocess.CompletedProcess[str]:
+        script = f"/usr/bin/python3 -m podman_cvmfs {command}"
+        return machine.user(script, PYTHONPATH=python_path(), PYTHONDONTWRITEBYTECODE="1")
+
+    for place in ("", f" --store {STORE}"):
+        said = ask(f"status --repository /mnt{place}").stdout
+        assert "3 images, complete sync " in said
+        # Some layers have directories that only root may look into.
+        done = ask(f"verify{place}")
+        assert (done.returncode, done.stdout.count("warning: ")) == (0, 1), done.stdout
+        assert "closed to you, and isn't checked (nor 1 more)" in done.stdout
+        assert f"'podman-cvmfs verify --store {STORE}' as root" in done.stdout
+    said = ask("status --repository /mnt --cache /home/u/cache").stdout
+    assert "no complete sync on record in the cache /home/u/cache" in said
+    assert "store-damaged" not in ask("doctor --repository /mnt").stdout
+    completed = machine.user(
+        "/usr/bin/python3 -m podman_cvmfs",
+        PYTHONPATH=python_path(),
+        _PODMAN_CVMFS_COMPLETE="bash_complete",
+        COMP_WORDS="podman-cvmfs why 127",
+        COMP_CWORD="2",
+    )
+    assert "127.0.0.1:5077/proj/" in completed.stdout
 
 
 @pytest.fixture
