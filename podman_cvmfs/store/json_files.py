@@ -109,10 +109,10 @@ def images_json(content: StoreContent) -> bytes:
 def state_json(content: StoreContent) -> bytes:
     """The whole of state.json: content that can't be told from the other two files."""
     layers = (
-        (layer_id, _layer_state(content.layers[layer_id])) for layer_id in sorted(content.layers)
+        (layer_id, layer_state(content.layers[layer_id])) for layer_id in sorted(content.layers)
     )
     images = (
-        (image_id, _image_state(content.images[image_id])) for image_id in sorted(content.images)
+        (image_id, image_state(content.images[image_id])) for image_id in sorted(content.images)
     )
     parts = {
         "format": to_json(FORMAT),
@@ -129,7 +129,8 @@ def _object(members: Iterable[tuple[str, dict[str, Any]]]) -> bytes:
     return b"{" + b",".join(to_json(key) + b":" + to_json(data) for key, data in members) + b"}"
 
 
-def _layer_state(layer: StoredLayer) -> dict[str, Any]:
+def layer_state(layer: StoredLayer) -> dict[str, Any]:
+    """What ``state.json`` says of a layer."""
     state: dict[str, Any] = {"entry": layer.entry}
     if layer.shows is not None:
         state["shows"] = layer.shows
@@ -148,7 +149,8 @@ def _layer_state(layer: StoredLayer) -> dict[str, Any]:
     return state
 
 
-def _image_state(image: StoredImage) -> dict[str, Any]:
+def image_state(image: StoredImage) -> dict[str, Any]:
+    """What ``state.json`` says of an image."""
     state: dict[str, Any] = {
         "entry": image.entry,
         "repository": image.repository,

@@ -17,7 +17,7 @@ from podman_cvmfs.errors import InputError
 from podman_cvmfs.manifest_ladder import GENUINE, REBUILT, UNANSWERED
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.policy import Overlay, Policy, Reuse, View
-from podman_cvmfs.store.json_files import image_json, layer_json
+from podman_cvmfs.store.json_files import image_json, image_state, layer_json, layer_state
 from podman_cvmfs.store.layout import (
     IMAGES,
     IMAGES_JSON,
@@ -155,6 +155,7 @@ class RecordReader:
                 layer = self._layer(layer_id, record, ours)
                 found[layer_id] = layer
                 _compare(layer_json(layer), record)
+                _refuse_unknown(layer_state(layer), ours)
             except _WrongError as err:
                 self._error(LAYERS_PATH, f"layer {layer_id} {err}")
         return found
@@ -196,6 +197,7 @@ class RecordReader:
                     if other != image_id:
                         raise _WrongError(f"has the name {name[:300]!r} of the image {other}")
                 _compare(image_json(image, own), record)
+                _refuse_unknown(image_state(image), ours)
             except _WrongError as err:
                 self._error(IMAGES_PATH, f"image {image_id} {err}")
         return found, names
@@ -254,6 +256,12 @@ class RecordReader:
             else:
                 found[entry] = since
         return found
+
+
+def _refuse_unknown(written: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Raise _WrongError where our state has what we don't write: a misspelt key says nothing."""
+    for key in sorted(ours.keys() - written.keys()):
+        raise _WrongError(f"has {key[:80]!r} in {STATE}, which doesn't belong there")
 
 
 def _compare(written: Mapping[str, Any], record: Mapping[str, Any]) -> None:

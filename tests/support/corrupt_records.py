@@ -231,6 +231,16 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
         "bytes, not 7",
     ),
     # The state
+    "misspelt key of a layer in the state": (
+        lambda s: s.edit(STATE, state_of("layers", "repositori", "/r")),
+        LAYERS,
+        "has 'repositori' in state.json, which doesn't belong there",
+    ),
+    "misspelt key of an image in the state": (
+        lambda s: s.edit(STATE, state_of("images", "outdatet", True)),
+        IMAGES,
+        "has 'outdatet' in state.json",
+    ),
     "state.json gone": (lambda s: (s.generation / STATE).unlink(), STATE, "is missing"),
     "state.json truncated": (
         lambda s: os.truncate(s.generation / STATE, 100),
