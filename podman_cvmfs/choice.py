@@ -113,7 +113,7 @@ def keep_old(
     report: SyncReport,
 ) -> None:
     """Let names whose new image can't be done lead to their old one, if they have one; but not
-    those of an image that can't run here."""
+    those of an image that is left out."""
     for offer in group:
         name = offer.image.name
         if wanted.get(name) != offer.image.image_id.hex:

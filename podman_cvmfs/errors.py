@@ -6,7 +6,7 @@ The tree, with the exit code each ends the command with::
     PodmanCvmfsError        1
     ├── InputError          3   a name, digest or file given by the user is wrong
     ├── RepositoryError     4   the unpacked repository is absent, unreadable or broken
-    │   └── OtherPlatformError    it has the image for another architecture only
+    │   └── OtherPlatformError    it has the image for another architecture only; ends with 3
     ├── StoreError          5   the additional image store can't be read or written
     ├── RegistryError       6   a registry doesn't answer or answers wrongly
     │   ├── RegistryUnreachable   it doesn't answer at all
@@ -44,6 +44,8 @@ class RepositoryError(PodmanCvmfsError):
 
 class OtherPlatformError(RepositoryError):
     """The repository has the image, but for another architecture than is wanted."""
+
+    exit_code = 3  # what was asked for is wrong, not the repository
 
 
 class StoreError(PodmanCvmfsError):

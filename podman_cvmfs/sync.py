@@ -85,13 +85,13 @@ def _prepare(
             first = str(todo[source][0].image.name)
             kind = report.left_out if first in report.left_out else report.failed
             kind.setdefault(str(offer.image.name), kind[first])
+    if requested:
+        # Whoever names an image expects it to be there, and nothing else to go.
+        report.failed.update(report.left_out)
+        report.left_out.clear()
     keep_old(wanted, held, (o for o in offers.offers if o.image.image_id.hex in undone), report)
     stuck = _stuck(current, hidden) - candidates.keys()
     wanted = {name: source for name, source in wanted.items() if source not in stuck}
-    if requested:
-        # Whoever names an image expects it to be there.
-        report.failed.update(report.left_out)
-        report.left_out.clear()
     return _plan(current, wanted, candidates, hidden, gone, wishes)
 
 

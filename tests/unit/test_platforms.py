@@ -160,6 +160,20 @@ def test_the_architecture_that_is_wanted(tmp_path: Path, repository: Path) -> No
     assert set(_sync(tmp_path, repository, AMD64).added) == {app(3), app(4)}
 
 
+@pytest.mark.parametrize("number", [0, 4])
+def test_asking_for_another_architecture_removes_nothing(tmp_path: Path, number: int) -> None:
+    repository = make_repository(tmp_path / "repository", 5, layers=2, shared=1)
+    _sync(tmp_path, repository, AMD64)
+    before = _listed(tmp_path)
+    places = ("--repository", repository, "--store", tmp_path / "store")
+    cached = ("--cache", tmp_path / "cache", "--offline", "--arch", "arm64")
+    done = podman_cvmfs("sync", *places, *cached, app(number))
+    assert done.returncode == 3
+    assert f"{app(number)} is for amd64, not for arm64" in done.stderr
+    assert "removed" not in done.stderr.replace("0 removed", "")
+    assert _listed(tmp_path) == before
+
+
 def test_who_asks_for_another_architecture_is_told(tmp_path: Path, repository: Path) -> None:
     for number, platform in ((2, AMD64), (4, ARM64)):
         report = _sync(tmp_path, repository, platform, app(number))
