@@ -10,15 +10,16 @@ from dataclasses import replace
 
 from podman_cvmfs import paths
 from podman_cvmfs.blobcache import BlobCache
-from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.errors import InputError, RepositoryError, printable
 from podman_cvmfs.image_spec import ImageSpec
-from podman_cvmfs.oci import parse_config, parse_manifest
+from podman_cvmfs.oci import Digest, parse_config, parse_manifest
 from podman_cvmfs.offers import Offer, Offers, collect, held_by
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.selection import Selection
 from podman_cvmfs.settings import DEFAULT, Settings
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.unpacked import Repository
 
 log = logging.getLogger(__name__)
 
@@ -54,20 +55,31 @@ def offers_of(settings: Settings, content: StoreContent, selection: Selection) -
     return offers
 
 
-def known_platform(settings: Settings, offer: Offer) -> Platform | None:
-    """What the image on offer is for, if its place in the repository or a config in the cache
-    tells; else None."""
+def known_platform(settings: Settings, offer: Offer, cached_only: bool = False) -> Platform | None:
+    """What the image on offer is for, if its place in the repository tells, or its config in the
+    cache or, unless ``cached_only``, in the repository; else None. Registries aren't asked."""
     stated = offer.image.platform
     if stated is None:
         cache = BlobCache(settings.cache)
         digest = offer.image.expected_id
-        with contextlib.suppress(InputError):
+        with contextlib.suppress(InputError, RepositoryError):
             if digest is None:
                 manifest, _ = cache.manifests(offer.image.image_id)
                 digest = None if manifest is None else parse_manifest(manifest).config.digest
             config = None if digest is None else cache.get(digest)
+            if config is None and not cached_only:
+                config = _config_in_repository(offer)
             stated = None if config is None else parse_config(config).platform
     return stated
+
+
+def _config_in_repository(offer: Offer) -> bytes | None:
+    """The genuine config of the image on offer, if its repository has it. Raises
+    RepositoryError."""
+    if not isinstance(offer.repository, Repository):
+        return None
+    data = offer.repository.config_blob(offer.image.image_id)
+    return data if data is not None and Digest.of(data) == offer.image.image_id else None
 
 
 def selection_of(settings: Settings) -> Selection:

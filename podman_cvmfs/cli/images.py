@@ -83,7 +83,9 @@ def command(
     offers = offers_of(settings, content, selection)
 
     def runs(offer: Offer) -> bool:
-        known = known_platform(settings, offer)
+        # Of what is wished for, few aren't in the store; of all else there may be 10,000, which
+        # a cold CernVM-FS would have to fetch one by one.
+        known = known_platform(settings, offer, not selection.wants(offer.image.name))
         return known is None or settings.platform.runs(known)
 
     rows = catalogue(content, offers, selection, pattern, runs)

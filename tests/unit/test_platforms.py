@@ -263,3 +263,20 @@ def test_answers_name_the_other_architecture(tmp_path: Path, repository: Path) -
     assert "other architecture: repositories have it for arm64/v8" in reason["text"]
     done = podman_cvmfs("sync", *places, *cached, "--arch", "no/such/thing")
     assert done.returncode == 3 and "arch must be host, or an architecture" in done.stderr
+
+
+def test_answers_find_the_architecture_in_the_repository_s_config(tmp_path: Path) -> None:
+    """What is published for one architecture alone has a place that doesn't tell it."""
+    repository = make_repository(tmp_path / "repository", 2, layers=2, shared=1)
+    _config(repository, 1, "arm64/v8")
+    places = ("--repository", repository, "--store", tmp_path / "store", "--arch", "amd64")
+    podman_cvmfs("sync", *places, "--cache", tmp_path / "cache", "--offline")
+    rows = json.loads(succeed("images", *places, "--format", "json"))
+    assert {row["name"]: row["state"] for row in rows} == {
+        app(0): "in store",
+        app(1): "other architecture",
+    }
+    found = podman_cvmfs("why", app(1), *places, "--format", "json")
+    (reason, *_) = json.loads(found.stdout)["reasons"]
+    assert reason["code"] == "other-architecture"
+    assert "repositories have it for arm64/v8" in reason["text"]
