@@ -124,8 +124,9 @@ def orphaned_views(
 ) -> set[str]:
     """The source IDs, among the wanted ``sources``, of stored images that have a layer laid out for
     an image that is wanted no more, or of a repository that is ``gone`` or of which no wanted image
-    has it any more, or a merged root below their top. They must be resolved anew, as those that are
-    among ``anew`` are anyway."""
+    has it any more, or a merged root below their top; or whose top has lost its twin, which goes
+    after its grace though a container still needs the top. They must be resolved anew, as those
+    that are among ``anew`` are anyway."""
     found: set[str] = set()
     chosen = frozenset(sources)
     held = [image for image in current.images.values() if image.all_sources & chosen]
@@ -145,7 +146,8 @@ def orphaned_views(
                 and (not each.repository or (each.layer_id, each.repository) in homes)
                 for each in layers
             )
-            if not layers or buried or not sound:
+            twins = {layer.twin for layer in layers[:1]} - {None}
+            if not layers or buried or not sound or not twins <= current.layers.keys():
                 found |= image.all_sources & chosen
     return found
 

@@ -18,7 +18,13 @@ from podman_cvmfs.policy import DEFAULT_POLICY, Overlay, Policy, Reuse, View
 from podman_cvmfs.retirement import GRACE, is_retired
 from podman_cvmfs.selection import Selection
 from podman_cvmfs.store.reader import read_store
-from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer, layers_of
+from podman_cvmfs.store.records import (
+    StoreContent,
+    StoredImage,
+    StoredLayer,
+    chain_of,
+    layers_of,
+)
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync import sync
 from podman_cvmfs.verify.store import verify
@@ -159,6 +165,29 @@ def test_an_image_without_layers(world: World) -> None:
     repository = make_repository(world.root / "empty", 1, layers=0, shared=0)
     for overlay in Overlay:
         assert not world.sync(repository, policy=Policy(overlay=overlay)).failed
+
+
+def test_an_image_that_returns_has_its_twin_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container needed the top layer alone, so the twin went when its grace was over."""
+    repository = world.repository("repository", 2)
+    policy = Policy(reuse=Reuse.ALL)
+    world.sync(repository, policy=policy)
+    advertised, top = world.advertised(), world.layers(1)[0]
+    chain = {layer.layer_id for layer in chain_of(world.content, top.layer_id)}
+    world.sync(repository, policy=policy, without="*app1:*")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 2 * GRACE)
+    monkeypatch.setattr("podman_cvmfs.sync.needed_layers", lambda *_: chain)
+    world.sync(repository, policy=policy, without="*app1:*")
+    assert top.layer_id in world.content.layers and top.twin not in world.content.layers
+    world.sync(repository, policy=policy)
+    assert {layer.layer_id for layer in world.advertised()} == {
+        layer.layer_id for layer in advertised
+    }
+    assert not verify(world.store.path).errors
+    assert not world.sync(repository, policy=policy).changed
 
 
 # ---------------------------------------------------------------------- another policy
