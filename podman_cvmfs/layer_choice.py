@@ -4,11 +4,11 @@ Pure: no I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from podman_cvmfs.policy import Change
-from podman_cvmfs.retirement import hidden
+from podman_cvmfs.retirement import Retention, hidden, stays
 from podman_cvmfs.store.records import (
     LayerDirectory,
     StoreContent,
@@ -88,6 +88,47 @@ class LayerChoice:
         used = {layer.layer_id for image in images for layer in layers_of(reached, image)}
         self.layers = {key: layer for key, layer in self.layers.items() if key in used}
         self.directories = {key: each for key, each in self.directories.items() if key in used}
+
+    def leave_below(self, retention: Retention) -> bool:
+        """Let merged roots stand on the same layers as in ``current`` where something that has left
+        and stays as ``retention`` says stands on them; returns whether any does.
+
+        A merged root is mounted alone, whatever it stands on. But what stands on it was laid out
+        when it was shown by its own files: it mounts all layers below, and keeps them by its chain.
+        """
+        found = False
+        for layer in self._current.layers.values():
+            if layer.layer_id in self.layers or layer.alone:
+                continue
+            if stays(self._current, layer, retention):
+                found |= self._leave_below(chain_of(self._current, layer.layer_id)[1:])
+        return found
+
+    def _leave_below(self, chain: Sequence[StoredLayer]) -> bool:
+        changed: dict[str, StoredLayer] = {}
+        home: str | None = None
+        for layer in chain:
+            present = self.layers.get(layer.layer_id)
+            if present is None and home is not None:
+                # What would have to be laid out anew for another reason is nothing to stand on.
+                if not serves(layer, self._sources, self._gone):
+                    return False
+                if layer.repository not in ("", home):
+                    return False
+                changed[layer.layer_id] = replace(hidden(layer, self._change), retired=None)
+            elif present is not None:
+                home = present.repository
+                if present.alone and present.parent != layer.parent:
+                    # What isn't shown by itself counts with the top.
+                    size = self._size_below(self.layers, present) + present.diff_size
+                    size = max(0, size - self._size_below(self._current.layers, layer))
+                    changed[layer.layer_id] = replace(present, parent=layer.parent, diff_size=size)
+        self.layers.update(changed)
+        return bool(changed)
+
+    @staticmethod
+    def _size_below(layers: Mapping[str, StoredLayer], layer: StoredLayer) -> int:
+        return sum(each.diff_size for each in chain_of(StoreContent(layers=layers), layer.parent))
 
     def _is_better(self, layer: StoredLayer) -> bool:
         present = self.layers.get(layer.layer_id)

@@ -129,6 +129,8 @@ def make_plan(
     choice.take_twins(each.twin for each in in_order if each.twin is not None)
     images = _listed(wanted, image_of, present, made, change)
     choice.limit_to(images.values())
+    if choice.leave_below(retention):
+        choice.limit_to(images.values())
     listed = assign_names(
         (name, image_of[source]) for name, source in wanted.items() if source in image_of
     )

@@ -59,6 +59,13 @@ class Retention:
         return self.now - self.since(retired) < self.grace
 
 
+def stays(current: StoreContent, layer: StoredLayer, retention: Retention) -> bool:
+    """Whether ``layer`` of ``current`` stays although no image has it any more."""
+    useless = any(link.layer_id in retention.useless for link in chain_of(current, layer.layer_id))
+    usable = retention.has_grace(layer.retired) and not useless
+    return usable or layer.layer_id in retention.needed
+
+
 def add_retired_layers(
     current: StoreContent,
     layers: dict[str, StoredLayer],
@@ -71,11 +78,8 @@ def add_retired_layers(
     for layer in current.layers.values():
         if layer.layer_id in layers:
             continue
-        chain = chain_of(current, layer.layer_id)
-        useless = any(link.layer_id in retention.useless for link in chain)
-        usable = retention.has_grace(layer.retired) and not useless
-        if usable or layer.layer_id in retention.needed:
-            for link in chain:
+        if stays(current, layer, retention):
+            for link in chain_of(current, layer.layer_id):
                 if link.layer_id not in layers:
                     kept = hidden(link, change)
                     layers[link.layer_id] = replace(kept, retired=retention.since(link.retired))

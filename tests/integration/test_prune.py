@@ -286,3 +286,27 @@ def test_what_stands_on_an_image_goes_on_when_it_is_shown_otherwise(
     assert podman.run("start", "--attach", "stopped").stdout == said
     assert podman.run("run", "--rm", "--pull=never", name, *_LOOK).stdout == said
     succeed("verify", "--store", site.target.store)
+
+
+def test_what_stands_on_a_layer_goes_on_after_another_policy(site: Site) -> None:
+    """The layer is the top of an image that is shown by its merged root from then on."""
+    podman = site.podman
+    by_layers = ("--view", "layers", "--reuse", "none")
+    name = site.publish(built("t/remade:1"), *by_layers)
+    other = site.publish(built("t/delete:1"), *by_layers)
+    podman.run("tag", name, "localhost/tagged:1")
+    podman.run("create", "--name=stopped", "--pull=never", name, *_LOOK)
+    said = podman.run("run", "--rm", "--pull=never", name, *_LOOK).stdout
+    site.withdraw(name, *by_layers)
+    site.target.sync("--offline", "--view", "flat", "--reuse", "none")
+    assert form(site, other)[1]
+    for container in (True, False):
+        succeed("verify", "--store", site.target.store)
+        site.prune("--grace", "0")
+        if container:
+            assert podman.run("start", "--attach", "stopped").stdout == said
+            podman.run("rm", "stopped")
+        # Of what is tagged there is no layer that names those below, as a container's does.
+        assert podman.run("run", "--rm", "localhost/tagged:1", *_LOOK).stdout == said
+        assert podman.run("run", "--rm", "--pull=never", other).stdout == "changed\n"
+    succeed("verify", "--store", site.target.store)

@@ -129,7 +129,12 @@ def nested(world: World, layers: int = 2) -> Path:
 
 def mounted(world: World, number: int) -> list[Path]:
     """What podman would mount below an image's top, in which nothing may be missing."""
-    lower = Path(world.store.path, "overlay", world.layers(number)[0].layer_id, "lower")
+    return lowers(world, world.layers(number)[0].layer_id)
+
+
+def lowers(world: World, layer_id: str) -> list[Path]:
+    """The same below a layer."""
+    lower = Path(world.store.path, "overlay", layer_id, "lower")
     places = [Path(world.store.path, "overlay", each) for each in lower.read_text().split(":")]
     return [place.resolve(strict=True) for place in places]
 
@@ -243,6 +248,48 @@ def test_what_is_retired_is_found_by_no_pull_after_another_policy(world: World) 
     world.sync(repository, policy=Policy(View.FLAT, Reuse.NONE), without="*app1:*")
     assert any(layer.retired for layer in world.content.layers.values())
     assert not world.advertised()
+
+
+@pytest.mark.parametrize("overlay", list(Overlay))
+@pytest.mark.parametrize("reuse", list(Reuse))
+def test_what_stands_on_a_layer_sees_it_after_another_policy(
+    world: World, monkeypatch: pytest.MonkeyPatch, reuse: Reuse, overlay: Overlay
+) -> None:
+    """The layer is the top of another image, which is shown by its merged root by then; a user has
+    tagged what has left the store, so nothing else names the layers below."""
+    repository = nested(world, 3)
+    by_layers, flat = Policy(View.LAYERS, reuse), Policy(View.FLAT, reuse, overlay)
+    world.sync(repository, policy=by_layers)
+    top = world.layers(1)[0].layer_id
+    below = lowers(world, top)
+    world.sync(repository, policy=by_layers, without="*app1:*")
+    world.sync(repository, policy=flat, without="*app1:*")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 2 * GRACE)
+    monkeypatch.setattr(
+        "podman_cvmfs.sync.needed_layers",
+        lambda content, *_: {layer.layer_id for layer in chain_of(content, top)},
+    )
+    for _ in range(2):
+        world.sync(repository, policy=flat, without="*app1:*")
+        assert not verify(world.store.path).errors
+    assert [len(places) for places in (below, lowers(world, top))] == [3, 3]
+    if overlay is Overlay.KERNEL:
+        assert lowers(world, top) == below
+    assert [target.split("/")[1] for target in world.targets(0)][:1] == [".flat"]
+    chain = chain_of(world.content, world.image(0).top_layer)
+    assert sum(layer.diff_size for layer in chain) == 3 * 10240
+    assert not world.sync(repository, policy=flat, without="*app1:*").changed
+
+
+@pytest.mark.parametrize("reuse", list(Reuse))
+def test_a_retired_image_may_have_the_same_layers_as_another(world: World, reuse: Reuse) -> None:
+    repository = world.repository("repository", 2, shared=3)
+    by_layers, flat = Policy(View.LAYERS, reuse), Policy(View.FLAT, reuse)
+    world.sync(repository, policy=by_layers)
+    world.sync(repository, policy=by_layers, without="*app1:*")
+    world.sync(repository, policy=flat, without="*app1:*")
+    assert not verify(world.store.path).errors
 
 
 # ---------------------------------------------------------------------- bases that delete
