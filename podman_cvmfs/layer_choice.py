@@ -41,6 +41,7 @@ class LayerChoice:
         self._sources = sources
         self._gone = gone
         self._change = change
+        self._carrying = carrying_layers(current)
         #: The layers that only images have that are laid out under another policy than the next
         #: store's.
         self._stale: set[str] = set()
@@ -139,16 +140,26 @@ class LayerChoice:
         return _beats(layer, present)
 
     def _standing(self, layer_id: str) -> dict[str, StoredLayer]:
-        """The layer and all below it as the store has them, if they are shown by their own files.
+        """The layer and all below it as the store has them, if something stands on it there and
+        they are shown by their own files.
 
         It is retired, or it would be there already; but what stands on it needs what lies below it,
         of which a merged root in its place would know nothing.
         """
-        chain = chain_of(self._current, layer_id)
+        chain = chain_of(self._current, layer_id) if layer_id in self._carrying else []
         for layer in chain:
             if layer.alone or layer.outdated or not serves(layer, self._sources, self._gone):
                 return {}
         return {layer.layer_id: replace(layer, retired=None) for layer in chain}
+
+
+def carrying_layers(content: StoreContent) -> set[str]:
+    """The IDs of the layers that others stand on and mount."""
+    return {
+        layer.parent
+        for layer in content.layers.values()
+        if layer.parent is not None and not layer.alone
+    }
 
 
 def serves(layer: StoredLayer, sources: Collection[str], gone: Collection[str]) -> bool:

@@ -310,3 +310,25 @@ def test_what_stands_on_a_layer_goes_on_after_another_policy(site: Site) -> None
         assert podman.run("run", "--rm", "localhost/tagged:1", *_LOOK).stdout == said
         assert podman.run("run", "--rm", "--pull=never", other).stdout == "changed\n"
     succeed("verify", "--store", site.target.store)
+
+
+def test_what_stands_on_layers_goes_on_when_the_merged_root_comes_later(site: Site) -> None:
+    podman = site.podman
+    name = push(built("t/delete:1"), site.registry)
+    succeed("publish", f"http://{name}", "--repository", site.target.repository)
+    link = site.target.repository / name
+    flat, target = link.resolve(), link.readlink()
+    link.unlink()
+    flat.rename(site.target.repository / "later")
+    site.target.sync("--offline")
+    podman.run("create", "--name=stopped", "--pull=never", name, *_LOOK)
+    said = podman.run("run", "--rm", "--pull=never", name, *_LOOK).stdout
+    assert not form(site, name)[1]
+    (site.target.repository / "later").rename(flat)
+    link.symlink_to(target)
+    site.target.sync("--offline")
+    assert form(site, name)[1]
+    site.prune("--grace", "0")
+    assert podman.run("start", "--attach", "stopped").stdout == said
+    assert podman.run("run", "--rm", "--pull=never", name, *_LOOK).stdout == said
+    succeed("verify", "--store", site.target.store)

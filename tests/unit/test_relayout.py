@@ -195,6 +195,53 @@ def test_an_image_that_returns_has_its_twin_again(
     assert not world.sync(repository, policy=policy).changed
 
 
+@pytest.mark.parametrize("reuse", list(Reuse))
+def test_a_merged_root_that_comes_later_is_shown(world: World, reuse: Reuse) -> None:
+    """DUCC publishes layers and manifest first, merged root and link one transaction later."""
+    repository = world.repository("repository", 2)
+    policy = Policy(reuse=reuse)
+    link = repository / app(1)
+    target = link.readlink()
+    flat = (link.parent / target).resolve()
+    link.unlink()
+    flat.rename(world.root / "flat")
+    world.sync(repository, policy=policy)
+    assert world.image(1).view == "layers"
+    link.symlink_to(target)
+    assert not world.sync(repository, policy=policy).changed, "the link came first"
+    (world.root / "flat").rename(flat)
+    world.sync(repository, policy=policy)
+    assert world.image(1).view == "flat" and world.layers(1)[0].merged
+    assert not verify(world.store.path).errors
+    assert not world.sync(repository, policy=policy).changed
+
+
+def test_a_merged_root_that_comes_later_takes_nothing_from_what_stands_on_the_layer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = nested(world)
+    link = repository / app(0)
+    target = link.readlink()
+    flat = (link.parent / target).resolve()
+    link.unlink()
+    flat.rename(world.root / "flat")
+    world.sync(repository)
+    below = mounted(world, 1)
+    (world.root / "flat").rename(flat)
+    link.symlink_to(target)
+    assert not world.sync(repository).changed
+    top = world.layers(1)[0].layer_id
+    world.sync(repository, without="*app1:*")
+    assert not world.layers(0)[0].merged and lowers(world, top) == below
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 2 * GRACE)
+    for _ in range(2):
+        world.sync(repository, without="*app1:*")
+    assert world.layers(0)[0].merged
+    assert not world.sync(repository, without="*app1:*").changed
+    assert not verify(world.store.path).errors
+
+
 # ---------------------------------------------------------------------- another policy
 
 
