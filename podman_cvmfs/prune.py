@@ -29,8 +29,8 @@ from podman_cvmfs.view import SPACER
 
 log = logging.getLogger(__name__)
 
-#: The trees of a repository in which layers and merged roots lie.
-_TREES = ("/.flat/", "/.layers/")
+#: The trees of a repository in which layers and merged roots lie; the last is OSG's.
+_TREES = ("/.flat/", "/.layers/", "/.images/")
 
 
 @dataclass(frozen=True)

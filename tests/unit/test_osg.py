@@ -248,6 +248,17 @@ def test_what_vanishes_or_cannot_be_read_takes_nothing_out(world: World) -> None
     assert world.names == before
 
 
+def test_a_merged_root_that_is_removed_leaves_the_store_before_its_time(world: World) -> None:
+    world.sync(registry=Hub(GENUINE))
+    top = world.stored("docker.io/library/two:1").top_layer
+    world.links["library/two:1"].unlink()
+    world.sync(registry=Hub(GENUINE))
+    assert top in world.content.layers
+    shutil.rmtree(world.repository / TWO.merged)
+    world.sync(registry=Hub(GENUINE))
+    assert top not in world.content.layers
+
+
 def test_a_missing_merged_root_is_named(world: World) -> None:
     shutil.rmtree(world.repository / TWO.merged)
     report = world.sync()
