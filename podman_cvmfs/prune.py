@@ -84,6 +84,14 @@ class Needs:
         """The IDs of the layers of ``content`` that must stay."""
         return content.layers.keys() if self.blocked_by else self.users.keys()
 
+    def obstacles(self) -> list[str]:
+        """What to tell the caller of ``blocked_by``."""
+        return [
+            f"nothing is removed from the store while {printable(path)} can't be read: "
+            f"{self.unreadable[path]}"
+            for path in self.blocked_by
+        ]
+
 
 def find_needs(content: StoreContent, graphroots: Sequence[str] = ()) -> Needs:
     """Look for users of the layers of ``content`` in all graphroots that can be seen, and those
@@ -115,12 +123,8 @@ def needed_layers(
     if grace > 0 and all(map(retention.has_grace, retired)):
         return ()
     needs = find_needs(content, graphroots)
-    for path in needs.blocked_by:
-        log.warning(
-            "nothing is removed from the store while %s can't be read: %s",
-            printable(path),
-            needs.unreadable[path],
-        )
+    for obstacle in needs.obstacles():
+        log.warning("%s", obstacle)
     return needs.layers(content)
 
 

@@ -22,7 +22,7 @@ from podman_cvmfs.offers import (
 )
 from podman_cvmfs.plan import Candidate, Plan, make_plan
 from podman_cvmfs.policy import Policy, View
-from podman_cvmfs.prune import find_needs, needed_layers, vanished_layers
+from podman_cvmfs.prune import Needs, find_needs, needed_layers, vanished_layers
 from podman_cvmfs.reference import ImageName
 from podman_cvmfs.retirement import Retention, is_retired
 from podman_cvmfs.store.records import StoreContent, layers_of
@@ -31,6 +31,8 @@ from podman_cvmfs.wishes import SyncReport, Wishes
 
 #: How often what is used beyond its grace is looked at again, in seconds.
 _LOOK_AGAIN = 24 * 3600
+#: So many users of a hidden repository's layers are named.
+_SHOWN = 5
 
 
 def sync(wishes: Wishes) -> SyncReport:
@@ -94,7 +96,7 @@ def _prepare(
     keep_old(wanted, held, (o for o in offers.offers if o.image.image_id.hex in undone), report)
     stuck = _stuck(current, hidden) - candidates.keys()
     wanted = {name: source for name, source in wanted.items() if source not in stuck}
-    return _plan(current, wanted, candidates, hidden, gone, wishes)
+    return _plan(current, wanted, candidates, hidden, gone, wishes, report)
 
 
 def _plan(
@@ -104,6 +106,7 @@ def _plan(
     hidden: Collection[str],
     gone: Collection[str],
     wishes: Wishes,
+    report: SyncReport,
 ) -> Plan:
     """Plan the next generation. Layers that users still stand on are looked for only when some are
     about to go: past their grace, or in a hidden repository, or with files that their repository
@@ -118,12 +121,34 @@ def _plan(
             layers = layers_of(current, image)
             useless.update(layer.layer_id for layer in layers if not layer.repository)
     useless |= vanished_layers(wishes.store.path, current.layers.keys() - used)
+    needs: Needs | None = None
     if useless:
-        needed = find_needs(current).layers(current)
+        needs = find_needs(current)
+        needed = needs.layers(current)
     else:
         needed = needed_layers(current, now, wishes.grace)
     retention = Retention(now, wishes.grace, needed, useless)
-    return make_plan(current, wanted, candidates, str(wishes.policy), retention, gone)
+    plan = make_plan(current, wanted, candidates, str(wishes.policy), retention, gone)
+    if needs is not None:
+        report.warnings = [*needs.obstacles(), *_kept(plan.content, needs, sorted(hidden))]
+    return plan
+
+
+def _kept(content: StoreContent, needs: Needs, hidden: Sequence[str]) -> Iterator[str]:
+    """Who keeps layers of ``hidden`` repositories in the store, and what that means: podman finds a
+    layer by its ID, though no image has it, and asks no registry for it."""
+    for root in hidden:
+        layers = [layer for layer in content.layers.values() if layer.repository == root]
+        found = {user for layer in layers for user in needs.users.get(layer.layer_id, ())}
+        if not found:
+            continue
+        users = [str(user) for user in sorted(found)]
+        more = f" and {len(users) - _SHOWN} more" if len(users) > _SHOWN else ""
+        yield (
+            f"layers of {printable(root)} stay in the store, and pulls of images with these layers "
+            f"fail until it is back: {', '.join(users[:_SHOWN])}{more} (to have the images pulled, "
+            "remove these containers and images, and sync again)"
+        )
 
 
 def _gone(

@@ -48,7 +48,8 @@ class SyncReport:
     images whose config or manifest is made up because of that. ``found`` maps the names that were
     requested to the names under which repositories have them.
 
-    ``notices`` say what users should know of the repositories although nothing failed.
+    ``notices`` say what users should know of the repositories although nothing failed, ``warnings``
+    what should be done about the store.
     ``next_due`` is the time (seconds since 1970) at which something is to be done even if nothing
     changes, None if never.
     """
@@ -65,4 +66,5 @@ class SyncReport:
     waiting: dict[str, list[str]] = field(default_factory=dict)
     found: dict[str, str] = field(default_factory=dict)
     notices: Sequence[str] = ()
+    warnings: Sequence[str] = ()
     next_due: int | None = None

@@ -142,7 +142,7 @@ def _run(
     report, warnings = _sync(settings, images)
     if not (images or report.failed or report.waiting):
         warnings += _keep_stamps(stamps, settings, wishes, report, now)
-    warnings += _failures(report)
+    warnings += [*report.warnings, *_failures(report)]
     if told is None or report.changed or warnings != told:
         _print(settings, report, warnings, output)
     if told is not None:
@@ -326,6 +326,7 @@ def _as_data(report: SyncReport, store: str) -> dict[str, object]:
         "removed": list(report.removed),
         "moved": list(report.moved),
         "notices": list(report.notices),
+        "warnings": list(report.warnings),
         "silent": dict(report.silent),
         "waiting": report.waiting,
         "left_out": {name: err.message for name, err in report.left_out.items()},

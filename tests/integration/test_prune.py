@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from podman_cvmfs.store.reader import read_store
-from tests.support.cli import Target, succeed
+from tests.support.cli import Target, podman_cvmfs, succeed
 from tests.support.images import IMAGES, LAYERS, Built, Image, build, push, renamed
 from tests.support.layers import file
 from tests.support.podman import Host, Podman, running
@@ -332,3 +332,19 @@ def test_what_stands_on_layers_goes_on_when_the_merged_root_comes_later(site: Si
     assert podman.run("start", "--attach", "stopped").stdout == said
     assert podman.run("run", "--rm", "--pull=never", name, *_LOOK).stdout == said
     succeed("verify", "--store", site.target.store)
+
+
+def test_who_keeps_layers_of_a_hidden_repository_is_told(site: Site) -> None:
+    podman, target = site.podman, site.target
+    name = site.publish(built("t/delete:1"))
+    podman.run("create", "--name=stopped", "--pull=never", name)
+    target.repository.rename(target.repository.with_name("away"))
+    hide = target.argv("--offline", "--on-outage=hide")
+    said = podman_cvmfs(*hide).stderr
+    where = f"container stopped in {podman.graphroot}"
+    assert f"layers of {target.repository} stay in the store" in said and where in said
+    assert podman.run("run", "--rm", name, check=False).returncode != 0, "what was told"
+    podman.run("rm", "stopped")
+    podman.run("rmi", "--force", name, check=False)
+    assert "stay in the store" not in podman_cvmfs(*hide).stderr
+    assert podman.run("run", "--rm", name).stdout == "changed\n"

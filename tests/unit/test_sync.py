@@ -23,7 +23,9 @@ from podman_cvmfs.errors import (
     StoreError,
 )
 from podman_cvmfs.oci import Digest, parse_manifest, render_manifest
+from podman_cvmfs.prune import Needs
 from podman_cvmfs.reference import ImageName
+from podman_cvmfs.references import User
 from podman_cvmfs.retirement import is_retired
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage
@@ -365,6 +367,30 @@ def test_images_of_a_repository_that_is_down_can_be_hidden(world: World) -> None
     (world.root / "away").rename(world.repository)
     report = world.sync(hide_outage=True)
     assert set(report.added) == names and not report.failed
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_who_keeps_layers_of_a_hidden_repository_is_named(
+    world: World, monkeypatch: pytest.MonkeyPatch, blocked: bool
+) -> None:
+    """podman takes such layers for those of an image that it pulls, and can't mount them."""
+    world.sync()
+    top = world.content.images[world.content.names[app(1)]].top_layer
+    assert top is not None
+    users = tuple(User("/graph", "container", f"c{number}") for number in range(7))
+    needs = Needs({top: users}, ("/graph",), ("/x.conf",) if blocked else (), {"/x.conf": "bad"})
+    monkeypatch.setattr("podman_cvmfs.sync.find_needs", lambda _: needs)
+    assert not world.sync(hide_outage=True).warnings
+    world.repository.rename(world.root / "away")
+    for _ in range(2):
+        *obstacles, warning = world.sync(hide_outage=True).warnings
+        assert f"layers of {world.repository} stay in the store" in warning
+        assert "container c0 in /graph" in warning and "c4 in /graph and 2 more" in warning
+        assert len(obstacles) == blocked
+        assert all("while /x.conf can't be read: bad" in each for each in obstacles)
+        assert top in world.content.layers
+    (world.root / "away").rename(world.repository)
+    assert not world.sync(hide_outage=True).warnings
 
 
 def test_a_repository_whose_path_is_no_text(world: World) -> None:
