@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from podman_cvmfs.candidates import resolve_all
 from podman_cvmfs.choice import choose_requested, choose_selected, keep_old, meanings
+from podman_cvmfs.completed import completed_since
 from podman_cvmfs.config_ladder import SYNTHESISED
-from podman_cvmfs.errors import RepositoryError, printable
-from podman_cvmfs.layer_choice import carrying_layers, orphaned_views
+from podman_cvmfs.errors import printable
+from podman_cvmfs.layer_choice import orphaned_views
 from podman_cvmfs.manifest_ladder import UNANSWERED
 from podman_cvmfs.offers import (
     AnyRepository,
@@ -21,12 +22,10 @@ from podman_cvmfs.offers import (
     held_by,
 )
 from podman_cvmfs.plan import Candidate, Plan, make_plan
-from podman_cvmfs.policy import Policy, View
 from podman_cvmfs.prune import Needs, find_needs, needed_layers, vanished_layers
 from podman_cvmfs.reference import ImageName
 from podman_cvmfs.retirement import Retention, is_retired
 from podman_cvmfs.store.records import StoreContent, layers_of
-from podman_cvmfs.unpacked import Repository
 from podman_cvmfs.wishes import SyncReport, Wishes
 
 #: How often what is used beyond its grace is looked at again, in seconds.
@@ -182,8 +181,8 @@ def _to_resolve(
     """The source IDs of images that the store hasn't got, or not right.
 
     A synthesised config is tried again: the registry, or the repository, may have the genuine one
-    by now. So is a manifest that the registry didn't answer for. What is shown by its layers is
-    laid out anew once there is a merged root.
+    by now. So is a manifest that the registry didn't answer for. So is what was published
+    by halves.
     """
     if current.policy != str(wishes.policy):
         return set(wanted.values())
@@ -198,39 +197,9 @@ def _to_resolve(
         whole = image.config_origin != SYNTHESISED and image.manifest_origin != UNANSWERED
         if whole and fits and not image.outdated and not moved:
             present |= image.all_sources
-    present -= _merged_since(current, offers, wishes.policy)
+    present -= completed_since(current, offers, wishes.policy)
     missing = {offer.image.image_id.hex for offer in chosen} - present
     return missing | orphaned_views(current, wanted.values(), gone, missing)
-
-
-def _merged_since(current: StoreContent, offers: Offers, policy: Policy) -> set[str]:
-    """The source IDs of images that the store shows by their layers, although their repository has
-    published a merged root since: DUCC does that one transaction later.
-
-    An image stays as it is where another layer stands on its top, which that mounts by its files.
-    """
-    if policy.view is not View.AUTO:
-        return set()
-    carrying = carrying_layers(current)
-    by_layers: set[str] = set()
-    for image in current.images.values():
-        top = current.layers.get(image.top_layer or "")
-        if top is None or top.layer_id in carrying:
-            continue
-        if top.parent is not None and not top.merged:
-            by_layers |= image.all_sources
-    groups = offers.by_source(by_layers) if by_layers else {}
-    return {source for source, group in groups.items() if _has_root(group[0])}
-
-
-def _has_root(offer: Offer) -> bool:
-    """Whether there is a merged root for the image, and the link to it that comes last."""
-    if not offer.image.linked or not isinstance(offer.repository, Repository):
-        return False
-    try:
-        return offer.repository.flat_root(offer.image.image_id) is not None
-    except RepositoryError:
-        return False
 
 
 def _repositories(offers: Offers) -> list[AnyRepository]:

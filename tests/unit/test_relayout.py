@@ -216,6 +216,22 @@ def test_a_merged_root_that_comes_later_is_shown(world: World, reuse: Reuse) -> 
     assert not world.sync(repository, policy=policy).changed
 
 
+@pytest.mark.parametrize("reuse", list(Reuse))
+def test_layers_that_come_later_are_found_by_pulls(world: World, reuse: Reuse) -> None:
+    repository = world.repository("repository", 2)
+    policy = Policy(reuse=reuse)
+    (repository / ".layers").rename(world.root / "layers")
+    (repository / ".layers").mkdir()
+    world.sync(repository, policy=policy)
+    assert not world.sync(repository, policy=policy).changed and not world.advertised()
+    (repository / ".layers").rmdir()
+    (world.root / "layers").rename(repository / ".layers")
+    assert world.sync(repository, policy=policy).changed == (reuse is not Reuse.NONE)
+    assert len(world.advertised()) == {Reuse.BASE: 1, Reuse.ALL: 5, Reuse.NONE: 0}[reuse]
+    assert not verify(world.store.path).errors
+    assert not world.sync(repository, policy=policy).changed
+
+
 def test_a_merged_root_that_comes_later_takes_nothing_from_what_stands_on_the_layer(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

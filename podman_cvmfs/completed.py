@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find stored images that their repository had by halves when they were laid out. DUCC publishes
+an image in several transactions: layers and manifest, then the merged root, at last the link."""
+
+from __future__ import annotations
+
+from podman_cvmfs.errors import RepositoryError
+from podman_cvmfs.layer_choice import carrying_layers
+from podman_cvmfs.offers import Offer, Offers
+from podman_cvmfs.policy import Policy, Reuse, View
+from podman_cvmfs.store.records import StoreContent, chain_of
+from podman_cvmfs.unpacked import Repository
+
+
+def completed_since(current: StoreContent, offers: Offers, policy: Policy) -> set[str]:
+    """The source IDs of images of ``current`` of which there is more by now: the merged root, where
+    they are shown by their layers; or the base, where an empty layer stands in for it, so that
+    pulls don't find it.
+
+    An image stays as it is where another layer stands on its top, which that mounts by its files.
+    """
+    carrying = carrying_layers(current)
+    rootless: set[str] = set()
+    baseless: set[str] = set()
+    for image in current.images.values():
+        chain = chain_of(current, image.top_layer)
+        if len(chain) < 2 or chain[0].layer_id in carrying:
+            continue
+        if not chain[0].merged and policy.view is View.AUTO:
+            rootless |= image.all_sources
+        elif not chain[-1].repository and policy.reuse is not Reuse.NONE:
+            baseless |= image.all_sources
+    groups = offers.by_source(rootless | baseless) if rootless or baseless else {}
+    return {
+        source
+        for source, group in groups.items()
+        if (_has_root if source in rootless else _has_base)(group[0])
+    }
+
+
+def _has_root(offer: Offer) -> bool:
+    """Whether there is the merged root, and the link to it that comes last."""
+    if not offer.image.linked or not isinstance(offer.repository, Repository):
+        return False
+    try:
+        return offer.repository.flat_root(offer.image.image_id) is not None
+    except RepositoryError:
+        return False
+
+
+def _has_base(offer: Offer) -> bool:
+    """Whether there is the lowest layer."""
+    if not isinstance(offer.repository, Repository):
+        return False
+    try:
+        manifest = offer.repository.manifest(offer.image)
+        base = next((blob.digest for blob in manifest.layers if not blob.is_foreign), None)
+        return base is not None and offer.repository.layer(base) is not None
+    except RepositoryError:
+        return False
