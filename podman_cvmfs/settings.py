@@ -146,6 +146,18 @@ def user_directory() -> str:
     return os.path.join(base, "podman-cvmfs")
 
 
+def file_that_sets(settings: Settings, key: str) -> str:
+    """The file in which to change ``key``: the one that sets it, or else the usual one."""
+    source = settings.source(key)
+    if source not in (DEFAULT, COMMAND_LINE):
+        return source.rpartition(":")[0]
+    named = os.environ.get(VARIABLE)
+    if named:
+        return os.path.abspath(named)
+    directory = SYSTEM_DIRECTORY if os.geteuid() == 0 else user_directory()
+    return f"{directory}/config.toml"
+
+
 def _files() -> Iterator[tuple[TomlFile, frozenset[str]]]:
     """The files there are, the weakest first, and the keys that don't count in each."""
     named = os.environ.get(VARIABLE)

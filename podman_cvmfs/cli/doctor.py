@@ -16,7 +16,7 @@ from podman_cvmfs.doctor.facts import Facts, Presence
 from podman_cvmfs.doctor.finding import Finding, Level, count, failure
 from podman_cvmfs.doctor.gather import gather
 from podman_cvmfs.doctor.judge import judge
-from podman_cvmfs.doctor.judge_engine import mount_program
+from podman_cvmfs.doctor.mounting import mount_program
 from podman_cvmfs.errors import InputError, printable
 
 log = logging.getLogger(__name__)

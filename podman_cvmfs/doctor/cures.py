@@ -7,6 +7,9 @@ import shlex
 
 from podman_cvmfs import paths
 from podman_cvmfs.doctor.facts import Facts
+from podman_cvmfs.doctor.mounting import layout_used
+from podman_cvmfs.errors import printable
+from podman_cvmfs.policy import Overlay
 
 
 def setup(facts: Facts, *options: str) -> str:
@@ -27,14 +30,42 @@ def own_store() -> str:
     return "podman-cvmfs setup --user && podman-cvmfs sync"
 
 
+def use_fuse(facts: Facts) -> str:
+    """Have fuse-overlayfs mount the layers, of a store that is laid out for it."""
+    chosen = ("--overlay", Overlay.FUSE.value)
+    if facts.is_root or facts.is_own:
+        return f"{setup(facts, *chosen)} && {on_store(facts, 'sync', *facts.given, *chosen)}"
+    options = shlex.join(chosen)
+    return f"podman-cvmfs setup --user {options} && podman-cvmfs sync {options}"
+
+
+def use_kernel(facts: Facts) -> str:
+    """Have the kernel mount the layers, of a store that is laid out for it."""
+    chosen = ("--overlay", Overlay.KERNEL.value)
+    command = setup(facts, *chosen)
+    if facts.contents.overlay != Overlay.FUSE.value:
+        return command
+    return f"{command} && {on_store(facts, 'sync', *facts.given, *chosen)}"
+
+
+def fuse_stays(facts: Facts) -> str:
+    """What to add to a finding whose cure is fuse-overlayfs: how later syncs keep to it."""
+    if facts.wanted_overlay == Overlay.FUSE.value:
+        return ""
+    line = f'overlay = "{Overlay.FUSE.value}"'
+    return f" (the cure lasts with {line} in {printable(facts.settings_file)})"
+
+
 def on_store(facts: Facts, command: str, *options: str) -> str:
     """A command of ours on the store."""
     return shlex.join(["podman-cvmfs", command, "--store", facts.store.path, *options])
 
 
 def sync(facts: Facts, *options: str) -> str:
-    """A sync of the store from the repositories that were examined."""
-    return on_store(facts, "sync", *facts.given, *options)
+    """A sync of the store from the repositories that were examined, laid out for what mounts."""
+    used = layout_used(facts)
+    overlay = () if used == facts.wanted_overlay else ("--overlay", used)
+    return on_store(facts, "sync", *facts.given, *overlay, *options)
 
 
 def edit(expression: str, path: str) -> str:

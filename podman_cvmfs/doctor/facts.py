@@ -226,7 +226,7 @@ class Facts:
     ``unreached`` has a line for each user of this machine whom podman doesn't give our store.
     ``has_cvmfs`` says that CernVM-FS's client is installed. Of our own settings: ``warnings``, the
     ``wanted_overlay``, ``offline``, and ``given``, those options of the command line with which a
-    sync finds the same places."""
+    sync finds the same places. ``settings_file`` is where ``overlay`` is set, or could be."""
 
     store: Place
     is_configured: bool = True
@@ -244,6 +244,7 @@ class Facts:
     unreached: tuple[str, ...] = ()
     has_cvmfs: bool = False
     wanted_overlay: str = "kernel"
+    settings_file: str = "/etc/podman-cvmfs/config.toml"
     offline: bool = False
     given: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -24,7 +24,7 @@ from podman_cvmfs.doctor.look_machine import (
 from podman_cvmfs.doctor.look_repository import look_at_repositories
 from podman_cvmfs.doctor.look_store import look_at_contents, look_at_place
 from podman_cvmfs.doctor.probe import HangingError, bounded
-from podman_cvmfs.settings import COMMAND_LINE, Settings
+from podman_cvmfs.settings import COMMAND_LINE, Settings, file_that_sets
 from podman_cvmfs.setup.users import shadowed
 from podman_cvmfs.storage_conf.effective import Places
 from podman_cvmfs.storage_conf.generation import Generation
@@ -77,6 +77,7 @@ def gather(settings: Settings, seconds: float) -> Facts:
         unreached=_unreached(settings.store, generation, seconds) if user.uid == 0 else (),
         has_cvmfs=shutil.which("cvmfs_config") is not None,
         wanted_overlay=settings.overlay.value,
+        settings_file=file_that_sets(settings, "overlay"),
         offline=settings.offline,
         given=_given(settings),
         warnings=settings.warnings,

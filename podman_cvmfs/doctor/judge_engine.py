@@ -9,6 +9,7 @@ from podman_cvmfs.doctor import cures
 from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import Facts, Presence
 from podman_cvmfs.doctor.finding import Finding
+from podman_cvmfs.doctor.mounting import mount_program, needs_fuse
 from podman_cvmfs.errors import printable
 from podman_cvmfs.storage_conf.effective import is_overlay
 
@@ -213,11 +214,12 @@ def _fuse(facts: Facts, program: str) -> Iterator[Finding]:
             "modprobe fuse; chmod 0666 /dev/fuse",
         )
     fit = facts.is_root or (facts.is_own and facts.user.kernel >= _ROOTLESS_OVERLAY)
-    if fit and facts.configuration.effective.options.get("mount_program"):
+    options = facts.configuration.effective.options
+    if fit and options.get("mount_program") and not needs_fuse(facts):
         yield Finding(
             CONDITIONS["fuse-overlayfs-slow"],
             f"podman mounts with {printable(program)} where the kernel could",
-            cures.setup(facts, "--overlay", "kernel"),
+            cures.use_kernel(facts),
         )
 
 
@@ -225,13 +227,6 @@ def _unset(facts: Facts, option: str) -> str:
     path = facts.configuration.set_in.get(option)
     # Else it is from the environment.
     return cures.edit(f"/^ *{option} *=/d", path) if path else "unset STORAGE_OPTS"
-
-
-def mount_program(facts: Facts) -> str:
-    """What mounts the layers; "" is the kernel."""
-    return facts.engine.mount_program or facts.configuration.effective.options.get(
-        "mount_program", ""
-    )
 
 
 def native(facts: Facts) -> Iterator[Finding]:

@@ -10,9 +10,14 @@ from podman_cvmfs.doctor import cures
 from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import Facts, Place, Presence
 from podman_cvmfs.doctor.finding import Finding
-from podman_cvmfs.doctor.judge_engine import mount_program
+from podman_cvmfs.doctor.mounting import (
+    is_strange,
+    layout_used,
+    mapped,
+    mount_program,
+    needs_fuse,
+)
 from podman_cvmfs.errors import printable
-from podman_cvmfs.policy import Overlay
 from podman_cvmfs.store.layout import LOCK_FILES
 from podman_cvmfs.verify.finding import REMOVE
 
@@ -220,17 +225,21 @@ def layout(facts: Facts) -> Iterator[Finding]:
     if not inside.images or facts.store.presence is not Presence.THERE:
         return
     program = mount_program(facts)
-    used = Overlay.FUSE.value if program else Overlay.KERNEL.value
+    used = layout_used(facts)
     if inside.by_layers and inside.overlay and inside.overlay != used:
         found = (
             f"{inside.by_layers} images are laid out for {inside.overlay}, and podman mounts with "
             f"{printable(program or 'the kernel')}"
         )
-        if facts.wanted_overlay == used:
+        if needs_fuse(facts):
+            # Back to the kernel would only be the next thing to complain of.
+            cure = cures.sync(facts) if program else cures.use_fuse(facts)
+            found += cures.fuse_stays(facts)
+        elif facts.wanted_overlay == used:
             cure = cures.sync(facts)
         elif program and not facts.configuration.effective.options.get("mount_program"):
             # podman goes by what its storage was mounted with once: no setting changes that.
-            cure = cures.sync(facts, "--overlay", used)
+            cure = cures.sync(facts)
         else:
             cure = cures.setup(facts, "--overlay", facts.wanted_overlay)
         yield Finding(CONDITIONS["overlay-mismatch"], found, cure)
@@ -243,8 +252,8 @@ def layout(facts: Facts) -> Iterator[Finding]:
                 yield Finding(CONDITIONS["owner-foreign"], found, _CLAIM, by_hand=True)
         elif each.owners and facts.user.uid not in each.owners and not program:
             if facts.is_own:
-                cure = cures.setup(facts, "--overlay", "fuse-overlayfs")
-                yield Finding(CONDITIONS["owner-kept"], found, cure)
+                found += cures.fuse_stays(facts)
+                yield Finding(CONDITIONS["owner-kept"], found, cures.use_fuse(facts))
                 yield from _behind(facts)
             else:
                 yield Finding(CONDITIONS["owner-unmapped"], found, cures.own_store())
@@ -252,13 +261,14 @@ def layout(facts: Facts) -> Iterator[Finding]:
 
 def _namespaces(facts: Facts) -> Iterator[Finding]:
     """Whether containers get a user namespace in which the kernel can't show the store's files as
-    they are: it can't map IDs of what lies in another file system."""
-    wanted = facts.configuration.userns
-    if mount_program(facts) or wanted in ("", "host", "private", "nomap"):
+    they are."""
+    wanted = mapped(facts)
+    if mount_program(facts) or not wanted:
         return
     found = f"containers get the user namespace {printable(wanted)}, and the kernel mounts"
-    cure = cures.setup(facts, "--overlay", "fuse-overlayfs")
-    strange = any(each.owners and facts.user.uid not in each.owners for each in facts.repositories)
+    found += cures.fuse_stays(facts)
+    cure = cures.use_fuse(facts)
+    strange = is_strange(facts)
     if facts.is_root or (strange and wanted.startswith("keep-id")):
         yield Finding(CONDITIONS["userns-fails"], found, cure)
     elif not strange:

@@ -92,6 +92,8 @@ USER = replace(
 SETUP = f"podman-cvmfs setup --system --store {STORE}"
 SETUP_USER = f"podman-cvmfs setup --user --store {STORE}"
 SYNC = f"podman-cvmfs sync --store {STORE}"
+USE_FUSE = f"{SETUP} --overlay fuse-overlayfs && {SYNC} --overlay fuse-overlayfs"
+USE_FUSE_USER = f"{SETUP_USER} --overlay fuse-overlayfs && {SYNC} --overlay fuse-overlayfs"
 PRUNE = f"podman-cvmfs prune --store {STORE}"
 CONF = "/etc/containers/storage.conf"
 SED = "sed --in-place --regexp-extended"
@@ -265,6 +267,12 @@ TABLE: list[tuple[str, Facts, str, str]] = [
     ),
     ("fuse-overlayfs-slow", options(mount_program="/f"), "/f", f"{SETUP} --overlay kernel"),
     (
+        "fuse-overlayfs-slow",
+        options(contents(overlay="fuse-overlayfs"), mount_program="/f"),
+        "/f",
+        f"{SETUP} --overlay kernel && {SYNC} --overlay kernel",
+    ),
+    (
         "composefs-unusable",
         options(replace(USER, engine=Engine("5.4.2")), use_composefs="true"),
         "use_composefs",
@@ -363,6 +371,13 @@ TABLE: list[tuple[str, Facts, str, str]] = [
         "2 images",
         f"{SYNC} --overlay fuse-overlayfs",
     ),
+    (
+        "overlay-mismatch",
+        # Here the kernel won't do.
+        options(conf(contents(by_layers=2), userns="keep-id"), mount_program="/f"),
+        'lasts with overlay = "fuse-overlayfs" in /etc/podman-cvmfs/config.toml',
+        f"{SYNC} --overlay fuse-overlayfs",
+    ),
     ("overlay-mismatch", contents(by_layers=2, overlay="fuse-overlayfs"), "2 images", SYNC),
     (
         "owner-unmapped",
@@ -383,24 +398,24 @@ TABLE: list[tuple[str, Facts, str, str]] = [
         "such as b",
         f"# put {STORE} first",
     ),
-    (
-        "owner-kept",
-        repository(USER, owners=(999,)),
-        "999",
-        f"{SETUP_USER} --overlay fuse-overlayfs",
-    ),
-    ("userns-fails", conf(userns="auto"), "auto", f"{SETUP} --overlay fuse-overlayfs"),
+    ("owner-kept", repository(USER, owners=(999,)), "999", USE_FUSE_USER),
+    ("owner-kept", repository(USER, owners=(999,)), 'overlay = "fuse-', USE_FUSE_USER),
+    ("userns-fails", conf(userns="auto"), "auto", USE_FUSE),
     (
         "userns-fails",
         conf(repository(USER, owners=(999,)), userns="keep-id:uid=5"),
         "keep-id",
-        f"{SETUP_USER} --overlay fuse-overlayfs",
+        USE_FUSE_USER,
     ),
+    ("userns-copies", conf(USER, userns="keep-id"), "keep-id", USE_FUSE_USER),
     (
         "userns-copies",
-        conf(USER, userns="keep-id"),
+        conf(store(USER, owner=0), userns="keep-id"),
         "keep-id",
-        f"{SETUP_USER} --overlay fuse-overlayfs",
+        (
+            "podman-cvmfs setup --user --overlay fuse-overlayfs && "
+            "podman-cvmfs sync --overlay fuse-overlayfs"
+        ),
     ),
     ("owner-foreign", repository(owners=(999,)), "999", "# for the images'"),
     ("images-too-deep", contents(too_deep=("a.org/b:1",)), "a.org/b:1", f"{SYNC} --view flat"),
@@ -502,6 +517,20 @@ def test_condition(name: str, facts: Facts, told: str, cure: str) -> None:
 
 def test_every_condition_is_in_the_table() -> None:
     assert {name for name, *_ in TABLE} == set(CONDITIONS)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [conf(contents(by_layers=2), userns="keep-id"), contents(repository(USER, owners=(999,)))],
+    ids=["namespace", "strange files"],
+)
+@pytest.mark.parametrize("laid_out", ["kernel", "fuse-overlayfs"])
+def test_no_cure_takes_fuse_overlayfs_away_where_it_is_needed(facts: Facts, laid_out: str) -> None:
+    facts = contents(facts, overlay=laid_out, by_layers=2)
+    for used in ({}, {"mount_program": "/f"}):
+        for each in judge(options(facts, **used)):
+            assert "kernel" not in each.cure, each
+    assert judge(options(contents(facts, overlay="fuse-overlayfs"), mount_program="/f")) == []
 
 
 @pytest.mark.parametrize("facts", [ROOT, USER], ids=["root", "user"])
