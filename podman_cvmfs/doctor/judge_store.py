@@ -18,6 +18,7 @@ from podman_cvmfs.doctor.mounting import (
     needs_fuse,
 )
 from podman_cvmfs.errors import printable
+from podman_cvmfs.policy import Overlay
 from podman_cvmfs.store.layout import LOCK_FILES
 from podman_cvmfs.verify.finding import REMOVE
 
@@ -215,8 +216,25 @@ def _freshness(facts: Facts) -> Iterator[Finding]:
             name = "store-stale" if age > _OLD else "sync-incomplete"
             yield Finding(CONDITIONS[name], found, sync)
     if inside.policy and inside.policy != inside.policy_wanted:
-        found = f"it is laid out for '{inside.policy}', settings want '{inside.policy_wanted}'"
-        yield Finding(CONDITIONS["policy-changed"], found, sync)
+        yield _policy_changed(facts)
+
+
+def _policy_changed(facts: Facts) -> Finding:
+    inside, condition = facts.contents, CONDITIONS["policy-changed"]
+    found = f"it is laid out for '{inside.policy}', settings want '{inside.policy_wanted}'"
+    has, wants = inside.policy.split(), inside.policy_wanted.split()
+    used, fuse = layout_used(facts), Overlay.FUSE.value
+    if needs_fuse(facts) and used != fuse and fuse in (facts.wanted_overlay, inside.overlay):
+        return Finding(condition, found, cures.use_fuse(facts))
+    if used != facts.wanted_overlay and has[:1] == wants[:1] and inside.overlay == used:
+        # The store is right, and a sync by the settings would spoil it.
+        keys = ("view", "reuse", "overlay")
+        lines = [
+            f'{key} = "{one}"' for key, one, other in zip(keys, has[1:], wants[1:]) if one != other
+        ]
+        cure = f"set {' and '.join(lines)} in {printable(facts.settings_file)}"
+        return Finding(condition, f"{found}, podman mounts with {used}", cure, by_hand=True)
+    return Finding(condition, found, cures.sync(facts))
 
 
 def layout(facts: Facts) -> Iterator[Finding]:

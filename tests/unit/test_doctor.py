@@ -358,6 +358,49 @@ TABLE: list[tuple[str, Facts, str, str]] = [
     ("sync-incomplete", repository(revision=9), "revision 9", SYNC),
     ("policy-changed", contents(policy_wanted="1 flat base kernel"), "flat", SYNC),
     (
+        # What podman mounts with is what the store is laid out for: only the settings differ.
+        "policy-changed",
+        options(
+            contents(overlay="fuse-overlayfs", policy="1 layers base fuse-overlayfs", by_layers=2),
+            mount_program="/f",
+        ),
+        "podman mounts with fuse-overlayfs",
+        '# set view = "layers" and overlay = "fuse-overlayfs" in /etc/podman-cvmfs/config.toml',
+    ),
+    (
+        "policy-changed",
+        replace(
+            contents(policy_wanted="1 auto base fuse-overlayfs"), wanted_overlay="fuse-overlayfs"
+        ),
+        "podman mounts with kernel",
+        '# set overlay = "kernel" in /etc/podman-cvmfs/config.toml',
+    ),
+    (
+        "policy-changed",
+        contents(repository(USER, owners=(999,)), policy_wanted="1 flat base kernel"),
+        "flat",
+        SYNC,
+    ),
+    (
+        "policy-changed",
+        replace(
+            contents(repository(USER, owners=(999,)), policy_wanted="1 auto base fuse-overlayfs"),
+            wanted_overlay="fuse-overlayfs",
+        ),
+        "want '1 auto base fuse",
+        USE_FUSE_USER,
+    ),
+    (
+        # Layers are laid out otherwise by now: a sync is due in any case.
+        "policy-changed",
+        options(
+            contents(overlay="fuse-overlayfs", policy="0 auto base fuse-overlayfs"),
+            mount_program="/f",
+        ),
+        "'0 auto",
+        f"{SYNC} --overlay fuse-overlayfs",
+    ),
+    (
         "overlay-mismatch",
         options(contents(by_layers=2), mount_program="/f"),
         "2 images",
