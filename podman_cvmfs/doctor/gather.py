@@ -8,8 +8,9 @@ import shutil
 import time
 
 from podman_cvmfs import paths
-from podman_cvmfs.doctor.facts import Configuration, Contents, Facts, Place, Presence
+from podman_cvmfs.doctor.facts import Configuration, Contents, Facts, Native, Place, Presence
 from podman_cvmfs.doctor.look_engine import (
+    as_spelt,
     ask_podman,
     look_at_configuration,
     look_at_engine,
@@ -60,7 +61,7 @@ def gather(settings: Settings, seconds: float) -> Facts:
         now=int(time.time()),
         engine=engine,
         configuration=configuration,
-        native=look_at_native(),
+        native=_native(configuration, seconds),
         contents=contents,
         others=others,
         repositories=look_at_repositories(settings, contents.repositories, seconds),
@@ -92,6 +93,14 @@ def _configuration(generation: Generation, store: str, seconds: float) -> Config
             problem=f"podman's configuration or graphroot doesn't answer in {seconds:g} seconds",
             hint="see what hangs with 'podman --log-level=debug info'",
         )
+
+
+def _native(configuration: Configuration, seconds: float) -> Native:
+    found = look_at_native()
+    try:
+        return bounded(lambda: as_spelt(found, configuration), seconds)
+    except (HangingError, OSError):
+        return found
 
 
 def _given(settings: Settings) -> tuple[str, ...]:

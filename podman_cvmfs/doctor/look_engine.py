@@ -202,6 +202,18 @@ def _profile(store: str) -> str:
     return PROFILE if f"overlay.imagestore={store}" in text else ""
 
 
+def as_spelt(theirs: Native, conf: Configuration) -> Native:
+    """``theirs`` with paths spelt as in ``conf`` where both lead to one place: the library resolves
+    links, such as a home directory may be."""
+    spelt = {os.path.realpath(path): path for path in (*conf.effective.stores, conf.graphroot)}
+
+    def ours(path: str) -> str:
+        return spelt.get(os.path.realpath(path), path) if path else path
+
+    stores = tuple(map(ours, theirs.stores))
+    return replace(theirs, graphroot=ours(theirs.graphroot), stores=stores)
+
+
 def look_at_native() -> Native:
     """What the real library makes of this user's configuration. Raises InputError for a
     PODMAN_CVMFS_NATIVE that is none."""

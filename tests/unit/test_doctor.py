@@ -780,6 +780,23 @@ def test_what_people_read(spoilt: Spoilt, tmp_path: Path, monkeypatch: pytest.Mo
     assert "error: 1 errors, first of all store-missing" in done.stderr
 
 
+def test_the_library_resolves_links(tmp_path: Path) -> None:
+    """A home directory that is a link to where passwd(5) has it."""
+    (tmp_path / "nfs/ann").mkdir(parents=True)
+    (tmp_path / "ann").symlink_to("nfs/ann")
+    here, there = (f"{tmp_path}/{each}" for each in ("ann", "nfs/ann"))
+    effective = replace(EFFECTIVE, stores=(f"{here}/store", "/other"))
+    configuration = replace(CONFIGURATION, effective=effective, graphroot=f"{here}/storage")
+    theirs = Native(
+        version="1.43", graphroot=f"{there}/storage", stores=(f"{there}/store", "/elsewhere")
+    )
+    found = look_engine.as_spelt(theirs, configuration)
+    assert (found.graphroot, found.stores) == (f"{here}/storage", (f"{here}/store", "/elsewhere"))
+    stores = (f"{there}/store", "/other")
+    agreed = look_engine.as_spelt(replace(theirs, stores=stores), configuration)
+    assert judge(replace(ROOT, configuration=configuration, native=agreed)) == []
+
+
 def test_storage_remembers_its_mount_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
