@@ -8,6 +8,7 @@ from podman_cvmfs.doctor.facts import Facts
 from podman_cvmfs.doctor.finding import Finding, worst_first
 
 _JUDGES = (
+    judge_store.session,
     judge_engine.configuration,
     judge_engine.mounting,
     judge_store.places,

@@ -162,7 +162,7 @@ def _not_configured(facts: Facts) -> Iterator[Finding]:
         if facts.store.presence is not Presence.THERE or not is_overlay(driver):
             # The file sets nothing then: it isn't what is wrong.
             return
-        found = f"{conf.profile} names the store, and STORAGE_OPTS isn't set in this environment"
+        found = f"{conf.profile} names the store, STORAGE_OPTS in this environment doesn't"
         yield Finding(CONDITIONS["login-needed"], found, f". {conf.profile}")
         return
     if conf.effective.inherited:

@@ -19,6 +19,7 @@ from podman_cvmfs.doctor.mounting import (
 )
 from podman_cvmfs.errors import printable
 from podman_cvmfs.policy import Overlay
+from podman_cvmfs.storage_conf.effective import stores_of_options
 from podman_cvmfs.store.layout import LOCK_FILES
 from podman_cvmfs.verify.finding import REMOVE
 
@@ -26,6 +27,20 @@ from podman_cvmfs.verify.finding import REMOVE
 _OLD = 24 * 3600
 _CLAIM = "for the images' own owners: CVMFS_CLAIM_OWNERSHIP=no in /etc/cvmfs/default.local"
 _TOKEN = "head -c 64 /dev/urandom >"
+
+
+def session(facts: Facts) -> Iterator[Finding]:
+    """Stores that only this session's STORAGE_OPTS names, and that have gone since: nothing else
+    can be cured before."""
+    for each in (facts.store, *facts.others):
+        if each.presence is Presence.MISSING and _is_of_session(facts, each):
+            found = f"{printable(each.path)} isn't there, and STORAGE_OPTS names it"
+            yield Finding(CONDITIONS["store-missing"], found, "unset STORAGE_OPTS")
+
+
+def _is_of_session(facts: Facts, place: Place) -> bool:
+    named = stores_of_options(facts.configuration.environment.get("STORAGE_OPTS", ""))
+    return place.path in named and place.path in facts.stores
 
 
 def places(facts: Facts) -> Iterator[Finding]:
@@ -67,7 +82,7 @@ def _presence(facts: Facts, place: Place, is_ours: bool) -> Iterator[Finding]:
 def _missing(facts: Facts, place: Place, is_ours: bool) -> Iterator[Finding]:
     main = printable(facts.configuration.effective.main or "STORAGE_OPTS")
     path = printable(place.path)
-    if is_ours and not facts.is_configured:
+    if _is_of_session(facts, place) or (is_ours and not facts.is_configured):
         return
     mkdir = cures.shell("mkdir", "-p", place.path)
     cure, by_hand = cures.make_store(facts) if is_ours else (mkdir, False)

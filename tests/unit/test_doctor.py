@@ -601,6 +601,21 @@ def test_exit_code(facts: Facts, code: int | None) -> None:
     assert (None if error is None else error.exit_code) == code
 
 
+def test_a_session_older_than_the_end_of_its_store() -> None:
+    """What a set-up that was undone since has told a session of comes before all else."""
+    gone = Place("/gone", Presence.MISSING)
+    session = {"STORAGE_OPTS": "overlay.imagestore=/gone"}
+    effective = replace(EFFECTIVE, inherited=True, stores=("/gone",))
+    facts = conf(USER, effective=effective, environment=session, profile="/etc/profile.d/p.sh")
+    found = judge(replace(facts, is_configured=False, others=(gone,)))
+    assert [(each.condition.name, each.cure) for each in found[:2]] == [
+        ("store-missing", "unset STORAGE_OPTS"),
+        ("login-needed", ". /etc/profile.d/p.sh"),
+    ]
+    (only,) = judge(replace(facts, store=replace(gone, owner=0)))
+    assert (only.condition.name, only.cure) == ("store-missing", "unset STORAGE_OPTS")
+
+
 def test_the_worst_comes_first() -> None:
     facts = counts(repository(presence=Presence.MISSING), images=0, retired_images=1)
     levels = [each.condition.level for each in worst_first(judge(facts))]
