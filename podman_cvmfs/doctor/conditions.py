@@ -21,6 +21,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
     ),
     Area.CONFIGURATION: (
         ("settings-unknown", _W, "a setting of podman-cvmfs has no effect"),
+        ("wish-list-broken", _E, "every sync fails, and changes nothing"),
         ("storage-conf-broken", _E, "podman can't read its configuration: every command fails"),
         ("storage-conf-incomplete", _E, "podman 5 and older refuse that: every command fails"),
         ("storage-conf-append", _E, "only podman 6 reads {append=true}: every command fails here"),

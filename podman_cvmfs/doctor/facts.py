@@ -226,7 +226,8 @@ class Facts:
     ``unreached`` has a line for each user of this machine whom podman doesn't give our store.
     ``has_cvmfs`` says that CernVM-FS's client is installed. Of our own settings: ``warnings``, the
     ``wanted_overlay``, ``offline``, and ``given``, those options of the command line with which a
-    sync finds the same places. ``settings_file`` is where ``overlay`` is set, or could be."""
+    sync finds the same places. ``settings_file`` is where ``overlay`` is set, or could be;
+    ``bad_wish_lists`` maps why a sync refuses a wish list to what mends that."""
 
     store: Place
     is_configured: bool = True
@@ -247,6 +248,7 @@ class Facts:
     settings_file: str = "/etc/podman-cvmfs/config.toml"
     offline: bool = False
     given: tuple[str, ...] = ()
+    bad_wish_lists: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property

@@ -21,6 +21,7 @@ from podman_cvmfs.doctor.look_machine import (
     look_at_registries,
     look_at_units,
     look_at_user,
+    look_at_wish_lists,
 )
 from podman_cvmfs.doctor.look_repository import look_at_repositories
 from podman_cvmfs.doctor.look_store import look_at_contents, look_at_place
@@ -81,6 +82,7 @@ def gather(settings: Settings, seconds: float) -> Facts:
         settings_file=file_that_sets(settings, "overlay"),
         offline=settings.offline,
         given=_given(settings),
+        bad_wish_lists=look_at_wish_lists(settings.wish_lists, seconds),
         warnings=settings.warnings,
     )
 

@@ -88,9 +88,11 @@ def user(facts: Facts) -> Iterator[Finding]:
 
 
 def configuration(facts: Facts) -> Iterator[Finding]:
-    """storage.conf, as far as it can be read."""
+    """Our settings and storage.conf, as far as they can be read."""
     for warning in facts.warnings:
         yield Finding(CONDITIONS["settings-unknown"], warning, "correct or remove it", by_hand=True)
+    for problem, cure in facts.bad_wish_lists.items():
+        yield Finding(CONDITIONS["wish-list-broken"], problem, cure, by_hand=True)
     conf = facts.configuration
     if conf.problem:
         yield Finding(CONDITIONS["storage-conf-broken"], conf.problem, conf.hint, by_hand=True)

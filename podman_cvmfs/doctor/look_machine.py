@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from podman_cvmfs.doctor.facts import Disk, Registries, Units, User
 from podman_cvmfs.doctor.probe import HangingError, bounded
-from podman_cvmfs.errors import InputError, RegistryError
+from podman_cvmfs.errors import InputError, RegistryError, printable
 from podman_cvmfs.reference import parse_name
 from podman_cvmfs.registries_conf import load_registries_conf
 
@@ -153,6 +153,22 @@ def read_units(text: str) -> Units:
         if fields.get("LoadState") == "loaded":
             states[fields.get("Id", "")] = fields
     return Units(True, states)
+
+
+def look_at_wish_lists(lists: Iterable[str], seconds: float) -> dict[str, str]:
+    """Why a sync refuses each of the wish ``lists`` that it does -> what mends that."""
+    found: dict[str, str] = {}
+    for path in lists:
+        # PyYAML is large.
+        from podman_cvmfs.wishlist import read_wish_list
+
+        try:
+            bounded(lambda path=path: read_wish_list(path).duplicates, seconds)  # type: ignore[misc]
+        except InputError as err:
+            found[err.message] = err.hint or "correct it, or take it out of wish_lists"
+        except (HangingError, OSError):
+            found[f"the wish list {printable(path)} doesn't answer"] = "mount again where it lies"
+    return found
 
 
 def look_at_registries(names: Iterable[str]) -> Registries:

@@ -39,6 +39,7 @@ from podman_cvmfs.doctor.look_machine import (
     _subordinate,
     look_at_disks,
     look_at_registries,
+    look_at_wish_lists,
     read_units,
 )
 from podman_cvmfs.doctor.look_repository import look_at_repositories
@@ -193,6 +194,12 @@ TABLE: list[tuple[str, Facts, str, str]] = [
         "# install podman-cvmfs-native",
     ),
     ("settings-unknown", replace(ROOT, warnings=("f:1: unknown setting",)), "f:1", "# correct"),
+    (
+        "wish-list-broken",
+        replace(ROOT, bad_wish_lists={"can't read the wish list /w": "mend it"}),
+        "/w",
+        "# mend it",
+    ),
     ("storage-conf-broken", conf(problem="f:3: bad", hint="correct f"), "f:3", "# correct f"),
     (
         "storage-conf-incomplete",
@@ -726,6 +733,16 @@ def test_disks(tmp_path: Path) -> None:
     (disk,) = look_at_disks({"store": str(tmp_path / "not/made/yet")}, 10)
     assert (disk.what, disk.path) == ("store", str(tmp_path))
     assert 0 < disk.free <= disk.size
+
+
+def test_wish_lists_that_a_sync_refuses(tmp_path: Path) -> None:
+    for name, text in {"good": "a.org/b:1\n", "empty": "# none\n", "x.yaml": "x: 1\n"}.items():
+        (tmp_path / name).write_text(text)
+    os.mkfifo(tmp_path / "hangs")
+    names = ("good", "none", "empty", "x.yaml", "hangs")
+    found = look_at_wish_lists([f"{tmp_path}/{each}" for each in names], 1)
+    assert [str(tmp_path / each) in text for each, text in zip(names[1:], found)] == [True] * 4
+    assert look_at_wish_lists([str(tmp_path / "good")], 10) == {}
 
 
 def test_registries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
