@@ -86,7 +86,7 @@ def _as_text(facts: Facts, findings: list[Finding]) -> str:
     lines = [plain_table(rows)]
     for each in findings:
         kind = each.condition
-        lines.append(f"{kind.level.value}: {kind.name}: {each.found}\n  means: {kind.means}")
+        lines.append(f"{kind.level.value}: {kind.name}: {each.found}\n  means: {each.means}")
         if each.cure:
             lines.append(f"  cure: {printable(each.cure)}")
     return "\n".join(lines)
@@ -171,7 +171,7 @@ def _as_data(facts: Facts, findings: list[Finding]) -> dict[str, object]:
                 "level": each.condition.level.value,
                 "area": each.condition.area.value,
                 "found": each.found,
-                "means": each.condition.means,
+                "means": each.means,
                 "cure": each.cure or None,
                 "is_command": bool(each.cure) and not each.by_hand,
             }

@@ -60,13 +60,20 @@ class Finding:
     """A condition on this machine: what was found, fit to be printed, and what cures it.
 
     ``cure`` is a command for a shell, or, ``by_hand``, what to do in words; "" where there is
-    nothing to be done.
+    nothing to be done. ``here`` is what it means on this machine, where that is something else than
+    the condition says.
     """
 
     condition: Condition
     found: str
     cure: str = ""
     by_hand: bool = False
+    here: str = ""
+
+    @property
+    def means(self) -> str:
+        """What it means (a clause)."""
+        return self.here or self.condition.means
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
@@ -87,5 +94,6 @@ def failure(findings: Iterable[Finding]) -> PodmanCvmfsError | None:
     errors, warnings = count(ordered, Level.ERROR), count(ordered, Level.WARNING)
     if errors:
         worst = ordered[0].condition
-        return _ERRORS[worst.area](f"{errors} errors, first of all {worst.name}: {worst.means}")
+        text = f"{errors} errors, first of all {worst.name}: {ordered[0].means}"
+        return _ERRORS[worst.area](text)
     return PartialError(f"{warnings} warnings") if warnings else None

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from podman_cvmfs.doctor import cures
 from podman_cvmfs.doctor.conditions import CONDITIONS
@@ -48,17 +49,28 @@ def repositories(facts: Facts) -> Iterator[Finding]:
 
 
 def _unmounted(facts: Facts, name: str, found: str, repository: Repository) -> Finding:
-    path, condition = repository.path, CONDITIONS[name]
+    finding = Finding(CONDITIONS[name], found, here=_without_images(facts, repository))
+    path = repository.path
     detach = f"{cures.shell('umount', '--lazy', path)}; " if repository.problem else ""
     if repository.in_fstab:
-        return Finding(condition, found, detach + cures.shell("mount", path))
+        return replace(finding, cure=detach + cures.shell("mount", path))
     if path.startswith(_CVMFS):
         if not facts.has_cvmfs:
             install = "install and set up CernVM-FS's client, or name another repository"
-            return Finding(condition, found, install, by_hand=True)
+            return replace(finding, cure=install, by_hand=True)
         probe = cures.shell("cvmfs_config", "probe", path[len(_CVMFS) :])
-        return Finding(condition, found, detach + probe)
-    return Finding(condition, found, f"mount {printable(path)}", by_hand=True)
+        return replace(finding, cure=detach + probe)
+    return replace(finding, cure=f"mount {printable(path)}", by_hand=True)
+
+
+def _without_images(facts: Facts, repository: Repository) -> str:
+    """What the loss of a repository means where the store shows no image of it; else "". It has
+    never had one, or hides them while the repository is away (``on_outage``)."""
+    inside = facts.contents
+    is_known = facts.store.presence is Presence.THERE and not inside.problem
+    if not is_known or repository.path in inside.repositories:
+        return ""
+    return "its images are pulled: the store shows none of them"
 
 
 def registries(facts: Facts) -> Iterator[Finding]:

@@ -623,6 +623,23 @@ def test_a_session_older_than_the_end_of_its_store() -> None:
     assert (only.condition.name, only.cure) == ("store-missing", "unset STORAGE_OPTS")
 
 
+@pytest.mark.parametrize(
+    ("facts", "means"),
+    [
+        (repository(presence=Presence.MISSING), "containers of its images don't start, nor "),
+        (repository(contents(repositories=()), presence=Presence.MISSING), "its images are pulled"),
+        (
+            repository(contents(problem="?", repositories=()), presence=Presence.MISSING),
+            "containers of its images don't start",
+        ),
+        (repository(contents(repositories=("/o",)), problem="I/O"), "its images are pulled"),
+    ],
+)
+def test_what_the_loss_of_a_repository_means(facts: Facts, means: str) -> None:
+    (found,) = (each for each in judge(facts) if each.condition.name.startswith("repository-"))
+    assert found.means.startswith(means)
+
+
 def test_the_worst_comes_first() -> None:
     facts = counts(repository(presence=Presence.MISSING), images=0, retired_images=1)
     levels = [each.condition.level for each in worst_first(judge(facts))]
