@@ -42,6 +42,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
     ),
     Area.STORE: (
         ("store-missing", _E, "every podman command fails while podman is told of it"),
+        ("store-not-directory", _E, "every podman command fails while podman is told of it"),
         ("store-hangs", _E, "every podman command hangs while podman is told of it"),
         ("store-closed", _E, "every podman command fails for want of the right to read it"),
         ("store-closed-to-users", _W, "ordinary users that are told of it can't run any command"),

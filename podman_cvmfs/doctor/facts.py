@@ -11,11 +11,12 @@ from podman_cvmfs.storage_conf.effective import Effective
 
 
 class Presence(str, Enum):
-    """Whether a directory answers. ``CLOSED``: the user may not look into it; ``HANGS``: there is
-    no answer in time, or none but an error."""
+    """Whether a directory answers. ``OTHER``: something else has its name; ``CLOSED``: the user may
+    not look into it; ``HANGS``: there is no answer in time, or none but an error."""
 
     THERE = "there"
     MISSING = "missing"
+    OTHER = "not a directory"
     CLOSED = "closed"
     HANGS = "hangs"
 

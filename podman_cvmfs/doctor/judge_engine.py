@@ -159,6 +159,8 @@ def _driver(facts: Facts) -> Iterator[Finding]:
 
 def _not_configured(facts: Facts) -> Iterator[Finding]:
     conf = facts.configuration
+    if facts.store.presence is Presence.OTHER:
+        return  # Nothing that could be configured.
     if conf.profile and conf.effective.inherited:
         driver = facts.engine.driver or conf.driver
         if facts.store.presence is not Presence.THERE or not is_overlay(driver):

@@ -58,6 +58,14 @@ def _presence(facts: Facts, place: Place, is_ours: bool) -> Iterator[Finding]:
         yield Finding(CONDITIONS["store-hangs"], f"{path} doesn't answer", cure, by_hand=True)
     elif place.presence is Presence.MISSING:
         yield from _missing(facts, place, is_ours)
+    elif place.presence is Presence.OTHER:
+        cure = f"take {path} out of storage.conf"
+        if is_ours:
+            cure = "name another path for the store: --store, or store in config.toml"
+            if facts.is_configured:
+                cure += "; take this one out of storage.conf"
+        found = f"{path} is not a directory"
+        yield Finding(CONDITIONS["store-not-directory"], found, cure, by_hand=True)
     elif place.presence is Presence.CLOSED:
         yield _closed(place, "store-closed")
     else:

@@ -49,11 +49,12 @@ def _place(path: str) -> Place:
     except (FileNotFoundError, NotADirectoryError):
         return Place(path, Presence.MISSING, closed_at=closed)
     real = os.path.realpath(path)
+    if not os.path.isdir(path):
+        return Place(path, Presence.OTHER, real, owner=owner)
     if os.geteuid() != 0 and not os.access(path, os.R_OK | os.X_OK):
         return Place(path, Presence.CLOSED, real, closed, owner=owner)
-    if os.path.isdir(path):
-        # The kernel may still know the attributes of what is on a dead file system.
-        os.listdir(path)
+    # The kernel may still know the attributes of what is on a dead file system.
+    os.listdir(path)
     locks = {}
     for name, directory in LOCK_FILES.items():
         lock = f"{path}/{directory}/{name}"

@@ -28,6 +28,9 @@ def current_generation(look: Inspection) -> str | None:
         if not look.findings:
             look.error("", "there is no store", on_store(look.store, "sync"))
         return None
+    if not os.path.isdir(look.store):
+        look.error("", "is not a directory", "name another path for the store")
+        return None
     names = look.names("")
     if names is None:
         return None

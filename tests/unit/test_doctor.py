@@ -294,6 +294,13 @@ TABLE: list[tuple[str, Facts, str, str]] = [
     ("force-mask", options(force_mask="0755"), "force_mask", f"{SED} '/^ *force_mask *=/d' {CONF}"),
     ("store-missing", store(presence=Presence.MISSING), STORE, SETUP),
     ("store-missing", other(presence=Presence.MISSING), "/theirs", "mkdir -p /theirs"),
+    (
+        "store-not-directory",
+        store(replace(ROOT, is_configured=False), presence=Presence.OTHER),
+        f"{STORE} is not a directory",
+        "# name another path",
+    ),
+    ("store-not-directory", other(presence=Presence.OTHER), "/theirs", "# take /theirs out"),
     ("store-hangs", other(presence=Presence.HANGS), "/theirs", "# mount again"),
     (
         "store-closed",
@@ -711,6 +718,15 @@ def test_spoilt_store(spoilt: Spoilt) -> None:
 def test_closed_store(spoilt: Spoilt) -> None:
     spoilt.path.chmod(0o700)
     assert str(spoilt.path) in look_at_place(str(spoilt.path), 10).closed_at
+
+
+def test_store_that_is_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("")
+    assert look_at_place(str(path), 10).presence is Presence.OTHER
+    done = podman_cvmfs("doctor", "--store", path)
+    assert "store-not-directory" in done.stdout
+    assert "--store " + str(path) not in done.stdout and "chmod" not in done.stdout
 
 
 def test_store_that_is_not_there(tmp_path: Path) -> None:

@@ -111,3 +111,11 @@ def test_no_library(store: Spoilt, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(verify_native, "verify_native", missing)
     assert isinstance(run(store, "--native").exception, Unavailable)
+
+
+def test_a_store_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = CliRunner().invoke(command, ["--store", str(tmp_path / "file")])
+    assert done.output == (
+        f"error: {tmp_path / 'file'}: is not a directory\n  cure: name another path for the store\n"
+    )
