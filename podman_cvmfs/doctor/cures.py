@@ -68,11 +68,6 @@ def sync(facts: Facts, *options: str) -> str:
     return on_store(facts, "sync", *facts.given, *overlay, *options)
 
 
-def edit(expression: str, path: str) -> str:
-    """A change of a file by an extended regular expression of sed."""
-    return shlex.join(["sed", "--in-place", "--regexp-extended", expression, path])
-
-
 def shell(*words: str) -> str:
     """Any command."""
     return shlex.join(words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from podman_cvmfs.doctor import cures
+from podman_cvmfs.doctor import cures, edits
 from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import Facts, Presence
 from podman_cvmfs.doctor.finding import Finding
@@ -98,17 +98,16 @@ def configuration(facts: Facts) -> Iterator[Finding]:
         yield Finding(CONDITIONS["storage-conf-broken"], conf.problem, conf.hint, by_hand=True)
         return
     if conf.lacking and conf.effective.main:
-        text = "\\n".join(f'{key} = "{value}"' for key, value in conf.lacking.items())
         yield Finding(
             CONDITIONS["storage-conf-incomplete"],
             f"{printable(conf.effective.main)} doesn't set {' and '.join(conf.lacking)}",
-            cures.edit(rf"s|^ *\[storage\].*|&\n{text}|", conf.effective.main),
+            edits.add_to_storage(conf.lacking, conf.effective.main),
         )
     for path in conf.with_append:
         yield Finding(
             CONDITIONS["storage-conf-append"],
             f"{printable(path)} has {{append=true}}, and podman is {facts.engine.version}",
-            cures.edit(r"s/(, *)?\{ *append *= *true *\}( *,)?//", path),
+            edits.remove_append(path),
         )
     yield from _driver(facts)
     if conf.dropped_stores:
@@ -147,14 +146,19 @@ def _driver(facts: Facts) -> Iterator[Finding]:
     if "STORAGE_DRIVER" in conf.environment:
         yield Finding(CONDITIONS["driver-not-overlay"], found, "unset STORAGE_DRIVER")
         return
-    reset = "podman system reset --force"
+    # Whatever the files say by then: the other driver refuses the options of this one.
+    reset = cures.shell("podman", "--storage-driver", driver, "system", "reset", "--force")
     path = conf.set_in.get("driver")
+    # What destroys comes last, and only if the rest has been done..
     if path and not is_overlay(conf.effective.driver):
-        edit = cures.edit('s/^( *driver *= *).*/\\1"overlay"/', path)
+        cure = f"{edits.set_key('driver', 'overlay', path)} && {reset}"
+    elif conf.effective.driver:
+        cure = f"{cures.setup(facts)} && {reset}"
     else:
-        edit = cures.setup(facts)
-    found += f"; its images and containers go with it ({reset})"
-    yield Finding(CONDITIONS["driver-not-overlay"], found, f"{reset}; {edit}")
+        # .. but set-up refuses while there are images of another driver.
+        cure = f"{reset}; {cures.setup(facts)}"
+    found += f"; '{reset}' removes all its images and containers"
+    yield Finding(CONDITIONS["driver-not-overlay"], found, cure)
 
 
 def _not_configured(facts: Facts) -> Iterator[Finding]:
@@ -230,7 +234,7 @@ def _fuse(facts: Facts, program: str) -> Iterator[Finding]:
 def _unset(facts: Facts, option: str) -> str:
     path = facts.configuration.set_in.get(option)
     # Else it is from the environment.
-    return cures.edit(f"/^ *{option} *=/d", path) if path else "unset STORAGE_OPTS"
+    return edits.comment_out(option, path) if path else "unset STORAGE_OPTS"
 
 
 def native(facts: Facts) -> Iterator[Finding]:

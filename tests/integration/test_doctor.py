@@ -187,11 +187,14 @@ def test_driver_vfs(patient: Patient) -> None:
     # It leaves no storage, but can't remove what is mounted below /run here.
     patient.run("podman system reset --force")
     conf = patient.path(_CONF)
-    conf.write_text(conf.read_text().replace('driver = "overlay"', 'driver = "vfs"'))
+    conf.write_text(conf.read_text().replace('driver = "overlay"', '\t"driver" = "vfs"'))
     assert not patient.lists()
+    assert patient.path("/var/lib/containers/storage/vfs-images").exists()
     found = patient.doctor()
     assert (found.code, found.errors[0]) == (InputError.exit_code, "driver-not-overlay")
-    patient.do(found.cure("driver-not-overlay"))
+    done = patient.run(found.cure("driver-not-overlay"))
+    assert "overlay" in done.stdout, done.stderr
+    assert not patient.path("/var/lib/containers/storage/vfs-images").exists()
     assert patient.works()
     assert patient.doctor().errors == []
 

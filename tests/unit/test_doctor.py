@@ -15,7 +15,7 @@ import pytest
 
 from podman_cvmfs import paths
 from podman_cvmfs.answers.sources import target_of
-from podman_cvmfs.doctor import look_engine
+from podman_cvmfs.doctor import edits, look_engine
 from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import (
     Configuration,
@@ -95,9 +95,9 @@ SETUP_USER = f"podman-cvmfs setup --user --store {STORE}"
 SYNC = f"podman-cvmfs sync --store {STORE}"
 USE_FUSE = f"{SETUP} --overlay fuse-overlayfs && {SYNC} --overlay fuse-overlayfs"
 USE_FUSE_USER = f"{SETUP_USER} --overlay fuse-overlayfs && {SYNC} --overlay fuse-overlayfs"
+RESET = "podman --storage-driver vfs system reset --force"
 PRUNE = f"podman-cvmfs prune --store {STORE}"
 CONF = "/etc/containers/storage.conf"
-SED = "sed --in-place --regexp-extended"
 
 
 def conf(facts: Facts = ROOT, **changes: Any) -> Facts:
@@ -205,9 +205,9 @@ TABLE: list[tuple[str, Facts, str, str]] = [
         "storage-conf-incomplete",
         conf(lacking={"runroot": "/run/s"}),
         "doesn't set runroot",
-        SED + r""" 's|^ *\[storage\].*|&\nrunroot = "/run/s"|' """ + CONF,
+        edits.add_to_storage({"runroot": "/run/s"}, CONF),
     ),
-    ("storage-conf-append", conf(with_append=(CONF,)), CONF, f"{SED} 's/"),
+    ("storage-conf-append", conf(with_append=(CONF,)), CONF, edits.remove_append(CONF)),
     (
         "driver-not-overlay",
         conf(
@@ -217,13 +217,19 @@ TABLE: list[tuple[str, Facts, str, str]] = [
             set_in={"driver": CONF},
         ),
         "vfs",
-        f"podman system reset --force; {SED} ",
+        f"{edits.set_key('driver', 'overlay', CONF)} && {RESET}",
     ),
     (
         "driver-not-overlay",
         replace(ROOT, engine=Engine("4.3.1", driver="vfs")),
         "its database says so",
-        f"podman system reset --force; {SETUP}",
+        f"{SETUP} && {RESET}",
+    ),
+    (
+        "driver-not-overlay",
+        conf(driver="vfs", effective=replace(EFFECTIVE, driver="")),
+        "removes all its images",
+        f"{RESET}; {SETUP}",
     ),
     (
         "driver-not-overlay",
@@ -283,15 +289,15 @@ TABLE: list[tuple[str, Facts, str, str]] = [
         "composefs-unusable",
         options(replace(USER, engine=Engine("5.4.2")), use_composefs="true"),
         "use_composefs",
-        f"{SED} '/^ *use_composefs *=/d' {CONF}",
+        edits.comment_out("use_composefs", CONF),
     ),
     (
         "composefs",
         options(replace(ROOT, engine=Engine("5.4.2")), use_composefs="true"),
         "use_composefs",
-        f"{SED} '/^ *use_composefs *=/d' {CONF}",
+        edits.comment_out("use_composefs", CONF),
     ),
-    ("force-mask", options(force_mask="0755"), "force_mask", f"{SED} '/^ *force_mask *=/d' {CONF}"),
+    ("force-mask", options(force_mask="0755"), "force_mask", edits.comment_out("force_mask", CONF)),
     ("store-missing", store(presence=Presence.MISSING), STORE, SETUP),
     ("store-missing", other(presence=Presence.MISSING), "/theirs", "mkdir -p /theirs"),
     (

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changes of storage.conf as commands for a shell, for every way to spell what they change. Pure.
+
+Each prints the lines that it has changed, and fails where there are none.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+_BLANK = "[[:blank:]]*"
+#: TOML's quotes: a key may stand in them.
+_QUOTE = r'["\x27]?'
+
+
+def set_key(name: str, value: str, path: str) -> str:
+    """Give the key ``name`` another value, a text."""
+    return _edit(rf"^({_key(name)}{_BLANK}).*", rf'\1"{value}"', path)
+
+
+def comment_out(name: str, path: str) -> str:
+    """Have the key ``name`` count no more."""
+    return _edit(f"^{_key(name)}", "# &", path)
+
+
+def add_to_storage(values: Mapping[str, str], path: str) -> str:
+    """Set keys of the table ``[storage]`` that it doesn't set."""
+    lines = r"\n".join(f'{key} = "{value}"' for key, value in values.items())
+    table = rf"^{_BLANK}\[{_BLANK}{_QUOTE}storage{_QUOTE}{_BLANK}\].*"
+    return _edit(table, rf"&\n{lines}", path)
+
+
+def remove_append(path: str) -> str:
+    """Take ``{append=true}`` out of an array, with the comma on one side of it."""
+    key = f"{_QUOTE}append{_QUOTE}"
+    attribute = rf"\{{{_BLANK}{key}{_BLANK}={_BLANK}(true|false){_BLANK}\}}"
+    return _edit(f",{_BLANK}{attribute}|{attribute}{_BLANK},?", "", path)
+
+
+def _key(name: str) -> str:
+    """What a line that sets ``name`` begins with; the names of tables may stand before it."""
+    tables = rf"({_QUOTE}[a-z]+{_QUOTE}{_BLANK}\.{_BLANK})*"
+    return f"{_BLANK}{tables}{_QUOTE}{name}{_QUOTE}{_BLANK}="
+
+
+def _edit(pattern: str, replacement: str, path: str) -> str:
+    # "|" is part of patterns. podman takes keys in any case.
+    expression = f"s@{pattern}@{replacement}@Iw /dev/stdout"
+    return shlex.join(["sed", "--in-place", "--regexp-extended", expression, path]) + " | grep ''"
