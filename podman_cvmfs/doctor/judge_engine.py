@@ -117,8 +117,13 @@ def configuration(facts: Facts) -> Iterator[Finding]:
     elif not facts.is_configured:
         yield from _not_configured(facts)
     elif _leaves_users_out(facts):
-        found = "nothing names the store to ordinary users at their login"
-        yield Finding(CONDITIONS["users-unserved"], found, cures.setup(facts))
+        found, cure = "nothing names the store to ordinary users at their login", cures.setup(facts)
+        if conf.effective.main and not conf.effective.driver:
+            # Set-up leaves them out then: podman 4 would take vfs for them.
+            found += f", and {printable(conf.effective.main)} sets no driver"
+            driver = edits.add_to_storage({"driver": "overlay"}, conf.effective.main)
+            cure = f"{driver} && {cure}"
+        yield Finding(CONDITIONS["users-unserved"], found, cure)
     if facts.unreached:
         more = f" (and {len(facts.unreached) - 3} more)" if len(facts.unreached) > 3 else ""
         yield Finding(

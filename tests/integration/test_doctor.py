@@ -318,6 +318,19 @@ def test_user_with_settings_of_their_own(patient: Patient, generation: Generatio
     assert patient.works(user=True, before=f"{shadowing} {cure};")
 
 
+def test_users_where_no_driver_is_set(patient: Patient, generation: Generation) -> None:
+    if generation.drop_ins:
+        return
+    patient.do("podman-cvmfs setup --undo")
+    conf = patient.path(_CONF)
+    places = {"runroot": "/run/containers/storage", "graphroot": "/var/lib/containers/storage"}
+    conf.write_text("[storage]\n" + "".join(f'{key} = "{places[key]}"\n' for key in places))
+    patient.do("podman-cvmfs setup")
+    assert not patient.path("/etc/profile.d/podman-cvmfs.sh").exists()
+    patient.do(patient.doctor().cure("users-unserved"))
+    assert patient.works(user=True)
+
+
 def test_user_who_has_not_logged_in_since(patient: Patient, generation: Generation) -> None:
     if generation.drop_ins:
         return

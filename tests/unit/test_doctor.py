@@ -265,6 +265,12 @@ TABLE: list[tuple[str, Facts, str, str]] = [
         ". /etc/profile.d/p.sh",
     ),
     ("users-unserved", conf(profile=""), "login", SETUP),
+    (
+        "users-unserved",
+        conf(profile="", effective=replace(EFFECTIVE, driver="")),
+        f"{CONF} sets no driver",
+        f"{edits.add_to_storage({'driver': 'overlay'}, CONF)} && {SETUP}",
+    ),
     ("users-not-reached", replace(ROOT, unreached=("u: own file",)), "u: own file", "# each of"),
     (
         "mount-program-missing",
