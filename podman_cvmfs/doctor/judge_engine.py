@@ -103,10 +103,11 @@ def configuration(facts: Facts) -> Iterator[Finding]:
             f"{printable(conf.effective.main)} doesn't set {' and '.join(conf.lacking)}",
             edits.add_to_storage(conf.lacking, conf.effective.main),
         )
+    state = f"is {facts.engine.version}" if facts.engine.version else "doesn't start"
     for path in conf.with_append:
         yield Finding(
             CONDITIONS["storage-conf-append"],
-            f"{printable(path)} has {{append=true}}, and podman is {facts.engine.version}",
+            f"{printable(path)} has {{append=true}}, and podman {state}",
             edits.remove_append(path),
         )
     yield from _driver(facts)

@@ -128,7 +128,9 @@ def look_at_configuration(generation: Generation, store: str) -> Configuration:
         effective, dropped = as_replaced(effective, generation, places)
         driver, reason = driver_of(places, effective)
         graphroot = graphroot_of(places, effective)
-        older = not generation.drop_ins
+        # One that doesn't start may do so for what it can't read; of none nothing is known.
+        is_there = bool(generation.version) or shutil.which("podman") is not None
+        older = is_there and not generation.drop_ins
         with_append = tuple(_with_append(effective)) if older else ()
         # podman 5 makes up for a file that the environment names.
         strict = older and not (places.storage_conf and (Engine(generation.version).major or 5) > 4)

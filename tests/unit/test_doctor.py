@@ -47,6 +47,7 @@ from podman_cvmfs.doctor.look_store import look_at_contents, look_at_place
 from podman_cvmfs.doctor.probe import HangingError, bounded
 from podman_cvmfs.settings import Settings
 from podman_cvmfs.storage_conf.effective import Effective
+from podman_cvmfs.storage_conf.generation import Generation
 from podman_cvmfs.verify.finding import REMOVE
 from tests.support.cli import podman_cvmfs
 from tests.support.stores import Spoilt, small_repository
@@ -207,7 +208,13 @@ TABLE: list[tuple[str, Facts, str, str]] = [
         "doesn't set runroot",
         edits.add_to_storage({"runroot": "/run/s"}, CONF),
     ),
-    ("storage-conf-append", conf(with_append=(CONF,)), CONF, edits.remove_append(CONF)),
+    ("storage-conf-append", conf(with_append=(CONF,)), "is 4.3.1", edits.remove_append(CONF)),
+    (
+        "storage-conf-append",
+        conf(replace(ROOT, engine=Engine()), with_append=(CONF,)),
+        f"{CONF} has {{append=true}}, and podman doesn't start",
+        edits.remove_append(CONF),
+    ),
     (
         "driver-not-overlay",
         conf(
@@ -855,6 +862,22 @@ def test_what_people_read(spoilt: Spoilt, tmp_path: Path, monkeypatch: pytest.Mo
     assert lines[first + 2] == r"  cure: mkdir -p '/none/\x1b[31m'"
     assert any(line.startswith("warning: settings-unknown: ") for line in lines)
     assert "error: 1 errors, first of all store-missing" in done.stderr
+
+
+def test_what_an_unknown_podman_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "storage.conf"
+    path.write_text('[storage.options]\nadditionalimagestores = ["/a", {append=true}]\n')
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(path))
+    (tmp_path / "podman").touch(mode=0o755)
+    for version, bin_path, expected in (
+        ("4.3.1", tmp_path, (str(path),)),
+        # It may fail for just that.
+        ("", tmp_path, (str(path),)),
+        ("", "/none", ()),
+    ):
+        monkeypatch.setenv("PATH", str(bin_path))
+        found = look_engine.look_at_configuration(Generation(version, False, False), STORE)
+        assert found.with_append == expected, (version, bin_path)
 
 
 def test_the_library_resolves_links(tmp_path: Path) -> None:
