@@ -12,7 +12,7 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Array
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.storage_conf.toml_file import parse, section, strings
+from podman_cvmfs.storage_conf.toml_file import BOM, parse, section, strings
 
 #: Table and key of the two arrays we add to.
 STORES = ("storage", "options", "additionalimagestores")
@@ -119,7 +119,7 @@ def _edit(path: str, data: bytes, change: Callable[[Any], None]) -> bytes:
     try:
         change(document)
         text = tomlkit.dumps(document)
-        result = text.encode("utf-8")
+        result = (BOM if data.startswith(BOM) else b"") + text.encode("utf-8")
         if parse(path, result).unwrap() == wanted and _comments(text) >= _comments(data.decode()):
             return result
     except (TOMLKitError, InputError, AttributeError, TypeError, ValueError, KeyError):

@@ -16,7 +16,7 @@ from typing import Any
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.storage_conf.edit import STORES, VOLUMES
 from podman_cvmfs.storage_conf.generation import Generation
-from podman_cvmfs.storage_conf.toml_file import plain, read_file, section, strings
+from podman_cvmfs.storage_conf.toml_file import plain, read_file, refuse_bom, section, strings
 
 _OVERLAY_NAMES = ("overlay", "overlay2")
 _DRIVERS = ("overlay", "vfs", "btrfs", "zfs")
@@ -97,7 +97,11 @@ def read_effective(places: Places, generation: Generation) -> Effective:
     array = _Array(STORES)
     options: dict[str, str] = {}
     for path in files:
-        content = plain(path, read_file(path) or b"")
+        data = read_file(path) or b""
+        # Without a version it doesn't even start, maybe for that.
+        if generation.version.partition(".")[0] in ("", "4"):
+            refuse_bom(path, data)
+        content = plain(path, data)
         storage = section(path, content, "storage")
         driver = str(storage.get("driver") or driver)
         if not inherited:

@@ -100,4 +100,7 @@ def _run(argv: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[st
 
 def _broken(done: subprocess.CompletedProcess[str]) -> InputError:
     said = printable(done.stderr.strip()[-300:])
-    return InputError(f"podman doesn't start: {said}", "run 'podman --help' and cure what it says")
+    hint = "run 'podman --help' and cure what it says"
+    if r"\ufeff" in said:
+        hint = "take the byte order mark out of the file that it names: podman 4 can't read that"
+    return InputError(f"podman doesn't start: {said}", hint)

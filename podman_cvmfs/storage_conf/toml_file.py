@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import codecs
 import os
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +15,9 @@ from tomlkit.exceptions import ParseError, TOMLKitError
 
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.toml_file import reason_of
+
+#: The byte order mark that some editors put before UTF-8. podman 5 and later skip it.
+BOM = codecs.BOM_UTF8
 
 
 def read_file(path: str) -> bytes | None:
@@ -27,9 +32,10 @@ def read_file(path: str) -> bytes | None:
 
 
 def parse(path: str, data: bytes) -> TOMLDocument:
-    """Parse ``data``, the content of ``path``. Raises InputError naming file and line."""
+    """Parse ``data``, the content of ``path``, without its byte order mark. Raises InputError
+    naming file and line."""
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8-sig")
         return tomlkit.parse(text)
     except UnicodeDecodeError as err:
         line = data.count(b"\n", 0, err.start) + 1
@@ -55,6 +61,15 @@ def section(path: str, content: Mapping[str, Any], *names: str) -> dict[str, Any
             raise _bad(path, None, f"{'.'.join(names[: number + 1])} is not a table")
     assert isinstance(found, dict)
     return found
+
+
+def refuse_bom(path: str, data: bytes) -> None:
+    """Raise InputError for a byte order mark, for a podman that doesn't skip it."""
+    if data.startswith(BOM):
+        raise InputError(
+            f"{printable(path)}:1: begins with a byte order mark, which podman 4 can't read",
+            rf"sed --in-place '1s/^\xEF\xBB\xBF//' {shlex.quote(printable(path))} removes it",
+        )
 
 
 def strings(path: str, key: str, value: object) -> tuple[list[str], bool | None]:

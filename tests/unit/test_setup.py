@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from podman_cvmfs.cli import setup as setup_command
@@ -369,6 +369,8 @@ def test_link_stays_and_mode_and_owner_too(root: Path) -> None:
 @given(st.sampled_from(sorted(SHAPES)), st.sampled_from([OLD, MIDDLE]), st.integers(1, 3))
 def test_undo_restores_every_byte(shape: str, generation: Generation, times: int) -> None:
     """However often it was set up, with another store or mounts in between."""
+    # Which podman 4 can't read.
+    assume(shape != "byte order mark" or generation != OLD)
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch, "root")
         _write(root / "admin/storage.conf", SHAPES[shape])

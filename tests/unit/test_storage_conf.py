@@ -79,6 +79,7 @@ SHAPES = {
     "debian": DEBIAN,
     "empty": b"",
     "no newline": b'[storage]\ndriver = "overlay"',
+    "byte order mark": b"\xef\xbb\xbf" + DEBIAN,
     "carriage returns": FEDORA.replace(b"\n", b"\r\n"),
     "one line": b'[storage.options]\nadditionalimagestores = ["/a", "/b"] # mine\n',
     "dotted": b'storage.driver = "overlay"\nstorage.options.size = "1G"\n',
@@ -309,6 +310,20 @@ def test_volumes_are_replaced_or_appended(tmp_path: Path) -> None:
     assert read_volumes(_places(tmp_path, 1000), OLD, without) == ["/v:/v", "/a:/a"]
     # One main file, then the drop-ins.
     assert read_volumes(_places(tmp_path, 1000), NEW) == ["/u:/u", "/a:/a"]
+
+
+def test_podman_4_fails_on_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "admin/storage.conf"
+    _conf(path, "/a", driver="overlay")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    places = _places(tmp_path)
+    for generation in (OLD, Generation("", drop_ins=False, appends=False)):
+        with pytest.raises(InputError, match="byte order mark"):
+            read_effective(places, generation)
+    for later in (Generation("5.4.2", drop_ins=False, appends=True), NEW):
+        assert read_effective(places, later).stores == ("/a",)
+    once = add("f", path.read_bytes(), STORES, ["/b"])
+    assert once.startswith(b"\xef\xbb\xbf[storage]\n")
 
 
 def test_a_drop_in_decides(tmp_path: Path) -> None:
