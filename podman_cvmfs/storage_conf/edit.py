@@ -12,7 +12,7 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Array
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.storage_conf.toml_file import BOM, parse, section, strings
+from podman_cvmfs.storage_conf.toml_file import BOM, parse, refuse_capitals, section, strings
 
 #: Table and key of the two arrays we add to.
 STORES = ("storage", "options", "additionalimagestores")
@@ -48,7 +48,7 @@ def add(
         for value in reversed(new) if first else new:
             array.insert(0 if first else len(array), value)
 
-    return _edit(path, data, change)
+    return _edit(path, data, change, key)
 
 
 def remove(path: str, data: bytes, key: tuple[str, ...], values: Sequence[str]) -> bytes:
@@ -68,7 +68,7 @@ def remove(path: str, data: bytes, key: tuple[str, ...], values: Sequence[str]) 
             while value in array:
                 array.remove(value)
 
-    return _edit(path, data, change)
+    return _edit(path, data, change, key)
 
 
 def set_mount_program(path: str, data: bytes, program: str | None) -> bytes:
@@ -94,15 +94,15 @@ def set_mount_program(path: str, data: bytes, program: str | None) -> bytes:
                 table = table[name]
             table[key] = program
 
-    return _edit(path, data, change)
+    return _edit(path, data, change, *_MOUNT_PROGRAM)
 
 
 def _as_plain(item: Any) -> object:
     return item.unwrap() if isinstance(item, Array) else item
 
 
-def _edit(path: str, data: bytes, change: Callable[[Any], None]) -> bytes:
-    """Apply ``change`` to the document, and to a plain copy to see that both agree.
+def _edit(path: str, data: bytes, change: Callable[[Any], None], *keys: tuple[str, ...]) -> bytes:
+    """Apply ``change`` (of ``keys``) to the document, and to a plain copy to see that both agree.
 
     tomlkit keeps comments and order, but has lost or misplaced keys of unusually ordered tables:
     a file that it would damage is not written.
@@ -113,6 +113,8 @@ def _edit(path: str, data: bytes, change: Callable[[Any], None]) -> bytes:
         section(path, wanted, name, "options")
     if isinstance(wanted.get("storage"), dict):
         section(path, wanted, "storage", "options", "overlay")
+    for key in keys:
+        refuse_capitals(path, wanted, *key)
     change(wanted)
     if wanted == document.unwrap():
         return data

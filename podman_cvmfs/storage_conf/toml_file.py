@@ -53,14 +53,38 @@ def plain(path: str, data: bytes) -> dict[str, Any]:
 
 
 def section(path: str, content: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """The table ``names[0].names[1]...`` of a plain document; empty where it isn't there."""
-    found: Any = content
+    """The table ``names[0].names[1]...`` of a plain document; empty where it isn't there.
+
+    Its keys, and ``names``, are in small letters: podman takes them in any case.
+    """
+    found = _in_small_letters(content)
     for number, name in enumerate(names):
-        found = found.get(name, {})
-        if not isinstance(found, dict):
+        table = found.get(name, {})
+        if not isinstance(table, dict):
             raise _bad(path, None, f"{'.'.join(names[: number + 1])} is not a table")
-    assert isinstance(found, dict)
+        found = _in_small_letters(table)
     return found
+
+
+def _in_small_letters(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.lower(): value for key, value in table.items()}
+
+
+def refuse_capitals(path: str, content: Mapping[str, Any], *names: str) -> None:
+    """Raise InputError if ``names``, tables and at last a key, are spelt with capitals: an edit
+    would put them beside, and podman take either."""
+    for name in names:
+        for key in content:
+            if key != name and key.lower() == name:
+                spelt = printable(key)
+                raise InputError(
+                    f"can't edit {printable(path)}: it spells {name} as {spelt}",
+                    f"change {spelt} to {name} there; nothing has been changed",
+                )
+        below = content.get(name)
+        if not isinstance(below, dict):
+            return
+        content = below
 
 
 def refuse_bom(path: str, data: bytes) -> None:

@@ -312,6 +312,37 @@ def test_volumes_are_replaced_or_appended(tmp_path: Path) -> None:
     assert read_volumes(_places(tmp_path, 1000), NEW) == ["/u:/u", "/a:/a"]
 
 
+def test_keys_are_read_in_any_case(tmp_path: Path) -> None:
+    """As podman 4.3.1 was seen to do it."""
+    places = _places(tmp_path)
+    path = tmp_path / "admin/storage.conf"
+    path.write_text(
+        '[Storage]\nDriver = "vfs"\nGraphRoot = "/g"\n'
+        '[Storage.Options]\nAdditionalImageStores = ["/a"]\n[Storage.Options.Overlay]\n'
+    )
+    found = read_effective(places, OLD)
+    assert (found.driver, found.stores) == ("vfs", ("/a",))
+    assert graphroot_of(places, found) == "/g"
+    assert driver_of(places, found) == ("vfs", f"{path} says so")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('[storage.options]\nAdditionalImageStores = ["/a"]\n', "AdditionalImageStores"),
+        ('[Storage]\ndriver = "overlay"\n', "Storage"),
+        ("[storage.Options]\n", "Options"),
+    ],
+)
+def test_no_key_is_written_beside_itself(text: str, name: str) -> None:
+    for edit in (add, remove):
+        with pytest.raises(InputError, match=f"it spells .* as {name}"):
+            edit("f", text.encode(), STORES, [STORE])
+    assert add("f", b'[storage]\nDriver = "overlay"\n', STORES, [STORE])
+    with pytest.raises(InputError, match="it spells mount_program as Mount_program"):
+        set_mount_program("f", b'[storage.options.overlay]\nMount_program = "/f"\n', None)
+
+
 def test_podman_4_fails_on_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "admin/storage.conf"
     _conf(path, "/a", driver="overlay")
