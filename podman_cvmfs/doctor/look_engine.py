@@ -29,7 +29,10 @@ from podman_cvmfs.storage_conf.generation import Generation, find_generation
 from podman_cvmfs.storage_conf.toml_file import plain, read_file, section, strings
 
 #: They change which configuration podman reads, or where it runs.
-VARIABLES = ("CONTAINERS_STORAGE_CONF", "STORAGE_OPTS", "STORAGE_DRIVER", "CONTAINER_HOST")
+VARIABLES = (
+    *("CONTAINERS_STORAGE_CONF", "CONTAINERS_STORAGE_CONF_OVERRIDE"),
+    *("STORAGE_OPTS", "STORAGE_DRIVER", "CONTAINER_HOST"),
+)
 #: What root's storage.conf has to set, and to what if there is no reason for another value.
 _DIRECTORIES = {
     "runroot": "/run/containers/storage",

@@ -36,6 +36,8 @@ class Places:
     #: Files that the environment names: they are read alone.
     storage_conf: str | None = None
     containers_conf: str | None = None
+    #: One that the environment has read after all others, by containers/storage 1.63 and later.
+    storage_override: str | None = None
     #: STORAGE_OPTS.
     storage_opts: str = ""
 
@@ -55,6 +57,7 @@ class Places:
             graphroot=f"{data if uid else '/var/lib'}/containers/storage",
             storage_conf=environ.get("CONTAINERS_STORAGE_CONF") or None,
             containers_conf=environ.get("CONTAINERS_CONF") or None,
+            storage_override=environ.get("CONTAINERS_STORAGE_CONF_OVERRIDE") or None,
             storage_opts=environ.get("STORAGE_OPTS", ""),
         )
 
@@ -91,7 +94,13 @@ class Effective:
 def read_effective(places: Places, generation: Generation) -> Effective:
     """What podman of ``generation`` reads at ``places``. Raises InputError for broken files."""
     files = storage_files(places, generation)
-    main = next((path for path in files if not _is_drop_in(path)), None)
+    override = places.storage_override if generation.drop_ins else None
+    if override and not _present(override):
+        raise InputError(
+            f"CONTAINERS_STORAGE_CONF_OVERRIDE names {printable(override)}, which isn't there",
+            "unset CONTAINERS_STORAGE_CONF_OVERRIDE",
+        )
+    main = next((path for path in files if not _is_drop_in(path) and path != override), None)
     inherited = not generation.drop_ins and bool(places.uid) and main in _system_mains(places)
     driver = ""
     array = _Array(STORES)
@@ -139,10 +148,11 @@ def names_store(stores: Sequence[str], store: str) -> bool:
 
 def storage_files(places: Places, generation: Generation) -> list[str]:
     """The storage.conf files in force, in the order they are read."""
+    if generation.drop_ins:
+        named = [places.storage_conf] if places.storage_conf else _with_drop_ins(places, "storage")
+        return [*named, *([places.storage_override] if places.storage_override else [])]
     if places.storage_conf:
         return [places.storage_conf]
-    if generation.drop_ins:
-        return _with_drop_ins(places, "storage")
     mains = [f"{places.user}/storage.conf"] if places.uid else []
     return [path for path in [*mains, *_system_mains(places)] if _present(path)][:1]
 

@@ -880,6 +880,17 @@ def test_what_an_unknown_podman_reads(tmp_path: Path, monkeypatch: pytest.Monkey
         assert found.with_append == expected, (version, bin_path)
 
 
+def test_the_variables_that_are_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in look_engine.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    path = tmp_path / "storage.conf"
+    path.write_text(f'[storage.options]\nadditionalimagestores = ["{STORE}", {{append=true}}]\n')
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF_OVERRIDE", str(path))
+    found = look_engine.look_at_configuration(Generation("6.0.0", True, True), STORE)
+    assert found.environment == {"CONTAINERS_STORAGE_CONF_OVERRIDE": str(path)}
+    assert STORE in found.effective.stores
+
+
 def test_the_library_resolves_links(tmp_path: Path) -> None:
     """A home directory that is a link to where passwd(5) has it."""
     (tmp_path / "nfs/ann").mkdir(parents=True)

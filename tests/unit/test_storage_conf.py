@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -292,6 +293,26 @@ def test_a_file_named_by_the_environment_is_read_alone(tmp_path: Path) -> None:
         places = _places(tmp_path, uid, storage_conf=str(tmp_path / "mine.conf"))
         assert read_effective(places, OLD).stores == ("/m",)
         assert read_effective(places, NEW).stores == ("/m",)
+
+
+def test_a_file_that_the_environment_has_read_last(tmp_path: Path) -> None:
+    """As podman 5.8.6 was seen to do it; earlier ones don't know it."""
+    _conf(tmp_path / "admin/storage.conf", "/a")
+    _conf(tmp_path / "admin/storage.conf.d/1.conf", "/d", append=True)
+    _conf(tmp_path / "mine.conf", "/m")
+    _conf(tmp_path / "over.conf", "/o", driver="vfs", append=True)
+    over = str(tmp_path / "over.conf")
+    places = _places(tmp_path, storage_override=over)
+    found = read_effective(places, NEW)
+    assert (found.stores, found.driver) == (("/a", "/d", "/o"), "vfs")
+    assert (found.main, found.files[-1]) == (str(tmp_path / "admin/storage.conf"), over)
+    assert read_effective(places, OLD).stores == ("/a",)
+    both = _places(tmp_path, storage_conf=str(tmp_path / "mine.conf"), storage_override=over)
+    assert read_effective(both, NEW).stores == ("/m", "/o")
+    alone = replace(places, admin="/none")
+    assert read_effective(alone, NEW).main is None
+    with pytest.raises(InputError, match="CONTAINERS_STORAGE_CONF_OVERRIDE names /none"):
+        read_effective(replace(places, storage_override="/none"), NEW)
 
 
 def test_volumes_are_replaced_or_appended(tmp_path: Path) -> None:
