@@ -19,6 +19,7 @@ from podman_cvmfs.answers.evidence import Configured, Evidence, OwnCopy, gather,
 from podman_cvmfs.answers.sources import target_of
 from podman_cvmfs.answers.why import Code, judge
 from podman_cvmfs.cli.why import _as_text
+from podman_cvmfs.errors import InputError
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.settings import Settings, load_settings
 from podman_cvmfs.setup.store import ensure_store
@@ -92,7 +93,7 @@ def test_hit(ask: Ask) -> None:
     assert answer.podman_run == f"starts {answer.image_id[:12]} from the store, without a pull"
 
 
-@pytest.mark.parametrize("how", ["short", "id", "short id", "digest"])
+@pytest.mark.parametrize("how", ["short", "id", "short id", "digest", "transport"])
 def test_hit_by_other_names(ask: Ask, how: str) -> None:
     image = ask(name(1)).stored
     assert image is not None
@@ -101,9 +102,19 @@ def test_hit_by_other_names(ask: Ask, how: str) -> None:
         "id": image.image_id,
         "short id": image.image_id[:12],
         "digest": f"{REGISTRY}/project/app1@{image.manifest_digest}",
+        "transport": f"docker://{name(1)}",
     }[how]
     assert codes(ask(text)) == ["in-store"]
     assert judge(ask(text)).hit
+
+
+def test_no_name_is_short_behind_a_transport(ask: Ask) -> None:
+    evidence = ask("docker://project/app1:1")
+    assert evidence.names == ("docker.io/project/app1:1",)
+    assert not judge(evidence).hit
+    assert judge(evidence).podman_run == "pulls it from docker.io/project/app1:1"
+    with pytest.raises(InputError, match="not an image name"):
+        ask("docker://")
 
 
 def test_stale_tag_still_runs(ask: Ask, target: Target) -> None:
