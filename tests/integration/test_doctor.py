@@ -277,6 +277,21 @@ def test_store_that_is_not_named(patient: Patient) -> None:
     assert patient.works()
 
 
+def test_a_byte_order_mark(patient: Patient, generation: Generation) -> None:
+    conf = patient.path(_CONF)
+    conf.write_bytes(b"\xef\xbb\xbf" + conf.read_bytes())
+    found = patient.doctor()
+    if not generation.version.startswith("4."):
+        assert patient.works() and found.errors == []
+        return
+    assert patient.run("podman ps").returncode != 0
+    assert "byte order mark" in found.findings["storage-conf-broken"]["found"]
+    refused = patient.run("podman-cvmfs setup")
+    assert refused.returncode == InputError.exit_code and "byte order mark" in refused.stderr
+    patient.do(found.findings["storage-conf-broken"]["cure"].partition(" removes it")[0])
+    assert patient.works()
+
+
 def test_append_read_by_an_older_podman(patient: Patient, generation: Generation) -> None:
     if generation.drop_ins:
         return
@@ -355,6 +370,18 @@ def test_files_of_a_stranger(patient: Patient, tmp_path: Path) -> None:
     found = patient.doctor(user=True)
     assert found.errors == [] and "owner-kept" in found.findings
     assert "owner-foreign" in patient.doctor().findings
+    # One more cure, and what it leads to is no trouble again.
+    patient.do("mknod -m 0666 /home/fuse c 10 229; mount --bind /home/fuse /dev/fuse")
+    patient.do(found.cure("owner-kept"), user=True)
+    assert patient.works(user=True)
+    changed = patient.doctor(user=True).findings
+    assert not {"owner-kept", "overlay-mismatch", "fuse-overlayfs-slow"} & set(changed)
+    cure = changed["policy-changed"]["cure"]
+    assert cure == 'set overlay = "fuse-overlayfs" in /home/config.toml'
+    with patient.path("/home/config.toml").open("a") as file:
+        file.write('overlay = "fuse-overlayfs"\n')
+    after = patient.doctor(user=True)
+    assert after.errors == [] and set(after.findings) <= set(changed) - {"policy-changed"}
 
 
 @pytest.fixture
