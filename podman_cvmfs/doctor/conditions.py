@@ -30,6 +30,11 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
         ("store-not-configured", _E, "podman doesn't look into the store, and pulls its images"),
         ("login-needed", _E, "podman looks into the store only after the next login"),
         ("users-not-reached", _W, "these users' podman doesn't look into the store"),
+        (
+            "users-cannot-start",
+            _W,
+            "no image of it starts for them, nor one pulled onto its layers",
+        ),
         ("users-unserved", _N, "podman 5 and older give ordinary users no store of the system's"),
         ("mount-program-missing", _E, "podman can't mount anything: every command fails"),
         ("fuse-device-closed", _E, "fuse-overlayfs can't mount anything"),

@@ -67,7 +67,8 @@ class Configuration:
     the value by default; ``with_append`` are files with ``{append=true}``, which this podman can't
     parse; ``missing_programs`` are needed and aren't there; ``set_in`` maps options, and
     "driver", to the file that sets them. ``has_fuse`` says that /dev/fuse can be opened.
-    ``profile`` is the shell file that names our store at each login, "" if there is none.
+    ``profile`` is the shell file that names our store at each login, "" if there is none;
+    ``profile_program`` what it has ordinary users' podman mount with, "" for the kernel.
     ``userns`` is the user namespace that containers get without being told, "" for the usual one.
     """
 
@@ -88,6 +89,7 @@ class Configuration:
     set_in: Mapping[str, str] = field(default_factory=dict)
     has_fuse: bool = True
     profile: str = ""
+    profile_program: str = ""
     userns: str = ""
 
 

@@ -11,6 +11,7 @@ from podman_cvmfs.doctor.facts import Facts, Presence
 from podman_cvmfs.doctor.finding import Finding
 from podman_cvmfs.doctor.mounting import mount_program, needs_fuse
 from podman_cvmfs.errors import printable
+from podman_cvmfs.setup.users import is_ordinary
 from podman_cvmfs.storage_conf.effective import is_overlay
 
 #: With so many images podman 4 takes 0.1 s longer for each command that only looks.
@@ -125,6 +126,13 @@ def configuration(facts: Facts) -> Iterator[Finding]:
             driver = edits.add_to_storage({"driver": "overlay"}, conf.effective.main)
             cure = f"{driver} && {cure}"
         yield Finding(CONDITIONS["users-unserved"], found, cure)
+    owners = _strange_owners(facts)
+    if facts.is_root and conf.profile and not conf.profile_program and owners:
+        found = (
+            f"{conf.profile} gives ordinary users the store, whose files belong to user "
+            f"{' and '.join(map(str, owners))}"
+        )
+        yield Finding(CONDITIONS["users-cannot-start"], found, cures.setup(facts))
     if facts.unreached:
         more = f" (and {len(facts.unreached) - 3} more)" if len(facts.unreached) > 3 else ""
         yield Finding(
@@ -135,11 +143,19 @@ def configuration(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def _strange_owners(facts: Facts) -> list[int]:
+    """Who owns the repositories' files, if nobody who logs in does."""
+    owners = sorted({owner for each in facts.repositories for owner in each.owners})
+    return [] if any(map(is_ordinary, owners)) else owners
+
+
 def _leaves_users_out(facts: Facts) -> bool:
     conf = facts.configuration
     is_older = bool(facts.engine.version) and not facts.engine.drop_ins
     is_named = "CONTAINERS_STORAGE_CONF" in conf.environment
-    return facts.is_root and is_older and not is_named and not conf.profile
+    # Set-up leaves them out itself where their containers couldn't start.
+    is_apt = not _strange_owners(facts)
+    return facts.is_root and is_older and not is_named and not conf.profile and is_apt
 
 
 def _driver(facts: Facts) -> Iterator[Finding]:

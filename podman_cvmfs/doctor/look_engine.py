@@ -14,7 +14,7 @@ from typing import Any
 from podman_cvmfs.doctor.facts import Configuration, Engine, Native
 from podman_cvmfs.doctor.probe import HangingError, bounded
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.setup.snippet import PROFILE
+from podman_cvmfs.setup.snippet import PROFILE, present_program
 from podman_cvmfs.storage_conf.edit import STORES
 from podman_cvmfs.storage_conf.effective import (
     Effective,
@@ -162,6 +162,7 @@ def look_at_configuration(generation: Generation, store: str) -> Configuration:
         set_in=_set_in(effective),
         has_fuse=os.access("/dev/fuse", os.R_OK | os.W_OK),
         profile=_profile(store),
+        profile_program=_profile_program(),
         userns=userns,
     )
 
@@ -205,6 +206,13 @@ def _profile(store: str) -> str:
     except InputError:
         return ""
     return PROFILE if f"overlay.imagestore={store}" in text else ""
+
+
+def _profile_program() -> str:
+    try:
+        return present_program() or ""
+    except InputError:
+        return ""
 
 
 def as_spelt(theirs: Native, conf: Configuration) -> Native:

@@ -132,7 +132,7 @@ def test_own_store_comes_before_the_system_s(bench: Bench, tools: Path) -> None:
         site.sync(site.repository("root"), store, image, user=None, version=bench.version)
     with bench.fresh(user=USER) as podman:
         here = f"unset CONTAINERS_STORAGE_CONF; PATH={tools}:$PATH; "
-        set_up = ["sh", "-c", f"{here} podman-cvmfs setup --store {store}"]
+        set_up = ["sh", "-c", f"{here} podman-cvmfs setup --users --store {store}"]
         podman.machine.run_as(None, set_up, env=podman.env)
         login = f"{here} for f in /etc/profile.d/podman-cvmfs.sh; do [ ! -e $f ] || . $f; done; "
         run = f"podman run --rm --pull=never {image}"

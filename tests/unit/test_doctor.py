@@ -63,9 +63,7 @@ EFFECTIVE = Effective(
     (STORE,),
     {},
 )
-CONFIGURATION = Configuration(
-    EFFECTIVE, graphroot="/g", has_graphroot=True, profile="/etc/profile.d/p.sh"
-)
+CONFIGURATION = Configuration(EFFECTIVE, graphroot="/g", has_graphroot=True)
 CONTENTS = Contents(
     counts={"images": 3},
     overlay="kernel",
@@ -271,10 +269,16 @@ TABLE: list[tuple[str, Facts, str, str]] = [
         "p.sh",
         ". /etc/profile.d/p.sh",
     ),
-    ("users-unserved", conf(profile=""), "login", SETUP),
+    (
+        "users-cannot-start",
+        conf(repository(owners=(999,)), profile="/etc/p.sh"),
+        "user 999",
+        SETUP,
+    ),
+    ("users-unserved", conf(repository(owners=(1000,)), profile=""), "login", SETUP),
     (
         "users-unserved",
-        conf(profile="", effective=replace(EFFECTIVE, driver="")),
+        conf(repository(owners=(1000,)), profile="", effective=replace(EFFECTIVE, driver="")),
         f"{CONF} sets no driver",
         f"{edits.add_to_storage({'driver': 'overlay'}, CONF)} && {SETUP}",
     ),
