@@ -92,7 +92,8 @@ def cli(verbose: int, quiet: int) -> None:
 
 def _leave(code: int) -> NoReturn:
     """Exit with ``code``. There is nothing left to interrupt, nor to say of it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(code)
 
 

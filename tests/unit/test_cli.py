@@ -30,6 +30,8 @@ from podman_cvmfs.cli.main import main
 def interrupt(*_):
     print("sent", file=sys.stderr, flush=True)
     os.killpg(0, signal.SIGINT)
+# Ignored in what a script starts in the background, such as all tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGALRM, interrupt)
 signal.setitimer(signal.ITIMER_REAL, float(sys.argv.pop(1)))
 main()
@@ -133,6 +135,7 @@ def test_interrupt_when_all_is_over(arguments: list[str]) -> None:
     code = """
 import atexit, os, signal
 from podman_cvmfs.cli.main import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
 atexit.register(os.kill, os.getpid(), signal.SIGINT)
 main()
 """
