@@ -241,7 +241,8 @@ def _take_back(
     cache: BlobCache, blobs: list[Digest], noted: list[tuple[Digest, Sequence[Digest]]]
 ) -> None:
     made = [(_BLOBS, digest) for digest in blobs]
-    for image, before in noted:
+    # An image may have had several: what was there first comes back last.
+    for image, before in reversed(noted):
         if before:
             with contextlib.suppress(StoreError):
                 cache.keep_manifest_digests(image, before)

@@ -53,12 +53,15 @@ class ManifestLadder:
         A tag that leads to another image by now has another manifest, which is not taken. Raises
         StoreError if the cache can't be written.
         """
-        for manifest, index in (
-            self._cache.manifests(image.image_id),
-            self._beside_config(image, stated),
-        ):
-            if manifest is not None and self._is_of(manifest, image):
-                return FoundManifest(manifest, index), GENUINE
+        layers = [layer.digest for layer in stated.layers]
+        manifest, index = self._cache.manifests(image.image_id)
+        cached = None if manifest is None else self._genuine(manifest, image)
+        if cached is None or [layer.digest for layer in cached.manifest.layers] != layers:
+            kept, its_index = self._beside_config(image, stated)
+            if kept is not None:
+                return FoundManifest(kept, its_index), GENUINE
+        if cached is not None:
+            return FoundManifest(cached.raw, index), GENUINE
         found, reason = self._registries.ask(
             image.name,
             lambda registry: find_genuine(
@@ -106,8 +109,9 @@ class ManifestLadder:
         return None, None
 
     @staticmethod
-    def _is_of(manifest: bytes, image: PublishedImage) -> bool:
+    def _genuine(manifest: bytes, image: PublishedImage) -> Genuine | None:
         try:
-            return isinstance(judge(manifest, image.is_described_by, "the manifest"), Genuine)
+            found = judge(manifest, image.is_described_by, "the manifest")
         except RegistryError:
-            return False
+            return None
+        return found if isinstance(found, Genuine) else None

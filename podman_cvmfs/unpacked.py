@@ -280,7 +280,10 @@ class Repository:
             if digest is not None and attributes is not None:
                 dated.append((-attributes.st_mtime_ns, entry.name, digest))
         found = []
-        for _, name, digest in sorted(dated)[:_MOST_MANIFESTS]:
+        dated.sort()
+        # An index changes with any of its architectures: many may have come after the manifest.
+        half = _MOST_MANIFESTS // 2
+        for _, name, digest in (*dated[:half], *dated[half:][-half:]):
             data = self.tree.read(f"{place}/{name}", MAX_DOCUMENT)
             if data is not None and str(Digest.of(data)) == digest:
                 found.append(data)

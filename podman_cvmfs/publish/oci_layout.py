@@ -53,6 +53,13 @@ class OciLayout:
                 f"{self._what}: there are {len(groups)} images in it, --name can name but one",
                 "choose one as oci:PATH:TAG or oci-archive:PATH:TAG",
             )
+        for group in groups.values():
+            if len(group) > 1 and not any("platform" in entry for entry in group):
+                # Nothing says that they are one image for several platforms.
+                raise InputError(
+                    f"{self._what}: there are {len(group)} images in it that nothing tells apart",
+                    "give each a name of its own when writing them, as oci:PATH:TAG",
+                )
         return [self._image(names, group) for names, group in groups.items()]
 
     def _groups(self) -> dict[tuple[str | None, ...], list[dict[str, Any]]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.oci import OCI_INDEX, Digest
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.store.layout import big_data_file
@@ -111,6 +112,13 @@ def test_manifests_of_one_config(registry: Registry, tmp_path: Path, podman_host
     target.sync("--offline")
     with running(tmp_path / "podman", stores=[target.store], on=podman_host) as podman:
         assert podman.inspect(names[0])["Digest"] == first.digest
+    # A cache that knows another of them, from another repository, doesn't come before that.
+    cache = BlobCache(str(tmp_path / "other cache"))
+    cache.keep_manifests(Digest(first.image_id), second.manifest, None)
+    fresh = Target(target.repository, tmp_path / "other store", Path(cache.directory))
+    fresh.sync("--offline")
+    listed = json.loads((fresh.store / "overlay-images/images.json").read_text())
+    assert [image["digest"] for image in listed] == [first.digest]
 
 
 def test_names_that_go_back(

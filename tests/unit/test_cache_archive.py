@@ -408,3 +408,51 @@ def test_command_errors(tmp_path: Path) -> None:
     assert (done.returncode, "can't read the cache" in done.stderr) == (5, True)
     assert archive.read_bytes() == b"not a tar" * 100
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "f", "x.tar"]
+
+
+def test_two_notes_of_an_image_are_both_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is worth more than the first, and for a third the disk is full."""
+
+    def manifest(config: bytes) -> bytes:
+        own = {"mediaType": OCI_CONFIG, "digest": str(Digest.of(config)), "size": len(config)}
+        return json.dumps(
+            {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": own, "layers": []}
+        ).encode()
+
+    def notes(number: int) -> list[tuple[bytes, bytes]]:
+        image, third = b"image %d" % number, b"third %d" % number
+        pairs = [(image, manifest(b"")), (image, manifest(image)), (third, manifest(third))]
+        return [
+            (f"{Digest.of(config)}\n{Digest.of(document)}\n".encode(), document)
+            for config, document in pairs
+        ]
+
+    # They come in the order of their digests.
+    made = next(
+        each
+        for each in map(notes, range(1000))
+        if each == sorted(each, key=lambda pair: Digest.of(pair[0]).hex)
+    )
+    archive = b""
+    for data, kind in [(note, "manifests") for note, _ in made] + [
+        (blob, "sha256") for _, blob in sorted(made, key=lambda pair: Digest.of(pair[1]).hex)
+    ]:
+        header = cache_archive._header(Digest.of(data), len(data), kind)
+        archive += header + data + bytes(-len(data) % 512)
+    cache = filled(tmp_path, [])
+    image = Digest.parse(made[0][0].decode().splitlines()[0])
+    cache.keep_manifest_digests(image, [Digest.of(b"gone")])
+    before = files(tmp_path)
+    keep = BlobCache.keep_manifest_digests
+
+    def full(self: BlobCache, image_id: Digest, digests: Any) -> None:
+        if image_id != image:
+            raise StoreError("full")
+        keep(self, image_id, digests)
+
+    monkeypatch.setattr(BlobCache, "keep_manifest_digests", full)
+    with pytest.raises(StoreError):
+        import_cache(cache, io.BytesIO(archive + bytes(1024)), "x")
+    assert files(tmp_path) == before

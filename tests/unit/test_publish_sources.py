@@ -643,3 +643,12 @@ def test_no_link_in_the_place_of_the_repository_s_directories(
     (tmp_path / "new").mkdir()
     _, error = run(layout.path, "--repository", tmp_path / "link")
     assert error is None
+
+
+@pytest.mark.parametrize("name", [None, "latest"])
+def test_images_of_a_layout_that_nothing_tells_apart(layout: Layout, name: str | None) -> None:
+    """What skopeo copies to oci:PATH twice are two images, of which none is taken for the other."""
+    layout.add(layout.image(config(Cmd=["a"])), name)
+    layout.add(layout.image(config(Cmd=["b"])), name)
+    with pytest.raises(InputError, match="2 images in it that nothing tells apart"):
+        images_of(str(layout.path), NAME)

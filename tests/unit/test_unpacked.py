@@ -14,6 +14,7 @@ import pytest
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.oci import MAX_LAYER, Digest
 from podman_cvmfs.published import Problem, PublishedImage
+from podman_cvmfs.store.layout import big_data_file
 from podman_cvmfs.tree import LinkedError
 from podman_cvmfs.unpacked import Repository
 from tests.support.many import REGISTRY, make_repository
@@ -237,3 +238,17 @@ def test_a_directory_that_cannot_be_listed_is_one_problem(
     assert not images
     assert [problem.path for problem in problems] == [f"{REGISTRY}/project"]
     assert "Input/output error" in problems[0].error.message
+
+
+def test_a_manifest_is_found_below_many_later_indexes(tmp_path: Path) -> None:
+    """An index is a new one whenever an image for any architecture is."""
+    image = Digest.of(b"config")
+    place = tmp_path / "podmanStore/overlay-images" / image.hex
+    place.mkdir(parents=True)
+    documents = [b"manifest", *(b"index %d" % number for number in range(1000))]
+    for number, document in enumerate(documents):
+        path = place / big_data_file(f"manifest-{Digest.of(document)}")
+        path.write_bytes(document)
+        os.utime(path, (number, number))
+    found = Repository(str(tmp_path)).manifest_blobs(image)
+    assert (found[0], found[-1]) == (documents[-1], b"manifest") and len(found) < 100
