@@ -4,38 +4,47 @@ an image in several transactions: layers and manifest, then the merged root, at 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from podman_cvmfs.errors import RepositoryError
-from podman_cvmfs.layer_choice import carrying_layers
 from podman_cvmfs.offers import Offer, Offers
 from podman_cvmfs.policy import Policy, Reuse, View
 from podman_cvmfs.store.records import StoreContent, chain_of
 from podman_cvmfs.unpacked import Repository
 
 
-def completed_since(current: StoreContent, offers: Offers, policy: Policy) -> set[str]:
-    """The source IDs of images of ``current`` of which there is more by now: the merged root, where
-    they are shown by their layers; or the base, where an empty layer stands in for it, so that
-    pulls don't find it.
+def completed_since(
+    current: StoreContent, wanted: Collection[str], offers: Offers, policy: Policy
+) -> set[str]:
+    """The source IDs, among those ``wanted``, of images of ``current`` of which there is more by
+    now: the merged root, where they are shown by their layers; or the base, where an empty layer
+    stands in for it, so that pulls don't find it.
 
-    An image stays as it is where another layer stands on its top, which that mounts by its files.
+    An image stays as it is where its top is shown by its own files for others: layers that stand
+    on it, or an image with the same top and no merged root.
     """
-    carrying = carrying_layers(current)
-    rootless: set[str] = set()
+    carrying = {layer.parent for layer in current.layers.values()}
+    rootless: dict[str, str] = {}  # with the top layers
     baseless: set[str] = set()
     for image in current.images.values():
+        sources = image.all_sources.intersection(wanted)
+        if not sources:
+            continue
         chain = chain_of(current, image.top_layer)
         if len(chain) < 2 or chain[0].layer_id in carrying:
             continue
         if not chain[0].merged and policy.view is View.AUTO:
-            rootless |= image.all_sources
+            rootless.update(dict.fromkeys(sources, chain[0].layer_id))
         elif not chain[-1].repository and policy.reuse is not Reuse.NONE:
-            baseless |= image.all_sources
-    groups = offers.by_source(rootless | baseless) if rootless or baseless else {}
-    return {
+            baseless |= sources
+    groups = offers.by_source({*rootless, *baseless}) if rootless or baseless else {}
+    found = {
         source
         for source, group in groups.items()
         if (_has_root if source in rootless else _has_base)(group[0])
     }
+    by_layers = {rootless[source] for source in rootless.keys() - found}
+    return {source for source in found if rootless.get(source) not in by_layers}
 
 
 def _has_root(offer: Offer) -> bool:

@@ -45,14 +45,18 @@ class LayerChoice:
         #: The layers that only images have that are laid out under another policy than the next
         #: store's.
         self._stale: set[str] = set()
+        #: Layers, each with a repository from which the store has an image that has it.
+        self._homes: set[tuple[str, str]] = set()
 
     def keep(self, images: Iterable[StoredImage]) -> None:
         """Begin with the layers of ``images`` as the store has them. Pulls find none that is
         stale."""
         changed = self._change is not Change.NONE
         for image in sorted(images, key=lambda each: each.outdated):
+            chain = chain_of(self._current, image.top_layer)
+            self._homes.update((layer.layer_id, image.repository) for layer in chain)
             if changed or image.outdated:
-                for layer in chain_of(self._current, image.top_layer):
+                for layer in chain:
                     if layer.layer_id not in self.layers:
                         kept = hidden(layer, self._change if changed else Change.OFFERED)
                         self.layers[layer.layer_id] = replace(kept, retired=None)
@@ -64,6 +68,7 @@ class LayerChoice:
     def take(self, shown: Sequence[Shown]) -> None:
         """Take the layers of an image that has been laid out, where they are better than those
         there are."""
+        self._homes.update((layer.layer_id, layer.repository) for layer, _ in shown)
         for layer, directory in shown:
             layer_id = layer.layer_id
             if self._change is Change.NONE and layer.alone and layer_id not in self.layers:
@@ -137,6 +142,8 @@ class LayerChoice:
             return True
         if layer.layer_id in self._stale and layer.alone == present.alone:
             return True
+        if present.repository and (present.layer_id, present.repository) not in self._homes:
+            return True
         return _beats(layer, present)
 
     def _standing(self, layer_id: str) -> dict[str, StoredLayer]:
@@ -172,13 +179,13 @@ def orphaned_views(
     current: StoreContent,
     sources: Collection[str],
     gone: Collection[str] = (),
-    anew: Collection[str] = (),
+    left: Collection[str] = (),
 ) -> set[str]:
     """The source IDs, among the wanted ``sources``, of stored images that have a layer laid out for
     an image that is wanted no more, or of a repository that is ``gone`` or of which no wanted image
     has it any more, or a merged root below their top; or whose top has lost its twin, which goes
-    after its grace though a container still needs the top. They must be resolved anew, as those
-    that are among ``anew`` are anyway."""
+    after its grace though a container still needs the top. They must be resolved anew. What is
+    ``left`` (source IDs) has been withdrawn by the repository that it is from."""
     found: set[str] = set()
     chosen = frozenset(sources)
     held = [image for image in current.images.values() if image.all_sources & chosen]
@@ -186,7 +193,7 @@ def orphaned_views(
     homes = {
         (layer.layer_id, image.repository)
         for image in held
-        if image.all_sources.isdisjoint(anew)
+        if image.all_sources.isdisjoint(left)
         for layer in layers_of(current, image)
     }
     for image in held:

@@ -197,9 +197,24 @@ def _to_resolve(
         whole = image.config_origin != SYNTHESISED and image.manifest_origin != UNANSWERED
         if whole and fits and not image.outdated and not moved:
             present |= image.all_sources
-    present -= completed_since(current, offers, wishes.policy)
+    present -= completed_since(current, set(wanted.values()), offers, wishes.policy)
     missing = {offer.image.image_id.hex for offer in chosen} - present
-    return missing | orphaned_views(current, wanted.values(), gone, missing)
+    left = _left_behind(current, offers)
+    return missing | orphaned_views(current, wanted.values(), gone, left)
+
+
+def _left_behind(current: StoreContent, offers: Offers) -> set[str]:
+    """The source IDs of images that the repository which the store has them from doesn't offer any
+    more, though it can be read."""
+    if len(offers.asked) == 1:
+        return set()
+    offered = {(offer.image.image_id.hex, offer.repository.root) for offer in offers.offers}
+    found: set[str] = set()
+    for image in current.images.values():
+        home = image.repository
+        if home not in offers.down and not any((s, home) in offered for s in image.all_sources):
+            found |= image.all_sources
+    return found
 
 
 def _repositories(offers: Offers) -> list[AnyRepository]:

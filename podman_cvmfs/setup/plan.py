@@ -115,7 +115,7 @@ def plan_setup(
         if environment_files and not places.uid and not places.storage_conf:
             if not wishes.users:
                 if read_file(snippet.PROFILE) is not None:
-                    plan.put(snippet.PROFILE, _NO_USERS_TEXT)
+                    plan.put(snippet.PROFILE, _NO_USERS_TEXT + snippet.kept(wishes.mount_program))
             elif effective.driver or not effective.main:
                 _put_environment(plan, wishes)
             else:
@@ -135,7 +135,7 @@ def _put_drop_in(plan: Plan, places: Places, effective: Effective, wishes: Wishe
     present = read_file(path)
     is_named = names_store(effective.stores, wishes.store)
     if present is None and is_named and wishes.kernel is None:
-        _put_users_drop_in(plan, places, wishes, storage_drop_in([wishes.store]))
+        _put_users_drop_in(plan, places, effective, wishes, storage_drop_in([wishes.store]))
         return
     if present is None and not is_named:
         present = storage_drop_in([wishes.store])
@@ -147,16 +147,27 @@ def _put_drop_in(plan: Plan, places: Places, effective: Effective, wishes: Wishe
         # Empty: what another file names doesn't count.
         data = set_mount_program(path, data, "" if wishes.kernel else wishes.mount_program)
     plan.put(path, data)
-    _put_users_drop_in(plan, places, wishes, data)
+    _put_users_drop_in(plan, places, effective, wishes, data)
     _look_behind(plan, path, effective.files, STORES, appends=True)
 
 
-def _put_users_drop_in(plan: Plan, places: Places, wishes: Wishes, data: bytes) -> None:
+def _put_users_drop_in(
+    plan: Plan, places: Places, effective: Effective, wishes: Wishes, data: bytes
+) -> None:
     """Keep the system's drop-in, which holds ``data``, from ordinary users, or give it back: one of
-    the same name in their own directory takes its place."""
+    the same name in their own directory takes its place. Tell of other files that give it to them.
+    """
     path = f"{places.admin}/storage.rootless.conf.d/{SYSTEM_DROP_IN}"
     if not places.uid and not (wishes.users and read_file(path) is None):
         plan.put(path, data if wishes.users else _NO_USERS_TEXT)
+    for each in effective.files if not (places.uid or wishes.users) else ():
+        table = section(each, plain(each, read_file(each) or b""), *STORES[:-1])
+        stores, _append = strings(each, STORES[-1], table.get(STORES[-1], []))
+        if os.path.basename(each) != SYSTEM_DROP_IN and names_store(stores, wishes.store):
+            plan.remarks.append(
+                f"ordinary users get the store still: {printable(each)} names it, which they read, "
+                "too; take it out there and run this again"
+            )
 
 
 def _look_behind(

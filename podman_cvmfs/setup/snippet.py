@@ -87,6 +87,13 @@ def profile_text(store: str, mount_program: str | None, seen: str) -> str:
     return text.replace("@OPTIONS@", options).replace("@SEEN@", seen)
 
 
+def kept(mount_program: str | None) -> bytes:
+    """A comment by which ``present_program`` finds the program again where the file names no store
+    any more."""
+    text = f"# For ordinary users was set: ,overlay.mount_program={mount_program}\n"
+    return text.encode() if mount_program else b""
+
+
 def present_program() -> str | None:
     """The program that the present file has ordinary users' podman mount with; None if it names
     none, or there is no file."""

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.candidates import resolve_all
 from podman_cvmfs.oci import Digest
+from podman_cvmfs.offers import Offer
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.policy import DEFAULT_POLICY, Overlay, Policy, Reuse, View
 from podman_cvmfs.retirement import GRACE, is_retired
@@ -256,6 +258,36 @@ def test_a_merged_root_that_comes_later_takes_nothing_from_what_stands_on_the_la
     assert world.layers(0)[0].merged
     assert not world.sync(repository, without="*app1:*").changed
     assert not verify(world.store.path).errors
+
+
+@pytest.mark.parametrize("reuse", list(Reuse))
+def test_what_can_only_be_shown_by_its_layers_is_not_resolved_each_time(
+    world: World, monkeypatch: pytest.MonkeyPatch, reuse: Reuse
+) -> None:
+    """An image with a merged root has the same layers as one without, or lies below another whose
+    lower layers pulls may find."""
+    policy = Policy(reuse=reuse)
+    same = world.repository("same", 3, shared=3)
+    shutil.rmtree((same / app(0)).resolve())
+    (same / app(0)).unlink()
+    below = make_repository(world.root / "below", 1, layers=2, shared=2)
+    other = make_repository(world.root / "more", 2, layers=3, shared=2)
+    for place in (other, other / ".metadata"):
+        (place / app(0)).rename(world.root / f"{place.name}-app0")
+    shutil.copytree(other, below, symlinks=True, dirs_exist_ok=True)
+    resolved: list[str] = []
+
+    def noting(wishes: Wishes, todo: dict[str, list[Offer]], report: SyncReport) -> object:
+        resolved.extend(todo)
+        return resolve_all(wishes, todo, report)
+
+    monkeypatch.setattr("podman_cvmfs.sync.resolve_all", noting)
+    for repository in (same, below):
+        world.sync(repository, policy=policy)
+        world.sync(repository, policy=policy)
+        resolved.clear()
+        assert not world.sync(repository, policy=policy).changed
+        assert not resolved
 
 
 # ---------------------------------------------------------------------- another policy

@@ -27,6 +27,7 @@ from podman_cvmfs.setup.mounts import drop_in, volumes_for
 from podman_cvmfs.setup.plan import Plan, Wishes, plan_setup, serves, storage_drop_in
 from podman_cvmfs.setup.store import ensure_store, is_store
 from podman_cvmfs.setup.users import owner_of_files, shadowed
+from podman_cvmfs.storage_conf.edit import STORES, remove
 from podman_cvmfs.storage_conf.effective import Places, read_effective, read_volumes
 from podman_cvmfs.storage_conf.generation import Generation, find_generation
 from podman_cvmfs.storage_conf.toml_file import plain
@@ -720,3 +721,17 @@ def test_undo_of_nothing_says_so(
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     result = CliRunner().invoke(command, ["--undo"])
     assert (result.exit_code, caplog.messages) == (0, ["nothing to undo"])
+
+
+def test_what_gives_ordinary_users_the_store_still_is_told(tmp_path: Path) -> None:
+    """Podman 5 had it in the one storage.conf, which podman 6 reads for ordinary users, too."""
+    machine = Machine(tmp_path / "root", MIDDLE)
+    machine.set_up(users=False)
+    machine.generation = NEW
+    path = tmp_path / "root/admin/storage.conf"
+    assert [remark for remark in machine.set_up(users=False).remarks if str(path) in remark]
+    path.write_bytes(remove(str(path), path.read_bytes(), STORES, [STORE]))
+    assert not machine.set_up(users=False).remarks
+    user = Places.of_user(4242, str(tmp_path / "home"), machine.places)
+    assert read_effective(user, NEW).stores == ()
+    assert read_effective(machine.places, NEW).stores == (STORE,)
