@@ -23,7 +23,7 @@ from podman_cvmfs.setup.snippet import present_program
 from podman_cvmfs.setup.store import ensure_store, is_store
 from podman_cvmfs.setup.users import is_ordinary, owner_of_files, shadowed
 from podman_cvmfs.storage_conf.effective import Places, read_effective
-from podman_cvmfs.storage_conf.generation import find_generation
+from podman_cvmfs.storage_conf.generation import Generation, find_generation
 from podman_cvmfs.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -90,10 +90,12 @@ def command(
         _undo(manifest_path, dry_run)
     else:
         settings = settings_given(store=store)
-        wishes = _wishes(manifest_path, Store(settings.store).path, repositories, overlay)
+        generation = find_generation()
+        store = Store(settings.store).path
+        wishes = _wishes(manifest_path, generation, store, repositories, overlay)
         why = _why_no_users(settings.repositories, wishes) if root and users is None else ""
         wishes = replace(wishes, users=not why if users is None else users)
-        _set_up(manifest_path, wishes, dry_run, why)
+        _set_up(manifest_path, generation, wishes, dry_run, why)
 
 
 def _why_no_users(repositories: Sequence[str], wishes: Wishes) -> str:
@@ -114,32 +116,36 @@ def _why_no_users(repositories: Sequence[str], wishes: Wishes) -> str:
 
 
 def _wishes(
-    manifest_path: str, store: str, repositories: str | None, overlay: str | None
+    manifest_path: str,
+    generation: Generation,
+    store: str,
+    repositories: str | None,
+    overlay: str | None,
 ) -> Wishes:
     return Wishes(
         store,
         replaces=tuple(each for each in records.load(manifest_path).stores if each != store),
         volumes=_volumes(repositories),
         kernel=None if overlay is None else overlay == Overlay.KERNEL.value,
-        mount_program=_mount_program(overlay),
+        mount_program=_mount_program(generation, overlay),
     )
 
 
-def _mount_program(overlay: str | None) -> str | None:
+def _mount_program(generation: Generation, overlay: str | None) -> str | None:
     """The program to mount layers with. Who has chosen one once needn't say so each time."""
     if overlay == Overlay.FUSE.value:
         return _fuse_overlayfs()
     if overlay is not None:
         return None
-    generation = find_generation()
     if generation.drop_ins:
         options = read_effective(Places.of_process(), generation).options
         return options.get("mount_program") or None
     return present_program()
 
 
-def _set_up(manifest_path: str, wishes: Wishes, dry_run: bool, why_no_users: str) -> None:
-    generation = find_generation()
+def _set_up(
+    manifest_path: str, generation: Generation, wishes: Wishes, dry_run: bool, why_no_users: str
+) -> None:
     places = Places.of_process()
     store = wishes.store
     plan = plan_setup(places, generation, wishes)

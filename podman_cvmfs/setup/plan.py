@@ -25,7 +25,7 @@ from podman_cvmfs.storage_conf.effective import (
     stores_of_options,
 )
 from podman_cvmfs.storage_conf.generation import Generation
-from podman_cvmfs.storage_conf.toml_file import plain, read_file, section, strings
+from podman_cvmfs.storage_conf.toml_file import array_in, plain, read_file, section
 
 #: Sorted behind the others: a drop-in whose array doesn't append takes away what came before.
 #: The user's has a name of its own, for of two with one name only the user's is read, and comes
@@ -66,8 +66,7 @@ class Wishes:
     ``replaces``: stores of earlier set-ups, which this one takes the place of. ``volumes``:
     entries for containers.conf. ``kernel``: True, the kernel mounts the layers;
     False, ``mount_program`` does; None, that stays as it is (and ``mount_program`` is what ordinary
-    users have). ``users``: a system's store is for
-    ordinary users, too.
+    users have). ``users``: a system's store is for ordinary users, too.
     """
 
     store: str
@@ -161,9 +160,10 @@ def _put_users_drop_in(
     if not places.uid and not (wishes.users and read_file(path) is None):
         plan.put(path, data if wishes.users else _NO_USERS_TEXT)
     for each in effective.files if not (places.uid or wishes.users) else ():
-        table = section(each, plain(each, read_file(each) or b""), *STORES[:-1])
-        stores, _append = strings(each, STORES[-1], table.get(STORES[-1], []))
-        if os.path.basename(each) != SYSTEM_DROP_IN and names_store(stores, wishes.store):
+        if os.path.basename(each) == SYSTEM_DROP_IN:
+            continue
+        found = array_in(each, plain(each, read_file(each) or b""), STORES)
+        if found is not None and names_store(found[0], wishes.store):
             plan.remarks.append(
                 f"ordinary users get the store still: {printable(each)} names it, which they read, "
                 "too; take it out there and run this again"
@@ -180,10 +180,10 @@ def _look_behind(
     for each in files:
         if ".conf.d/" not in each or os.path.basename(each) <= os.path.basename(path):
             continue
-        table = section(each, plain(each, read_file(each) or b""), *key[:-1])
-        if key[-1] not in table:
+        found = array_in(each, plain(each, read_file(each) or b""), key)
+        if found is None:
             continue
-        append = strings(each, key[-1], table[key[-1]])[1]
+        append = found[1]
         if append is False or (append is None and not appends):
             plan.remarks.append(
                 f"{printable(each)} is read after {path} and replaces {key[-1]}: give it a name "

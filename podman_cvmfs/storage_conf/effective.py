@@ -16,7 +16,7 @@ from typing import Any
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.storage_conf.edit import STORES, VOLUMES
 from podman_cvmfs.storage_conf.generation import Generation
-from podman_cvmfs.storage_conf.toml_file import plain, read_file, refuse_bom, section, strings
+from podman_cvmfs.storage_conf.toml_file import array_in, plain, read_file, refuse_bom, section
 
 _OVERLAY_NAMES = ("overlay", "overlay2")
 _DRIVERS = ("overlay", "vfs", "btrfs", "zfs")
@@ -276,10 +276,10 @@ class _Array:
 
     def read(self, path: str, content: Mapping[str, Any]) -> None:
         """Take in what the file ``path`` says. Raises InputError."""
-        table = section(path, content, *self.key[:-1])
-        if self.key[-1] not in table:
+        found = array_in(path, content, self.key)
+        if found is None:
             return
-        values, append = strings(path, ".".join(self.key), table[self.key[-1]])
+        values, append = found
         self.appends = self.appends if append is None else append
         self.values = self.values + values if self.appends else values
 

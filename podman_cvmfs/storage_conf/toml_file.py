@@ -6,7 +6,7 @@ from __future__ import annotations
 import codecs
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tomlkit
@@ -111,6 +111,15 @@ def strings(path: str, key: str, value: object) -> tuple[list[str], bool | None]
         else:
             raise _bad(path, None, f"{key} is not an array of strings")
     return found, append
+
+
+def array_in(
+    path: str, content: Mapping[str, Any], key: Sequence[str]
+) -> tuple[list[str], bool | None] | None:
+    """The array ``key`` (tables, and at last its own name) of the file ``path``, which holds
+    ``content``, as ``strings`` reads it; None where the file doesn't set it. Raises InputError."""
+    table = section(path, content, *key[:-1])
+    return strings(path, ".".join(key), table[key[-1]]) if key[-1] in table else None
 
 
 def _bad(path: str, line: int | None, what: str) -> InputError:
