@@ -33,15 +33,21 @@ class Overlay(str, Enum):
 
 @dataclass(frozen=True)
 class Policy:
-    """All choices together."""
+    """All choices together.
+
+    ``shared``: other users than the writer may read the store. Then no directory in it can be
+    written by anybody else, whatever modes an image has.
+    """
 
     view: View = View.AUTO
     reuse: Reuse = Reuse.BASE
     overlay: Overlay = Overlay.KERNEL
+    shared: bool = False
 
     def __str__(self) -> str:
         """What a store remembers of it. The number goes up when layers are laid out otherwise."""
-        return f"4 {self.view.value} {self.reuse.value} {self.overlay.value}"
+        words = ["4", self.view.value, self.reuse.value, self.overlay.value]
+        return " ".join([*words, *(["shared"] if self.shared else [])])
 
 
 DEFAULT_POLICY = Policy()
@@ -59,6 +65,7 @@ class Change(Enum):
         """What lies between two policies as stores remember them; of an empty store that is ""."""
         if old == new:
             return cls.NONE
-        number, overlay = old.split()[:1], old.split()[-1:]
-        same = (number, overlay) == (new.split()[:1], new.split()[-1:])
+        # The view and what is reused only decide which layers are shown and found.
+        was, becomes = old.split(), new.split()
+        same = was[:1] + was[3:] == becomes[:1] + becomes[3:]
         return cls.OFFERED if same else cls.LAID_OUT
