@@ -139,7 +139,7 @@ def published(
 def patient(machine: Machine, published: tuple[Path, str]) -> Patient:
     """Everything is well: root and the user run the image."""
     patient = Patient(machine, *published)
-    patient.do("podman-cvmfs -q setup && podman-cvmfs -q sync")
+    patient.do("podman-cvmfs -q setup --users && podman-cvmfs -q sync")
     return patient
 
 
@@ -226,11 +226,31 @@ def test_store_that_users_may_not_read(patient: Patient) -> None:
     found = patient.doctor(user=True, before=named)
     assert found.code == StoreError.exit_code
     assert "store-closed" in found.errors
+    assert "as root: podman-cvmfs sync --shared" in found.findings["store-closed"]["cure"]
     by_root = patient.doctor()
-    assert by_root.code == PartialError.exit_code
-    assert by_root.cure("store-closed-to-users") == found.cure("store-closed")
-    patient.do(found.cure("store-closed"))
+    assert (by_root.code, by_root.errors) == (StoreError.exit_code, ["users-locked-out"])
+    patient.do(by_root.cure("users-locked-out"))
     assert patient.works(user=True)
+    assert patient.doctor().errors == []
+    # Or it is taken from them.
+    patient.do(f"chmod 0700 {STORE}; podman-cvmfs setup --no-users")
+    assert patient.doctor().errors == []
+    assert patient.works() and not patient.lists(user=True)
+    found = patient.doctor(user=True)
+    patient.do(found.cure("store-not-configured"), user=True)
+    assert patient.works(user=True)
+
+
+def test_store_that_nobody_has_asked_to_open(patient: Patient) -> None:
+    """As all stores of earlier versions are."""
+    patient.do("podman-cvmfs setup --no-users")
+    assert patient.path(STORE).stat().st_mode & 0o777 == 0o755
+    found = patient.doctor()
+    assert (found.code, found.errors) == (PartialError.exit_code, [])
+    patient.do(found.cure("store-open"))
+    assert patient.path(STORE).stat().st_mode & 0o777 == 0o700
+    assert "store-open" not in patient.doctor().findings
+    assert patient.works()
 
 
 def test_unmounted_repository(patient: Patient) -> None:
