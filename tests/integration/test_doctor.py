@@ -108,6 +108,7 @@ class Patient:
         script = f"{before} podman run --rm --pull=never {self.image} echo fine"
         done = self.run(script, user=user)
         print(done.stderr)  # pytest shows it if the test fails
+        print(done.returncode, repr(done.stdout))
         return (done.returncode, done.stdout) == (0, "fine\n")
 
     def seconds(self, command: str) -> float:
@@ -223,9 +224,9 @@ def test_store_that_users_may_not_read(patient: Patient) -> None:
     patient.do(f"chmod 0700 {STORE}")
     named = f"export STORAGE_OPTS=overlay.imagestore={STORE};"
     assert patient.run(f"{named} podman ps", user=True).returncode != 0
-    found = patient.doctor(user=True, before=named)
+    assert "store-closed" in patient.doctor(user=True, before=named).errors
+    found = patient.doctor("--system", user=True, before=named)
     assert found.code == StoreError.exit_code
-    assert "store-closed" in found.errors
     assert "as root: podman-cvmfs sync --shared" in found.findings["store-closed"]["cure"]
     by_root = patient.doctor()
     assert (by_root.code, by_root.errors) == (StoreError.exit_code, ["users-locked-out"])
@@ -238,6 +239,7 @@ def test_store_that_users_may_not_read(patient: Patient) -> None:
     assert patient.works() and not patient.lists(user=True)
     found = patient.doctor(user=True)
     patient.do(found.cure("store-not-configured"), user=True)
+    patient.do(patient.doctor(user=True).cure("store-empty"), user=True)
     assert patient.works(user=True)
 
 
@@ -360,7 +362,8 @@ def test_users_where_no_driver_is_set(patient: Patient, generation: Generation) 
     conf = patient.path(_CONF)
     places = {"runroot": "/run/containers/storage", "graphroot": "/var/lib/containers/storage"}
     conf.write_text("[storage]\n" + "".join(f'{key} = "{places[key]}"\n' for key in places))
-    patient.do("podman-cvmfs setup")
+    patient.path("/home/config.toml").write_text(f"{_SETTINGS}shared = true\n")
+    patient.do("podman-cvmfs setup --users")
     assert not patient.path("/etc/profile.d/podman-cvmfs.sh").exists()
     patient.do(patient.doctor().cure("users-unserved"))
     assert patient.works(user=True)
