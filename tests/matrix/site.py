@@ -35,6 +35,8 @@ class Site:
 
     def __init__(self, data: Path) -> None:
         self.data = data
+        # The machines' users live here; a rootless build of podman 5 wants the directory.
+        (data / ".config").mkdir()
         self.registry = Registry(data / "registry")
         self.images = {image.name: build(image) for image in [*IMAGES, *EXTRA]}
         self.deep = {image.name: build(image) for image in (deep(60), deep(120))}
