@@ -17,7 +17,7 @@ from tests.matrix.guest import Guest
 from tests.matrix.host import USER
 from tests.matrix.listing import Listed
 from tests.matrix.reuse import _MOUNT_POINTS
-from tests.matrix.site import OWNERS, Site, SyncError, give
+from tests.matrix.site import Site, SyncError
 from tests.support.cli import succeed
 from tests.support.comparison import Difference, Tree, parents, unexpected
 from tests.support.images import build, push
@@ -185,7 +185,7 @@ def dated_by_itself(each: Difference, wanted: Tree, seen: Tree) -> bool:
     """What a container has made or changed has the time at which it did."""
     if each.field != "mtime":
         return False
-    return min(each.wanted, each.seen) > _NOT_BEFORE
+    return bool(min(each.wanted, each.seen) > _NOT_BEFORE)
 
 
 #: Every time in an image, and every time that a change sets, is earlier.
@@ -211,19 +211,12 @@ def on_pulled(bench: Bench, rootless: bool, image: str, short: bool) -> Changed:
     return _truths[key]
 
 
-def _published(site: Site, owner: str = "root") -> Path:
-    """The repository of the images whose files belong to ``owner``; made on first use."""
-    path = site.data / f"changes-{owner}"
-    if path.exists():
-        return path
-    if owner == "root":
+def _published(site: Site) -> Path:
+    """The repository of the images; made on first use."""
+    path = site.data / "changes"
+    if not path.exists():
         names = [push(build(image), site.registry) for image in scripts.IMAGES]
         succeed("publish", *(f"http://{name}" for name in names), "--repository", path)
-        return path
-    ids = OWNERS[owner]
-    assert ids is not None
-    subprocess.run(["cp", "-a", _published(site), path], check=True)
-    give(path, *ids)
     return path
 
 
@@ -235,6 +228,6 @@ def _store(bench: Bench, cell: Cell) -> Path:
     if not store.exists():
         store.parent.mkdir(exist_ok=True)
         user = USER if cell.own else None
-        repository = _published(site, cell.owner)
+        repository = site.owned(_published(site), cell.owner)
         site.sync(repository, store, "--view", cell.view, user=user, version=bench.version)
     return store
