@@ -85,7 +85,7 @@ SYSTEM: Mapping[str, str] = {
 }
 
 #: The same in all directories of ``TREES``, for a container of the image that was made first.
-ONCE_MORE = "[ ! -e d ] || { rm -r d; mkdir -p d/sub; echo again > d/again; }; rm -rf f; mkdir f"
+ONCE_MORE = "if [ -e d ]; then rm -r d; mkdir -p d/sub; echo again > d/again; fi; rm -rf f; mkdir f"
 _SECOND_SYSTEM: Mapping[str, str] = {
     "root": "rm -r /root/new; mkdir /root/new",
     "opt": "rm -r /opt; mkdir /opt; mkdir /opt/app",
@@ -146,9 +146,12 @@ def paths_of(change: str) -> tuple[bytes, ...]:
 
 
 def _script(changes: Mapping[str, str]) -> str:
-    # What fails halfway is told apart by its name. busybox takes these two for no command.
+    # These two are no commands in the images.
     head = 'chmod() { busybox chmod "$@"; }; chown() { busybox chown "$@"; }\n'
-    lines = [f"(set -e; {text}) 2>/dev/null || echo {name}" for name, text in changes.items()]
+    # In front of || a shell takes no notice of -e.
+    lines = [
+        f"(set -e; {text}) 2>/dev/null; [ $? = 0 ] || echo {name}" for name, text in changes.items()
+    ]
     return head + "\n".join(lines) + "\n"
 
 
