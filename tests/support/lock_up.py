@@ -208,8 +208,8 @@ def _without_directories(synced: Path, store: Path, repository: Path) -> Path:
     (store / layout.LAYERS / layout.LAYERS_JSON).write_text(json.dumps(layers))
     images = [{**record, "layer": layer_id}]
     (store / layout.IMAGES / layout.IMAGES_JSON).write_text(json.dumps(images))
-    for file, directory in layout.LOCK_FILES.items():
-        lock = store / directory / file
+    for lock_name, directory in layout.LOCK_FILES.items():
+        lock = store / directory / lock_name
         lock.unlink(missing_ok=True)
         lock.write_bytes(os.urandom(layout.TOKEN_BYTES))
     return store
