@@ -26,11 +26,10 @@ from podman_cvmfs.plan import Candidate, candidate_of
 from podman_cvmfs.progress import track
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.resolve import Resolver
+from podman_cvmfs.tree import READERS
 from podman_cvmfs.view import mount_bytes, view_of
 from podman_cvmfs.wishes import SyncReport, Wishes
 
-#: Reads wait for the network where /cvmfs is cold, so many are under way at once.
-_READERS = 16
 #: Reading an image's few files from a local disk or a warm cache takes less, in seconds.
 _SLOW = 0.01
 
@@ -76,7 +75,8 @@ class _Layout:
             view = view_of(image, self._wishes.policy)
         except RepositoryError as err:
             raise RepositoryError(f"{name}: {err.message}", err.hint) from None
-        length = mount_bytes(view, self._wishes.store.path)
+        lowers = len(view.layers[-1][1].lowers) if view.layers else 0
+        length = mount_bytes(lowers, self._wishes.store.path)
         # Only a deep image is worth asking podman for its version.
         limit = mount_data_limit() if length > SHORT_MOUNT_DATA else None
         if limit is not None and length > limit:
@@ -134,7 +134,7 @@ def _parallel(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         yield work(item)
         if time.monotonic() - start > _SLOW:
             break
-    pool = ThreadPoolExecutor(_READERS)
+    pool = ThreadPoolExecutor(READERS)
     try:
         yield from pool.map(work, pending)
     finally:

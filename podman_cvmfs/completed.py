@@ -18,33 +18,24 @@ def completed_since(
 ) -> set[str]:
     """The source IDs, among those ``wanted``, of images of ``current`` of which there is more by
     now: the merged root, where they are shown by their layers; or the base, where an empty layer
-    stands in for it, so that pulls don't find it.
-
-    An image stays as it is where its top is shown by its own files for others: layers that stand
-    on it, or an image with the same top and no merged root.
-    """
-    carrying = {layer.parent for layer in current.layers.values()}
-    rootless: dict[str, str] = {}  # with the top layers
+    stands in for it, so that pulls don't find it."""
+    rootless: set[str] = set()
     baseless: set[str] = set()
     for image in current.images.values():
         sources = image.all_sources.intersection(wanted)
-        if not sources:
-            continue
-        chain = chain_of(current, image.top_layer)
-        if len(chain) < 2 or chain[0].layer_id in carrying:
+        chain = chain_of(current, image.top_layer) if sources else []
+        if len(chain) < 2:
             continue
         if not chain[0].merged and policy.view is View.AUTO:
-            rootless.update(dict.fromkeys(sources, chain[0].layer_id))
+            rootless |= sources
         elif not chain[-1].repository and policy.reuse is not Reuse.NONE:
             baseless |= sources
-    groups = offers.by_source({*rootless, *baseless}) if rootless or baseless else {}
-    found = {
+    groups = offers.by_source(rootless | baseless) if rootless or baseless else {}
+    return {
         source
         for source, group in groups.items()
         if (_has_root if source in rootless else _has_base)(group[0])
     }
-    by_layers = {rootless[source] for source in rootless.keys() - found}
-    return {source for source in found if rootless.get(source) not in by_layers}
 
 
 def _has_root(offer: Offer) -> bool:

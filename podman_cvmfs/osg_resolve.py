@@ -9,6 +9,7 @@ tag has moved, and a config is made up, with one layer, which is the merged root
 from __future__ import annotations
 
 import logging
+import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,14 +35,13 @@ from podman_cvmfs.oci import (
 )
 from podman_cvmfs.osg import OsgImage, OsgRepository
 from podman_cvmfs.platforms import Platform
-from podman_cvmfs.policy import Policy, View
+from podman_cvmfs.policy import Policy
 from podman_cvmfs.published import PublishedImage
 from podman_cvmfs.reference import parse_name
 from podman_cvmfs.registry.access import RegistryAccess, RegistrySource
-from podman_cvmfs.resolve import Layer, ResolvedImage, flat_root_at, skeleton_above
-from podman_cvmfs.skeleton import ShownRoot
+from podman_cvmfs.resolve import Layer, ResolvedImage, flat_root_at
+from podman_cvmfs.skeletons import Skeletons
 from podman_cvmfs.synthesise import architecture_of, synthesise
-from podman_cvmfs.tree import Tree
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class OsgResolver:
         self._repository = repository
         self._cache = cache
         self._registries = registries
-        self._policy = policy
+        self._above = Skeletons(repository.tree, policy)
 
     def resolve(self, published: Sequence[PublishedImage]) -> ResolvedImage:
         """Complete the image that the repository offers under all these names.
@@ -95,7 +95,6 @@ class OsgResolver:
         blobs = [layer for layer in documents.manifest.layers if not layer.is_foreign]
         chain = zip(layer_ids(config.diff_ids), config.diff_ids, blobs)
         flat = flat_root_at(tree, image.merged)
-        shown = [] if self._policy.view is View.LAYERS else [ShownRoot(Tree(flat.path))]
         return ResolvedImage(
             source_id=image.image_id,
             config=config,
@@ -105,7 +104,8 @@ class OsgResolver:
             flat=flat,
             manifest_origin=REBUILT if documents.origin == SYNTHESISED else GENUINE,
             index=documents.index,
-            skeleton=skeleton_above(shown, config),
+            skeleton=self._above.of_merged(flat.path, flat.lost_sticky, config),
+            owners_settable=os.geteuid() == 0,
         )
 
     def _find(self, image: OsgImage) -> tuple[_Documents | None, str]:

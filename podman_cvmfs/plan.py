@@ -22,17 +22,17 @@ from podman_cvmfs.retirement import (
 from podman_cvmfs.store.records import (
     ImageFiles,
     LayerDirectory,
-    Link,
+    Piece,
     StoreContent,
     StoredImage,
 )
-from podman_cvmfs.view import SPACER, SPACER_DIRECTORY, ImageView, Shown
+from podman_cvmfs.view import ImageView, Shown
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A complete image as the store would hold it: its record, its files, its layers base first,
-    the twin of the top one.
+    those ``beside`` them, and the pieces that all these mount.
 
     ``stored`` has no names yet. What else was found out about the image has gone: there may be
     10,000 of these.
@@ -41,13 +41,14 @@ class Candidate:
     stored: StoredImage
     files: ImageFiles
     layers: tuple[Shown, ...]
-    twin: Shown | None = None
+    beside: tuple[Shown, ...] = ()
+    pieces: tuple[Piece, ...] = ()
 
 
 def candidate_of(image: ResolvedImage, view: ImageView, repository: str) -> Candidate:
     """The candidate for ``image``, to be shown by ``view``, from the directory ``repository``."""
     layers = tuple(_from(shown, repository) for shown in view.layers)
-    twin = None if view.twin is None else _from(view.twin, repository)
+    beside = tuple(_from(shown, repository) for shown in view.beside)
     files = ImageFiles(image.config.digest.hex, image.manifest, image.config.raw, image.index)
     stored = StoredImage(
         image_id=files.image_id,
@@ -67,15 +68,13 @@ def candidate_of(image: ResolvedImage, view: ImageView, repository: str) -> Cand
         index_digest=None if files.index is None else str(Digest.of(files.index)),
         index_size=len(files.index or b""),
     )
-    return Candidate(stored, files, layers, twin)
+    return Candidate(stored, files, layers, beside, view.pieces)
 
 
 def _from(shown: Shown, repository: str) -> Shown:
     """A layer, with the repository that it shows files of, if it does."""
     stored, directory = shown
-    if not any(isinstance(part, Link) for part in directory.parts):
-        return shown
-    return replace(stored, repository=repository), directory
+    return (replace(stored, repository=repository), directory) if directory.lowers else shown
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,7 @@ class Plan:
     content: StoreContent
     layers: tuple[LayerDirectory, ...]
     images: tuple[ImageFiles, ...]
+    pieces: tuple[Piece, ...]
     added: tuple[str, ...]
     removed: tuple[str, ...]
     moved: tuple[str, ...]
@@ -121,25 +121,21 @@ def make_plan(
         if source in candidates and image_of[source] not in present:
             made.setdefault(image_of[source], candidates[source])
 
-    choice = LayerChoice(current, sources, gone, change)
+    choice = LayerChoice(current, sources, gone, change, retention.needed)
     choice.keep(present.values())
     in_order = sorted(made.values(), key=lambda candidate: candidate.stored.source_id)
     for each in in_order:
         choice.take(each.layers)
-    choice.take_twins(each.twin for each in in_order if each.twin is not None)
+        choice.take(each.beside)
     images = _listed(wanted, image_of, present, made, change)
     choice.limit_to(images.values())
-    if choice.leave_below(retention):
-        choice.limit_to(images.values())
     listed = assign_names(
         (name, image_of[source]) for name, source in wanted.items() if source in image_of
     )
 
     layers, names, directories = choice.layers, dict(listed), choice.directories
+    keep_spacer(current, layers)
     add_retired_layers(current, layers, retention, change)
-    keep_spacer(layers)
-    if layers and SPACER.layer_id not in current.layers:
-        directories[SPACER.layer_id] = SPACER_DIRECTORY
     add_retired_images(current, images, names, layers, retention, change)
     content = StoreContent(
         policy=policy,
@@ -148,6 +144,13 @@ def make_plan(
         names=names,
         retired_entries=retired_entries(current, images, layers, retention),
     )
+    known = current.pieces()
+    pieces = {
+        piece.piece_id: piece
+        for each in in_order
+        for piece in each.pieces
+        if piece.piece_id not in known
+    }
     held = {
         name: image_id
         for name, image_id in current.names.items()
@@ -157,6 +160,7 @@ def make_plan(
         content=content,
         layers=tuple(directories.values()),
         images=tuple(each.files for each in made.values()),
+        pieces=tuple(pieces.values()),
         added=tuple(sorted(listed.keys() - held.keys())),
         removed=tuple(sorted(held.keys() - listed.keys())),
         moved=tuple(sorted(n for n in listed if n in held and held[n] != listed[n])),

@@ -5,6 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from urllib.parse import quote
+
+#: The number of the layout that this version writes.
+LAYOUT = "5"
+#: Further words of a policy as a store remembers it.
+SHARED, MOUNTS = "shared", "mounts="
 
 
 class View(str, Enum):
@@ -36,18 +42,23 @@ class Policy:
     """All choices together.
 
     ``shared``: other users than the writer may read the store. Then no directory in it can be
-    written by anybody else, whatever modes an image has.
+    written by anybody else, whatever modes an image has. ``mounts`` are the mount points that
+    every container gets.
     """
 
     view: View = View.AUTO
     reuse: Reuse = Reuse.BASE
     overlay: Overlay = Overlay.KERNEL
     shared: bool = False
+    mounts: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """What a store remembers of it. The number goes up when layers are laid out otherwise."""
-        words = ["4", self.view.value, self.reuse.value, self.overlay.value]
-        return " ".join([*words, *(["shared"] if self.shared else [])])
+        words = [LAYOUT, self.view.value, self.reuse.value, self.overlay.value]
+        words += [SHARED] if self.shared else []
+        # In order and quoted, so that equal policies give equal texts without blanks.
+        words += [MOUNTS + quote(",".join(sorted(set(self.mounts))))] if self.mounts else []
+        return " ".join(words)
 
 
 DEFAULT_POLICY = Policy()

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from podman_cvmfs.errors import StoreError, printable
@@ -25,7 +26,6 @@ from podman_cvmfs.store.layout import OVERLAY
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredLayer, chain_of, layers_of
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.view import SPACER
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ def _prune(
 ) -> tuple[StoreContent, PruneReport]:
     needs = find_needs(current, graphroots)
     wanted = _wanted(current)
-    vanished = vanished_layers(store.path, current.layers.keys() - wanted.keys())
+    vanished = vanished_layers(store.path, current, current.layers.keys() - wanted.keys())
     retention = Retention(now, grace, needs.layers(current), vanished)
     content = _pruned(current, wanted, retention)
     verdicts = _explain(current, content, retention, needs)
@@ -172,10 +172,10 @@ def _pruned(
 ) -> StoreContent:
     """``current`` with the layers ``wanted``, and of all else what stays as ``retention`` says."""
     layers = dict(wanted)
+    keep_spacer(current, layers)
     images = {key: image for key, image in current.images.items() if not is_retired(image)}
     names = {name: key for name, key in current.names.items() if key in images}
     add_retired_layers(current, layers, retention)
-    keep_spacer(layers)
     add_retired_images(current, images, names, layers, retention)
     entries = retired_entries(current, images, layers, retention)
     return replace(current, images=images, names=names, layers=layers, retired_entries=entries)
@@ -222,22 +222,23 @@ def _explain(
 
 
 def _wanted(current: StoreContent) -> dict[str, StoredLayer]:
-    """The layers of the listed images, and the spacer, which goes with the last of all."""
+    """The layers of the listed images."""
     listed = (image for image in current.images.values() if not is_retired(image))
-    layers = (layer for image in listed for layer in layers_of(current, image))
-    return {SPACER.layer_id: SPACER, **{layer.layer_id: layer for layer in layers}}
+    return {layer.layer_id: layer for image in listed for layer in layers_of(current, image)}
 
 
 def _down_to_bases(content: StoreContent, references: References) -> dict[str, tuple[User, ...]]:
     found: dict[str, set[User]] = {}
     for layer_id, users in references.layers.items():
-        for layer in chain_of(content, layer_id):
-            found.setdefault(layer.layer_id, set()).update(users)
+        chain = [layer.layer_id for layer in chain_of(content, layer_id)]
+        for each in {layer_id, *chain}:
+            found.setdefault(each, set()).update(users)
     return {layer_id: tuple(sorted(users)) for layer_id, users in found.items()}
 
 
-def vanished_layers(store: str, layer_ids: Iterable[str]) -> set[str]:
-    """Those of the layers ``layer_ids`` of ``store`` whose files the repository has no more.
+def vanished_layers(store: str, content: StoreContent, layer_ids: Iterable[str]) -> set[str]:
+    """Those of the layers ``layer_ids`` of ``content``, which ``store`` holds, whose files the
+    repository has no more.
 
     A repository that isn't there just now proves nothing, nor does a file that can't be read: the
     tree that held the files must be there, and they not.
@@ -245,7 +246,7 @@ def vanished_layers(store: str, layer_ids: Iterable[str]) -> set[str]:
     found = set()
     trees: dict[str, bool] = {}
     for layer_id in layer_ids:
-        for target in _targets(f"{store}/{OVERLAY}/{layer_id}"):
+        for target in _targets(f"{store}/{OVERLAY}", content.layers[layer_id]):
             tree = next((target[: target.find(t) + len(t)] for t in _TREES if t in target), None)
             if tree is None:
                 continue
@@ -256,16 +257,24 @@ def vanished_layers(store: str, layer_ids: Iterable[str]) -> set[str]:
     return found
 
 
-def _targets(directory: str) -> Iterable[str]:
-    """Where the parts of a layer lead to, as far as they are links."""
-    number = 0
-    while True:
+def _targets(overlay: str, layer: StoredLayer) -> Iterator[str]:
+    """Where what a layer shows leads to, as far as that is links."""
+    if layer.lowers is None:
+        paths = _parts(f"{overlay}/{layer.layer_id}")
+    else:
+        paths = iter([f"{overlay}/{piece_id}/diff" for piece_id in layer.lowers])
+    for path in paths:
+        if os.path.islink(path):
+            yield os.readlink(path)
+
+
+def _parts(directory: str) -> Iterator[str]:
+    """The parts of a layer of layout 4."""
+    for number in itertools.count():
         path = f"{directory}/diff{number or ''}"
         if not os.path.lexists(path):
             return
-        if os.path.islink(path):
-            yield os.readlink(path)
-        number += 1
+        yield path
 
 
 def _lists_something(directory: str) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.foreign_file import read_bounded
 from podman_cvmfs.oci import parse_json
-from podman_cvmfs.store.layout import link_name
+from podman_cvmfs.store.layout import Form, link_name
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 
@@ -51,7 +51,7 @@ class User:
 
 @dataclass(frozen=True)
 class References:
-    """Who uses which layers of the store: layer ID -> its users.
+    """Who uses which layers and pieces of the store: ID -> its users.
 
     Layers that lie below a used one are only listed if they are named themselves. ``unreadable``
     maps graphroots of which a part couldn't be read to the reason: more may be used there.
@@ -71,11 +71,8 @@ def references_to(content: StoreContent, graphroots: Sequence[str]) -> Reference
 
     What is missing counts as empty; what can't be read or makes no sense is reported.
     """
-    links = {
-        link_name(layer_id, alone): layer_id
-        for layer_id in content.layers
-        for alone in (False, True)
-    }
+    links = {link_name(piece_id): piece_id for piece_id in content.pieces()}
+    links.update((link_name(key, form), key) for key in content.layers for form in Form)
     users: dict[str, set[User]] = {}
     unreadable = {}
     for path in graphroots:

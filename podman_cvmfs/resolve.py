@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.config_ladder import SYNTHESISED, ConfigLadder
@@ -23,7 +23,8 @@ from podman_cvmfs.oci import (
 from podman_cvmfs.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.published import PublishedImage, PublishedLayer
 from podman_cvmfs.registry.access import RegistryAccess
-from podman_cvmfs.skeleton import ShownRoot, SkeletonDirectory, skeleton_of
+from podman_cvmfs.skeleton import ShownRoot, Skeleton
+from podman_cvmfs.skeletons import Skeletons, is_a_strangers
 from podman_cvmfs.tree import Tree
 from podman_cvmfs.unpacked import Repository
 
@@ -36,7 +37,8 @@ class Layer:
     """A layer of a complete image: its ID in the chain, its digests, and its unpacked files.
 
     ``files`` is the absolute path of them, None if the repository hasn't got them. ``diff_size``
-    is in bytes, uncompressed. ``markers`` is None where nobody has looked.
+    is in bytes, uncompressed. ``markers`` is None where nobody has looked. ``skeleton`` is of the
+    layer on its parents, ``own_skeleton`` of the layer alone, where pulls may find it so.
     """
 
     layer_id: str
@@ -45,6 +47,8 @@ class Layer:
     files: str | None
     diff_size: int
     markers: Markers | None = None
+    skeleton: Skeleton | None = None
+    own_skeleton: Skeleton | None = None
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,8 @@ class ResolvedImage:
 
     ``source_id`` is the ID the repository gives it. ``manifest`` is the registry's, byte for byte,
     or rebuilt, as ``manifest_origin`` says; ``index`` is the one that lists it, if known.
-    ``skeleton`` are the directories that must be the user's own for podman to start, none where
-    the files' owner is no stranger.
+    ``skeleton`` are the local directories above its files. ``owners_settable``: the store's writer
+    can give directories to the owners that they have in the image.
     """
 
     source_id: Digest
@@ -73,7 +77,12 @@ class ResolvedImage:
     flat: FlatRoot | None
     manifest_origin: str = REBUILT
     index: bytes | None = None
-    skeleton: tuple[SkeletonDirectory, ...] = ()
+    skeleton: Skeleton = field(default_factory=Skeleton)
+    owners_settable: bool = True
+
+    def shown_by(self, policy: Policy) -> View:
+        """How the image is shown under ``policy``: flat or layers."""
+        return _shown_by(policy, self.layers, self.flat)
 
 
 class Resolver:
@@ -89,6 +98,8 @@ class Resolver:
         self._manifests = ManifestLadder(repository, cache, registries)
         self._policy = policy
         self._layers: dict[Digest, PublishedLayer | None] = {}
+        self._above = Skeletons(repository.tree, policy)
+        self._skeletons: dict[tuple[str, str, bool], tuple[Skeleton, Skeleton]] = {}
 
     def resolve(self, published: Sequence[PublishedImage]) -> ResolvedImage:
         """Complete the image that the repository offers under all these names.
@@ -104,11 +115,13 @@ class Resolver:
         flat = None if place is None else flat_root_at(self._repository.tree, place)
         config, origin = self._configs.find(image, found, place)
         layers = self._complete(image, blobs, found, config)
-        if self._needs_markers(layers, flat):
+        shown_by = _shown_by(self._policy, layers, flat)
+        if self._needs_markers(layers, shown_by):
             layers = [self._with_markers(layer) for layer in layers]
         elif self._policy.overlay is Overlay.FUSE and self._policy.reuse is not Reuse.NONE:
             # Nothing that deletes may be advertised there, and the base is to be.
             layers[:1] = [self._with_markers(layer) for layer in layers[:1]]
+        layers = self._with_skeletons(layers)
         # A made-up config belongs to no manifest that anybody else has.
         genuine, manifest_origin = None, REBUILT
         if origin != SYNTHESISED:
@@ -122,7 +135,8 @@ class Resolver:
             flat=flat,
             manifest_origin=manifest_origin,
             index=None if genuine is None else genuine.index,
-            skeleton=self._skeleton(layers, flat, config),
+            skeleton=self._skeleton(layers, flat if shown_by is View.FLAT else None, config),
+            owners_settable=os.geteuid() == 0,
         )
 
     def _manifest(self, published: Sequence[PublishedImage]) -> Manifest:
@@ -173,18 +187,17 @@ class Resolver:
             layers.append(Layer(layer_id, diff_id, blob, path, size))
         return layers
 
-    def _needs_markers(self, layers: Sequence[Layer], flat: FlatRoot | None) -> bool:
+    def _needs_markers(self, layers: Sequence[Layer], shown_by: View) -> bool:
         """Whether the markers of all layers must be known; finding them lists every directory."""
         if self._policy.reuse is Reuse.ALL:
             return True
-        shown_by_layers = self._policy.view is View.LAYERS or (
-            self._policy.view is View.AUTO and flat is None
-        )
+        # The only layer hides nothing but its own markers.
+        by_layers = shown_by is View.LAYERS and (self._policy.view is View.LAYERS or layers[1:])
         if self._policy.overlay is Overlay.FUSE:
             # fuse-overlayfs reads markers itself, but a skeleton must not undo what they delete.
             files = layers[-1].files if layers else None
-            return shown_by_layers and files is not None and _is_a_strangers(Tree(files))
-        return shown_by_layers
+            return bool(by_layers) and files is not None and is_a_strangers(Tree(files))
+        return bool(by_layers)
 
     def _with_markers(self, layer: Layer) -> Layer:
         if layer.files is None:
@@ -196,19 +209,47 @@ class Resolver:
                 self._cache.keep_markers(layer.blob.digest, markers)
         return replace(layer, markers=markers)
 
+    def _with_skeletons(self, layers: list[Layer]) -> list[Layer]:
+        """``layers``, with the skeletons of those that pulls may find."""
+        count = {Reuse.NONE: 0, Reuse.BASE: 1, Reuse.ALL: len(layers)}[self._policy.reuse]
+        found = list(layers)
+        for number, layer in enumerate(layers[:count]):
+            if layer.files is None:
+                break
+            key = (layer.layer_id, layer.files, layer.markers is None)
+            if key not in self._skeletons:
+                if len(self._skeletons) >= _LAYERS_KEPT:
+                    self._skeletons.clear()
+                below = self._above.of_layers(_roots_of(layers[: number + 1]))
+                alone = below if number == 0 else self._above.of_layers(_roots_of([layer]))
+                self._skeletons[key] = below, alone
+            skeleton, own = self._skeletons[key]
+            found[number] = replace(layer, skeleton=skeleton, own_skeleton=own)
+        return found
+
     def _skeleton(
         self, layers: Sequence[Layer], flat: FlatRoot | None, config: ImageConfig
-    ) -> tuple[SkeletonDirectory, ...]:
-        """What an ordinary user needs above files that belong to somebody else."""
-        roots = [
-            ShownRoot(Tree(layer.files), layer.markers or Markers())
-            for layer in reversed(layers)
-            if layer.files is not None
-        ]
-        if flat is not None and self._policy.view is not View.LAYERS:
-            roots = [ShownRoot(Tree(flat.path))]
-        unread = {path for each in layers if each.markers for path in each.markers.unread}
-        return skeleton_above(roots, config, sorted(unread))
+    ) -> Skeleton:
+        if flat is not None:
+            return self._above.of_merged(flat.path, flat.lost_sticky, config)
+        return self._above.of_layers(_roots_of(layers), config)
+
+
+def _roots_of(layers: Sequence[Layer]) -> list[ShownRoot]:
+    """What shows ``layers``, base first: topmost first."""
+    return [
+        ShownRoot(Tree(layer.files), layer.markers or Markers())
+        for layer in reversed(layers)
+        if layer.files is not None
+    ]
+
+
+def _shown_by(policy: Policy, layers: Sequence[Layer], flat: FlatRoot | None) -> View:
+    """How an image is shown. The only layer is all of the image, and exact, where a merged root has
+    lost some bits."""
+    if policy.view is View.LAYERS or (policy.view is View.AUTO and flat is None):
+        return View.LAYERS
+    return View.LAYERS if len(layers) == 1 and layers[0].files is not None else View.FLAT
 
 
 def flat_root_at(tree: Tree, place: str) -> FlatRoot:
@@ -219,25 +260,6 @@ def flat_root_at(tree: Tree, place: str) -> FlatRoot:
         if attributes is not None and attributes.st_mode & 0o177777 == 0o040777:
             lost.append(name)
     return FlatRoot(tree.path(place), tuple(lost))
-
-
-def skeleton_above(
-    roots: Sequence[ShownRoot], config: ImageConfig, unread: Sequence[str] = ()
-) -> tuple[SkeletonDirectory, ...]:
-    """What an ordinary user needs above ``roots``, the topmost first, if their files belong to
-    somebody else; ``unread`` are directories known to be closed to the user."""
-    if not roots or not _is_a_strangers(roots[0].tree):
-        return ()
-    return skeleton_of(roots, config, unread)
-
-
-def _is_a_strangers(tree: Tree) -> bool:
-    """Whether the directory at the root of ``tree`` belongs to another user than this one, unless
-    that is root, who needs nobody's leave."""
-    if os.geteuid() == 0:
-        return False
-    owner = tree.lstat("")
-    return owner is not None and owner.st_uid != os.geteuid()
 
 
 def _rebuilt(manifest: Manifest, blobs: Sequence[Descriptor], config: ImageConfig) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from podman_cvmfs.policy import Change
+from podman_cvmfs.store.layout import SPACER_ID, piece_entry
 from podman_cvmfs.store.records import (
     UNCOMPRESSED,
     StoreContent,
@@ -18,7 +19,6 @@ from podman_cvmfs.store.records import (
     StoredLayer,
     chain_of,
 )
-from podman_cvmfs.view import SPACER
 
 #: How long layers and files stay that containers may still use, in seconds, unless told otherwise.
 GRACE = 14 * 24 * 3600
@@ -85,11 +85,10 @@ def add_retired_layers(
                     layers[link.layer_id] = replace(kept, retired=retention.since(link.retired))
 
 
-def keep_spacer(layers: dict[str, StoredLayer]) -> None:
-    """Have the spacer among ``layers`` just as long as there are others."""
-    layers.pop(SPACER.layer_id, None)
-    if layers:
-        layers[SPACER.layer_id] = SPACER
+def keep_spacer(current: StoreContent, layers: dict[str, StoredLayer]) -> None:
+    """Have the spacer of layout 4 among ``layers`` as long as images have layers that mount it."""
+    if SPACER_ID in current.layers and any(layer.lowers is None for layer in layers.values()):
+        layers[SPACER_ID] = replace(current.layers[SPACER_ID], retired=None)
 
 
 def is_retired(image: StoredImage) -> bool:
@@ -147,7 +146,12 @@ def retired_entries(
     used = StoreContent(images=listed, layers=layers).entries()
     retired = {image.entry for image in images.values() if is_retired(image)}
     left: dict[str, int | None] = {image.entry: None for image in current.images.values()}
-    left.update((layer.entry, layer.retired) for layer in current.layers.values())
+    for layer in current.layers.values():
+        left[layer.entry] = layer.retired
+        for piece_id in layer.lowers or ():
+            entry = piece_entry(piece_id)
+            # A piece that several layers mount is left with the last of them.
+            left[entry] = _later(left.get(entry, 0), layer.retired)
     left.update(current.retired_entries)
     left = {entry: since for entry, since in left.items() if entry not in used}
     return {
@@ -157,6 +161,11 @@ def retired_entries(
         or entry in retired
         or entry.partition("-")[0] in retention.needed
     }
+
+
+def _later(since: int | None, other: int | None) -> int | None:
+    """The later of two times; None is now."""
+    return None if since is None or other is None else max(since, other)
 
 
 def hidden(layer: StoredLayer, change: Change) -> StoredLayer:

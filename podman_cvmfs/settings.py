@@ -19,11 +19,14 @@ from podman_cvmfs import paths
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.platforms import UNKNOWN, Platform, nearest
 from podman_cvmfs.policy import Overlay, Policy, Reuse, View
+from podman_cvmfs.sharing import is_shared
 from podman_cvmfs.toml_file import TomlFile, drop_ins, read_toml
 
 SYSTEM_DIRECTORY = "/etc/podman-cvmfs"
 VARIABLE = "PODMAN_CVMFS_CONFIG"
 DEFAULT, COMMAND_LINE = "default", "command line"
+#: The system's store and cache are root's to write, and to share.
+_ROOTS = frozenset({"store", "cache", "shared"})
 #: The architecture of the machine we run on.
 HOST = "host"
 
@@ -55,7 +58,8 @@ class Settings:
 
     ``wish_lists`` are files; none means all images. ``include`` and ``exclude`` are globs of
     image names. ``arch`` is the architecture whose images are wanted. ``grace_days`` is how long
-    what has left the store stays usable.
+    what has left the store stays usable. ``shared`` is whether other users may read the store; None
+    where nobody has said.
     """
 
     repositories: tuple[str, ...] = (paths.REPOSITORY,)
@@ -68,6 +72,7 @@ class Settings:
     view: View = View.AUTO
     reuse: Reuse = Reuse.BASE
     overlay: Overlay = Overlay.KERNEL
+    shared: bool | None = None
     grace_days: int = 14
     offline: bool = False
     on_outage: OnOutage = OnOutage.KEEP
@@ -84,13 +89,16 @@ class Settings:
         return self.sources.get(key, DEFAULT)
 
     def values(self) -> dict[str, object]:
-        """All values by key, as TOML and JSON have them."""
-        return {key: _plain(_get(self, key)) for key in _CHECKS}
+        """All values by key, as TOML and JSON have them. What isn't shared by anybody's word isn't
+        shared."""
+        return {**{key: _plain(_get(self, key)) for key in _CHECKS}, "shared": bool(self.shared)}
 
     @property
     def policy(self) -> Policy:
-        """How images are shown."""
-        return Policy(self.view, self.reuse, self.overlay)
+        """How images are shown, and to whom. A store that this machine's configuration names to
+        ordinary users is shared with them, whatever is set."""
+        shared = is_shared(self.shared, self.store, self.cache)
+        return Policy(self.view, self.reuse, self.overlay, shared)
 
     @property
     def platform(self) -> Platform:
@@ -168,8 +176,7 @@ def _files() -> Iterator[tuple[TomlFile, frozenset[str]]]:
         yield file, frozenset()
         return
     is_root = os.geteuid() == 0
-    # The system's store and cache are root's to write.
-    yield from _below(SYSTEM_DIRECTORY, frozenset() if is_root else frozenset({"store", "cache"}))
+    yield from _below(SYSTEM_DIRECTORY, frozenset() if is_root else _ROOTS)
     if not is_root:
         yield from _below(user_directory(), frozenset())
 
@@ -329,6 +336,7 @@ _CHECKS: dict[str, Callable[[object], object]] = {
     "view": _choice(View),
     "reuse": _choice(Reuse),
     "overlay": _choice(Overlay),
+    "shared": _truth,
     "grace_days": _whole(0, 3650),
     "offline": _truth,
     "on_outage": _choice(OnOutage),

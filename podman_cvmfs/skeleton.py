@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The directories that rootless podman must own above an image whose files belong to a stranger.
+"""The local directories that lie above an image's files.
 
-A CernVM-FS client shows every file as owned by one user, whom an ordinary user's namespace doesn't
-know. Kernel overlayfs then lets nobody make a file in the image's directories, and podman, which
-makes ``/etc/mtab`` and mount points, can't start. Directories of the user's own, merged above the
-image's, cure that: new files go into them. Files of the image still can't be changed, since
-overlayfs would have to copy them up with their unknown owner.
+When a container starts, podman and the OCI runtime make files and mount points in directories of
+the image. Kernel overlayfs then copies each such directory up. While it does so it holds a lock of
+the upper file system and asks the lower one for attributes; CernVM-FS may need that same lock to
+answer, and then the machine hangs. Directories of the store's own, merged above the image's, are
+copied up in their place: then nobody is asked.
+
+For an ordinary user they cure something else, too. A CernVM-FS client shows every file as owned by
+one user, whom the user's namespace doesn't know, and kernel overlayfs lets nobody make a file in
+such a directory. The directories of the skeleton are the user's own.
 
 Which directories: those that programs write to by custom, what the config names (working directory,
-volumes, the user's home), and those that the user can't read, which are shown empty. They are found
-by asking for their names; nothing is walked.
+volumes, the user's home), the mount points that every container gets, and those that the user can't
+read, which are shown empty. They are found by asking for their names; nothing is walked. They look
+as they do in the image, as far as that can be known and given to them.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,28 +28,44 @@ from dataclasses import dataclass, field
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.markers import Markers, parents_of
 from podman_cvmfs.oci import ImageConfig
+from podman_cvmfs.store.records import Node
 from podman_cvmfs.tree import LinkedError, Tree, UnreadableError
 
-#: Where podman itself makes files and mount points, and where programs expect to write.
+#: Where podman and the OCI runtime make files and mount points at each start.
+_STARTS = ("dev", "etc", "proc", "run", "sys")
+#: Those, and where programs expect to write.
 _CUSTOMARY = (
-    *("", "dev", "etc", "home", "media", "mnt", "opt", "proc", "root", "run", "srv", "sys", "tmp"),
+    *("", *_STARTS, "home", "media", "mnt", "opt", "root", "srv", "tmp"),
     *("usr", "usr/local", "var", "var/cache", "var/lib", "var/log", "var/run", "var/spool"),
     *("var/tmp", "cvmfs", "run/lock", "etc/containers"),
 )
 #: Their entries are looked at, one by one, for directories the user can't read.
 _LISTED = ("", "etc", "home", "opt", "run", "srv", "var", "var/cache", "var/lib", "var/log")
+#: Root's in every image. If none of these is, the mount shows one owner for all files.
+_ROOTS_OWN = ("", "etc", "usr", "root", "bin", "var")
 _MAX_PASSWD = 1024 * 1024
 _MAX_LINKS = 40
 
 
 @dataclass(frozen=True)
-class SkeletonDirectory:
-    """A directory of the image: its path ("" is the root), its permission bits, and whether the
-    user may list and enter the image's own."""
+class Terms:
+    """What decides how directories may look: the user ID of the store's writer; whether the store
+    is ``shared`` with other users; whether the files are a ``stranger``'s, neither the writer's nor
+    read by root; and the mount points that every container gets."""
 
-    path: str
-    mode: int
-    readable: bool
+    uid: int = 0
+    shared: bool = False
+    stranger: bool = False
+    mounts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """The directories, parents first, and those whose content in the image isn't shown (they are
+    ``closed`` to the writer)."""
+
+    directories: tuple[Node, ...] = ()
+    closed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,8 +124,14 @@ class _Stack:
         return None
 
     def resolve(self, path: str) -> str | None:
-        """``path`` without links, as a process in the container would follow them; None if it is
-        no directory. A target that starts with ``/`` starts at the image's root."""
+        """``path`` without links; None if it is no directory."""
+        found, is_whole = self.reach(path)
+        return found if is_whole else None
+
+    def reach(self, path: str) -> tuple[str, bool]:
+        """How far ``path`` leads over directories, as a process in the container would follow it:
+        the last of them, without links, and whether that is all of it. A target that starts with
+        ``/`` starts at the image's root."""
         pending = path.split("/")[::-1]
         current: list[str] = []
         links = 0
@@ -117,20 +145,20 @@ class _Stack:
             here = "/".join([*current, part])
             attributes = self.lstat(here)
             if attributes is None:
-                return None
+                return "/".join(current), False
             if stat.S_ISLNK(attributes.st_mode):
                 links += 1
                 target = self.readlink(here)
                 if target is None or links > _MAX_LINKS:
-                    return None
+                    return "/".join(current), False
                 if target.startswith("/"):
                     current = []
                 pending.extend(target.split("/")[::-1])
             elif stat.S_ISDIR(attributes.st_mode):
                 current.append(part)
             else:
-                return None
-        return "/".join(current)
+                return "/".join(current), False
+        return "/".join(current), True
 
     def is_readable(self, path: str) -> bool:
         """Whether the user can list and enter the directory ``path`` everywhere it is shown from:
@@ -157,46 +185,156 @@ class _Stack:
 
 
 def skeleton_of(
-    roots: Sequence[ShownRoot], config: ImageConfig, unread: Iterable[str] = ()
-) -> tuple[SkeletonDirectory, ...]:
-    """The skeleton of an image that the directories ``roots`` show, topmost first.
+    roots: Sequence[ShownRoot],
+    terms: Terms,
+    config: ImageConfig | None = None,
+    *,
+    unread: Iterable[str] = (),
+    lost_sticky: Iterable[str] = (),
+    dated: bool = True,
+    wanted: Sequence[str] = _CUSTOMARY,
+) -> Skeleton:
+    """The skeleton above the directories ``roots``, topmost first, for the image ``config``; for a
+    layer by itself without.
 
-    ``unread`` are directories known to be closed to the user, besides those found here. Parents
-    come before what they hold. What isn't there or can't be reached is left out.
+    ``unread`` are directories known to be closed to the writer, besides those found here.
+    ``lost_sticky`` are open to everybody with a sticky bit that the repository has lost. ``dated``
+    directories have the time of the image's. Of the directories ``wanted`` what isn't there or
+    can't be reached is left out; but what something would be made in is there.
     """
     stack = _Stack(roots)
-    own = [config.working_dir, _home_of(stack, config.user)]
-    wanted = [*_CUSTOMARY, *unread, *config.volumes, *own]
-    for path in _LISTED:
-        wanted.extend(stack.unreadable_below(path))
-    paths: set[str] = set()
-    for each in wanted:
-        path = (stack.resolve(each) if each else None) or ""
-        while path:
-            paths.add(path)
-            path = path.rpartition("/")[0]
-    # The skeleton belongs to the container's root; another user's own places must be open to him.
-    is_root = config.user.partition(":")[0] in ("", "0", "root")
-    opened = set() if is_root else {stack.resolve(each) for each in own if each} - {"", None}
-    found = []
-    for path in ["", *sorted(paths)]:
+    user = _user_of(stack, config.user) if config is not None else None
+    own = [] if config is None or user is None else [config.working_dir, user.home]
+    volumes = () if config is None else config.volumes
+    work = "" if config is None else config.working_dir
+    paths = [*wanted, *lost_sticky, *unread, *volumes, work, *terms.mounts, *own]
+    if terms.stranger:
+        for path in _LISTED:
+            paths.extend(stack.unreadable_below(path))
+    found = {""}
+    for each in paths:
+        path = stack.reach(each)[0] if each else ""
+        found.update([path, *parents_of(path)])
+    look = _Look(
+        terms,
+        is_known=any(_is_roots(stack.lstat(path)) for path in _ROOTS_OWN),
+        user=user,
+        own=frozenset(stack.resolve(each) for each in own if each) - {"", None},
+        sticky=frozenset(lost_sticky),
+        dated=dated,
+    )
+    nodes: list[Node] = []
+    closed: list[str] = []
+    left_out: set[str] = set()
+    for path in sorted(found, key=lambda path: path.split("/") if path else []):
         attributes = stack.lstat(path)
-        if attributes is not None:
-            mode = 0o1777 if path in opened else attributes.st_mode & 0o7777
-            found.append(SkeletonDirectory(path, mode, stack.is_readable(path)))
-    return tuple(found)
+        if attributes is None or not left_out.isdisjoint(parents_of(path)):
+            continue
+        node = look.node(path, attributes)
+        if node is None:
+            left_out.add(path)
+            continue
+        nodes.append(node)
+        if terms.stranger and not stack.is_readable(path):
+            closed.append(path)
+    return Skeleton(tuple(nodes), tuple(path for path in closed if path))
 
 
-def _home_of(stack: _Stack, user: str) -> str | None:
-    """The home directory of the config's ``USER`` (a name or number, with or without group)."""
-    name = user.partition(":")[0] or "0"
+@functools.lru_cache(maxsize=65536)
+def _node(path: str, mode: int, owner: tuple[int, int] | None, mtime_ns: int | None) -> Node:
+    # Thousands of images share most of theirs.
+    return Node(path, mode=mode, owner=owner, mtime_ns=mtime_ns)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the directories of one skeleton look like."""
+
+    terms: Terms
+    is_known: bool
+    user: _User | None
+    own: frozenset[str | None]
+    sticky: frozenset[str]
+    dated: bool
+
+    def node(self, path: str, attributes: os.stat_result) -> Node | None:
+        """The local directory at ``path``; None if it can't be had with the image's attributes."""
+        mode = 0o1777 if path in self.sticky else attributes.st_mode & 0o7777
+        owner = self._owner(path, attributes)
+        if self.terms.shared:
+            is_open = mode & 0o022 or mode & 0o005 != 0o005
+            if (is_open or owner not in (None, (0, 0))) and path not in ("", *_STARTS):
+                return None
+            mode, owner = mode & ~0o022 | 0o555, None
+        elif self.terms.uid:
+            # It belongs to the container's root; another user's own places must be open to him.
+            owner = None
+            if self.terms.stranger and self.user is not None and path in self.own:
+                mode = 0o1777
+        return _node(path, mode, owner, attributes.st_mtime_ns if self.dated else None)
+
+    def _owner(self, path: str, attributes: os.stat_result) -> tuple[int, int] | None:
+        if self.is_known:
+            return attributes.st_uid, attributes.st_gid
+        if self.terms.uid and attributes.st_uid == self.terms.uid:
+            return None
+        if self.user is not None and path in self.own:
+            return self.user.uid, self.user.gid
+        return 0, 0
+
+
+def _is_roots(attributes: os.stat_result | None) -> bool:
+    return attributes is not None and attributes.st_uid == 0
+
+
+@dataclass(frozen=True)
+class _User:
+    """The user that a config names, not root."""
+
+    uid: int
+    gid: int
+    home: str | None
+
+
+def _user_of(stack: _Stack, named: str) -> _User | None:
+    """The config's ``USER``: a name or number, with or without group (OCI image-spec v1.1
+    ``config.md``). None for root, and where the image doesn't know the name."""
+    name, _, group = named.partition(":")
+    if name in ("", "0", "root"):
+        return None
+    uid = int(name) if _is_id(name) else None
+    gid, home = 0, None
+    for fields in _records(stack, "etc/passwd", 6):
+        if name in (fields[0], fields[2]) and all(map(_is_id, fields[2:4])):
+            uid, gid, home = int(fields[2]), int(fields[3]), fields[5]
+            break
+    if _is_id(group):
+        gid = int(group)
+    for fields in _records(stack, "etc/group", 3) if group and not _is_id(group) else ():
+        if fields[0] == group and _is_id(fields[2]):
+            gid = int(fields[2])
+            break
+    # Larger IDs no system has.
+    if uid is None or max(uid, gid) >= 1 << 32 or uid == 0:
+        return None
+    return _User(uid, gid, home)
+
+
+def _is_id(text: str) -> bool:
+    return text.isdecimal() and len(text) <= 10
+
+
+def _records(stack: _Stack, path: str, fields: int) -> Iterator[list[str]]:
+    """The lines of passwd(5) or group(5) in the image, apart."""
     for root in stack.roots:
         try:
-            data = root.tree.read("etc/passwd", _MAX_PASSWD)
+            data = root.tree.read(path, _MAX_PASSWD)
         except RepositoryError:
             continue
-        for line in (data or b"").decode("utf-8", "surrogateescape").splitlines():
-            fields = line.split(":")
-            if len(fields) >= 6 and name in (fields[0], fields[2]):
-                return fields[5]
-    return None
+        if data is None:
+            continue
+        for line in data.decode("utf-8", "surrogateescape").splitlines():
+            found = line.split(":")
+            if len(found) >= fields:
+                yield found
+        return

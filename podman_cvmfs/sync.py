@@ -26,6 +26,7 @@ from podman_cvmfs.prune import Needs, find_needs, needed_layers, vanished_layers
 from podman_cvmfs.reference import ImageName
 from podman_cvmfs.retirement import Retention, is_retired
 from podman_cvmfs.store.records import StoreContent, layers_of
+from podman_cvmfs.store.strangers import Stranger
 from podman_cvmfs.wishes import SyncReport, Wishes
 
 #: How often what is used beyond its grace is looked at again, in seconds.
@@ -45,9 +46,13 @@ def sync(wishes: Wishes) -> SyncReport:
     report = SyncReport()
     requested = {text: meanings(text) for text in wishes.requested}
     with wishes.store.opened() as current:
+        strangers = wishes.store.keep_others_out(wishes.policy.shared)
         # What was listed and resolved has gone when the store is written: that, too, takes memory.
         plan = _prepare(current, requested, wishes, report)
-        report.changed = wishes.store.replace(plan.content, plan.layers, plan.images)
+        report.changed = wishes.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
+        if wishes.policy.shared:
+            wishes.store.share()
+    report.warnings = [*report.warnings, *_planted(strangers)]
     report.added, report.removed, report.moved = plan.added, plan.removed, plan.moved
     listed = [image for image in plan.content.images.values() if not is_retired(image)]
     report.images = len(listed)
@@ -119,11 +124,14 @@ def _plan(
         if image.repository in hidden:
             layers = layers_of(current, image)
             useless.update(layer.layer_id for layer in layers if not layer.repository)
-    useless |= vanished_layers(wishes.store.path, current.layers.keys() - used)
+    useless |= vanished_layers(wishes.store.path, current, current.layers.keys() - used)
     needs: Needs | None = None
     if useless:
         needs = find_needs(current)
         needed = needs.layers(current)
+    elif any(layer.lowers is None for layer in current.layers.values()):
+        # What stands on layers of layout 4 must go on to find them as they are.
+        needed = find_needs(current).layers(current)
     else:
         needed = needed_layers(current, now, wishes.grace)
     retention = Retention(now, wishes.grace, needed, useless)
@@ -131,6 +139,16 @@ def _plan(
     if needs is not None:
         report.warnings = [*needs.obstacles(), *_kept(plan.content, needs, sorted(hidden))]
     return plan
+
+
+def _planted(strangers: Sequence[Stranger]) -> Iterator[str]:
+    for each in strangers[:_SHOWN]:
+        yield (
+            f"removed {printable(each.path)}, a file of user {each.uid}: containers showed it, and "
+            "no sync had put it there"
+        )
+    if len(strangers) > _SHOWN:
+        yield f"removed {len(strangers) - _SHOWN} more files that no sync had put into the store"
 
 
 def _kept(content: StoreContent, needs: Needs, hidden: Sequence[str]) -> Iterator[str]:

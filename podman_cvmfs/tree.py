@@ -19,6 +19,10 @@ from podman_cvmfs.errors import RepositoryError, printable
 #: What isn't there. A name with NUL or half a surrogate pair in it, which images may ask for, no
 #: file has: that is a ValueError.
 _ABSENT = (FileNotFoundError, NotADirectoryError, ValueError)
+#: So many reads of repositories are under way at once, where each may wait for the network. A
+#: CernVM-FS client has 10 threads (libfuse 3.12 and later); if all were taken up by fetches, a
+#: container that starts beside could hang the machine (see ``skeleton``).
+READERS = 8
 #: How many directories are remembered to be no links; most are looked at for one image only.
 _REMEMBERED = 4096
 
@@ -191,3 +195,18 @@ def open_tree(root: str) -> Tree:
     for part in (".layers", ".flat", ".images"):
         tree.check(part)
     return tree
+
+
+def lies_on_fuse(path: str) -> bool:
+    """Whether a program serves the file system that holds ``path``, as CernVM-FS's client does."""
+    try:
+        device = os.stat(path).st_dev
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+            # proc(5): ID, parent, major:minor, .., a hyphen, the type of the file system.
+            for line in file:
+                fields = line.split()
+                if fields[2] == f"{os.major(device)}:{os.minor(device)}":
+                    return fields[fields.index("-") + 1].startswith("fuse")
+    except (OSError, ValueError, IndexError):
+        pass
+    return False

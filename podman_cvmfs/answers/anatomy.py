@@ -13,11 +13,15 @@ from podman_cvmfs.oci import MAX_DOCUMENT, Digest, ImageConfig, parse_config
 from podman_cvmfs.store.layout import CURRENT, IMAGES, OVERLAY, big_data_file
 from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer, chain_of
 
+#: No layer of layout 4 has more: the format of containers/storage ends at diff999.
+_MAX_PARTS = 1000
+
 
 @dataclass(frozen=True)
 class Place:
-    """One part of a layer: its name there (diff, diff1, ..), and the absolute path its files are
-    at; ``in_store`` says that this is a directory of the store itself."""
+    """One of the directories that show a layer: its name there (diff, lower1, ..; in a layer of
+    layout 4 diff1, ..), and the absolute path its files are at; ``in_store`` says that this is a
+    directory of the store itself."""
 
     name: str
     path: str
@@ -76,11 +80,17 @@ def config_of(store: str, image: StoredImage) -> ImageConfig:
 
 def places_of(store: str, layer: StoredLayer) -> tuple[Place, ...]:
     """The parts of ``layer``, the one that hides the others first. Raises StoreError."""
-    directory = f"{store}/{CURRENT}/{OVERLAY}/{layer.layer_id}"
+    overlay = f"{store}/{CURRENT}/{OVERLAY}"
+    directory = f"{overlay}/{layer.layer_id}"
+    if layer.lowers is None:
+        names = ("diff", *(f"diff{number}" for number in range(1, _MAX_PARTS)))
+        paths = {name: f"{directory}/{name}" for name in names}
+    else:
+        paths = {"diff": f"{directory}/diff"}
+        for number, piece_id in enumerate(layer.lowers, 1):
+            paths[f"lower{number}"] = f"{overlay}/{piece_id}/diff"
     places: list[Place] = []
-    while True:
-        name = f"diff{len(places) or ''}"
-        path = f"{directory}/{name}"
+    for name, path in paths.items():
         if not os.path.lexists(path):
             break
         if os.path.islink(path):

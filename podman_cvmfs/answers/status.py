@@ -16,9 +16,8 @@ from podman_cvmfs.oci import MAX_DOCUMENT
 from podman_cvmfs.retirement import is_retired
 from podman_cvmfs.settings import Settings
 from podman_cvmfs.stamp import generation_of, revision_of, stamp_path
-from podman_cvmfs.store.layout import CURRENT
+from podman_cvmfs.store.layout import CURRENT, SPACER_ID
 from podman_cvmfs.store.records import StoreContent
-from podman_cvmfs.view import SPACER
 
 #: A stamp that expires later than this never does, in seconds since 1970.
 _NEVER = 1 << 60
@@ -86,7 +85,7 @@ def status_of(settings: Settings, content: StoreContent) -> Status:
 def counts_of(content: StoreContent) -> dict[str, int]:
     """How many of what the store holds. Pure."""
     images = [image for image in content.images.values() if not is_retired(image)]
-    layers = [layer for layer in content.layers.values() if layer.layer_id != SPACER.layer_id]
+    layers = [layer for layer in content.layers.values() if layer.layer_id != SPACER_ID]
     current = {image.image_id for image in images}
     return {
         "images": len(images),

@@ -117,6 +117,12 @@ def store_options(function: F) -> F:
                 type=click.Choice([each.value for each in Overlay]),
                 help="What podman mounts the store's layers with.",
             ),
+            click.option(
+                "--shared/--private",
+                "shared",
+                default=None,
+                help="Let other users read the store, or nobody but you.",
+            ),
             arch_option,
         ]
     ):

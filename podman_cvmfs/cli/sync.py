@@ -26,6 +26,7 @@ from podman_cvmfs.errors import (
     printable,
 )
 from podman_cvmfs.settings import OnOutage, Settings
+from podman_cvmfs.sharing import remarks
 from podman_cvmfs.stamp import Stamp, is_current, last_report, stamp_path
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def command(
     view: str | None,
     reuse: str | None,
     overlay: str | None,
+    shared: bool | None,
     arch: str | None,
     offline: bool | None,
     on_outage: str | None,
@@ -98,6 +100,7 @@ def command(
         view=view,
         reuse=reuse,
         overlay=overlay,
+        shared=shared,
         arch=arch,
         offline=offline,
         on_outage=on_outage,
@@ -126,6 +129,7 @@ def _run(
     """Sync once, and report. ``told`` are the warnings of the last time, which this one's replace:
     where they are the same and nothing has changed, nothing is printed."""
     now = int(time.time())
+    about_users = remarks(settings)
     wishes = _wishes_text(settings)
     if not images and all(
         is_current(settings.cache, settings.store, root, wishes, now)
@@ -137,12 +141,15 @@ def _run(
             click.echo(json.dumps(unchanged, indent=2, sort_keys=True))
         elif output == "text":
             log.info("%s: nothing has changed", settings.store)
+        if output != "quiet":
+            for warning in about_users:
+                log.warning("%s", warning)
         return
     stamps = [Stamp(root) for root in settings.repositories]
     report, warnings = _sync(settings, images)
     if not (images or report.failed or report.waiting):
         warnings += _keep_stamps(stamps, settings, wishes, report, now)
-    warnings += [*report.warnings, *_failures(report)]
+    warnings += [*about_users, *report.warnings, *_failures(report)]
     if told is None or report.changed or warnings != told:
         _print(settings, report, warnings, output)
     if told is not None:

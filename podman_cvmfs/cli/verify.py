@@ -37,6 +37,7 @@ def command(
     view: str | None,
     reuse: str | None,
     overlay: str | None,
+    shared: bool | None,
     arch: str | None,
     repair: bool,
     offline: bool | None,
@@ -60,6 +61,7 @@ def command(
         view=view,
         reuse=reuse,
         overlay=overlay,
+        shared=shared,
         arch=arch,
         offline=offline,
     )

@@ -7,7 +7,6 @@ import os
 import stat
 from collections.abc import Iterator
 
-from podman_cvmfs.answers.anatomy import places_of
 from podman_cvmfs.answers.status import counts_of
 from podman_cvmfs.doctor.facts import Contents, Fault, Place, Presence
 from podman_cvmfs.doctor.probe import HangingError, bounded
@@ -20,10 +19,10 @@ from podman_cvmfs.retirement import is_retired
 from podman_cvmfs.setup.store import NEEDED, lacking
 from podman_cvmfs.store.layout import IMAGES, IMAGES_JSON, LOCK_FILES, PUBLIC
 from podman_cvmfs.store.reader import read_store
-from podman_cvmfs.store.records import StoreContent, chain_of
+from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.store import glance
-from podman_cvmfs.view import bytes_of_parts
+from podman_cvmfs.view import mount_bytes
 
 #: Larger indexes of others' stores are refused, in bytes.
 _MAX_JSON = 256 << 20
@@ -156,20 +155,7 @@ def _contents(path: str, wanted: str) -> Contents:
 def _too_deep(path: str, content: StoreContent) -> Iterator[str]:
     """A name of each image whose layers are more than podman 4 can mount."""
     names = {image_id: name for name, image_id in sorted(content.names.items(), reverse=True)}
-    parts: dict[str, int] = {}
     for image_id, name in names.items():
-        image = content.images[image_id]
-        if image.view != View.LAYERS.value or image.top_layer is None:
-            continue
-        chain = chain_of(content, image.top_layer)
-        if len(chain) < _SHALLOW:
-            continue
-        try:
-            for layer in chain:
-                if layer.layer_id not in parts:
-                    parts[layer.layer_id] = len(places_of(path, layer))
-        except StoreError:
-            continue
-        length = bytes_of_parts([parts[each.layer_id] for each in chain], path, image.top_layer)
-        if length > SHORT_MOUNT_DATA:
+        top = content.layers.get(content.images[image_id].top_layer or "")
+        if top is not None and mount_bytes(len(top.lowers or ()), path) > SHORT_MOUNT_DATA:
             yield name

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What podman's configuration says, for one user of this machine: files in force, their sum.
 
-containers/storage up to 1.62 reads one storage.conf (``types/options.go``);
-1.63 and later one main file and drop-ins (``pkg/configfile/parse.go``). containers.conf has had
-drop-ins for long (containers/common ``pkg/config/new.go``).
+``places`` tells which files these are.
 """
 
 from __future__ import annotations
@@ -16,61 +14,14 @@ from typing import Any
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.storage_conf.edit import STORES, VOLUMES
 from podman_cvmfs.storage_conf.generation import Generation
+from podman_cvmfs.storage_conf.places import Places as Places
+from podman_cvmfs.storage_conf.places import containers_files as containers_files
+from podman_cvmfs.storage_conf.places import storage_files as storage_files
+from podman_cvmfs.storage_conf.places import system_mains
 from podman_cvmfs.storage_conf.toml_file import array_in, plain, read_file, refuse_bom, section
 
 _OVERLAY_NAMES = ("overlay", "overlay2")
 _DRIVERS = ("overlay", "vfs", "btrfs", "zfs")
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where one user's podman looks for its configuration and keeps its images."""
-
-    uid: int
-    #: .../containers of the vendor, of the administrator, of the user.
-    vendor: str
-    admin: str
-    user: str
-    #: Where the images are unless a file says otherwise.
-    graphroot: str
-    #: Files that the environment names: they are read alone.
-    storage_conf: str | None = None
-    containers_conf: str | None = None
-    #: One that the environment has read after all others, by containers/storage 1.63 and later.
-    storage_override: str | None = None
-    #: STORAGE_OPTS.
-    storage_opts: str = ""
-
-    @classmethod
-    def of_process(cls, environ: Mapping[str, str] | None = None) -> Places:
-        """The places of whoever runs this, by environment and effective user ID."""
-        environ = os.environ if environ is None else environ
-        uid = os.geteuid()
-        home = environ.get("HOME") or os.path.expanduser("~")
-        config = environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
-        data = environ.get("XDG_DATA_HOME") or f"{home}/.local/share"
-        return cls(
-            uid=uid,
-            vendor="/usr/share/containers",
-            admin="/etc/containers",
-            user=f"{config}/containers",
-            graphroot=f"{data if uid else '/var/lib'}/containers/storage",
-            storage_conf=environ.get("CONTAINERS_STORAGE_CONF") or None,
-            containers_conf=environ.get("CONTAINERS_CONF") or None,
-            storage_override=environ.get("CONTAINERS_STORAGE_CONF_OVERRIDE") or None,
-            storage_opts=environ.get("STORAGE_OPTS", ""),
-        )
-
-    @classmethod
-    def of_user(cls, uid: int, home: str, system: Places) -> Places:
-        """The places of another user, who sets nothing in the environment."""
-        return cls(
-            uid=uid,
-            vendor=system.vendor,
-            admin=system.admin,
-            user=f"{home}/.config/containers",
-            graphroot=f"{home}/.local/share/containers/storage",
-        )
 
 
 @dataclass(frozen=True)
@@ -95,13 +46,13 @@ def read_effective(places: Places, generation: Generation) -> Effective:
     """What podman of ``generation`` reads at ``places``. Raises InputError for broken files."""
     files = storage_files(places, generation)
     override = places.storage_override if generation.drop_ins else None
-    if override and not _present(override):
+    if override and not os.path.exists(override):
         raise InputError(
             f"CONTAINERS_STORAGE_CONF_OVERRIDE names {printable(override)}, which isn't there",
             "unset CONTAINERS_STORAGE_CONF_OVERRIDE",
         )
     main = next((path for path in files if not _is_drop_in(path) and path != override), None)
-    inherited = not generation.drop_ins and bool(places.uid) and main in _system_mains(places)
+    inherited = not generation.drop_ins and bool(places.uid) and main in system_mains(places)
     driver = ""
     array = _Array(STORES)
     options: dict[str, str] = {}
@@ -144,29 +95,6 @@ def names_store(stores: Sequence[str], store: str) -> bool:
     """Whether ``store`` is among ``stores``, however it is spelt: podman lists the images of one
     that is named twice twice."""
     return os.path.realpath(store) in map(os.path.realpath, stores)
-
-
-def storage_files(places: Places, generation: Generation) -> list[str]:
-    """The storage.conf files in force, in the order they are read."""
-    if generation.drop_ins:
-        named = [places.storage_conf] if places.storage_conf else _with_drop_ins(places, "storage")
-        return [*named, *([places.storage_override] if places.storage_override else [])]
-    if places.storage_conf:
-        return [places.storage_conf]
-    mains = [f"{places.user}/storage.conf"] if places.uid else []
-    return [path for path in [*mains, *_system_mains(places)] if _present(path)][:1]
-
-
-def containers_files(places: Places, generation: Generation) -> list[str]:
-    """The containers.conf files in force, in the order they are read."""
-    if places.containers_conf:
-        return [places.containers_conf]
-    if generation.drop_ins:
-        return _with_drop_ins(places, "containers")
-    files = [f"{places.vendor}/containers.conf"]
-    for directory in [places.admin, *([places.user] if places.uid else [])]:
-        files += [f"{directory}/containers.conf", *_drop_ins_in(f"{directory}/containers.conf.d")]
-    return [path for path in files if _present(path)]
 
 
 def read_volumes(places: Places, generation: Generation, without: str = "") -> list[str]:
@@ -282,45 +210,6 @@ class _Array:
         values, append = found
         self.appends = self.appends if append is None else append
         self.values = self.values + values if self.appends else values
-
-
-def _present(path: str) -> bool:
-    """Whether podman reads ``path``; it takes a link that leads nowhere for a missing file."""
-    return os.path.exists(path)
-
-
-def _system_mains(places: Places) -> list[str]:
-    return [f"{places.admin}/storage.conf", f"{places.vendor}/storage.conf"]
-
-
-def _with_drop_ins(places: Places, name: str) -> list[str]:
-    """One main file, then all drop-ins by file name; a later directory's replaces its namesake."""
-    mains = [f"{each}/{name}.conf" for each in (places.user, places.admin, places.vendor)]
-    kind = "rootless" if places.uid else "rootful"
-    named: dict[str, str] = {}
-    for directory in (places.vendor, places.admin):
-        special = f"{directory}/{name}.{kind}.conf.d"
-        for each in (
-            f"{directory}/{name}.conf.d",
-            special,
-            *([f"{special}/{places.uid}"] if places.uid else []),
-        ):
-            named.update((os.path.basename(path), path) for path in _drop_ins_in(each))
-    user = _drop_ins_in(f"{places.user}/{name}.conf.d")
-    named.update((os.path.basename(path), path) for path in user)
-    main = [path for path in mains if _present(path)][:1]
-    return main + [named[each] for each in sorted(named)]
-
-
-def _drop_ins_in(directory: str) -> list[str]:
-    try:
-        return sorted(
-            entry.path
-            for entry in os.scandir(directory)
-            if entry.name.endswith(".conf") and not entry.is_dir(follow_symlinks=False)
-        )
-    except (FileNotFoundError, NotADirectoryError):
-        return []
 
 
 def _is_drop_in(path: str) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the entries of a store's pool: what ``overlay/<layer id>`` and
+"""Write the entries of a store's pool: what ``overlay/<layer or piece id>`` and
 ``overlay-images/<image id>`` lead to. All functions raise OSError, and StoreError where the file
 system can't hold layers."""
 
@@ -12,8 +12,16 @@ import shutil
 import stat
 
 from podman_cvmfs.errors import StoreError, printable
-from podman_cvmfs.store.layout import POOL_LAYERS, lower_of
-from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Link, LocalPart, StoreContent
+from podman_cvmfs.store.layout import POOL_LAYERS, link_name, lower_of, piece_of_entry
+from podman_cvmfs.store.records import (
+    ImageFiles,
+    LayerDirectory,
+    Link,
+    LocalPart,
+    Part,
+    Piece,
+    StoreContent,
+)
 
 _WHITEOUT = os.makedev(0, 0)
 _LINK = re.compile(r"[A-Z2-7]{13}\Z")
@@ -38,16 +46,25 @@ def write_layer_entry(path: str, layer: LayerDirectory) -> None:
     os.mkdir(path, 0o755)
     write_file(f"{path}/link", layer.link.encode())
     if layer.lowers:
-        write_file(f"{path}/lower", lower_of(list(layer.lowers)).encode())
-    if not layer.lowers and len(layer.parts) == 1:
+        write_file(f"{path}/lower", lower_of(layer.lowers).encode())
+    else:
         # podman's overlay driver names it as the lower directory where there is no other.
         os.mkdir(f"{path}/empty", 0o755)
-    for number, part in enumerate(layer.parts):
-        place = f"{path}/diff{number or ''}"
-        if isinstance(part, Link):
-            os.symlink(part.target, place)
-        else:
-            _write_local_part(place, part)
+    _write_part(f"{path}/diff", layer.part)
+
+
+def write_piece_entry(path: str, piece: Piece) -> None:
+    """Make the directory ``path`` of a piece."""
+    os.mkdir(path, 0o755)
+    write_file(f"{path}/link", piece.link.encode())
+    _write_part(f"{path}/diff", piece.part)
+
+
+def _write_part(place: str, part: Part) -> None:
+    if isinstance(part, Link):
+        os.symlink(part.target, place)
+    else:
+        _write_local_part(place, part)
 
 
 def _write_local_part(place: str, part: LocalPart) -> None:
@@ -122,8 +139,11 @@ def retired_links(store: str, content: StoreContent) -> dict[str, str]:
     now. Of several the one retired last counts, and none where a listed layer has the name.
     """
     taken = {layer.link for layer in content.layers.values()}
+    taken.update(map(link_name, content.pieces()))
     found: dict[str, str] = {}
     for entry, _ in sorted(content.retired_entries.items(), key=lambda each: (-each[1], each[0])):
+        if piece_of_entry(entry) is not None:
+            continue
         try:
             with open(f"{store}/{POOL_LAYERS}/{entry}/link", encoding="ascii") as file:
                 name = file.read(64)

@@ -138,6 +138,8 @@ def layer_state(layer: StoredLayer) -> dict[str, Any]:
         state["merged"] = True
     if layer.alone:
         state["alone"] = True
+    if layer.lowers is not None:
+        state["lowers"] = list(layer.lowers)
     if layer.outdated:
         state["outdated"] = True
     if layer.repository:

@@ -12,20 +12,31 @@ it is ours::
     STORE/generations/<number>/
         state.json                                      ours: what podman has no field for
         SHA256SUMS                                      of the three JSON files, as sha256sum has it
-        overlay/<layer id>          -> ../../../pool/layers/<entry>
-        overlay/l/<link name>       -> ../<layer id>/diff
+        overlay/<layer or piece id> -> ../../../pool/layers/<entry>
+        overlay/l/<link name>       -> ../<layer or piece id>/diff
         overlay-layers/layers.json, layers.lock
         overlay-images/images.json, images.lock
         overlay-images/<image id>   -> ../../../pool/images/<entry>
     STORE/pool/layers/<layer id>-<key>/
         link                        <link name>, no newline
-        lower                       l/<parent>:l/<grandparent>:..; absent where nothing lies below
-        diff, diff1, diff2, ..      link into the repository, or a directory of our own
-        empty/                      where there is neither a lower nor a diff1
+        lower                       l/<piece>:l/<piece>:..; absent where nothing lies below
+        diff/                       an empty directory
+        empty/                      where there is no lower
+    STORE/pool/layers/<piece id>-<the first 16 digits of it>/
+        link                        <link name>, no newline
+        diff                        link into the repository, or a directory of our own
     STORE/pool/images/<image id>-<key>/
         manifest, =<base64 of "sha256:<image id>">,
         =<base64 of "manifest-<digest>"> for the index that lists the manifest, if one does
     STORE/locks/layers.lock, images.lock, sync.lock
+
+A *piece* is a directory that layers mount: a layer of the repository, a merged root, or directories
+and whiteouts of our own. podman finds it by the ``lower`` of a layer alone, so it has no record in
+layers.json. All that a layer shows is in its pieces, for two reasons. podman looks for what a
+container has deleted in what ``lower`` names, and would overlook a ``diff1``
+(``pkg/archive/archive_linux.go``, ConvertWrite). And newer podman finds the layers below another by
+their IDs (``overlay.go`` getLowerLayerIDs, 1.63): the ``diff`` of the real layer of the same ID,
+once somebody has pulled it, takes the place of ours. As ours is empty, that changes nothing.
 
 A generation and the entries of the pool never change once they are written, so podman sees the
 old store or the new one and nothing between. The lock files of all generations are hard links to
@@ -39,10 +50,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from enum import Enum
 
 #: Format of state.json and of everything here that podman doesn't read.
-FORMAT = 1
+FORMAT = 2
+#: What can be read as well. In format 1 layers have no pieces, but ``diff1``, ``diff2``, ..
+KNOWN_FORMATS = (1, FORMAT)
 
 CURRENT = ".current"
 GENERATIONS = "generations"
@@ -67,6 +81,9 @@ SYNC_LOCK = "sync.lock"
 #: Bytes of the last-writer token in a lock file (containers/storage ``pkg/lockfile``).
 TOKEN_BYTES = 64
 
+#: An empty layer in stores of layout 4, which their other layers mount.
+SPACER_ID = hashlib.sha256(b"podman-cvmfs spacer").hexdigest()
+
 _PLAIN_KEY = re.compile(r"[a-z0-9.]+\Z")
 
 
@@ -88,20 +105,42 @@ def manifest_digest_of(file_name: str) -> str | None:
     return key[len(prefix) :] if file_name[:1] == "=" and key.startswith(prefix) else None
 
 
-def link_name(layer_id: str, alone: bool = False) -> str:
-    """The short name of a layer in ``overlay/l``, 13 letters and digits.
+class Form(str, Enum):
+    """The forms in which one layer ID has been laid out. What was made on a layer names for ever
+    what was mounted below it, so each form has link names of its own.
 
-    It derives from the layer ID, so a container that was made on one generation starts on every
-    later one; and from whether the layer is mounted ``alone``, since a container names for ever
-    what was mounted below it when it was made: on a merged root that alone, on the same layer by
-    its own files all layers below, too. Short, because podman 4 joins all of them into one page of
-    mount options; 65 bits, because it is looked up in the user's own store and other stores as
-    well.
+    In layout 4 a layer lay above all below its parent, or ``ALONE`` on a merged root; since then it
+    mounts ``PIECES``.
     """
-    number = bytes.fromhex(layer_id[:18])
-    if alone:
-        number = hashlib.sha256(b"podman-cvmfs alone " + number).digest()[:9]
+
+    PLAIN = ""
+    ALONE = "alone"
+    PIECES = "pieces"
+
+
+def link_name(identifier: str, form: Form = Form.PLAIN) -> str:
+    """The short name of a piece, or of a layer in some form, in ``overlay/l``: 13 letters and
+    digits.
+
+    It derives from the ID, so a container that was made on one generation starts on every later
+    one. Short, because podman 4 joins all of them into one page of mount options; 65 bits, because
+    it is looked up in the user's own store and other stores as well.
+    """
+    number = bytes.fromhex(identifier[:18])
+    if form is not Form.PLAIN:
+        number = hashlib.sha256(f"podman-cvmfs {form.value} ".encode() + number).digest()[:9]
     return base64.b32encode(number).decode()[:13]
+
+
+def piece_entry(piece_id: str) -> str:
+    """The name of a piece's directory in the pool."""
+    return f"{piece_id}-{piece_id[:16]}"
+
+
+def piece_of_entry(entry: str) -> str | None:
+    """The ID of the piece whose directory in the pool has the name ``entry``; None for others."""
+    piece_id = entry.partition("-")[0]
+    return piece_id if entry == piece_entry(piece_id) else None
 
 
 def retired_link(entry: str) -> str:
@@ -109,9 +148,9 @@ def retired_link(entry: str) -> str:
     return f"../../../../{POOL_LAYERS}/{entry}/diff"
 
 
-def lower_of(layer_ids: list[str]) -> str:
-    """The content of a ``lower`` file for the layers below, nearest first."""
-    return ":".join(f"l/{link_name(layer_id)}" for layer_id in layer_ids)
+def lower_of(piece_ids: Iterable[str]) -> str:
+    """The content of a ``lower`` file for the pieces below, nearest first."""
+    return ":".join(f"l/{link_name(piece_id)}" for piece_id in piece_ids)
 
 
 def synthetic_diff_id(layer_id: str) -> str:

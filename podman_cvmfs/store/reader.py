@@ -12,9 +12,9 @@ from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.oci import Digest, parse_json
 from podman_cvmfs.store.layout import (
     CURRENT,
-    FORMAT,
     IMAGES,
     IMAGES_JSON,
+    KNOWN_FORMATS,
     LAYERS,
     LAYERS_JSON,
     STATE,
@@ -38,7 +38,7 @@ def read_store(store: str) -> StoreContent | None:
     state = _read(store, STATE)
     layers = _read(store, f"{LAYERS}/{LAYERS_JSON}")
     images = _read(store, f"{IMAGES}/{IMAGES_JSON}")
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    if not isinstance(state, dict) or state.get("format") not in KNOWN_FORMATS:
         raise StoreError(
             f"the store {printable(store)} has another format than this version writes",
             f"update podman-cvmfs; or write the store anew: {repair(store)}",
@@ -91,6 +91,7 @@ def _join(
             repository=sys.intern(ours.get("repository", "")),
             twin=ours.get("twin"),
             retired=ours.get("retired"),
+            lowers=None if "lowers" not in ours else tuple(map(sys.intern, ours["lowers"])),
         )
     images = {}
     names = {}

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Union
+from typing import NamedTuple, Union
 
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.store.layout import (
+    Form,
     big_data_file,
     entry_key,
     link_name,
+    piece_entry,
+    piece_of_entry,
 )
 
 UNCOMPRESSED, GZIP, ZSTD = 0, 2, 4
@@ -24,13 +28,12 @@ class Link:
     target: str
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """One file of a local part: a directory, or an overlay whiteout (device 0:0) that hides one.
 
     ``path`` is relative, "" is the part's root. ``mode`` holds the permission bits. ``owner`` (uid
     and gid) is set where the writer may, None leaves it the writer's; ``mtime_ns`` None leaves the
-    time of writing. An ``opaque`` directory shows nothing of the parts and layers below.
+    time of writing. An ``opaque`` directory shows nothing of the pieces and layers below.
     """
 
     path: str
@@ -43,7 +46,7 @@ class Node:
 
 @dataclass(frozen=True)
 class LocalPart:
-    """A part of a layer that is a directory in the store, with these nodes, parents first."""
+    """A directory in the store that holds these nodes, parents first."""
 
     nodes: tuple[Node, ...]
 
@@ -52,26 +55,51 @@ Part = Union[Link, LocalPart]
 
 
 @dataclass(frozen=True)
-class LayerDirectory:
-    """What ``overlay/<layer id>`` holds: ``parts`` become diff, diff1, ..; ``lowers`` are the IDs
-    of the layers below, nearest first. ``alone`` says that it shows what lies below its parent,
-    too, and so is mounted without."""
+class Piece:
+    """A directory that layers mount below themselves, known by what it shows.
 
-    layer_id: str
-    parts: tuple[Part, ...]
-    lowers: tuple[str, ...] = ()
-    alone: bool = False
+    It has a place in ``overlay`` and a name in ``overlay/l`` as layers do, but no record in
+    ``layers.json``: podman only ever meets it in the ``lower`` of a layer. ``piece_id`` is a hash
+    of ``part``, so what a piece shows never changes.
+    """
+
+    piece_id: str
+    part: Part
+
+    @classmethod
+    def of(cls, part: Part) -> Piece:
+        """The piece that shows ``part``."""
+        return cls(hashlib.sha256(f"podman-cvmfs piece {part!r}".encode()).hexdigest(), part)
 
     @property
     def entry(self) -> str:
-        """The name of this directory in the pool."""
-        made_from = (self.parts, self.lowers, *(("alone",) if self.alone else ()))
-        return f"{self.layer_id}-{entry_key(repr(made_from).encode())}"
+        """The name of its directory in the pool."""
+        return piece_entry(self.piece_id)
 
     @property
     def link(self) -> str:
         """Its name in ``overlay/l``."""
-        return link_name(self.layer_id, self.alone)
+        return link_name(self.piece_id)
+
+
+@dataclass(frozen=True)
+class LayerDirectory:
+    """What ``overlay/<layer id>`` holds: ``part`` is its ``diff``; ``lowers`` are the IDs of the
+    pieces mounted below it, nearest first."""
+
+    layer_id: str
+    part: Part
+    lowers: tuple[str, ...] = ()
+
+    @property
+    def entry(self) -> str:
+        """The name of this directory in the pool."""
+        return f"{self.layer_id}-{entry_key(repr((self.part, self.lowers)).encode())}"
+
+    @property
+    def link(self) -> str:
+        """Its name in ``overlay/l``."""
+        return link_name(self.layer_id, Form.PIECES)
 
 
 @dataclass(frozen=True)
@@ -111,14 +139,14 @@ class StoredLayer:
 
     ``diff_id``, ``blob`` (its digest) and ``blob_size`` are set only where the layer may be found
     by its digests and so be reused by a pull. Sizes are in bytes.
-    ``shows`` is the source ID of the image for which the layer is laid out (by its merged root or
-    with its skeleton), None where the layer is just itself. ``merged`` says that it shows a merged
-    root, with all that lies below the layer in it; it is ``alone`` if it has a parent none the
-    less. ``outdated`` says that it is laid out otherwise than the store's policy says.
-    ``repository`` is the directory that its files are in, "" where it has none. ``twin`` is
-    the ID of the layer a pull finds by the digests of this one, which shows more than its own
-    files. ``retired`` is the time (seconds since 1970) since which no image has needed the layer,
-    None while one does.
+    ``lowers`` are the IDs of the pieces that it mounts, nearest first; None for a layer of layout
+    4, which mounts what lies below its parent, if it isn't ``alone``.
+    ``shows`` is the source ID of the image for which the layer is laid out, None where the layer is
+    just itself. ``merged`` says that it shows a merged root. ``outdated`` says that it is laid out
+    otherwise than the store's policy says. ``repository`` is the directory that its files are in,
+    "" where it has none. ``twin`` is the ID of a layer that is in the store for the sake of this
+    one: pulls find that one by its digests, or by its place in a chain. ``retired`` is the time
+    (seconds since 1970) since which no image has needed the layer, None while one does.
     """
 
     layer_id: str
@@ -136,11 +164,19 @@ class StoredLayer:
     repository: str = ""
     twin: str | None = None
     retired: int | None = None
+    lowers: tuple[str, ...] | None = ()
+
+    @property
+    def form(self) -> Form:
+        """How its name in ``overlay/l`` is made."""
+        if self.lowers is not None:
+            return Form.PIECES
+        return Form.ALONE if self.alone else Form.PLAIN
 
     @property
     def link(self) -> str:
         """Its name in ``overlay/l``."""
-        return link_name(self.layer_id, self.alone)
+        return link_name(self.layer_id, self.form)
 
 
 @dataclass(frozen=True)
@@ -204,10 +240,18 @@ class StoreContent:
     names: Mapping[str, str] = field(default_factory=dict)
     retired_entries: Mapping[str, int] = field(default_factory=dict)
 
+    def pieces(self) -> set[str]:
+        """The IDs of the pieces that layers mount, and of those that are retired."""
+        found = {each for layer in self.layers.values() for each in layer.lowers or ()}
+        found.update(filter(None, map(piece_of_entry, self.retired_entries)))
+        return found
+
     def entries(self) -> set[str]:
-        """The pool entries that images and layers lead to."""
+        """The pool entries that images and layers lead to, those of pieces among them."""
         found = {image.entry for image in self.images.values()}
-        found.update(layer.entry for layer in self.layers.values())
+        for layer in self.layers.values():
+            found.add(layer.entry)
+            found.update(map(piece_entry, layer.lowers or ()))
         return found
 
 
@@ -222,7 +266,14 @@ def chain_of(content: StoreContent, top: str | None) -> list[StoredLayer]:
 
 
 def layers_of(content: StoreContent, image: StoredImage) -> list[StoredLayer]:
-    """All layers that the store has for ``image``: its chain, and the twins of layers in it."""
-    chain = chain_of(content, image.top_layer)
-    twins = (content.layers.get(layer.twin) for layer in chain if layer.twin is not None)
-    return [*chain, *(twin for twin in twins if twin is not None)]
+    """All layers that the store has for ``image``: its chain, and the twins of layers in it with
+    theirs."""
+    found: dict[str, StoredLayer] = {}
+    pending = [image.top_layer]
+    while pending:
+        layer_id = pending.pop()
+        if layer_id is not None and layer_id not in found and layer_id in content.layers:
+            layer = content.layers[layer_id]
+            found[layer_id] = layer
+            pending += [layer.twin, layer.parent]
+    return list(found.values())

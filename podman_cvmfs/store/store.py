@@ -12,6 +12,7 @@ import ctypes
 import logging
 import os
 import shutil
+import stat
 from collections.abc import Collection, Iterable, Iterator
 
 from podman_cvmfs.errors import InputError, StoreError, printable
@@ -22,11 +23,13 @@ from podman_cvmfs.store.entries import (
     write_file,
     write_image_entry,
     write_layer_entry,
+    write_piece_entry,
 )
 from podman_cvmfs.store.json_files import images_json, layers_json, state_json
 from podman_cvmfs.store.locks import create_lock_files, podman_locked_out, sync_lock
 from podman_cvmfs.store.reader import read_store
-from podman_cvmfs.store.records import ImageFiles, LayerDirectory, StoreContent
+from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Piece, StoreContent
+from podman_cvmfs.store.strangers import Stranger, clean_pool
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +90,10 @@ class Store:
     def _begin(self) -> None:
         if os.path.lexists(self.path) and not os.path.isdir(self.path):
             raise StoreError(f"the store {printable(self.path)} is not a directory")
-        os.makedirs(self.path, mode=0o755, exist_ok=True)
+        if not os.path.isdir(self.path):
+            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            # Nobody but the writer, until somebody asks for it.
+            os.mkdir(self.path, 0o700)
         foreign = set(os.listdir(self.path)) - _OUR_NAMES
         if foreign:
             raise StoreError(
@@ -110,15 +116,16 @@ class Store:
         content: StoreContent,
         layers: Iterable[LayerDirectory],
         images: Iterable[ImageFiles],
+        pieces: Iterable[Piece] = (),
         *,
         anew: bool = False,
     ) -> bool:
         """Make ``content`` what the store holds; False if it holds just that already.
 
-        To be called within ``opened``. ``layers`` and ``images`` describe at least those pool
-        entries that ``content`` refers to and the store hasn't got. With ``anew`` even the same
-        content is written, as the next generation. Raises StoreError, and then the store is as it
-        was.
+        To be called within ``opened``. ``layers``, ``images`` and ``pieces`` describe at least
+        those pool entries that ``content`` refers to and the store hasn't got. With ``anew`` even
+        the same content is written, as the next generation. Raises StoreError, and then the store
+        is as it was.
         """
         files = _files(content)
         if not anew and all(self._current_bytes(name) == data for name, data in files.items()):
@@ -136,7 +143,7 @@ class Store:
                 if begun:
                     self._build(0, StoreContent(), _files(StoreContent()), made)
                 self._show()
-                self._fill_pool(layers, images, made)
+                self._fill_pool(layers, images, pieces, made)
                 self._build(number, content, files, made)
             except BaseException:
                 # An interrupt may arrive just after the flip: then all of it is in use.
@@ -154,6 +161,28 @@ class Store:
         except OSError as err:
             log.warning("%s", self._error(err).message)
         return True
+
+    def keep_others_out(self, shared: bool) -> list[Stranger]:
+        """Let nobody but the writer change the store; unless it is ``shared``, nor read it.
+
+        If others could reach it until now, what they have put into it is removed; returns that.
+        Raises StoreError.
+        """
+        try:
+            was_open = stat.S_IMODE(os.stat(self.path).st_mode) & 0o077
+            if not shared and was_open:
+                os.chmod(self.path, 0o700)
+            pool = f"{self.path}/{layout.POOL_LAYERS}"
+            return clean_pool(pool, seize=shared) if was_open else []
+        except OSError as err:
+            raise self._error(err) from err
+
+    def share(self) -> None:
+        """Let all users read the store. Raises StoreError."""
+        try:
+            os.chmod(self.path, 0o755)
+        except OSError as err:
+            raise self._error(err) from err
 
     def _current_bytes(self, name: str) -> bytes | None:
         try:
@@ -175,8 +204,17 @@ class Store:
         return [int(name) for name in names if name.isdecimal()]
 
     def _fill_pool(
-        self, layers: Iterable[LayerDirectory], images: Iterable[ImageFiles], made: list[str]
+        self,
+        layers: Iterable[LayerDirectory],
+        images: Iterable[ImageFiles],
+        pieces: Iterable[Piece],
+        made: list[str],
     ) -> None:
+        for piece in pieces:
+            path = f"{self.path}/{layout.POOL_LAYERS}/{piece.entry}"
+            if not os.path.lexists(path):
+                made.append(path)
+                write_piece_entry(path, piece)
         for layer in layers:
             path = f"{self.path}/{layout.POOL_LAYERS}/{layer.entry}"
             if not os.path.lexists(path):
@@ -201,6 +239,10 @@ class Store:
             layer_id = layer.layer_id
             os.symlink(f"../../../{layout.POOL_LAYERS}/{layer.entry}", f"{overlay}/{layer_id}")
             os.symlink(f"../{layer_id}/diff", f"{overlay}/l/{layer.link}")
+        for piece_id in content.pieces():
+            entry = layout.piece_entry(piece_id)
+            os.symlink(f"../../../{layout.POOL_LAYERS}/{entry}", f"{overlay}/{piece_id}")
+            os.symlink(f"../{piece_id}/diff", f"{overlay}/l/{layout.link_name(piece_id)}")
         for name, entry in retired_links(self.path, content).items():
             os.symlink(layout.retired_link(entry), f"{overlay}/l/{name}")
         for image in content.images.values():

@@ -12,7 +12,7 @@ from typing import Any
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.oci import parse_json
 from podman_cvmfs.reference import parse_repository_path
-from podman_cvmfs.store.layout import FORMAT, STATE, SUMS, sums
+from podman_cvmfs.store.layout import FORMAT, KNOWN_FORMATS, STATE, SUMS, sums
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.record_reader import IMAGES_PATH, LAYERS_PATH, RecordReader
@@ -101,7 +101,7 @@ def _parse(look: Inspection, path: str, data: bytes | None, kind: type[Any]) -> 
     if not isinstance(value, kind):
         look.error(path, "holds another kind of JSON than it should")
         return None
-    if isinstance(value, dict) and value.get("format") != FORMAT:
+    if isinstance(value, dict) and value.get("format") not in KNOWN_FORMATS:
         found = str(value.get("format"))[:20]
         look.error(path, f"has the format {found}, but this version knows {FORMAT}")
         return None

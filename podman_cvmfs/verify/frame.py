@@ -97,11 +97,13 @@ def check_generation(look: Inspection, generation: str, content: StoreContent) -
     look.no_others(generation, look.names(generation) or set(), top)
     overlay = f"{generation}/{layout.OVERLAY}"
     present = look.names(overlay) or set()
-    for name in sorted(present - {"l"} - set(content.layers)):
+    pieces = content.pieces()
+    for name in sorted(present - {"l"} - set(content.layers) - pieces):
         orphan = re.match(r"[0-9a-f]{64}\Z", name)
         what = f"is a layer that {layout.LAYERS_JSON} doesn't know: it breaks pulls of that layer"
         look.error(f"{overlay}/{name}", what if orphan else "doesn't belong here")
     links = {layer.link for layer in content.layers.values()}
+    links.update(map(layout.link_name, pieces))
     retired = retired_links(look.store, content)
     for name, entry in retired.items():
         look.link(f"{overlay}/l/{name}", layout.retired_link(entry))

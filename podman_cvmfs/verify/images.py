@@ -19,15 +19,14 @@ from podman_cvmfs.oci import (
     parse_manifest,
 )
 from podman_cvmfs.osg_names import merged_root, merged_root_of_index, source_id
-from podman_cvmfs.policy import View
 from podman_cvmfs.reference import ImageName, parse_repository_path, podman_names
 from podman_cvmfs.retirement import is_retired, retired_name
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import ImageFiles, StoreContent, StoredImage, StoredLayer, chain_of
 from podman_cvmfs.verify.inspection import Inspection
-from podman_cvmfs.verify.layers import Layers, private_id, stand_in_id
+from podman_cvmfs.verify.layers import Layers
 from podman_cvmfs.verify.record_reader import IMAGES_PATH, LAYERS_PATH
-from podman_cvmfs.view import SPACER, ImageView, mount_bytes
+from podman_cvmfs.view import mount_bytes, stand_in_id
 
 
 def check_images(
@@ -148,13 +147,15 @@ def _wrong_chain(
     if len(chain) != len(config.diff_ids):
         yield f"has {len(chain)} layers in the store, but {len(config.diff_ids)} in its config"
         return
+    if any(layer.lowers is None for layer in chain):
+        return  # of layout 4; the next sync lays it out anew
     parent = None
     for layer, genuine in zip(chain, layer_ids(config.diff_ids)):
-        allowed = {genuine, private_id(genuine)}
-        # The top of a retired image may have become the merged root of another one since.
-        if (image.view == View.FLAT.value or chain[-1].alone) and layer is not chain[-1]:
-            allowed.add(stand_in_id(parent))
-        if layer.layer_id not in allowed:
+        is_top = layer is chain[-1]
+        allowed = set() if is_top else {stand_in_id(parent)}
+        if parent is None:
+            allowed.add(genuine)
+        if layer.layer_id not in allowed and not (is_top and layer.shows is not None):
             yield f"has the layer {layer.layer_id}, where its config wants {genuine}"
             return
         if layer.retired is not None and not is_retired(image):
@@ -174,22 +175,17 @@ def _check_depth(
     look: Inspection, entry: str, content: StoreContent, layers: Layers, image: StoredImage
 ) -> None:
     """Whether podman can mount the image."""
-    if image.top_layer not in layers.sound:
+    top = content.layers.get(image.top_layer or "")
+    if top is None or not top.lowers or top.layer_id not in layers.directories:
         return
-    chain = chain_of(content, image.top_layer)[::-1]
-    if all(layer.layer_id in layers.directories for layer in chain):
-        shown = tuple((layer, layers.directories[layer.layer_id]) for layer in chain)
-        wanted = {each.layer_id for each in chain}
-        if not wanted.issuperset({*shown[-1][1].lowers} - {SPACER.layer_id}):
-            return
-        length = mount_bytes(ImageView(View(image.view), shown), look.store)
-        limit = mount_data_limit() if length > SHORT_MOUNT_DATA else None
-        if limit is not None and length > limit:
-            look.error(
-                entry,
-                f"podman 4 can't mount this image: {length} bytes of options, where {limit} fit",
-                "use podman 5, the flat view, or a store with a shorter path",
-            )
+    length = mount_bytes(len(top.lowers), look.store)
+    limit = mount_data_limit() if length > SHORT_MOUNT_DATA else None
+    if limit is not None and length > limit:
+        look.error(
+            entry,
+            f"podman 4 can't mount this image: {length} bytes of options, where {limit} fit",
+            "use podman 5, the flat view, or a store with a shorter path",
+        )
 
 
 def _wrong_names(content: StoreContent) -> Iterator[str]:

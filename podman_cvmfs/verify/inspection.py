@@ -75,7 +75,9 @@ class Inspection:
         if not stat.S_ISDIR(attributes.st_mode):
             self.error(relative, f"is {_kind(attributes)}, not a directory")
             return None
-        self._rights(relative, attributes, 0o755)
+        # The store itself may be closed to others.
+        own = stat.S_IMODE(attributes.st_mode)
+        self._rights(relative, attributes, own if not relative and own == 0o700 else 0o755)
         try:
             return set(os.listdir(self.path(relative)))
         except OSError as err:

@@ -7,16 +7,18 @@ can't make sense of is left out of its result.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
+from podman_cvmfs.advice import on_store
 from podman_cvmfs.config_ladder import CACHE, REGISTRY, REPOSITORY, SYNTHESISED
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.manifest_ladder import GENUINE, REBUILT, UNANSWERED
 from podman_cvmfs.oci import Digest
-from podman_cvmfs.policy import Overlay, Policy, Reuse, View
+from podman_cvmfs.policy import MOUNTS, SHARED, Overlay, Policy, Reuse, View
 from podman_cvmfs.store.json_files import image_json, image_state, layer_json, layer_state
 from podman_cvmfs.store.layout import (
     IMAGES,
@@ -51,8 +53,20 @@ def entry_id(entry: str) -> str | None:
 
 def parse_policy(text: object) -> Policy | None:
     """The policy that a store remembers as ``text``; None if it is none of this version."""
-    known = (Policy(*each) for each in itertools.product(View, Reuse, Overlay))
-    return next((policy for policy in known if str(policy) == text), None)
+    words = text.split(" ") if isinstance(text, str) else []
+    if len(words) < 4:
+        return None
+    try:
+        policy = Policy(View(words[1]), Reuse(words[2]), Overlay(words[3]))
+    except ValueError:
+        return None
+    mounts = next((word for word in words[4:] if word.startswith(MOUNTS)), "")
+    found = replace(
+        policy,
+        shared=SHARED in words[4:],
+        mounts=tuple(unquote(mounts[len(MOUNTS) :]).split(",")) if mounts else (),
+    )
+    return found if str(found) == text else None
 
 
 def _get(record: Mapping[str, Any], key: str, kind: type, default: Any = ...) -> Any:
@@ -77,6 +91,13 @@ def _hex_id(value: object, what: str) -> str:
 
 def _hex_id_or_none(value: object, what: str) -> str | None:
     return None if value is None else _hex_id(value, what)
+
+
+def _lowers(ours: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The pieces of a layer; None for one of layout 4."""
+    if "lowers" not in ours:
+        return None
+    return tuple(_hex_id(each, "piece") for each in _get(ours, "lowers", list))
 
 
 def _digest(value: object, what: str) -> Digest:
@@ -112,6 +133,11 @@ class RecordReader:
     def policy(self) -> str:
         """The policy the store was laid out under; "" in one that never had an image."""
         policy = self._state.get("policy")
+        if isinstance(policy, str) and policy.split(" ")[0] == "4":
+            what = "is of an earlier version: layers of that layout aren't checked in full"
+            place = f"{self._generation}/{STATE}"
+            self._look.warning(place, what, on_store(self._look.store, "sync"))
+            return policy
         if policy == "" or parse_policy(policy) is not None:
             return str(policy)
         if self._has_state:
@@ -181,6 +207,7 @@ class RecordReader:
             repository=_get(ours, "repository", str, ""),
             twin=_hex_id_or_none(ours.get("twin"), "twin"),
             retired=_get(ours, "retired", int, None),
+            lowers=_lowers(ours),
         )
 
     def images(self, records: list[Any]) -> tuple[dict[str, StoredImage], dict[str, str]]:

@@ -20,8 +20,13 @@ from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.manifest_ladder import GENUINE
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.store import layout
-from podman_cvmfs.store.entries import remove_entry, write_image_entry, write_layer_entry
-from podman_cvmfs.store.records import ImageFiles, LayerDirectory, StoreContent
+from podman_cvmfs.store.entries import (
+    remove_entry,
+    write_image_entry,
+    write_layer_entry,
+    write_piece_entry,
+)
+from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Piece, StoreContent
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync import sync
 from podman_cvmfs.verify.salvage import Salvage, good_configs, salvage
@@ -93,14 +98,19 @@ class _MendedStore(Store):
         content: StoreContent,
         layers: Iterable[LayerDirectory],
         images: Iterable[ImageFiles],
+        pieces: Iterable[Piece] = (),
         *,
         anew: bool = True,
     ) -> bool:
         """Make ``content`` what the store holds, as the next generation."""
         known_layers = {**self._saved.layers, **{layer.entry: layer for layer in layers}}
+        known_pieces = {**self._saved.pieces, **{piece.entry: piece for piece in pieces}}
         known_images = {**self._saved.images, **{image.entry: image for image in images}}
         wrong = content.entries() - self._saved.sound
         try:
+            for entry in sorted(wrong & known_pieces.keys()):
+                write = functools.partial(write_piece_entry, piece=known_pieces[entry])
+                _put(f"{self.path}/{layout.POOL_LAYERS}/{entry}", write)
             for entry in sorted(wrong & known_layers.keys()):
                 write = functools.partial(write_layer_entry, layer=known_layers[entry])
                 _put(f"{self.path}/{layout.POOL_LAYERS}/{entry}", write)

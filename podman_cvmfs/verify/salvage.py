@@ -17,6 +17,7 @@ from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import (
     ImageFiles,
     LayerDirectory,
+    Piece,
     StoreContent,
     StoredImage,
     chain_of,
@@ -35,14 +36,16 @@ _NOBODYS = ".invalid/"
 class Salvage:
     """What is left of a store.
 
-    ``content`` is what can stay. ``layers`` and ``images`` are, by their entry in the pool, what
-    ``content`` needs and the pool has the right content of; the entries ``sound`` can stay as they
-    are, too. ``lost`` are names of images that must be had from the repository, None where nobody
-    knows them. ``policy`` is what the store was laid out under, None where that is lost.
+    ``content`` is what can stay. ``layers``, ``pieces`` and ``images`` are, by their entry in the
+    pool, what ``content`` needs and the pool has the right content of; the entries ``sound`` can
+    stay as they are, too. ``lost`` are names of images that must be had from the repository, None
+    where nobody knows them. ``policy`` is what the store was laid out under, None where that is
+    lost.
     """
 
     content: StoreContent = field(default_factory=StoreContent)
     layers: Mapping[str, LayerDirectory] = field(default_factory=dict)
+    pieces: Mapping[str, Piece] = field(default_factory=dict)
     images: Mapping[str, ImageFiles] = field(default_factory=dict)
     sound: frozenset[str] = frozenset()
     lost: tuple[str, ...] | None = None
@@ -64,13 +67,20 @@ def salvage(store: str, verdict: Verdict) -> Salvage:
     if not trusted:
         content = replace(content, retired_entries=_all_entries(store, content))
     known = told.documents.intact or names
-    layers = {layer.entry: told.layers[key] for key, layer in content.layers.items()}
+    layers = {
+        layer.entry: told.layers[key]
+        for key, layer in content.layers.items()
+        if layer.lowers is not None
+    }
+    needed = {key for layer in content.layers.values() for key in layer.lowers or ()}
+    pieces = {told.pieces[key].entry: told.pieces[key] for key in needed}
     images = {image.entry: told.images[key] for key, image in content.images.items()}
     return Salvage(
         content=content,
         layers=layers,
+        pieces=pieces,
         images=images,
-        sound=frozenset({*layers, *images} - _damaged(store, told)),
+        sound=frozenset(content.entries() - _damaged(store, told)),
         lost=tuple(sorted(_images_names(names) - set(content.names))) if known else None,
         policy=parse_policy(verdict.documents.content.policy or content.policy),
     )
@@ -123,7 +133,10 @@ def _kept(verdict: Verdict, names: frozenset[str]) -> StoreContent:
     layers = {
         layer_id: layer
         for layer_id, layer in content.layers.items()
-        if all(each.layer_id in whole for each in chain_of(content, layer_id))
+        if all(
+            each.layer_id in whole and verdict.pieces.keys() >= {*(each.lowers or ())}
+            for each in chain_of(content, layer_id)
+        )
     }
 
     def stays(image: StoredImage) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from podman_cvmfs.advice import on_store
 from podman_cvmfs.store import layout
-from podman_cvmfs.store.records import ImageFiles, LayerDirectory
+from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Piece
 from podman_cvmfs.verify.documents import Documents, read_documents
 from podman_cvmfs.verify.finding import Finding, Severity
 from podman_cvmfs.verify.frame import (
@@ -37,14 +37,15 @@ _ATTEMPTS = 5
 class Verdict:
     """What an examination has found.
 
-    ``documents`` is what the store's JSON says; ``layers`` and ``images``, by ID, are what the pool
-    holds just as it was written; ``gone`` are the IDs of layers whose files have left the
-    repository.
+    ``documents`` is what the store's JSON says; ``layers``, ``pieces`` and ``images``, by ID, are
+    what the pool holds just as it was written; ``gone`` are the IDs of layers whose files have
+    left the repository.
     """
 
     findings: tuple[Finding, ...] = ()
     documents: Documents = field(default_factory=Documents)
     layers: Mapping[str, LayerDirectory] = field(default_factory=dict)
+    pieces: Mapping[str, Piece] = field(default_factory=dict)
     images: Mapping[str, ImageFiles] = field(default_factory=dict)
     gone: frozenset[str] = frozenset()
 
@@ -88,8 +89,8 @@ def examine(look: Inspection, generation: str) -> Verdict:
         look.warning(look.closed[0], what + more, cure)
     if layers is None:
         return Verdict(look.findings, documents)
-    gone = check_targets(look, documents.content, layers.directories)
-    return Verdict(look.findings, documents, layers.genuine, images, gone)
+    gone = check_targets(look, documents.content, layers.pieces)
+    return Verdict(look.findings, documents, layers.directories, layers.pieces, images, gone)
 
 
 def _examine_inside(

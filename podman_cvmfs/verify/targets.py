@@ -1,86 +1,83 @@
 # SPDX-License-Identifier: Apache-2.0
 """Examine where a store's layers lead: into repositories that are there, to what is there.
 
-The only part of the examination that reads repositories; it asks once for each layer.
+The only part of the examination that reads repositories; it asks once for each piece.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from podman_cvmfs.advice import on_store, repair
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.store import layout
-from podman_cvmfs.store.records import LayerDirectory, Link, StoreContent
-from podman_cvmfs.tree import LinkedError, Tree
+from podman_cvmfs.store.records import Link, Piece, StoreContent, StoredLayer
+from podman_cvmfs.tree import READERS, LinkedError, Tree
 from podman_cvmfs.verify.inspection import Inspection
-from podman_cvmfs.verify.layers import TARGET
+from podman_cvmfs.verify.pieces import TARGET
 
-#: Where /cvmfs is cold each look waits for the network.
-_READERS = 16
 _GONE = ("is gone", "is no directory", "is reached over a symbolic link")
 
 
 def check_targets(
-    look: Inspection, content: StoreContent, directories: Mapping[str, LayerDirectory]
+    look: Inspection, content: StoreContent, pieces: Mapping[str, Piece]
 ) -> frozenset[str]:
-    """Examine the links into repositories of the layers with these ``directories``.
+    """Examine the links into repositories of the ``pieces`` that layers of ``content`` mount.
 
     A repository that can't be read at all is one warning: it may come back. So is what is gone from
-    under a layer that no image needs any more. Returns the IDs of layers whose files are gone,
+    under layers that no image needs any more. Returns the IDs of layers whose files are gone,
     or are somewhere else.
     """
     known = {image.repository for image in content.images.values()}
     known |= {layer.repository for layer in content.layers.values() if layer.repository}
     down = {root: _why_down(root) for root in sorted(known)}
     trees: dict[str, Tree] = {}
+    users: dict[str, list[StoredLayer]] = {}
+    for layer in content.layers.values():
+        for piece_id in layer.lowers or ():
+            users.setdefault(piece_id, []).append(layer)
     links: list[tuple[str, str, Tree, str]] = []
-    gone = set()
-    for layer_id, directory in directories.items():
-        layer = content.layers[layer_id]
-        for place, target in _links(f"{layout.POOL_LAYERS}/{layer.entry}", directory):
-            match = TARGET.match(target)
-            root = match["root"] if match else None
-            if layer.retired is None and root not in known:
-                look.error(place, f"leads to {target!r}, into none of the images' repositories")
-                gone.add(layer_id)
-            if root is None or os.path.normpath(target) != target:
-                continue
-            if root not in down:
-                down[root] = _why_down(root)
-            if down[root] is None:
-                tree = trees.setdefault(root, Tree(root))
-                links.append((layer_id, place, tree, target[len(root) + 1 :]))
+    gone: set[str] = set()
+    for piece_id, piece in pieces.items():
+        if not isinstance(piece.part, Link):
+            continue
+        target, place = piece.part.target, f"{layout.POOL_LAYERS}/{piece.entry}/diff"
+        match = TARGET.match(target)
+        root = match["root"] if match else None
+        if root not in known and any(layer.retired is None for layer in users.get(piece_id, ())):
+            look.error(place, f"leads to {target!r}, into none of the images' repositories")
+            gone.update(layer.layer_id for layer in users[piece_id])
+        if root is None or os.path.normpath(target) != target:
+            continue
+        if root not in down:
+            down[root] = _why_down(root)
+        if down[root] is None:
+            tree = trees.setdefault(root, Tree(root))
+            links.append((piece_id, place, tree, target[len(root) + 1 :]))
     for root, why in sorted(down.items()):
         if why is not None:
             look.warning(root, f"the repository {why}: what is in it isn't checked", "mount it")
-    with ThreadPoolExecutor(_READERS) as pool:
+    with ThreadPoolExecutor(READERS) as pool:
         answers = pool.map(_why_missing, *zip(*(link[2:] for link in links)))
-        for (layer_id, place, tree, path), why in zip(links, answers):
+        for (piece_id, place, tree, path), why in zip(links, answers):
             if why is None:
                 continue
-            target = tree.path(path)
+            layers = users.get(piece_id, [])
             if why in _GONE:
-                gone.add(layer_id)
-            if content.layers[layer_id].retired is not None:
-                what = f"leads to {target}, which {why}; no image needs it"
+                gone.update(layer.layer_id for layer in layers)
+            if all(layer.retired is not None for layer in layers):
+                what = f"leads to {tree.path(path)}, which {why}; no image needs it"
                 look.warning(place, what, "nothing: it leaves the store in time")
             else:
-                look.error(place, f"leads to {target}, which {why}", _sync(look.store))
+                look.error(place, f"leads to {tree.path(path)}, which {why}", _sync(look.store))
     return frozenset(gone)
 
 
 def _sync(store: str) -> str:
     return f"{on_store(store, 'sync')}, and if it stays, {repair(store)}"
-
-
-def _links(entry: str, directory: LayerDirectory) -> Iterator[tuple[str, str]]:
-    for number, part in enumerate(directory.parts):
-        if isinstance(part, Link):
-            yield f"{entry}/diff{number or ''}", part.target
 
 
 def _why_down(root: str) -> str | None:

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether other users than its writer may read a store.
+
+A store is its writer's alone unless sharing is asked for. But podman fails as a whole on a store
+that it is told of and may not read: so root's store stays open as long as this machine's
+configuration names it to ordinary users. Users' homes aren't looked into.
+
+A sync with nothing to do asks this: so little is imported, and no TOML is parsed. Only podman 6
+gives ordinary users the stores of the system's storage.conf. podman itself tells whether it does;
+the answer is kept in the cache for as long as podman's program stays the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from podman_cvmfs import paths
+from podman_cvmfs.errors import PodmanCvmfsError, printable
+from podman_cvmfs.foreign_file import read_bounded
+from podman_cvmfs.storage_conf.places import Places, with_drop_ins
+
+if TYPE_CHECKING:
+    from podman_cvmfs.settings import Settings
+
+#: An ordinary user without files of their own. nobody's user ID has no directory of its own either.
+ORDINARY = Places(65534, "/usr/share/containers", "/etc/containers", "/nonexistent", "")
+#: Where environments of sessions are made: a file, and what files in directories end in.
+_ENVIRONMENT = "/etc/environment"
+_ENVIRONMENTS = {"/etc/environment.d": ".conf", "/etc/profile.d": ".sh"}
+#: Others than the owner may list and enter it.
+_OPEN = 0o005
+#: Longer files are nobody's configuration, in bytes.
+_MOST = 1 << 20
+
+_QUOTED_OR_COMMENT = re.compile(r"(\"[^\"\n]*\"|'[^'\n]*')|#[^\n]*")
+_ARRAY = re.compile(r"additionalimagestores[\"']?\s*=\s*\[([^\]]*)\]", re.IGNORECASE)
+_APPEND = re.compile(r"append[\"']?\s*=\s*(true|false)", re.IGNORECASE)
+_STRING = re.compile(r"\"([^\"\n]*)\"|'([^'\n]*)'")
+_OPTION = re.compile(r"\bimagestore=([^\s,\"']+)")
+
+
+def is_shared(asked: bool | None, store: str, cache: str) -> bool:
+    """Whether ``store`` is to be laid out for other users too. ``asked`` is the setting.
+
+    Whoever looks at root's store without being root takes it as it is.
+    """
+    if asked:
+        return True
+    if os.geteuid() != 0:
+        return store == paths.SYSTEM_STORE and is_open(store)
+    return bool(files_naming(store, lambda: reads_drop_ins(cache)))
+
+
+def remarks(settings: Settings) -> list[str]:
+    """What a sync has to say where others may read the store for longer, or shorter, than is asked
+    for."""
+    from podman_cvmfs.settings import COMMAND_LINE, file_that_sets
+
+    store, is_root = settings.store, os.geteuid() == 0
+    if settings.shared is False and is_root:
+        named = files_naming(store, lambda: reads_drop_ins(settings.cache))
+        if named:
+            files = printable(" and ".join(named))
+            kept = f"{printable(store)} stays open to other users, because {files} names it to them"
+            return [f"{kept}: 'podman-cvmfs setup --no-users' takes it from them"]
+    if settings.shared and settings.source("shared") == COMMAND_LINE:
+        if is_root and files_naming(store, lambda: reads_drop_ins(settings.cache)):
+            return []
+        ways = f"shared = true in {file_that_sets(settings, 'view')} keeps it open"
+        if is_root:
+            ways = f"'podman-cvmfs setup --users', or {ways}"
+        return [f"the next sync without --shared closes {printable(store)} to other users; {ways}"]
+    return []
+
+
+def is_open(store: str) -> bool:
+    """Whether other users may list and enter the directory ``store``; not if it isn't there."""
+    try:
+        return stat.S_IMODE(os.stat(store).st_mode) & _OPEN == _OPEN
+    except OSError:
+        return False
+
+
+def files_naming(store: str, drop_ins: Callable[[], bool]) -> tuple[str, ...]:
+    """The files of this machine that name ``store`` to ordinary users.
+
+    ``drop_ins`` tells whether podman reads drop-ins of storage.conf: only then do ordinary users
+    get the additional stores of the system's files. It is called only if that matters.
+    """
+    found = dict.fromkeys(_environments_naming(store))
+    by_storage = dict.fromkeys(_configurations_naming(store))
+    if by_storage and drop_ins():
+        found.update(by_storage)
+    return tuple(found)
+
+
+def reads_drop_ins(cache: str) -> bool:
+    """Whether podman reads drop-ins of storage.conf; true where that can't be told.
+
+    podman is asked only once; ``cache`` is the directory that keeps the answer.
+    """
+    podman, memo = _podman(), f"{cache}/podman.json"
+    try:
+        known = json.loads(_text(memo))
+        if podman and known["podman"] == podman:
+            return bool(known["drop_ins"])
+    except (ValueError, KeyError, TypeError):
+        pass
+    # Not at the top: as a rule nobody has to ask.
+    from podman_cvmfs.files import write_whole
+    from podman_cvmfs.storage_conf.generation import find_generation
+
+    try:
+        answer = find_generation().drop_ins
+    except PodmanCvmfsError:
+        return True
+    # Where it can't be kept, podman is asked again.
+    with contextlib.suppress(OSError):
+        data = json.dumps({"podman": podman, "drop_ins": answer})
+        write_whole(memo, data.encode(), inside=cache)
+    return answer
+
+
+def _podman() -> str:
+    """What tells podman's program from another one; "" where there is none."""
+    for directory in os.get_exec_path():
+        path = os.path.join(directory, "podman")
+        if os.access(path, os.X_OK):
+            found = os.stat(path)
+            return f"{path} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
+    return ""
+
+
+def _environments_naming(store: str) -> Iterator[str]:
+    """The files that set STORAGE_OPTS for sessions such that it names ``store``."""
+    files = [_ENVIRONMENT]
+    for directory, suffix in _ENVIRONMENTS.items():
+        with contextlib.suppress(OSError):
+            names = sorted(name for name in os.listdir(directory) if name.endswith(suffix))
+            files += [f"{directory}/{name}" for name in names]
+    for path in files:
+        if any(_same(each, store) for each in _OPTION.findall(_uncommented(path))):
+            yield path
+
+
+def _configurations_naming(store: str) -> Iterator[str]:
+    """The files of containers/storage 1.63 and later that name ``store`` to some ordinary user.
+
+    An array takes the place of those before unless one has said ``{append=true}``
+    (containers/storage ``pkg/configfile/slice.go``).
+    """
+    for user in _ordinary_users():
+        named: list[tuple[str, str]] = []
+        appends = False
+        try:
+            files = with_drop_ins(user, "storage")
+        except OSError:
+            continue
+        for path in files:
+            for array in _ARRAY.findall(_uncommented(path)):
+                attribute = _APPEND.search(array)
+                appends = attribute.group(1).lower() == "true" if attribute else appends
+                values = [(path, one or other) for one, other in _STRING.findall(array)]
+                named = named + values if appends else values
+        yield from (path for path, value in named if _same(value, store))
+
+
+def _ordinary_users() -> Iterator[Places]:
+    """One without a directory of their own in the system's, and each with one."""
+    yield ORDINARY
+    for directory in (ORDINARY.vendor, ORDINARY.admin):
+        try:
+            names = os.listdir(f"{directory}/storage.rootless.conf.d")
+        except OSError:
+            continue
+        yield from (replace(ORDINARY, uid=int(name)) for name in names if name.isdecimal())
+
+
+def _same(named: str, store: str) -> bool:
+    """Whether the path ``named`` in a file is that of ``store``, links followed."""
+    return os.path.normpath(named) == store or (os.path.realpath(named) == os.path.realpath(store))
+
+
+def _uncommented(path: str) -> str:
+    """The text of a TOML or shell file without its comments."""
+    return _QUOTED_OR_COMMENT.sub(r"\1", _text(path))
+
+
+def _text(path: str) -> str:
+    """The text of a file; none where it can't be read."""
+    try:
+        return read_bounded(path, _MOST).decode("utf-8", "replace")
+    except OSError:
+        return ""

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make the skeletons of images: what the store's writer, its readers and the mount allow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from podman_cvmfs.oci import ImageConfig
+from podman_cvmfs.policy import Overlay, Policy
+from podman_cvmfs.skeleton import ShownRoot, Skeleton, Terms, skeleton_of
+from podman_cvmfs.tree import Tree, lies_on_fuse
+
+
+class Skeletons:
+    """Makes the skeletons of images in the repository at ``tree``, for a store under ``policy``."""
+
+    def __init__(self, tree: Tree, policy: Policy) -> None:
+        self._policy = policy
+        # A plain directory needs no server's answer.
+        self._is_served = policy.shared and lies_on_fuse(tree.root)
+
+    def of_merged(self, path: str, lost_sticky: Sequence[str], config: ImageConfig) -> Skeleton:
+        """The skeleton above the merged root at ``path``, in which the directories ``lost_sticky``
+        have lost their sticky bits."""
+        # Merging changes the times of directories anyway; without, thousands of images share one.
+        roots = [ShownRoot(Tree(path))]
+        return self._made(roots, config, lost_sticky=lost_sticky, dated=False)
+
+    def of_layers(self, roots: Sequence[ShownRoot], config: ImageConfig | None = None) -> Skeleton:
+        """The skeleton above layers, topmost first; of an image, or of layers by themselves."""
+        unread = {path for each in roots for path in each.markers.unread}
+        return self._made(roots, config, unread=sorted(unread))
+
+    def _made(
+        self, roots: Sequence[ShownRoot], config: ImageConfig | None, **more: Any
+    ) -> Skeleton:
+        if not roots:
+            return Skeleton()
+        tree = roots[0].tree
+        terms = Terms(
+            uid=os.geteuid(),
+            shared=self._policy.shared,
+            stranger=is_a_strangers(tree),
+            mounts=self._policy.mounts,
+        )
+        if self._policy.overlay is Overlay.FUSE and not terms.stranger:
+            # It copies up without that lock; only what the repository has lost is put right.
+            return skeleton_of(roots, replace(terms, mounts=()), wanted=(), **more)
+        if terms.shared and not self._is_served and _is_a_users(tree):
+            # Rootless podman starts on its user's own files, and not on directories of others.
+            return Skeleton()
+        return skeleton_of(roots, terms, config, **more)
+
+
+def is_a_strangers(tree: Tree) -> bool:
+    """Whether the directory at the root of ``tree`` belongs to another user than this one, unless
+    that is root, who needs nobody's leave."""
+    owner = tree.lstat("")
+    return os.geteuid() != 0 and owner is not None and owner.st_uid != os.geteuid()
+
+
+def _is_a_users(tree: Tree) -> bool:
+    """Whether that is some user's who is neither root nor the store's writer."""
+    owner = tree.lstat("")
+    return owner is not None and owner.st_uid not in (0, os.geteuid())

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find what other users have put into a store, and remove it.
+
+Local directories of layout 4 had the modes of the image, so that whoever reached the store could
+plant files in its ``/tmp``, which every container of the image then showed. Only directories and
+whiteouts belong there. Everything is done by descriptors and no link is followed, for whoever can
+write in a directory can exchange what is in it at any moment.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+_PART = re.compile(r"diff([1-9][0-9]*)?\Z")
+#: No image has local directories so deep. What somebody has made deeper lies below one in which
+#: nobody else can write by then.
+_MAX_DEPTH = 200
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, order=True)
+class Stranger:
+    """A file in the store that no sync has put there: its absolute path, and its owner's ID."""
+
+    path: str
+    uid: int
+
+
+def find_strangers(pool: str, owner: int) -> list[Stranger]:
+    """What doesn't belong into the local directories below ``pool``, which belongs to the user
+    ``owner`` (ID). Raises OSError."""
+    look = _Visit(owner)
+    for place in _local_parts(pool):
+        look.visit(place)
+    return look.found
+
+
+def clean_pool(pool: str, seize: bool) -> list[Stranger]:
+    """Remove what doesn't belong into the local directories below ``pool``, and return it.
+
+    ``seize``: every directory becomes the caller's, and nobody else can write in it any more.
+    Raises OSError.
+    """
+    look = _Visit(os.geteuid(), remove=True, seize=seize)
+    for place in _local_parts(pool):
+        look.visit(place)
+    return look.found
+
+
+def _local_parts(pool: str) -> Iterator[str]:
+    """The directories of layers and pieces that are local."""
+    with os.scandir(pool) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    for name in names:
+        with os.scandir(f"{pool}/{name}") as parts:
+            local = [p.name for p in parts if _PART.match(p.name) and not p.is_symlink()]
+        yield from (f"{pool}/{name}/{part}" for part in sorted(local))
+
+
+@dataclass
+class _Visit:
+    """Goes through directories of ``owner`` (ID) and notes what doesn't belong there."""
+
+    owner: int
+    remove: bool = False
+    seize: bool = False
+    found: list[Stranger] = field(default_factory=list)
+
+    def visit(
+        self, place: str, name: str | None = None, directory: int | None = None, depth: int = 0
+    ) -> None:
+        """Go through ``place``, or meet what is there if it is no directory. If ``directory`` is
+        given, ``place`` is its entry ``name``."""
+        if depth > _MAX_DEPTH:
+            return
+        where = place if name is None else name
+        try:
+            descriptor = os.open(where, _DIRECTORY, dir_fd=directory)
+        except FileNotFoundError:
+            return
+        except OSError as err:
+            if err.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            self._meet(place, where, directory)
+            return
+        try:
+            # First of all nobody else may put anything there any more.
+            if self.seize:
+                _seize(descriptor)
+            for inner in sorted(os.listdir(descriptor)):
+                self.visit(f"{place}/{inner}", inner, descriptor, depth + 1)
+        finally:
+            os.close(descriptor)
+
+    def _meet(self, place: str, where: str, directory: int | None) -> None:
+        try:
+            attributes = os.stat(where, dir_fd=directory, follow_symlinks=False)
+            is_whiteout = stat.S_ISCHR(attributes.st_mode) and attributes.st_rdev == 0
+            # Anybody may make a whiteout, too: it deletes a file from others' containers.
+            if is_whiteout and attributes.st_uid == self.owner:
+                return
+            if self.remove:
+                os.unlink(where, dir_fd=directory)
+        except FileNotFoundError:
+            return
+        self.found.append(Stranger(place, attributes.st_uid))
+
+
+def _seize(descriptor: int) -> None:
+    attributes = os.fstat(descriptor)
+    if attributes.st_uid != os.geteuid():
+        os.fchown(descriptor, os.geteuid(), os.getegid())
+    mode = stat.S_IMODE(attributes.st_mode)
+    if mode & 0o022:
+        os.fchmod(descriptor, mode & ~0o022)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Examine the pieces that layers mount: links into repositories, and local directories."""
+
+from __future__ import annotations
+
+import re
+
+from podman_cvmfs.store import layout
+from podman_cvmfs.store.records import LocalPart, Part, Piece
+from podman_cvmfs.verify.inspection import Inspection
+from podman_cvmfs.verify.parts import read_part, readings
+
+#: What stands below a repository's root in the paths that pieces link to.
+TARGET = re.compile(
+    r"(?P<root>/.*?)/(?:\.layers/(?P<l>[0-9a-f]{2})/(?P<blob>(?P=l)[0-9a-f]{62})/layerfs"
+    r"|\.flat/(?P<f>[0-9a-f]{2})/(?P<source>(?P=f)[0-9a-f]{62})"
+    r"|(?P<merged>\.images/(?:sha256:)?[0-9a-f]{2}/[0-9a-f]{62}))\Z"
+)
+
+
+def check_piece(look: Inspection, entry: str, piece_id: str) -> tuple[Piece | None, Part | None]:
+    """Examine the directory ``entry`` of the pool. Returns the piece, if it is as it was written,
+    and what it shows, as far as that can be read."""
+    names = look.names(entry)
+    if names is None:
+        return None, None
+    look.no_others(entry, names, {"link", "diff"})
+    link, name = look.read(f"{entry}/link"), layout.link_name(piece_id)
+    if link is not None and link != name.encode():
+        look.error(f"{entry}/link", f"holds {link[:40]!r}, not {name}")
+    part = read_part(look, entry)
+    for each in () if part is None else readings(part):
+        piece = Piece.of(each)
+        if piece.piece_id == piece_id:
+            check_owners(look, f"{entry}/diff", part, each)
+            return piece, part
+    if part is not None:
+        look.error(entry, "isn't as it was written: its name has another checksum")
+    return None, part
+
+
+def check_owners(look: Inspection, place: str, part: Part | None, written: Part) -> None:
+    """What of a local part has no owner of its own belongs to the store's."""
+    if not isinstance(part, LocalPart) or not isinstance(written, LocalPart):
+        return
+    ours = {node.path for node in written.nodes if node.owner is None}
+    for node in part.nodes:
+        if node.owner is not None and node.path in ours and node.owner[0] != look.owner:
+            look.error(
+                f"{place}/{node.path}".rstrip("/"),
+                f"is owned by uid {node.owner[0]}, not {look.owner}",
+            )
