@@ -196,8 +196,8 @@ def _without_directories(synced: Path, store: Path, repository: Path) -> Path:
     layer_id = hashlib.sha256(b"a merged root").hexdigest()
     merged = repository / ".flat" / record["id"][:2] / record["id"]
     layer = store / layout.OVERLAY / layer_id
-    for directory in (layer, store / layout.OVERLAY / "l", store / layout.LAYERS):
-        directory.mkdir(parents=True)
+    for made in (layer, store / layout.OVERLAY / "l", store / layout.LAYERS):
+        made.mkdir(parents=True)
     (layer / "link").write_text("merged")
     (layer / "diff").symlink_to(merged)
     (store / layout.OVERLAY / "l/merged").symlink_to(f"../{layer_id}/diff")
