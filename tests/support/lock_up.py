@@ -14,11 +14,9 @@ threads, and a cache too small to keep anything, see to it that all are always f
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import json
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -29,9 +27,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from podman_cvmfs.store import layout
 from tests.matrix.guest import Guest
 from tests.matrix.host import FOREIGN, USER, Machine, interpreter
+from tests.support.bare_store import write_bare_store
 from tests.support.mounted import Mounted
 
 #: A rename between two directories that takes so many seconds has hung.
@@ -43,7 +41,12 @@ _ENDS = 60.0
 _THREADS = 10
 _READERS = 2 * _THREADS
 _DELAY = 0.01
-_ISOLATED = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--mount-proc"]
+#: The first process of a process namespace has to end for the kernel to kill the others, and so it
+#: must have no thread that may wait for the client: it is a shell, which only waits for the next.
+_ISOLATED = [
+    *("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--mount-proc"),
+    *("--kill-child", "sh", "-c", '"$@"; exit $?', "sh"),
+]
 _BYTES = 2 << 30
 #: So many characters of what a container's podman says.
 _ENOUGH = 120
@@ -87,27 +90,42 @@ class Outcome:
 
 
 def attempt(trial: Trial, seconds: float = 600) -> Outcome:
-    """Run a trial in namespaces of its own, all of whose processes are killed after ``seconds``."""
+    """Run a trial in namespaces of its own, all of whose processes are killed after ``seconds``.
+
+    The directory that it mounts at is removed when nothing is mounted there in any namespace: to
+    remove it before would detach the mounts, and the kernel could never free them, since the loop
+    device's file is in one of them.
+    """
     # A short path: podman 4 has but a page for the paths of all lower directories.
-    with tempfile.TemporaryDirectory(prefix="pcl", dir="/var/tmp") as scratch:
-        os.chmod(scratch, 0o755)
-        command = [sys.executable, "-m", "tests.support.lock_up", json.dumps(asdict(trial))]
-        done = subprocess.run(
-            [*_ISOLATED, "--kill-child", *command, scratch],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=seconds,
-        )
-        assert done.returncode == 0, done.stderr
-        found = json.loads(done.stdout)
-        # The kernel releases it when the last process of the namespace has gone.
-        deadline = time.monotonic() + _ENDS
-        while left := _loop_devices(scratch):
-            assert time.monotonic() < deadline, f"{left} are still in use"
-            time.sleep(0.05)
+    scratch = tempfile.mkdtemp(prefix="pcl", dir="/var/tmp")
+    os.chmod(scratch, 0o755)
+    command = [sys.executable, "-m", "tests.support.lock_up", json.dumps(asdict(trial)), scratch]
+    # Not pipes: whatever outlives the trial would keep them open.
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        try:
+            done = subprocess.run(
+                [*_ISOLATED, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                timeout=seconds,
+            )
+        finally:
+            _wait_for_release(scratch)
+        output.seek(0)
+        errors.seek(0)
+        assert done.returncode == 0, errors.read()
+        found = json.loads(output.read())
     return Outcome(**{**found, "said": tuple(found["said"])})
+
+
+def _wait_for_release(scratch: str) -> None:
+    """Wait until the last process of the trial has ended, and with it its mounts."""
+    deadline = time.monotonic() + _ENDS
+    while left := _loop_devices(scratch):
+        assert time.monotonic() < deadline, f"{left} are still in use"
+        time.sleep(0.05)
+    os.rmdir(scratch)
 
 
 def _loop_devices(scratch: str) -> list[str]:
@@ -187,32 +205,7 @@ def _store(trial: Trial, data: Path) -> Path:
         client.close()
     if trial.view:
         return place / "store"
-    return _without_directories(place / "store", data / "plain", data / "r")
-
-
-def _without_directories(synced: Path, store: Path, repository: Path) -> Path:
-    """A store of the image in ``synced`` whose one layer is its merged root, linked as it is."""
-    (record,) = json.loads((synced / layout.IMAGES / layout.IMAGES_JSON).read_text())
-    layer_id = hashlib.sha256(b"a merged root").hexdigest()
-    merged = repository / ".flat" / record["id"][:2] / record["id"]
-    layer = store / layout.OVERLAY / layer_id
-    for made in (layer, store / layout.OVERLAY / "l", store / layout.LAYERS):
-        made.mkdir(parents=True)
-    (layer / "link").write_text("merged")
-    (layer / "diff").symlink_to(merged)
-    (store / layout.OVERLAY / "l/merged").symlink_to(f"../{layer_id}/diff")
-    shutil.copytree(synced / layout.IMAGES, store / layout.IMAGES)
-    digest = layout.synthetic_diff_id(layer_id)
-    described = {"id": layer_id, "created": record["created"], "diff-digest": digest}
-    layers = [{**described, "diff-size": 1}]
-    (store / layout.LAYERS / layout.LAYERS_JSON).write_text(json.dumps(layers))
-    images = [{**record, "layer": layer_id}]
-    (store / layout.IMAGES / layout.IMAGES_JSON).write_text(json.dumps(images))
-    for lock_name, directory in layout.LOCK_FILES.items():
-        lock = store / directory / lock_name
-        lock.unlink(missing_ok=True)
-        lock.write_bytes(os.urandom(layout.TOKEN_BYTES))
-    return store
+    return write_bare_store(place / "store", data / "plain", data / "r")
 
 
 def _starts(trial: Trial, machine: Machine, client: Mounted, store: Path) -> Outcome:
@@ -322,13 +315,13 @@ class _Probe(threading.Thread):
 
 
 def main() -> None:
-    """One trial; the first process of a process namespace is the one that makes it."""
+    """One trial: in its namespaces if a directory for it is given, else in new ones."""
     trial = Trial(**json.loads(sys.argv[1]))
-    if os.getpid() != 1:
+    if not sys.argv[2:]:
         print(attempt(trial))
         return
     print(json.dumps(asdict(_run(trial, Path(sys.argv[2])))), flush=True)
-    # A thread that never comes back would keep the process: its namespace ends with it.
+    # A thread that never comes back would keep the process.
     os._exit(0)
 
 
