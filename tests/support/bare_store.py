@@ -17,8 +17,10 @@ from podman_cvmfs.store import layout
 
 
 def write_bare_store(synced: Path, store: Path, repository: Path) -> Path:
-    """Write ``store``, with the one image of the store ``synced``: its one layer is the image's merged
-    root in ``repository``, linked as it is. Returns ``store``."""
+    """Write ``store``, with the one image of the store ``synced``. Returns ``store``.
+
+    The image's one layer is its merged root in ``repository``, linked as it is.
+    """
     (record,) = json.loads((synced / layout.IMAGES / layout.IMAGES_JSON).read_text())
     layer_id = hashlib.sha256(b"a merged root").hexdigest()
     merged = repository / ".flat" / record["id"][:2] / record["id"]
