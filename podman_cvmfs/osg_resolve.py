@@ -9,7 +9,6 @@ tag has moved, and a config is made up, with one layer, which is the merged root
 from __future__ import annotations
 
 import logging
-import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,7 +104,6 @@ class OsgResolver:
             manifest_origin=REBUILT if documents.origin == SYNTHESISED else GENUINE,
             index=documents.index,
             skeleton=self._above.of_merged(flat.path, flat.lost_sticky, config),
-            owners_settable=os.geteuid() == 0,
         )
 
     def _find(self, image: OsgImage) -> tuple[_Documents | None, str]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -65,8 +64,8 @@ class ResolvedImage:
 
     ``source_id`` is the ID the repository gives it. ``manifest`` is the registry's, byte for byte,
     or rebuilt, as ``manifest_origin`` says; ``index`` is the one that lists it, if known.
-    ``skeleton`` are the local directories above its files. ``owners_settable``: the store's writer
-    can give directories to the owners that they have in the image.
+    ``skeleton`` are the local directories above its files. ``givable`` are the users to whom
+    local directories of it may be given (IDs), None all.
     """
 
     source_id: Digest
@@ -78,7 +77,7 @@ class ResolvedImage:
     manifest_origin: str = REBUILT
     index: bytes | None = None
     skeleton: Skeleton = field(default_factory=Skeleton)
-    owners_settable: bool = True
+    givable: frozenset[int] | None = None
 
     def shown_by(self, policy: Policy) -> View:
         """How the image is shown under ``policy``: flat or layers."""
@@ -136,7 +135,7 @@ class Resolver:
             manifest_origin=manifest_origin,
             index=None if genuine is None else genuine.index,
             skeleton=self._skeleton(layers, flat if shown_by is View.FLAT else None, config),
-            owners_settable=os.geteuid() == 0,
+            givable=self._givable(layers),
         )
 
     def _manifest(self, published: Sequence[PublishedImage]) -> Manifest:
@@ -226,6 +225,10 @@ class Resolver:
             skeleton, own = self._skeletons[key]
             found[number] = replace(layer, skeleton=skeleton, own_skeleton=own)
         return found
+
+    def _givable(self, layers: Sequence[Layer]) -> frozenset[int] | None:
+        roots = _roots_of(layers)
+        return self._above.givable(roots[0].tree if roots else self._repository.tree)
 
     def _skeleton(
         self, layers: Sequence[Layer], flat: FlatRoot | None, config: ImageConfig

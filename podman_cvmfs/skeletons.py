@@ -34,6 +34,15 @@ class Skeletons:
         unread = {path for each in roots for path in each.markers.unread}
         return self._made(roots, config, unread=sorted(unread))
 
+    def givable(self, tree: Tree) -> frozenset[int] | None:
+        """The user IDs to which the local directories of an image shown by ``tree`` may be given;
+        None for all. In a shared store that is only a user who can change the files anyway."""
+        if os.geteuid() != 0:
+            return frozenset()
+        if not self._policy.shared:
+            return None
+        return frozenset() if self._is_served else frozenset(_user_of(tree))
+
     def _made(
         self, roots: Sequence[ShownRoot], config: ImageConfig | None, **more: Any
     ) -> Skeleton:
@@ -49,7 +58,7 @@ class Skeletons:
         if self._policy.overlay is Overlay.FUSE and not terms.stranger:
             # It copies up without that lock; only what the repository has lost is put right.
             return skeleton_of(roots, replace(terms, mounts=()), wanted=(), **more)
-        if terms.shared and not self._is_served and _is_a_users(tree):
+        if terms.shared and not self._is_served and _user_of(tree):
             # Rootless podman starts on its user's own files, and not on directories of others.
             return Skeleton()
         return skeleton_of(roots, terms, config, **more)
@@ -62,7 +71,8 @@ def is_a_strangers(tree: Tree) -> bool:
     return os.geteuid() != 0 and owner is not None and owner.st_uid != os.geteuid()
 
 
-def _is_a_users(tree: Tree) -> bool:
-    """Whether that is some user's who is neither root nor the store's writer."""
+def _user_of(tree: Tree) -> tuple[int, ...]:
+    """The user to whom the root of ``tree`` belongs, if that is neither root nor the writer."""
     owner = tree.lstat("")
-    return owner is not None and owner.st_uid not in (0, os.geteuid())
+    is_theirs = owner is not None and owner.st_uid not in (0, os.geteuid())
+    return (owner.st_uid,) if owner is not None and is_theirs else ()

@@ -46,7 +46,7 @@ def sync(wishes: Wishes) -> SyncReport:
     report = SyncReport()
     requested = {text: meanings(text) for text in wishes.requested}
     with wishes.store.opened() as current:
-        strangers = wishes.store.keep_others_out(wishes.policy.shared)
+        strangers = _keep_others_out(wishes, current)
         # What was listed and resolved has gone when the store is written: that, too, takes memory.
         plan = _prepare(current, requested, wishes, report)
         report.changed = wishes.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
@@ -139,6 +139,12 @@ def _plan(
     if needs is not None:
         report.warnings = [*needs.obstacles(), *_kept(plan.content, needs, sorted(hidden))]
     return plan
+
+
+def _keep_others_out(wishes: Wishes, current: StoreContent) -> Sequence[Stranger]:
+    is_old = any(layer.lowers is None for layer in current.layers.values())
+    shared = wishes.policy.shared
+    return wishes.store.keep_others_out(shared, seize=shared and is_old)
 
 
 def _planted(strangers: Sequence[Stranger]) -> Iterator[str]:

@@ -220,7 +220,7 @@ class _Layout:
         files = _link_piece(layer.files)
         if layer.markers is None or layer.markers.is_plain or self._policy.overlay is Overlay.FUSE:
             return [files]
-        mask = _mask(layer.markers, self._image.owners_settable, self._policy.shared)
+        mask = _mask(layer.markers, self._image.givable, self._policy.shared)
         return [mask, files, _meaning(layer.markers)]
 
     def _lowers(self, skeleton: Skeleton | None, files: Sequence[Piece]) -> tuple[str, ...]:
@@ -266,9 +266,9 @@ def _in_order(nodes: Iterable[Node]) -> tuple[Node, ...]:
     return tuple(sorted(nodes, key=lambda node: node.path.split("/") if node.path else []))
 
 
-def _mask(markers: Markers, owners_settable: bool, shared: bool) -> Piece:
+def _mask(markers: Markers, givable: frozenset[int] | None, shared: bool) -> Piece:
     """Directories with a whiteout over each marker file. They look as they do in the layer, as far
-    as the writer can give them away; in a ``shared`` store only the writer can write in them."""
+    as they may be given away; in a ``shared`` store only the writer can write in them."""
     nodes = [Node(path, is_whiteout=True) for path in markers.files]
     for path in {above for each in markers.files for above in parents_of(each)}:
         facts = markers.directories[path]
@@ -277,7 +277,7 @@ def _mask(markers: Markers, owners_settable: bool, shared: bool) -> Piece:
             Node(
                 path,
                 mode=mode & ~0o022 if shared else mode,
-                owner=(facts.uid, facts.gid) if owners_settable and not shared else None,
+                owner=(facts.uid, facts.gid) if givable is None or facts.uid in givable else None,
                 mtime_ns=facts.mtime_ns,
             )
         )

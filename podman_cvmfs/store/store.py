@@ -162,10 +162,11 @@ class Store:
             log.warning("%s", self._error(err).message)
         return True
 
-    def keep_others_out(self, shared: bool) -> list[Stranger]:
+    def keep_others_out(self, shared: bool, seize: bool) -> list[Stranger]:
         """Let nobody but the writer change the store; unless it is ``shared``, nor read it.
 
         If others could reach it until now, what they have put into it is removed; returns that.
+        With ``seize`` no local directory stays theirs: for stores of layout 4, where it might.
         Raises StoreError.
         """
         try:
@@ -173,7 +174,7 @@ class Store:
             if not shared and was_open:
                 os.chmod(self.path, 0o700)
             pool = f"{self.path}/{layout.POOL_LAYERS}"
-            return clean_pool(pool, seize=shared) if was_open else []
+            return clean_pool(pool, seize) if was_open else []
         except OSError as err:
             raise self._error(err) from err
 

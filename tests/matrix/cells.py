@@ -20,7 +20,8 @@ class Cell:
 
     ``rootless``; ``fuse``: mounted by fuse-overlayfs; ``view`` flat or layers; ``owner`` of the
     repository's files (see ``site.OWNERS``); ``own``: the store is the user's, written by the
-    user, else root's; ``layout``: sync's ``--overlay``; ``mountopt``: storage.conf's.
+    user, else root's; ``layout``: sync's ``--overlay``; ``mountopt``: storage.conf's;
+    ``with_users``: root shares the store, and looks into it.
     """
 
     rootless: bool
@@ -30,6 +31,12 @@ class Cell:
     own: bool = False
     layout: str = "kernel"
     mountopt: str = ""
+    with_users: bool = False
+
+    @property
+    def shared(self) -> bool:
+        """Whether users can read the store of root."""
+        return self.with_users or (self.rootless and not self.own)
 
     @property
     def name(self) -> str:
@@ -39,6 +46,7 @@ class Cell:
         words += ["own-store"] if self.own else []
         words += ["fuse-layout"] if self.layout != "kernel" else []
         words += [self.mountopt] if self.mountopt else []
+        words += ["shared"] if self.with_users else []
         return " ".join(words)
 
 
@@ -53,6 +61,7 @@ def cells() -> Iterator[Cell]:
         for view in ("flat", "layers"):
             yield Cell(False, False, view, owner)
             yield Cell(False, True, view, owner, layout=_fuse_layout(view))
+            yield Cell(False, False, view, owner, with_users=True)
     for owner in ("user", "root", "foreign"):
         for view in ("flat", "layers"):
             for own in (False, True):
@@ -69,6 +78,23 @@ def _fuse_layout(view: str) -> str:
 def foreign_owners(each: Difference, wanted: Tree, seen: Tree) -> bool:
     """A CernVM-FS client shows its files as owned by one user, and podman mounts what it shows."""
     return each.field in ("uid", "gid") and ((seen[each.path].uid, seen[each.path].gid) == FOREIGN)
+
+
+def guessed_owners(each: Difference, wanted: Tree, seen: Tree) -> bool:
+    """Where all files are shown as one user's, nobody can tell whose a directory is. Local ones are
+    root's then, but for those of the image's USER."""
+    is_local = seen[each.path].kind == "directory" and seen[each.path].uid == 0
+    return each.field in ("uid", "gid") and is_local and each.seen == 0
+
+
+def writers_own(each: Difference, wanted: Tree, seen: Tree) -> bool:
+    """In a store that root shares, local directories are root's, and closed to others' writing.
+    Those of other owners and modes are left to the repository, but where they hold markers."""
+    if seen[each.path].kind != "directory" or seen[each.path].uid != 0:
+        return False
+    if each.field == "mode":
+        return bool(each.seen == each.wanted & ~0o022)
+    return each.field in ("uid", "gid") and each.seen == 0
 
 
 def no_capabilities(each: Difference, wanted: Tree, seen: Tree) -> bool:
@@ -155,8 +181,10 @@ def rules(cell: Cell, layers: int, there: Tree | None = None) -> Sequence[Rule]:
         found.append(as_pulled_there(there))
     if cell.owner != "root":
         found.append(no_capabilities)
+    if cell.with_users and cell.view == "layers":
+        found.append(writers_own)
     if not cell.rootless:
-        return [*found, foreign_owners] if cell.owner == "foreign" else found
+        return [*found, foreign_owners, guessed_owners] if cell.owner == "foreign" else found
     if cell.owner == "user":
         return [*found, users_own]
     found += [unmapped_owners, unreadable_files]

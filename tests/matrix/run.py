@@ -52,13 +52,15 @@ _refused: dict[Path, SyncError] = {}
 
 def store_of(bench: Bench, cell: Cell) -> Path:
     """Write the cell's store, or find it where an earlier cell wrote it. Raises SyncError."""
-    kind = f"{'u' if cell.own else 's'}-{cell.owner}-{cell.view}-{cell.layout}"
+    whose = "u" if cell.own else "s" if cell.shared else "r"
+    kind = f"{whose}-{cell.owner}-{cell.view}-{cell.layout}"
     store = bench.site.data / kind / "store"
     if store in _refused:
         raise _refused[store]
     if not store.exists():
         store.parent.mkdir()
-        options = ("--view", cell.view, "--overlay", cell.layout)
+        sharing = ["--shared"] if cell.shared else []
+        options = ("--view", cell.view, "--overlay", cell.layout, *sharing)
         repository, user = bench.site.repository(cell.owner), USER if cell.own else None
         try:
             bench.site.sync(repository, store, *options, user=user, version=bench.version)
