@@ -58,3 +58,5 @@ def test_no_start_from_our_store_hangs(
     outcome = _try(matrix_site, root, who, view, owner)
     assert not outcome.hung, outcome
     assert (outcome.done, outcome.said) == (20, ())
+    # No directory that a start writes to is the repository's: that is what hangs.
+    assert outcome.copied == ()

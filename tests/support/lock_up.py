@@ -30,6 +30,7 @@ from pathlib import Path
 from tests.matrix.guest import Guest
 from tests.matrix.host import FOREIGN, USER, Machine, interpreter
 from tests.support.bare_store import write_bare_store
+from tests.support.copied_up import copied_up
 from tests.support.mounted import Mounted
 
 #: A rename between two directories that takes so many seconds has hung.
@@ -50,6 +51,13 @@ _ISOLATED = [
 _BYTES = 2 << 30
 #: So many characters of what a container's podman says.
 _ENOUGH = 120
+_WAYS = (
+    (),
+    ("--user=root",),
+    ("--mount=type=tmpfs,destination=/srv/work",),
+    ("--mount=type=tmpfs,destination=/opt/scratch",),
+    ("--tmpfs=/var/cache/scratch",),
+)
 
 
 @dataclass(frozen=True)
@@ -76,8 +84,9 @@ class Outcome:
     """What came of it.
 
     ``longest`` are the seconds of the longest rename beside the containers, ``done`` how many of
-    these did what they should, ``said`` what the others said. After a hang: ``released``, whether
-    everything ended when the connection had been aborted.
+    these did what they should, ``said`` what the others said. ``copied`` are the directories that
+    they have copied up from the repository. ``released``: everything ended when the connection had
+    been aborted.
     """
 
     hung: bool
@@ -86,6 +95,7 @@ class Outcome:
     done: int
     said: tuple[str, ...]
     released: bool
+    copied: tuple[str, ...]
     version: str
 
 
@@ -116,7 +126,8 @@ def attempt(trial: Trial, seconds: float = 600) -> Outcome:
         errors.seek(0)
         assert done.returncode == 0, errors.read()
         found = json.loads(output.read())
-    return Outcome(**{**found, "said": tuple(found["said"])})
+    lists = {name: tuple(found[name]) for name in ("said", "copied")}
+    return Outcome(**{**found, **lists})
 
 
 def _wait_for_release(scratch: str) -> None:
@@ -215,10 +226,9 @@ def _starts(trial: Trial, machine: Machine, client: Mounted, store: Path) -> Out
     probe = _Probe(machine.data)
     probe.start()
     readers = _read_on(client, Path(trial.repository))
-    command = ["podman", "run", "--pull=never", "--entrypoint=/bin/echo", trial.image, "started"]
     containers = [
         subprocess.Popen(
-            machine.command(machine.as_user(user, command)),
+            machine.command(machine.as_user(user, _start(trial.image, number))),
             env=podman.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -226,7 +236,7 @@ def _starts(trial: Trial, machine: Machine, client: Mounted, store: Path) -> Out
             encoding="utf-8",
             errors="replace",
         )
-        for _ in range(trial.starts)
+        for number in range(trial.starts)
     ]
     began = time.monotonic()
     while probe.waiting() < HUNG and time.monotonic() - began < _PATIENCE:
@@ -241,7 +251,15 @@ def _starts(trial: Trial, machine: Machine, client: Mounted, store: Path) -> Out
     said = [each.communicate()[0].strip() if released else "" for each in containers]
     done = said.count("started")
     others = tuple(sorted({text[-_ENOUGH:] for text in said if text != "started"}))
-    return Outcome(hung, seconds, probe.longest, done, others, released, podman.version)
+    repository = Path(trial.repository)
+    copied = tuple(copied_up(podman.graphroot, store, repository, client.mountpoint))
+    return Outcome(hung, seconds, probe.longest, done, others, released, copied, podman.version)
+
+
+def _start(image: str, number: int) -> list[str]:
+    """The command that starts a container, each in one of the ways that make other directories."""
+    options = _WAYS[number % len(_WAYS)]
+    return ["podman", "run", "--pull=never", *options, "--entrypoint=/bin/echo", image, "started"]
 
 
 def _all_end(
