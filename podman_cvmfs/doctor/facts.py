@@ -174,6 +174,22 @@ class Repository:
 
 
 @dataclass(frozen=True)
+class Client:
+    """CernVM-FS's client that shows a repository: where its cache is, and whether it moves what it
+    has fetched within one directory.
+
+    ``own`` are graphroots of whoever runs this, ``others`` those of other users, both as far as
+    they are on the cache's file system.
+    """
+
+    repository: str
+    cache: str
+    one_directory: bool = False
+    own: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class User:
     """Who runs podman. ``subuids`` and ``subgids`` are how many subordinate IDs there are, None
     where a directory service has them. ``bad_programs`` are newuidmap and newgidmap if they are
@@ -245,6 +261,7 @@ class Facts:
     contents: Contents = field(default_factory=Contents)
     others: tuple[Place, ...] = ()
     repositories: tuple[Repository, ...] = ()
+    clients: tuple[Client, ...] = ()
     disks: tuple[Disk, ...] = ()
     units: Units = field(default_factory=Units)
     registries: Registries = field(default_factory=Registries)

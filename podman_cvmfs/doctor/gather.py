@@ -9,6 +9,7 @@ import time
 
 from podman_cvmfs import paths
 from podman_cvmfs.doctor.facts import Configuration, Contents, Facts, Native, Place, Presence
+from podman_cvmfs.doctor.look_client import look_at_clients
 from podman_cvmfs.doctor.look_engine import (
     as_spelt,
     ask_podman,
@@ -58,6 +59,8 @@ def gather(settings: Settings, seconds: float) -> Facts:
         policy = settings.policy
         wants_shared = policy.shared
         contents = look_at_contents(settings.store, str(policy), seconds * _FULL_LOOK)
+    repositories = look_at_repositories(settings, contents.repositories, seconds)
+    there = [each.path for each in repositories if each.presence is Presence.THERE]
     return Facts(
         store=store,
         is_configured=len(others) < len(named),
@@ -68,7 +71,8 @@ def gather(settings: Settings, seconds: float) -> Facts:
         native=_native(configuration, seconds),
         contents=contents,
         others=others,
-        repositories=look_at_repositories(settings, contents.repositories, seconds),
+        repositories=repositories,
+        clients=look_at_clients(there, seconds),
         disks=look_at_disks(
             {
                 "store": settings.store,

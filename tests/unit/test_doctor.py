@@ -18,6 +18,7 @@ from podman_cvmfs.answers.sources import target_of
 from podman_cvmfs.doctor import edits, look_engine
 from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import (
+    Client,
     Configuration,
     Contents,
     Disk,
@@ -132,6 +133,12 @@ def counts(facts: Facts = ROOT, **changes: int) -> Facts:
 
 def disk(what: str, free: int, inodes: int) -> Facts:
     return replace(ROOT, disks=(Disk(what, f"/{what}", free, 100 << 30, inodes, 1_000_000),))
+
+
+def client(facts: Facts = ROOT, **changes: Any) -> Facts:
+    return replace(
+        facts, clients=(Client(**{"repository": REPOSITORY, "cache": "/cache", **changes}),)
+    )
 
 
 def units(**states: str) -> Facts:
@@ -606,6 +613,19 @@ TABLE: list[tuple[str, Facts, str, str]] = [
         REPOSITORY,
         f"chmod go+rx {REPOSITORY}",
     ),
+    (
+        "starts-may-hang",
+        client(own=("/g",), others=("/h/a", "/h/b")),
+        f"/cache (for {REPOSITORY}) is on one file system with the graphroot /g and 2 more",
+        "# put CVMFS_SERVER_CACHE_MODE=yes in /etc/cvmfs/default.local and run 'cvmfs_config ",
+    ),
+    (
+        # Other users' podman may mount otherwise than root's.
+        "starts-may-hang",
+        options(client(own=("/g",), others=("/h",)), mount_program="/f"),
+        "the graphroot /h",
+        "# put CVMFS_SERVER_CACHE_MODE=yes",
+    ),
     ("repository-foreign", repository(foreign=True), REPOSITORY, "# name another"),
     (
         "registries-conf-broken",
@@ -650,6 +670,19 @@ def test_no_cure_takes_fuse_overlayfs_away_where_it_is_needed(facts: Facts, laid
         for each in judge(options(facts, **used)):
             assert "kernel" not in each.cure, each
     assert judge(options(contents(facts, overlay="fuse-overlayfs"), mount_program="/f")) == []
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        client(),
+        client(one_directory=True, own=("/g",), others=("/h",)),
+        options(client(own=("/g",)), mount_program="/f"),
+    ],
+    ids=["another file system", "one directory", "fuse-overlayfs"],
+)
+def test_starts_that_cannot_hang(facts: Facts) -> None:
+    assert "starts-may-hang" not in {each.condition.name for each in judge(facts)}
 
 
 _PRIVATE = store(closed_at=(STORE,))
