@@ -100,7 +100,7 @@ class Place:
     ``closed_at`` are directories on the way to it that others than their owner (or, for an ordinary
     user, this user) may not enter or read; ``lacking`` is what podman needs and isn't there,
     ``locks`` maps a lock file to its size, ``names`` are those of its images. ``real`` is the path
-    without links.
+    without links. ``is_open`` says that the directory itself lets everybody in.
     """
 
     path: str
@@ -111,6 +111,7 @@ class Place:
     locks: Mapping[str, int] = field(default_factory=dict)
     names: frozenset[str] = frozenset()
     owner: int | None = None
+    is_open: bool = False
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,9 @@ class Registries:
 class Facts:
     """Everything. ``store`` is ours, the one that is asked about, and ``is_configured`` says that
     podman is told of it; ``others`` are the additional stores that podman is told of besides;
-    ``unreached`` has a line for each user of this machine whom podman doesn't give our store.
+    ``unreached`` has a line for each user of this machine whom podman doesn't give our store though
+    ``named_by``, the files that name it to ordinary users, would. ``shared`` says that the settings
+    ask for sharing, ``wants_shared`` that the next sync lays it out for all users.
     ``has_cvmfs`` says that CernVM-FS's client is installed. Of our own settings: ``warnings``, the
     ``wanted_overlay``, ``offline``, and ``given``, those options of the command line with which a
     sync finds the same places. ``settings_file`` is where ``overlay`` is set, or could be;
@@ -263,6 +266,9 @@ class Facts:
     units: Units = field(default_factory=Units)
     registries: Registries = field(default_factory=Registries)
     unreached: tuple[str, ...] = ()
+    named_by: tuple[str, ...] = ()
+    shared: bool = False
+    wants_shared: bool = False
     has_cvmfs: bool = False
     wanted_overlay: str = "kernel"
     settings_file: str = "/etc/podman-cvmfs/config.toml"

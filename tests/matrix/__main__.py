@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.matrix import checks, reuse
+from tests.matrix import changes, checks, reuse
 from tests.matrix.bench import Bench, Outcome
 from tests.matrix.cells import cells
 from tests.matrix.run import map_ids, run_cell
@@ -48,6 +48,8 @@ def _rows() -> Iterator[tuple[str, Callable[[Bench], Outcome]]]:
                     f"{how}: build, commit, save, push",
                     functools.partial(reuse.made, view=view, reuse=mode, fuse=fuse),
                 )
+    for cell in changes.CELLS:
+        yield f"changes {cell.name}", functools.partial(changes.run, cell=cell)
     for cell in checks.MAPPED:
         yield f"--userns, --uidmap: {cell.name}", functools.partial(map_ids, cell=cell)
 

@@ -42,6 +42,11 @@ class Guest(Podman):
         self.insecure = list(insecure)
         self.aliases = {}
         self._write_configuration()
+        if user is not None and self.version.startswith("4."):
+            # It keeps to the one, and its commit fails without the other.
+            conf = root / "etc/storage.conf"
+            text = f'[storage]\ngraphroot = "{self.graphroot}"'
+            conf.write_text(conf.read_text().replace("[storage]", text, 1))
         if user is not None:
             machine.run(["chown", "-R", f"{user.uid}:{user.uid}", root])
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lists what containers see, from inside a machine: ``python3 -m tests.matrix.listing OUT IMAGE..``
 
-Runs with whatever python3 the machine has, as root or under ``podman unshare``, and writes a
-literal that ``read`` takes back: image -> path -> the fields of ``Entry``, or an error's text.
+In the place of an image, ``container:NAME`` is a container that there is already. Runs with
+whatever python3 the machine has, as root or under ``podman unshare``, and writes a literal that
+``read`` takes back: image -> path -> the fields of ``Entry``, or an error's text.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from tests.support.lister import Entry
 
 #: The content of a file that may not be read, the kind of one that can't even be looked up.
 UNREADABLE = "unreadable"
+#: In front of the name of a container that there is, in the place of an image.
+CONTAINER = "container:"
 
 Listed = Union[dict[bytes, Entry], str]
 
@@ -68,8 +71,13 @@ def list_tree(root: bytes) -> dict[bytes, Entry]:
 
 
 def _seen(image: str) -> Listed:
+    is_container = image.startswith(CONTAINER)
     try:
-        container = _podman("create", "--pull=never", image, "true")
+        container = (
+            image[len(CONTAINER) :]
+            if is_container
+            else _podman("create", "--pull=never", image, "true")
+        )
     except RuntimeError as err:
         return str(err)
     try:
@@ -79,7 +87,8 @@ def _seen(image: str) -> Listed:
     finally:
         try:
             _podman("umount", container)
-            _podman("rm", container)
+            if not is_container:
+                _podman("rm", container)
         except RuntimeError:
             pass  # what failed before says more
 

@@ -35,6 +35,9 @@ class Site:
 
     def __init__(self, data: Path) -> None:
         self.data = data
+        # The machines' users live here; a rootless build of podman 5 wants the directory.
+        (data / ".config").mkdir()
+        os.chown(data / ".config", USER.uid, USER.uid)
         self.registry = Registry(data / "registry")
         self.images = {image.name: build(image) for image in [*IMAGES, *EXTRA]}
         self.deep = {image.name: build(image) for image in (deep(60), deep(120))}
@@ -57,21 +60,44 @@ class Site:
             images = self.deep if deep else self.images
             sources = [f"http://{self.name(image)}" for image in images]
             succeed("publish", *sources, "--repository", path)
-        else:
-            ids = OWNERS[owner]
-            assert ids is not None
-            subprocess.run(["cp", "-a", self.repository("root", deep=deep), path], check=True)
+            return path
+        return self.owned(self.repository("root", deep=deep), owner, path)
+
+    def owned(self, repository: Path, owner: str, path: Path | None = None) -> Path:
+        """A copy of ``repository`` whose files belong to ``owner``; made on first use, at ``path``
+        or beside it."""
+        path = path or repository.with_name(f"{repository.name}-{owner}")
+        ids = OWNERS[owner]
+        if ids is not None and not path.exists():
+            subprocess.run(["cp", "-a", repository, path], check=True)
             give(path, *ids)
-        return path
+        return path if ids is not None else repository
 
     def sync(
-        self, repository: Path, store: Path, *options: str, user: User | None, version: str
+        self,
+        repository: Path,
+        store: Path,
+        *options: str,
+        user: User | None,
+        version: str,
+        code: Path | None = None,
     ) -> None:
         """Sync ``repository`` into ``store`` as ``user``, as on a machine with podman ``version``.
 
-        Raises SyncError. The code under test runs on this machine, with its own Python; only the
-        version of podman is asked for by it, so a stand-in answers for the other machine's.
+        Raises SyncError. The code under test, or another release's in the directory ``code``, runs
+        on this machine, with its own Python; only the version of podman is asked for by it, so a
+        stand-in answers for the other machine's.
         """
+        cache = store.with_name(f"{store.name}-cache")
+        if user is not None:
+            for path in (store.parent, cache):
+                path.mkdir(exist_ok=True)
+                os.chown(path, user.uid, user.uid)
+        places = ["--repository", str(repository), "--store", str(store), "--cache", str(cache)]
+        self.command("sync", "--offline", *places, *options, user=user, version=version, code=code)
+
+    def command(self, *args: str, user: User | None, version: str, code: Path | None = None) -> str:
+        """Run ``podman-cvmfs ARGS`` so; return what it said. Raises SyncError."""
         home = self._home = self._home or Machine(Path("/"), self.data)
         self._python = self._python or interpreter(home)
         binaries = self.data / f"bin-{version}"
@@ -80,20 +106,19 @@ class Site:
             stand_in = binaries / "podman"
             stand_in.write_text(f"#!/bin/sh\necho podman version {version}\n")
             stand_in.chmod(0o755)
-        cache = store.with_name(f"{store.name}-cache")
-        if user is not None:
-            for path in (store.parent, cache):
-                path.mkdir(exist_ok=True)
-                os.chown(path, user.uid, user.uid)
-        places = ["--repository", str(repository), "--store", str(store), "--cache", str(cache)]
+        python = [
+            word if code is None else word.replace("PYTHONPATH=", f"PYTHONPATH={code}:")
+            for word in self._python
+        ]
         done = home.run_as(
             user,
-            [*self._python, "-m", "podman_cvmfs", "sync", "--offline", *places, *options],
+            [*python, "-m", "podman_cvmfs", *args],
             env={"PATH": f"{binaries}:/usr/bin:/bin", "HOME": str(self.data), "LANG": "C.UTF-8"},
             check=False,
         )
         if done.returncode:
             raise SyncError(done.stderr.strip())
+        return done.stderr
 
     def close(self) -> None:
         """End what runs."""

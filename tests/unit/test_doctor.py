@@ -90,6 +90,8 @@ USER = replace(
     repositories=(replace(MOUNTED, owners=(1000,)),),
 )
 
+SHARED = replace(ROOT, shared=True, wants_shared=True)
+NAMED = replace(ROOT, named_by=("/etc/p.sh",), wants_shared=True)
 SETUP = f"podman-cvmfs setup --system --store {STORE}"
 SETUP_USER = f"podman-cvmfs setup --user --store {STORE}"
 SYNC = f"podman-cvmfs sync --store {STORE}"
@@ -280,14 +282,31 @@ TABLE: list[tuple[str, Facts, str, str]] = [
         "users-cannot-start",
         conf(repository(owners=(999,)), profile="/etc/p.sh"),
         "user 999",
-        SETUP,
+        f"{SETUP} --no-users",
     ),
-    ("users-unserved", conf(repository(owners=(1000,)), profile=""), "login", SETUP),
     (
         "users-unserved",
-        conf(repository(owners=(1000,)), profile="", effective=replace(EFFECTIVE, driver="")),
+        conf(repository(SHARED, owners=(1000,)), profile=""),
+        "login",
+        f"{SETUP} --users",
+    ),
+    (
+        "users-unserved",
+        conf(
+            repository(SHARED, owners=(1000,)), profile="", effective=replace(EFFECTIVE, driver="")
+        ),
         f"{CONF} sets no driver",
-        f"{edits.add_to_storage({'driver': 'overlay'}, CONF)} && {SETUP}",
+        f"{edits.add_to_storage({'driver': 'overlay'}, CONF)} && {SETUP} --users",
+    ),
+    (
+        "store-not-configured",
+        store(
+            conf(replace(USER, is_configured=False), effective=replace(EFFECTIVE, inherited=True)),
+            presence=Presence.CLOSED,
+            owner=0,
+        ),
+        "its owner's alone",
+        "podman-cvmfs setup --user && podman-cvmfs sync",
     ),
     ("users-not-reached", replace(ROOT, unreached=("u: own file",)), "u: own file", "# each of"),
     (
@@ -338,7 +357,27 @@ TABLE: list[tuple[str, Facts, str, str]] = [
         "/var",
         "chmod go+x /var",
     ),
-    ("store-closed-to-users", store(closed_at=(STORE,)), STORE, f"chmod go+rX {STORE}"),
+    (
+        "store-closed",
+        store(USER, presence=Presence.CLOSED, closed_at=(STORE,), owner=0),
+        "root's alone",
+        "# as root: podman-cvmfs sync --shared",
+    ),
+    ("store-closed-to-users", other(closed_at=("/theirs",)), "/theirs", "chmod go+rX /theirs"),
+    (
+        "users-locked-out",
+        store(NAMED, closed_at=(STORE,)),
+        f"/etc/p.sh names the store to ordinary users, and closed to them is: {STORE}",
+        f"{SYNC} --shared",
+    ),
+    (
+        "users-locked-out",
+        store(NAMED, closed_at=("/var", f"{STORE}/overlay-images")),
+        "podman-cvmfs setup --no-users",
+        f"chmod go+x /var && chmod go+rX {STORE}/overlay-images",
+    ),
+    ("store-open", store(is_open=True), STORE, SYNC),
+    ("store-open", store(USER, is_open=True), STORE, SYNC),
     ("store-incomplete", store(lacking=("overlay-images/images.json",)), "images.json", SETUP),
     (
         "store-incomplete",
@@ -646,7 +685,20 @@ def test_starts_that_cannot_hang(facts: Facts) -> None:
     assert "starts-may-hang" not in {each.condition.name for each in judge(facts)}
 
 
-@pytest.mark.parametrize("facts", [ROOT, USER], ids=["root", "user"])
+_PRIVATE = store(closed_at=(STORE,))
+_HEALTHY = {
+    "root": ROOT,
+    "user": USER,
+    "root alone": _PRIVATE,
+    "shared": store(SHARED, is_open=True),
+    "named": store(NAMED, is_open=True),
+    # Nobody gets to it.
+    "open in a closed directory": store(is_open=True, closed_at=("/var",)),
+    "root's, seen by a user": store(USER, is_open=True, owner=0),
+}
+
+
+@pytest.mark.parametrize("facts", _HEALTHY.values(), ids=_HEALTHY)
 def test_the_healthy(facts: Facts) -> None:
     assert judge(facts) == []
     assert failure([]) is None
