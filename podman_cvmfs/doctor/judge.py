@@ -16,6 +16,7 @@ _JUDGES = (
     judge_machine.repositories,
     judge_store.contents,
     judge_store.layout,
+    judge_machine.cut_off,
     judge_machine.registries,
     judge_machine.disks,
     judge_engine.native,
