@@ -10,6 +10,8 @@ packages=(
     docker-registry busybox-static git python3 python3-venv ca-certificates util-linux mount
     mmdebstrap openssl strace binutils golang-go gcc libc6-dev
     golang-github-containers-storage-dev golang-github-ulikunitz-xz-dev
+    # For a file system like CernVM-FS's client, and one of its own to hang: libfuse, mkfs.ext4.
+    fuse3 e2fsprogs
     # The packages of packaging/: what they are built with, judged by and installed with.
     build-essential debhelper dh-python pybuild-plugin-pyproject lintian rpm rpmlint systemd
     python3-all python3-hatchling python3-click python3-docutils python3-requests python3-rich

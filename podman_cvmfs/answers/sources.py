@@ -27,13 +27,15 @@ log = logging.getLogger(__name__)
 def target_of(settings: Settings, for_user: bool | None = None) -> Settings:
     """The settings with the store that is to be looked at: the one named there, or, for an ordinary
     user who names none, their own or the system's (``for_user`` true or false; None: their own if
-    there is one, else the system's if there is one). With the system's store goes its cache, unless
-    another is named."""
+    there is one, else the system's if they may read it). With the system's store goes its cache,
+    unless another is named."""
     if os.geteuid() == 0:
         return settings
     if settings.source("store") == DEFAULT:
         if for_user is None:
-            for_user = os.path.isdir(settings.store) or not os.path.isdir(paths.SYSTEM_STORE)
+            # Root's may be root's alone.
+            readable = os.access(paths.SYSTEM_STORE, os.R_OK | os.X_OK)
+            for_user = os.path.isdir(settings.store) or not readable
         if not for_user:
             settings = replace(settings, store=paths.SYSTEM_STORE)
     if settings.store == paths.SYSTEM_STORE and settings.source("cache") == DEFAULT:

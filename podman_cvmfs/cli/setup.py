@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 
 import click
 
@@ -18,9 +17,11 @@ from podman_cvmfs.policy import Overlay
 from podman_cvmfs.setup import manifest as records
 from podman_cvmfs.setup.changes import Change, as_diff, make
 from podman_cvmfs.setup.mounts import volumes_for
-from podman_cvmfs.setup.plan import Wishes, plan_setup, serves
-from podman_cvmfs.setup.snippet import present_program
-from podman_cvmfs.setup.store import ensure_store, is_store
+from podman_cvmfs.setup.ordinary import LOGGED_IN, were_given
+from podman_cvmfs.setup.plan import plan_setup, serves
+from podman_cvmfs.setup.request import Wishes
+from podman_cvmfs.setup.snippet import PROFILE, names_a_store, present_program
+from podman_cvmfs.setup.store import can_be_opened, ensure_store, is_store, open_store
 from podman_cvmfs.setup.users import is_ordinary, owner_of_files, shadowed
 from podman_cvmfs.storage_conf.effective import Places, read_effective
 from podman_cvmfs.storage_conf.generation import Generation, find_generation
@@ -60,8 +61,8 @@ log = logging.getLogger(__name__)
     "--users/--no-users",
     "users",
     default=None,
-    help="Whether ordinary users get the system's store, too; if not said, unless their containers "
-    "couldn't start on files that belong to somebody else.",
+    help="Give ordinary users the system's store too, or root alone. Default: as the last time, at "
+    "first root alone.",
 )
 def command(
     for_user: bool | None,
@@ -92,42 +93,32 @@ def command(
         settings = settings_given(store=store)
         generation = find_generation()
         store = Store(settings.store).path
-        wishes = _wishes(manifest_path, generation, store, repositories, overlay)
-        why = _why_no_users(settings.repositories, wishes) if root and users is None else ""
-        wishes = replace(wishes, users=not why if users is None else users)
-        _set_up(manifest_path, generation, wishes, dry_run, why)
+        earlier = records.load(manifest_path)
+        wishes = Wishes(
+            store,
+            earlier=earlier,
+            volumes=_volumes(repositories),
+            kernel=None if overlay is None else overlay == Overlay.KERNEL.value,
+            mount_program=_mount_program(generation, overlay),
+            users=root and (were_given(earlier) if users is None else users),
+        )
+        _set_up(manifest_path, generation, wishes, dry_run, settings.repositories)
 
 
 def _why_no_users(repositories: Sequence[str], wishes: Wishes) -> str:
-    """Why ordinary users shouldn't get the system's store; "" if they should.
+    """Why ordinary users had better not get the system's store; "" if they may.
 
-    Their podman couldn't start its images, nor others that it pulls onto the store's layers, unless
+    Their podman can't start its images, nor others that it pulls onto the store's layers, unless
     the files are the user's own.
     """
     owned = owner_of_files(repositories)
     if owned is None or is_ordinary(owned[1]) or wishes.mount_program:
         return ""
     return (
-        f"ordinary users aren't given the store: the files in {printable(owned[0])} belong to user "
-        f"{owned[1]}, and on the kernel's overlayfs their podman starts no container on them. Each "
-        "user can have a store of their own (podman-cvmfs setup --user && podman-cvmfs sync), or "
-        "all have this one by --overlay fuse-overlayfs; --users gives it to them as it is"
-    )
-
-
-def _wishes(
-    manifest_path: str,
-    generation: Generation,
-    store: str,
-    repositories: str | None,
-    overlay: str | None,
-) -> Wishes:
-    return Wishes(
-        store,
-        replaces=tuple(each for each in records.load(manifest_path).stores if each != store),
-        volumes=_volumes(repositories),
-        kernel=None if overlay is None else overlay == Overlay.KERNEL.value,
-        mount_program=_mount_program(generation, overlay),
+        f"ordinary users' podman starts no container on the store: the files in "
+        f"{printable(owned[0])} belong to user {owned[1]}, and the kernel's overlayfs mounts them. "
+        "Each user can have a store of their own (podman-cvmfs setup --user && podman-cvmfs sync); "
+        "or use --overlay fuse-overlayfs; --no-users takes the store from them"
     )
 
 
@@ -137,33 +128,44 @@ def _mount_program(generation: Generation, overlay: str | None) -> str | None:
         return _fuse_overlayfs()
     if overlay is not None:
         return None
-    if generation.drop_ins:
-        options = read_effective(Places.of_process(), generation).options
-        return options.get("mount_program") or None
-    return present_program()
+    if not generation.drop_ins and (program := present_program()):
+        return program
+    return read_effective(Places.of_process(), generation).options.get("mount_program") or None
 
 
 def _set_up(
-    manifest_path: str, generation: Generation, wishes: Wishes, dry_run: bool, why_no_users: str
+    manifest_path: str,
+    generation: Generation,
+    wishes: Wishes,
+    dry_run: bool,
+    repositories: Sequence[str],
 ) -> None:
     places = Places.of_process()
     store = wishes.store
+    is_new = not is_store(store)
+    opens = wishes.users and not is_new and can_be_opened(store)
     plan = plan_setup(places, generation, wishes)
-    if why_no_users:
-        plan.remarks.append(why_no_users)
+    if wishes.users:
+        why = _why_no_users(repositories, wishes)
+        plan.remarks += [why] if why else []
     if dry_run:
-        if not is_store(store):
+        if is_new:
             log.info("would make the empty store %s", store)
+        if opens:
+            log.info("would open the empty store %s to other users", store)
         click.echo(as_diff(plan.changes), nl=False)
         _tell(plan.remarks)
         return
-    if ensure_store(store):
+    if ensure_store(store, shared=wishes.users):
         log.info("made the empty store %s: '%s' fills it", store, on_store(store, "sync"))
+    if opens:
+        open_store(store)
+        log.info("opened the empty store %s to other users", store)
     records.perform(manifest_path, plan.changes, [store], wishes.volumes)
     for change in plan.changes:
-        log.info("%s %s", "made" if change.before is None else "edited", change.path)
+        log.info("%s %s", _done(change), change.path)
     _tell(plan.remarks)
-    if wishes.users and not places.uid and not places.storage_conf:
+    if wishes.users and not places.storage_conf:
         for line in shadowed(places, generation, store):
             log.warning("not reached: %s", line)
     if not serves(places, generation, wishes):
@@ -173,9 +175,17 @@ def _set_up(
         log.info("podman %s %s %s", generation.version, state, store)
 
 
+def _done(change: Change) -> str:
+    if change.after is None:
+        return "removed"
+    return "made" if change.before is None else "edited"
+
+
 def _undo(manifest_path: str, dry_run: bool) -> None:
     manifest = records.load(manifest_path)
     changes, remarks = records.plan_undo(manifest)
+    if any(change.path == PROFILE for change in changes) and names_a_store():
+        remarks.append(LOGGED_IN)
     if dry_run:
         click.echo(as_diff(changes), nl=False)
         _tell(remarks)

@@ -26,7 +26,7 @@ from podman_cvmfs.errors import (
     printable,
 )
 from podman_cvmfs.settings import OnOutage, Settings
-from podman_cvmfs.sharing import remarks
+from podman_cvmfs.sharing import is_open, remarks
 from podman_cvmfs.stamp import Stamp, is_current, last_report, stamp_path
 
 if TYPE_CHECKING:
@@ -131,9 +131,14 @@ def _run(
     now = int(time.time())
     about_users = remarks(settings)
     wishes = _wishes_text(settings)
-    if not images and all(
-        is_current(settings.cache, settings.store, root, wishes, now)
-        for root in settings.repositories
+    as_wished = is_open(settings.store) == settings.policy.shared
+    if (
+        not images
+        and as_wished
+        and all(
+            is_current(settings.cache, settings.store, root, wishes, now)
+            for root in settings.repositories
+        )
     ):
         if output == "json":
             last = last_report(settings.cache, settings.store, settings.repositories[0])

@@ -51,6 +51,8 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
         ("store-hangs", _E, "every podman command hangs while podman is told of it"),
         ("store-closed", _E, "every podman command fails for want of the right to read it"),
         ("store-closed-to-users", _W, "ordinary users that are told of it can't run any command"),
+        ("users-locked-out", _E, "every podman command of ordinary users fails"),
+        ("store-open", _W, "other users read it, though nobody has asked to share it"),
         ("store-incomplete", _E, "podman fails where it can't make what is missing"),
         ("lock-empty", _W, "podman 4 reads the store again for each image: 13 times slower"),
         ("store-damaged", _E, "podman fails, or shows something wrong, now or later"),
@@ -81,6 +83,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
         ("repository-hangs", _E, "containers of its images hang"),
         ("repository-broken", _E, "containers of its images fail"),
         ("repository-closed", _E, "this user can't run its images"),
+        ("starts-may-hang", _W, "containers that start can hang whatever uses that file system"),
         ("repository-foreign", _E, "it is in no layout that is known: a sync finds no images"),
     ),
     Area.REGISTRY: (

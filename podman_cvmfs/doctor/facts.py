@@ -101,7 +101,7 @@ class Place:
     ``closed_at`` are directories on the way to it that others than their owner (or, for an ordinary
     user, this user) may not enter or read; ``lacking`` is what podman needs and isn't there,
     ``locks`` maps a lock file to its size, ``names`` are those of its images. ``real`` is the path
-    without links.
+    without links. ``is_open`` says that the directory itself lets everybody in.
     """
 
     path: str
@@ -112,6 +112,7 @@ class Place:
     locks: Mapping[str, int] = field(default_factory=dict)
     names: frozenset[str] = frozenset()
     owner: int | None = None
+    is_open: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,22 @@ class Repository:
 
 
 @dataclass(frozen=True)
+class Client:
+    """CernVM-FS's client that shows a repository: where its cache is, and whether it moves what it
+    has fetched within one directory.
+
+    ``own`` are graphroots of whoever runs this, ``others`` those of other users, both as far as
+    they are on the cache's file system.
+    """
+
+    repository: str
+    cache: str
+    one_directory: bool = False
+    own: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class User:
     """Who runs podman. ``subuids`` and ``subgids`` are how many subordinate IDs there are, None
     where a directory service has them. ``bad_programs`` are newuidmap and newgidmap if they are
@@ -227,7 +244,9 @@ class Registries:
 class Facts:
     """Everything. ``store`` is ours, the one that is asked about, and ``is_configured`` says that
     podman is told of it; ``others`` are the additional stores that podman is told of besides;
-    ``unreached`` has a line for each user of this machine whom podman doesn't give our store.
+    ``unreached`` has a line for each user of this machine whom podman doesn't give our store though
+    ``named_by``, the files that name it to ordinary users, would. ``shared`` says that the settings
+    ask for sharing, ``wants_shared`` that the next sync lays it out for all users.
     ``has_cvmfs`` says that CernVM-FS's client is installed. Of our own settings: ``warnings``, the
     ``wanted_overlay``, ``offline``, and ``given``, those options of the command line with which a
     sync finds the same places. ``settings_file`` is where ``overlay`` is set, or could be;
@@ -244,10 +263,14 @@ class Facts:
     contents: Contents = field(default_factory=Contents)
     others: tuple[Place, ...] = ()
     repositories: tuple[Repository, ...] = ()
+    clients: tuple[Client, ...] = ()
     disks: tuple[Disk, ...] = ()
     units: Units = field(default_factory=Units)
     registries: Registries = field(default_factory=Registries)
     unreached: tuple[str, ...] = ()
+    named_by: tuple[str, ...] = ()
+    shared: bool = False
+    wants_shared: bool = False
     has_cvmfs: bool = False
     wanted_overlay: str = "kernel"
     settings_file: str = "/etc/podman-cvmfs/config.toml"

@@ -9,6 +9,7 @@ import time
 
 from podman_cvmfs import paths
 from podman_cvmfs.doctor.facts import Configuration, Contents, Facts, Native, Place, Presence
+from podman_cvmfs.doctor.look_client import look_at_clients
 from podman_cvmfs.doctor.look_engine import (
     as_spelt,
     ask_podman,
@@ -29,6 +30,7 @@ from podman_cvmfs.doctor.look_store import look_at_contents, look_at_place
 from podman_cvmfs.doctor.probe import HangingError, bounded
 from podman_cvmfs.settings import COMMAND_LINE, Settings, file_that_sets
 from podman_cvmfs.setup.users import shadowed
+from podman_cvmfs.sharing import files_naming
 from podman_cvmfs.storage_conf.effective import Places
 from podman_cvmfs.storage_conf.generation import Generation
 
@@ -52,10 +54,14 @@ def gather(settings: Settings, seconds: float) -> Facts:
     remote = "CONTAINER_HOST" in configuration.environment
     if engine.version and configuration.has_graphroot and not (hangs or remote):
         engine = ask_podman(engine, seconds * _FULL_LOOK)
-    contents = Contents()
+    named_by = _naming(settings.store, generation, seconds) if user.uid == 0 else ()
+    contents, wants_shared = Contents(), False
     if store.presence is Presence.THERE:
-        wanted = str(settings.policy)
-        contents = look_at_contents(settings.store, wanted, seconds * _FULL_LOOK)
+        policy = settings.policy
+        wants_shared = policy.shared
+        contents = look_at_contents(settings.store, str(policy), seconds * _FULL_LOOK)
+    repositories = look_at_repositories(settings, contents.repositories, seconds)
+    there = [each.path for each in repositories if each.presence is Presence.THERE]
     return Facts(
         store=store,
         is_configured=len(others) < len(named),
@@ -66,7 +72,8 @@ def gather(settings: Settings, seconds: float) -> Facts:
         native=_native(configuration, seconds),
         contents=contents,
         others=others,
-        repositories=look_at_repositories(settings, contents.repositories, seconds),
+        repositories=repositories,
+        clients=look_at_clients(there, seconds),
         disks=look_at_disks(
             {
                 "store": settings.store,
@@ -77,7 +84,10 @@ def gather(settings: Settings, seconds: float) -> Facts:
         ),
         units=look_at_units(user.uid != 0 and settings.store != paths.SYSTEM_STORE),
         registries=look_at_registries(store.names),
-        unreached=_unreached(settings.store, generation, seconds) if user.uid == 0 else (),
+        unreached=_unreached(settings.store, generation, seconds) if named_by else (),
+        named_by=named_by,
+        shared=bool(settings.shared),
+        wants_shared=wants_shared,
         has_cvmfs=shutil.which("cvmfs_config") is not None,
         wanted_overlay=settings.overlay.value,
         settings_file=file_that_sets(settings, "overlay"),
@@ -105,6 +115,13 @@ def _native(configuration: Configuration, seconds: float) -> Native:
         return bounded(lambda: as_spelt(found, configuration), seconds)
     except (HangingError, OSError):
         return found
+
+
+def _naming(store: str, generation: Generation, seconds: float) -> tuple[str, ...]:
+    try:
+        return bounded(lambda: files_naming(store, lambda: generation.drop_ins), seconds)
+    except (HangingError, OSError):
+        return ()
 
 
 def _given(settings: Settings) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ _JUDGES = (
     judge_store.places,
     judge_engine.user,
     judge_machine.repositories,
+    judge_machine.clients,
     judge_store.contents,
     judge_store.layout,
     judge_machine.cut_off,

@@ -119,7 +119,10 @@ def configuration(facts: Facts) -> Iterator[Finding]:
     elif not facts.is_configured:
         yield from _not_configured(facts)
     elif _leaves_users_out(facts):
-        found, cure = "nothing names the store to ordinary users at their login", cures.setup(facts)
+        found = (
+            "the settings share the store, and nothing names it to ordinary users at their login"
+        )
+        cure = cures.setup(facts, "--users")
         if conf.effective.main and not conf.effective.driver:
             # Set-up leaves them out then: podman 4 would take vfs for them.
             found += f", and {printable(conf.effective.main)} sets no driver"
@@ -132,7 +135,8 @@ def configuration(facts: Facts) -> Iterator[Finding]:
             f"{conf.profile} gives ordinary users the store, whose files belong to user "
             f"{' and '.join(map(str, owners))}"
         )
-        yield Finding(CONDITIONS["users-cannot-start"], found, cures.setup(facts))
+        cure = cures.setup(facts, "--no-users")
+        yield Finding(CONDITIONS["users-cannot-start"], found, cure)
     if facts.unreached:
         more = f" (and {len(facts.unreached) - 3} more)" if len(facts.unreached) > 3 else ""
         yield Finding(
@@ -153,8 +157,8 @@ def _leaves_users_out(facts: Facts) -> bool:
     conf = facts.configuration
     is_older = bool(facts.engine.version) and not facts.engine.drop_ins
     is_named = "CONTAINERS_STORAGE_CONF" in conf.environment
-    # Set-up leaves them out itself where their containers couldn't start.
-    is_apt = not _strange_owners(facts)
+    # On others' files their containers couldn't start.
+    is_apt = facts.shared and not _strange_owners(facts)
     return facts.is_root and is_older and not is_named and not conf.profile and is_apt
 
 
@@ -187,6 +191,10 @@ def _not_configured(facts: Facts) -> Iterator[Finding]:
     conf = facts.configuration
     if facts.store.presence is Presence.OTHER:
         return  # Nothing that could be configured.
+    if facts.store.presence is Presence.CLOSED and not facts.is_own:
+        found = f"{printable(facts.store.path)} is its owner's alone"
+        yield Finding(CONDITIONS["store-not-configured"], found, cures.own_store())
+        return
     if conf.profile and conf.effective.inherited:
         driver = facts.engine.driver or conf.driver
         if facts.store.presence is not Presence.THERE or not is_overlay(driver):

@@ -12,9 +12,13 @@ from podman_cvmfs.doctor import cures
 from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import Facts, Presence, Repository
 from podman_cvmfs.doctor.finding import Finding
+from podman_cvmfs.doctor.mounting import mount_program
 from podman_cvmfs.errors import printable
 
 _CVMFS = "/cvmfs/"
+#: Has the client move what it fetches within one directory of its cache, for which no lock of the
+#: whole file system is taken. In cvmfs 2.12 it does nothing else.
+_SAME_DIRECTORY = "CVMFS_SERVER_CACHE_MODE=yes"
 _TIMER = "podman-cvmfs-sync.timer"
 _WATCH = "podman-cvmfs-watch.service"
 _SYNC = "podman-cvmfs-sync.service"
@@ -75,6 +79,26 @@ def _without_images(facts: Facts, repository: Repository) -> str:
     if not is_known or repository.path in inside.repositories:
         return ""
     return "its images are pulled: the store shows none of them"
+
+
+def clients(facts: Facts) -> Iterator[Finding]:
+    """Whether kernel overlayfs and CernVM-FS's client can wait for each other: overlayfs holds the
+    lock for renames of its file system while it asks the client, and each of the client's threads
+    may be waiting for that lock to move what it has fetched."""
+    for each in facts.clients:
+        # Other users may have the kernel mount.
+        graphroots = (*(() if mount_program(facts) else each.own), *each.others)
+        if each.one_directory or not graphroots:
+            continue
+        more = f" and {len(graphroots) - 1} more" if graphroots[1:] else ""
+        yield Finding(
+            CONDITIONS["starts-may-hang"],
+            f"CernVM-FS's cache {printable(each.cache)} (for {printable(each.repository)}) is on "
+            f"one file system with the graphroot {printable(graphroots[0])}{more}",
+            f"put {_SAME_DIRECTORY} in /etc/cvmfs/default.local and run 'cvmfs_config reload'; "
+            "or move the cache or the graphroot to another file system",
+            by_hand=True,
+        )
 
 
 def registries(facts: Facts) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from podman_cvmfs.doctor import cures
 from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import Facts, Place, Presence
 from podman_cvmfs.doctor.finding import Finding
+from podman_cvmfs.doctor.judge_access import access, closed_to_user
 from podman_cvmfs.doctor.mounting import (
     is_strange,
     layout_used,
@@ -67,10 +68,10 @@ def _presence(facts: Facts, place: Place, is_ours: bool) -> Iterator[Finding]:
         found = f"{path} is not a directory"
         yield Finding(CONDITIONS["store-not-directory"], found, cure, by_hand=True)
     elif place.presence is Presence.CLOSED:
-        yield _closed(place, "store-closed")
+        if not is_ours or facts.is_configured:
+            yield closed_to_user(facts, place)
     else:
-        if place.closed_at:
-            yield _closed(place, "store-closed-to-users" if facts.is_root else "store-closed")
+        yield from access(facts, place, is_ours)
         # In others' stores root makes what is missing.
         lacking = [name for name in place.lacking if is_ours or name.endswith(".lock")]
         if lacking and (is_ours or not facts.is_root):
@@ -96,20 +97,6 @@ def _missing(facts: Facts, place: Place, is_ours: bool) -> Iterator[Finding]:
     cure, by_hand = cures.make_store(facts) if is_ours else (mkdir, False)
     found = f"{path} isn't there, and {main} names it"
     yield Finding(CONDITIONS["store-missing"], found, cure, by_hand)
-
-
-def _closed(place: Place, name: str) -> Finding:
-    closed = place.closed_at or (place.path,)
-    own = [each for each in closed if each.startswith((place.path, place.real or place.path))]
-    above = [each for each in closed if each not in own]
-    # Others need to pass what lies above the store, not to list it.
-    commands = [("chmod", "go+x", *above)] if above else []
-    commands += [("chmod", "go+rX", *own)] if own else []
-    return Finding(
-        CONDITIONS[name],
-        f"closed to others than its owner: {', '.join(map(printable, closed))}",
-        "; ".join(cures.shell(*command) for command in commands),
-    )
 
 
 def _make_locks(place: Place, names: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from podman_cvmfs.oci import parse_json
 from podman_cvmfs.policy import View
 from podman_cvmfs.retirement import is_retired
 from podman_cvmfs.setup.store import NEEDED, lacking
+from podman_cvmfs.sharing import is_open
 from podman_cvmfs.store.layout import IMAGES, IMAGES_JSON, LOCK_FILES, PUBLIC
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
@@ -67,6 +68,7 @@ def _place(path: str) -> Place:
         locks=locks,
         names=_names(path),
         owner=owner,
+        is_open=is_open(path),
     )
 
 
@@ -143,7 +145,7 @@ def _contents(path: str, wanted: str) -> Contents:
     return Contents(
         counts=counts_of(content),
         by_layers=sum(image.view == View.LAYERS.value for image in shown),
-        overlay=content.policy.rpartition(" ")[2],
+        overlay=" ".join(content.policy.split()[3:4]),
         policy=content.policy,
         policy_wanted=wanted,
         too_deep=tuple(_too_deep(path, content)),

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from podman_cvmfs.errors import PodmanCvmfsError, printable
@@ -100,10 +100,10 @@ def perform(
     backups = []
     directories: list[str] = []
     for change in changes:
-        assert change.after is not None
         earlier = records.get(change.path)
         original = _original(earlier, change, manifest)
-        written = _joined(earlier.written if earlier else (), [_digest(change.after)])
+        ours = [] if change.after in (None, original) else [_digest_or_none(change.after)]
+        written = _joined(earlier.written if earlier else (), filter(None, ours))
         record = Record(change.path, written, _digest_or_none(original))
         if original is not None and read_file(record.backup) != original:
             # A backup is as private as its file.
@@ -131,23 +131,35 @@ def plan_undo(manifest: Manifest) -> tuple[list[Change], list[str]]:
     changes: list[Change] = []
     remarks: list[str] = []
     for record in reversed(manifest.files):
-        now = read_file(record.path)
-        digest = _digest_or_none(now)
-        backup = read_file(record.backup) if record.before is not None else None
-        if digest in record.written and _digest_or_none(backup) == record.before:
-            changes.append(Change(record.path, now, backup))
-        elif digest == record.before:
-            pass
-        elif now is None:
+        change, is_certain = undo_of(record, manifest)
+        if change is not None:
+            changes.append(change)
+        if is_certain:
+            continue
+        if not os.path.lexists(record.path):
             remarks.append(f"{record.path} has been removed since set-up and stays so")
         elif record.path.endswith(".conf"):
-            rest = without_entries(record.path, now, manifest)
-            if rest != now:
-                changes.append(Change(record.path, now, rest))
             remarks.append(f"{record.path} has been changed since set-up: only our entry goes")
         else:
             remarks.append(f"{record.path} has been changed since set-up: look at it and remove it")
     return changes, remarks
+
+
+def undo_of(record: Record, manifest: Manifest) -> tuple[Change | None, bool]:
+    """What puts one file back, None where nothing has to or can be done; and whether it is then as
+    it was, which isn't certain of one that others have changed since."""
+    now = read_file(record.path)
+    digest = _digest_or_none(now)
+    backup = read_file(record.backup) if record.before is not None else None
+    if digest == record.before:
+        return None, True
+    if digest in record.written and _digest_or_none(backup) == record.before:
+        return Change(record.path, now, backup), True
+    if now is not None and record.path.endswith(".conf"):
+        rest = without_entries(record.path, now, manifest)
+        if rest != now:
+            return Change(record.path, now, rest), False
+    return None, False
 
 
 def finish_undo(manifest_path: str, manifest: Manifest) -> None:
@@ -197,7 +209,7 @@ def _save(path: str, manifest: Manifest) -> None:
         raise PodmanCvmfsError(f"can't write {printable(path)}: {err.strerror}") from err
 
 
-def _joined(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
+def _joined(first: Iterable[str], second: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*first, *second]))
 
 

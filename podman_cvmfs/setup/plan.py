@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import tomlkit
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.setup import snippet
-from podman_cvmfs.setup.changes import Change
+from podman_cvmfs.setup import ordinary
 from podman_cvmfs.setup.mounts import destination, drop_in
+from podman_cvmfs.setup.request import Plan, Wishes
 from podman_cvmfs.storage_conf.edit import STORES, VOLUMES, add, remove, set_mount_program
 from podman_cvmfs.storage_conf.effective import (
     Effective,
@@ -22,6 +22,7 @@ from podman_cvmfs.storage_conf.effective import (
     names_store,
     read_effective,
     read_volumes,
+    stores_in,
     stores_of_options,
 )
 from podman_cvmfs.storage_conf.generation import Generation
@@ -35,20 +36,15 @@ USER_DROP_IN = "98-podman-cvmfs-user.conf"
 
 _DROP_IN_HEADER = """\
 # Adds the image store of podman-cvmfs, keeping the others. Needs containers/storage 1.63 or later
-# (podman 6); 'podman-cvmfs setup' knows whether to put it here, 'setup --undo' removes it.
+# (podman 6); 'podman-cvmfs setup' knows where to put it, 'setup --undo' removes it.
 """
-_GUARD = "00-podman-cvmfs.conf"
-_GUARD_TEXT = b"""\
+_PATHS = "00-podman-cvmfs.conf"
+_PATHS_TEXT = b"""\
 # Made by 'podman-cvmfs setup' with ../storage.conf, where podman 5 and older need these paths.
 # Only podman 6 reads this: it would take them for ordinary users too, who can't write there.
 [storage]
 runroot = ""
 graphroot = ""
-"""
-#: In the place of the drop-in of the same name that all read, for ordinary users.
-_NO_USERS_TEXT = b"""\
-# Made by 'podman-cvmfs setup': ordinary users aren't given the store. 'podman-cvmfs setup --users'
-# gives it to them, 'setup --undo' removes this file.
 """
 _NEW_HEADER = """\
 # Made by 'podman-cvmfs setup': there was no storage.conf. 'podman-cvmfs setup --undo' removes it.
@@ -59,45 +55,13 @@ _INHERITED_HEADER = """\
 """
 
 
-@dataclass(frozen=True)
-class Wishes:
-    """What set-up is asked for.
-
-    ``replaces``: stores of earlier set-ups, which this one takes the place of. ``volumes``:
-    entries for containers.conf. ``kernel``: True, the kernel mounts the layers;
-    False, ``mount_program`` does; None, that stays as it is (and ``mount_program`` is what ordinary
-    users have). ``users``: a system's store is for ordinary users, too.
-    """
-
-    store: str
-    replaces: tuple[str, ...] = ()
-    volumes: tuple[str, ...] = ()
-    kernel: bool | None = None
-    mount_program: str | None = None
-    users: bool = True
-
-
-@dataclass
-class Plan:
-    """What to change, and what the user is to be told."""
-
-    changes: list[Change] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-
-    def put(self, path: str, after: bytes, mode: int = 0o644) -> None:
-        """Have ``path`` hold ``after``; where it is a symbolic link, what that leads to."""
-        path = os.path.realpath(path)
-        before = read_file(path)
-        if before != after:
-            self.changes.append(Change(path, before, after, mode))
-
-
 def plan_setup(
     places: Places, generation: Generation, wishes: Wishes, environment_files: bool = True
 ) -> Plan:
     """Decide for the system (``places`` of root) or for one user. Raises InputError.
 
-    ``environment_files`` false leaves ordinary users of podman 5 and older as they are.
+    ``environment_files`` false leaves files as they are that aren't podman's: our settings, and
+    what tells sessions of the store.
     """
     effective = read_effective(places, generation)
     check_driver(places, effective)
@@ -111,63 +75,61 @@ def plan_setup(
         _put_drop_in(plan, places, effective, wishes)
     else:
         _put_main(plan, places, effective, wishes)
-        if environment_files and not places.uid and not places.storage_conf:
-            if not wishes.users:
-                if read_file(snippet.PROFILE) is not None:
-                    plan.put(snippet.PROFILE, _NO_USERS_TEXT + snippet.kept(wishes.mount_program))
-            elif effective.driver or not effective.main:
-                _put_environment(plan, wishes)
-            else:
-                # podman 4 takes vfs for ordinary users then, and vfs refuses the option.
-                plan.remarks.append(
-                    f"{printable(effective.main)} sets no driver: ordinary users aren't given the "
-                    'store; add driver = "overlay" to its [storage] and run this again'
-                )
+    if not places.uid and not places.storage_conf and environment_files:
+        _put_sessions(plan, generation, effective, wishes)
+        ordinary.put_settings(plan, wishes)
     if wishes.volumes:
         _put_volumes(plan, places, generation, wishes.volumes)
     return plan
 
 
-def _put_drop_in(plan: Plan, places: Places, effective: Effective, wishes: Wishes) -> None:
-    name = USER_DROP_IN if places.uid else SYSTEM_DROP_IN
-    path = f"{places.user if places.uid else places.admin}/storage.conf.d/{name}"
-    present = read_file(path)
-    is_named = names_store(effective.stores, wishes.store)
-    if present is None and is_named and wishes.kernel is None:
-        _put_users_drop_in(plan, places, effective, wishes, storage_drop_in([wishes.store]))
+def _put_sessions(plan: Plan, generation: Generation, effective: Effective, wishes: Wishes) -> None:
+    """What tells the sessions of ordinary users of the store, or doesn't any more."""
+    if not wishes.users:
+        ordinary.drop_environment(plan, wishes)
+    elif generation.drop_ins:
         return
-    if present is None and not is_named:
-        present = storage_drop_in([wishes.store])
-    data = present or storage_drop_in(())
-    data = remove(path, data, STORES, wishes.replaces)
-    if not is_named:
+    elif effective.driver or not effective.main:
+        ordinary.put_environment(plan, wishes)
+    else:
+        # podman 4 takes vfs for ordinary users then, and vfs refuses the option.
+        plan.remarks.append(
+            f"{printable(effective.main)} sets no driver: ordinary users aren't given the "
+            'store; add driver = "overlay" to its [storage] and run this again'
+        )
+
+
+def _put_drop_in(plan: Plan, places: Places, effective: Effective, wishes: Wishes) -> None:
+    """A user's own drop-in, or root's: the one that earlier versions made for all is taken back."""
+    name = USER_DROP_IN if places.uid else SYSTEM_DROP_IN
+    path, former = f"{places.user}/storage.conf.d/{name}", ""
+    if not places.uid:
+        path = f"{places.admin}/storage.rootful.conf.d/{name}"
+        former = f"{places.admin}/storage.conf.d/{name}"
+    others = [each for each in effective.files if os.path.basename(each) != name]
+    is_named = names_store(stores_in(others), wishes.store)
+    present = read_file(path)
+    if present is None and former:
+        present = read_file(former)
+    # A package's drop-in will do; ours of the same name would take its place.
+    is_enough = present is None and names_store(effective.stores, wishes.store)
+    if present is None:
+        present = storage_drop_in([] if is_named else [wishes.store])
+    data = remove(path, present, STORES, wishes.replaces)
+    if is_named:
+        data = remove(path, data, STORES, [wishes.store])
+    else:
         data = add(path, data, STORES, [wishes.store])
     if wishes.kernel is not None:
         # Empty: what another file names doesn't count.
         data = set_mount_program(path, data, "" if wishes.kernel else wishes.mount_program)
-    plan.put(path, data)
-    _put_users_drop_in(plan, places, effective, wishes, data)
-    _look_behind(plan, path, effective.files, STORES, appends=True)
-
-
-def _put_users_drop_in(
-    plan: Plan, places: Places, effective: Effective, wishes: Wishes, data: bytes
-) -> None:
-    """Keep the system's drop-in, which holds ``data``, from ordinary users, or give it back: one of
-    the same name in their own directory takes its place. Tell of other files that give it to them.
-    """
-    path = f"{places.admin}/storage.rootless.conf.d/{SYSTEM_DROP_IN}"
-    if not places.uid and not (wishes.users and read_file(path) is None):
-        plan.put(path, data if wishes.users else _NO_USERS_TEXT)
-    for each in effective.files if not (places.uid or wishes.users) else ():
-        if os.path.basename(each) == SYSTEM_DROP_IN:
-            continue
-        found = array_in(each, plain(each, read_file(each) or b""), STORES)
-        if found is not None and names_store(found[0], wishes.store):
-            plan.remarks.append(
-                f"ordinary users get the store still: {printable(each)} names it, which they read, "
-                "too; take it out there and run this again"
-            )
+    if wishes.kernel is not None or not is_enough:
+        plan.put(path, data)
+        _look_behind(plan, path, effective.files, STORES, appends=True)
+    if former:
+        names = [wishes.store, *wishes.replaces]
+        plan.take_back(former, wishes.earlier, lambda found: remove(former, found, STORES, names))
+        ordinary.put_drop_in(plan, places, wishes, name, data)
 
 
 def _look_behind(
@@ -219,8 +181,7 @@ def _put_main(plan: Plan, places: Places, effective: Effective, wishes: Wishes) 
     if data is None:
         data = _inherited_conf(effective) if places.uid else _system_conf(places, effective)
         if not places.uid and not places.storage_conf:
-            guard = f"{places.admin}/storage.rootless.conf.d/{_GUARD}"
-            plan.put(guard, _GUARD_TEXT)
+            plan.put(f"{places.admin}/storage.rootless.conf.d/{_PATHS}", _PATHS_TEXT)
         if effective.main and not places.storage_conf:
             plan.remarks.append(f"{path} takes the place of {effective.main} from now on")
     # With a file of one's own the next login sets no options in the environment any more. A user's
@@ -234,6 +195,8 @@ def _put_main(plan: Plan, places: Places, effective: Effective, wishes: Wishes) 
     if wishes.kernel is not None:
         data = set_mount_program(path, data, None if wishes.kernel else wishes.mount_program)
     plan.put(path, data)
+    if not places.uid and not places.storage_conf:
+        ordinary.guard(plan, places, wishes, path, data)
     if places.storage_opts and wishes.store not in stores_of_options(places.storage_opts):
         # Whatever file podman reads (containers/storage types/options.go), also where the options
         # have only been added until now, for want of a file of the user's own.
@@ -286,18 +249,6 @@ def _inherited_conf(effective: Effective) -> bytes:
         storage["options"] = kept
     header = _INHERITED_HEADER if effective.inherited else _NEW_HEADER
     return (header + tomlkit.dumps({"storage": storage})).encode()
-
-
-def _put_environment(plan: Plan, wishes: Wishes) -> None:
-    """Reach ordinary users, who inherit no stores, without touching their files."""
-    program = None if wishes.kernel else wishes.mount_program
-    text = snippet.profile_text(wishes.store, program, snippet.podman_seen())
-    known = len(plan.changes)
-    plan.put(snippet.PROFILE, text.encode())
-    if len(plan.changes) > known:
-        plan.remarks.append("ordinary users get the store at their next login")
-    if os.path.isdir("/etc/systemd"):
-        plan.put(snippet.GENERATOR, snippet.generator_text().encode(), 0o755)
 
 
 def _put_volumes(

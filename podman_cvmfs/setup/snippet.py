@@ -87,11 +87,9 @@ def profile_text(store: str, mount_program: str | None, seen: str) -> str:
     return text.replace("@OPTIONS@", options).replace("@SEEN@", seen)
 
 
-def kept(mount_program: str | None) -> bytes:
-    """A comment by which ``present_program`` finds the program again where the file names no store
-    any more."""
-    text = f"# For ordinary users was set: ,overlay.mount_program={mount_program}\n"
-    return text.encode() if mount_program else b""
+def names_a_store() -> bool:
+    """Whether the present file for login shells names a store."""
+    return b"overlay.imagestore=" in (read_file(PROFILE) or b"")
 
 
 def present_program() -> str | None:

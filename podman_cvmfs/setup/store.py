@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The store has to be there before podman is told of it: else every podman command fails."""
+"""The store has to be there, and open to whom podman is told of it for: else every podman command
+fails."""
 
 from __future__ import annotations
 
 import os
 
+from podman_cvmfs.advice import on_store
 from podman_cvmfs.errors import StoreError, printable
+from podman_cvmfs.sharing import is_open
+from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.store import Store
 
+#: Modes of a store that only its writer may read, and of one for all users.
+CLOSED, OPEN = 0o700, 0o755
 #: What podman needs of an additional image store.
 NEEDED = (
     "overlay",
@@ -36,8 +42,9 @@ def is_store(path: str) -> bool:
     return True
 
 
-def ensure_store(path: str) -> bool:
-    """Make an empty valid store at ``path`` unless there is one; True if it was made.
+def ensure_store(path: str, shared: bool = False) -> bool:
+    """Make an empty valid store at ``path`` unless there is one; True if it was made. Nobody but
+    its maker may read it unless it is ``shared``.
 
     Raises InputError for a path that podman can't use, StoreError where it can't be read or
     written.
@@ -47,4 +54,31 @@ def ensure_store(path: str) -> bool:
         return False
     with store.opened() as content:
         store.replace(content, (), ())
+        os.chmod(store.path, OPEN if shared else CLOSED)
     return True
+
+
+def can_be_opened(path: str) -> bool:
+    """Whether the store at ``path`` may be named to other users as it is (False) or once it is
+    opened (True), which needs it to be empty.
+
+    Raises StoreError for one that only a sync can lay out for others.
+    """
+    if is_open(path):
+        return False
+    content = read_store(path)
+    if content is not None and not content.images and not content.layers:
+        return True
+    raise StoreError(
+        f"the store {printable(path)} is closed to other users: their podman would fail if it were "
+        "named to them",
+        f"run '{on_store(path, 'sync', '--shared')}' first, which opens it",
+    )
+
+
+def open_store(path: str) -> None:
+    """Let other users into the store at ``path``. Raises StoreError."""
+    try:
+        os.chmod(path, OPEN)
+    except OSError as err:
+        raise StoreError(f"can't open the store {printable(path)}: {err.strerror}") from err

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -89,6 +89,15 @@ def as_replaced(
     stores = tuple(stores_of_options(options))
     dropped = tuple(each for each in effective.stores if each not in stores)
     return replace(effective, stores=stores, options=other_options(options)), dropped
+
+
+def stores_in(files: Iterable[str]) -> tuple[str, ...]:
+    """The additional stores that these files name, read in this order by containers/storage 1.63 or
+    later. Raises InputError."""
+    array = _Array(STORES)
+    for path in files:
+        array.read(path, plain(path, read_file(path) or b""))
+    return tuple(array.values)
 
 
 def names_store(stores: Sequence[str], store: str) -> bool:

@@ -75,7 +75,17 @@ def machine(tmp_path: Path, podman_host: Host) -> Iterator[Machine]:
 @pytest.fixture
 def filled(machine: Machine, sample: Sample) -> Machine:
     """The same, with a store of DUCC's repository in the default place."""
+    return _fill(machine, sample)
+
+
+@pytest.fixture
+def shared(machine: Machine, sample: Sample) -> Machine:
+    """The same, with a store that all users may read."""
+    return _fill(machine, sample, "--shared")
+
+
+def _fill(machine: Machine, sample: Sample, *options: str) -> Machine:
     target = Target(sample.repository, Path(STORE), machine.podman.root / "cache")
-    done = podman_cvmfs(*target.argv("--offline"), within=machine.namespace)
+    done = podman_cvmfs(*target.argv("--offline", *options), within=machine.namespace)
     assert done.returncode == 0, done.stderr
     return machine

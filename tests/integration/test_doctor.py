@@ -108,6 +108,7 @@ class Patient:
         script = f"{before} podman run --rm --pull=never {self.image} echo fine"
         done = self.run(script, user=user)
         print(done.stderr)  # pytest shows it if the test fails
+        print(done.returncode, repr(done.stdout))
         return (done.returncode, done.stdout) == (0, "fine\n")
 
     def seconds(self, command: str) -> float:
@@ -139,7 +140,7 @@ def published(
 def patient(machine: Machine, published: tuple[Path, str]) -> Patient:
     """Everything is well: root and the user run the image."""
     patient = Patient(machine, *published)
-    patient.do("podman-cvmfs -q setup && podman-cvmfs -q sync")
+    patient.do("podman-cvmfs -q setup --users && podman-cvmfs -q sync")
     return patient
 
 
@@ -223,14 +224,35 @@ def test_store_that_users_may_not_read(patient: Patient) -> None:
     patient.do(f"chmod 0700 {STORE}")
     named = f"export STORAGE_OPTS=overlay.imagestore={STORE};"
     assert patient.run(f"{named} podman ps", user=True).returncode != 0
-    found = patient.doctor(user=True, before=named)
+    assert "store-closed" in patient.doctor(user=True, before=named).errors
+    found = patient.doctor("--system", user=True, before=named)
     assert found.code == StoreError.exit_code
-    assert "store-closed" in found.errors
+    assert "as root: podman-cvmfs sync --shared" in found.findings["store-closed"]["cure"]
     by_root = patient.doctor()
-    assert by_root.code == PartialError.exit_code
-    assert by_root.cure("store-closed-to-users") == found.cure("store-closed")
-    patient.do(found.cure("store-closed"))
+    assert (by_root.code, by_root.errors) == (StoreError.exit_code, ["users-locked-out"])
+    patient.do(by_root.cure("users-locked-out"))
     assert patient.works(user=True)
+    assert patient.doctor().errors == []
+    # Or it is taken from them.
+    patient.do(f"chmod 0700 {STORE}; podman-cvmfs setup --no-users")
+    assert patient.doctor().errors == []
+    assert patient.works() and not patient.lists(user=True)
+    found = patient.doctor(user=True)
+    patient.do(found.cure("store-not-configured"), user=True)
+    patient.do(patient.doctor(user=True).cure("store-empty"), user=True)
+    assert patient.works(user=True)
+
+
+def test_store_that_nobody_has_asked_to_open(patient: Patient) -> None:
+    """As all stores of earlier versions are."""
+    patient.do("podman-cvmfs setup --no-users")
+    assert patient.path(STORE).stat().st_mode & 0o777 == 0o755
+    found = patient.doctor()
+    assert (found.code, found.errors) == (PartialError.exit_code, [])
+    patient.do(found.cure("store-open"))
+    assert patient.path(STORE).stat().st_mode & 0o777 == 0o700
+    assert "store-open" not in patient.doctor().findings
+    assert patient.works()
 
 
 def test_unmounted_repository(patient: Patient) -> None:
@@ -340,7 +362,8 @@ def test_users_where_no_driver_is_set(patient: Patient, generation: Generation) 
     conf = patient.path(_CONF)
     places = {"runroot": "/run/containers/storage", "graphroot": "/var/lib/containers/storage"}
     conf.write_text("[storage]\n" + "".join(f'{key} = "{places[key]}"\n' for key in places))
-    patient.do("podman-cvmfs setup")
+    patient.path("/home/config.toml").write_text(f"{_SETTINGS}shared = true\n")
+    patient.do("podman-cvmfs setup --users")
     assert not patient.path("/etc/profile.d/podman-cvmfs.sh").exists()
     patient.do(patient.doctor().cure("users-unserved"))
     assert patient.works(user=True)

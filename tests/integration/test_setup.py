@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from podman_cvmfs.errors import StoreError
 from podman_cvmfs.paths import SYSTEM_CACHE
 from podman_cvmfs.setup import snippet
 from podman_cvmfs.storage_conf.generation import Generation, find_generation
@@ -41,15 +42,13 @@ def generation() -> Generation:
     return find_generation()
 
 
-def test_root_and_users_get_the_store_and_undo_restores_every_byte(filled: Machine) -> None:
+def test_root_gets_the_store_and_undo_restores_every_byte(filled: Machine) -> None:
     before = filled.files()
     assert (filled.images(), filled.user_images()) == ([], [])
-    # Where the driver was left to podman, the user's first command may have chosen another.
-    filled.namespace.run(["rm", "-rf", f"{HOME}/.local"])
     filled.set_up()
-    listed = filled.images()
-    assert len(listed) == 3
-    assert filled.user_images() == listed
+    assert len(filled.images()) == 3
+    # To whom it is closed nothing names it.
+    assert filled.user_images() == []
     after = filled.files()
     assert "already uses" in filled.set_up()
     assert filled.files() == after
@@ -58,32 +57,78 @@ def test_root_and_users_get_the_store_and_undo_restores_every_byte(filled: Machi
     assert (filled.images(), filled.user_images()) == ([], [])
 
 
-def test_users_are_left_out_where_their_containers_could_not_start(
-    filled: Machine,
+def test_root_and_users_get_the_store_and_undo_restores_every_byte(shared: Machine) -> None:
+    before = shared.files()
+    assert (shared.images(), shared.user_images()) == ([], [])
+    # Where the driver was left to podman, the user's first command may have chosen another.
+    shared.namespace.run(["rm", "-rf", f"{HOME}/.local"])
+    shared.set_up("--users")
+    listed = shared.images()
+    assert len(listed) == 3
+    assert shared.user_images() == listed
+    after = shared.files()
+    # Who has asked for it once needn't say it again.
+    for options in ((), ("--users",)):
+        assert "already uses" in shared.set_up(*options)
+        assert shared.files() == after
+    shared.set_up("--undo")
+    assert shared.files() == before
+    assert (shared.images(), shared.user_images()) == ([], [])
+
+
+def test_users_are_taken_in_and_left_out(shared: Machine) -> None:
+    before = shared.files()
+    for _ in range(2):
+        shared.set_up("--users")
+        assert shared.user_images() == shared.images() != []
+        settings = shared.ours("config").stdout
+        assert re.search(r"^shared = true +# /etc/podman-cvmfs/config.d/", settings, re.MULTILINE)
+        shared.set_up("--no-users")
+        assert len(shared.images()) == 3 and shared.user_images() == []
+        assert "shared = false  # default" in re.sub(" +#", "  #", shared.ours("config").stdout)
+    shared.set_up("--undo")
+    assert shared.files() == before
+
+
+def test_a_closed_store_is_not_named_to_users(filled: Machine) -> None:
+    filled.namespace.run(["chmod", "0700", STORE])
+    before = filled.files()
+    done = filled.ours("setup", "--users", check=False)
+    assert done.returncode == StoreError.exit_code
+    assert "closed to other users" in done.stderr
+    assert "'podman-cvmfs sync --shared' first" in done.stderr
+    assert filled.files() == before
+    # An empty one is opened.
+    filled.namespace.run(["rm", "-rf", STORE])
+    filled.set_up()
+    assert filled.namespace.outside(STORE).stat().st_mode & 0o777 == 0o700
+    filled.set_up("--users")
+    assert filled.namespace.outside(STORE).stat().st_mode & 0o777 == 0o755
+    assert (filled.images(), filled.user_images()) == ([], [])
+
+
+def test_users_whose_containers_could_not_start_are_warned_of(
+    shared: Machine,
     sample: Sample,
     generation: Generation,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """On the kernel's overlayfs (the matrix shows that); without the store podman would pull."""
-    before = filled.files()
+    """On the kernel's overlayfs (the matrix shows that)."""
+    before = shared.files()
     (tmp_path / "config.toml").write_text(f'repositories = ["{sample.repository}"]\n')
     monkeypatch.setenv("PODMAN_CVMFS_CONFIG", str(tmp_path / "config.toml"))
-    for _ in range(2):
-        assert "ordinary users aren't given the store" in filled.set_up()
-        assert len(filled.images()) == 3 and filled.user_images() == []
-        filled.set_up("--users")
-        assert filled.user_images() == filled.images()
-    filled.set_up("--no-users")
-    assert filled.user_images() == []
+    assert "starts no container" not in shared.set_up()
+    assert "starts no container on the store" in shared.set_up("--users")
+    assert shared.user_images() == shared.images() != []
     # With a mount program they start; who has chosen it once needn't say it again.
-    for options in (["--overlay", "fuse-overlayfs"], []):
-        assert "aren't given" not in filled.set_up(*options)
-        assert filled.user_images() == filled.images()
-        if not generation.drop_ins:
-            assert "mount_program=" in filled.user('printf %s "$STORAGE_OPTS"').stdout
-    filled.set_up("--undo")
-    assert filled.files() == before
+    for options in (["--overlay", "fuse-overlayfs"], [], ["--no-users"], ["--users"]):
+        assert "starts no container" not in shared.set_up(*options)
+        assert shared.user_images() == ([] if "--no-users" in options else shared.images())
+        if not generation.drop_ins and "--no-users" not in options:
+            assert "mount_program=" in shared.user('printf %s "$STORAGE_OPTS"').stdout
+    shared.set_up("--undo")
+    assert shared.files() == before
 
 
 def test_dry_run_shows_and_changes_nothing(machine: Machine) -> None:
@@ -93,8 +138,9 @@ def test_dry_run_shows_and_changes_nothing(machine: Machine) -> None:
     assert not machine.namespace.outside("/var/lib/podman-cvmfs").exists()
 
 
-def test_podman_works_with_the_empty_store(machine: Machine) -> None:
-    machine.set_up()
+@pytest.mark.parametrize("options", [(), ("--users",)])
+def test_podman_works_with_the_empty_store(machine: Machine, options: tuple[str, ...]) -> None:
+    machine.set_up(*options)
     assert (machine.images(), machine.user_images()) == ([], [])
 
 
@@ -141,97 +187,97 @@ mountopt = "nodev"
 
 
 def test_user_with_settings_of_their_own_is_left_alone_and_named(
-    filled: Machine, generation: Generation
+    shared: Machine, generation: Generation
 ) -> None:
-    own = filled.namespace.outside(f"{HOME}/.config/containers/storage.conf")
+    own = shared.namespace.outside(f"{HOME}/.config/containers/storage.conf")
     # The older podmans take the one, the newer the other.
     places = "".join(f'{key} = "{HOME}/kept"\n' for key in ("graphroot", "rootless_storage_path"))
     own.write_text(f'[storage]\ndriver = "overlay"\n{places}')
     os.chown(own, UID, UID)
-    said = filled.set_up()
-    filled.user_images()
-    assert filled.namespace.outside(f"{HOME}/kept/overlay-images").is_dir(), "not the user's own"
+    said = shared.set_up("--users")
+    shared.user_images()
+    assert shared.namespace.outside(f"{HOME}/kept/overlay-images").is_dir(), "not the user's own"
     if generation.drop_ins:
-        assert len(filled.user_images()) == 3
+        assert len(shared.user_images()) == 3
         return
     assert f"not reached: u: {HOME}/.config/containers/storage.conf" in said
-    assert filled.user_images() == []
-    filled.set_up_user("--user", "--store", STORE)
-    assert len(filled.user_images()) == 3
-    filled.set_up_user("--undo")
-    assert filled.user_images() == []
+    assert shared.user_images() == []
+    shared.set_up_user("--user", "--store", STORE)
+    assert len(shared.user_images()) == 3
+    shared.set_up_user("--undo")
+    assert shared.user_images() == []
 
 
 def test_user_whose_images_are_in_vfs_goes_on_working(
-    filled: Machine, generation: Generation
+    shared: Machine, generation: Generation
 ) -> None:
-    made = filled.user("STORAGE_DRIVER=vfs podman images -q")
+    made = shared.user("STORAGE_DRIVER=vfs podman images -q")
     assert made.returncode == 0, made.stderr
-    said = filled.set_up()
+    said = shared.set_up("--users")
     if not generation.drop_ins:
         assert "not reached: u: keeps images with the driver vfs" in said
-        done = filled.user("podman images -q")
+        done = shared.user("podman images -q")
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
-def test_user_sets_up_alone(filled: Machine) -> None:
-    before = filled.files()
-    filled.set_up_user("--store", STORE)
-    assert len(filled.user_images(login=False)) == 3
-    assert filled.images() == []
-    filled.set_up_user("--undo")
-    assert filled.files() == before
+def test_user_sets_up_alone(shared: Machine) -> None:
+    before = shared.files()
+    shared.set_up_user("--store", STORE)
+    assert len(shared.user_images(login=False)) == 3
+    assert shared.images() == []
+    shared.set_up_user("--undo")
+    assert shared.files() == before
 
 
-def test_service_manager_gets_what_a_login_gets(filled: Machine, generation: Generation) -> None:
-    filled.set_up()
+def test_service_manager_gets_what_a_login_gets(shared: Machine, generation: Generation) -> None:
+    shared.set_up("--users")
     script = "/etc/systemd/user-environment-generators/60-podman-cvmfs"
     needed = os.path.isdir("/etc/systemd") and not generation.drop_ins
-    assert filled.namespace.outside(script).exists() == needed
+    assert shared.namespace.outside(script).exists() == needed
     if needed:
-        printed = filled.user(script, login=False).stdout
+        printed = shared.user(script, login=False).stdout
         assert printed == f"STORAGE_OPTS=overlay.imagestore={STORE}\n"
 
 
-def test_login_asks_a_podman_it_has_not_seen(filled: Machine, generation: Generation) -> None:
+def test_login_asks_a_podman_it_has_not_seen(shared: Machine, generation: Generation) -> None:
     """After an upgrade the options of the environment may replace all others."""
-    filled.set_up()
-    profile = filled.namespace.outside("/etc/profile.d/podman-cvmfs.sh")
+    shared.set_up("--users")
+    profile = shared.namespace.outside("/etc/profile.d/podman-cvmfs.sh")
     profile.write_text(snippet.profile_text(STORE, None, "another"))
     told = "" if generation.drop_ins else f"overlay.imagestore={STORE}"
-    assert filled.user('printf %s "${STORAGE_OPTS-}"').stdout == told
-    assert len(filled.user_images()) == 3
+    assert shared.user('printf %s "${STORAGE_OPTS-}"').stdout == told
+    assert len(shared.user_images()) == 3
 
 
 def test_driver_left_to_podman_leaves_users_working(
-    filled: Machine, generation: Generation
+    shared: Machine, generation: Generation
 ) -> None:
-    path = filled.namespace.outside("/etc/containers/storage.conf")
+    path = shared.namespace.outside("/etc/containers/storage.conf")
     places = 'runroot = "/run/containers/storage"\ngraphroot = "/var/lib/containers/storage"\n'
     path.write_text("[storage]\n" + places)
-    said = filled.set_up()
-    assert len(filled.images()) == 3
+    said = shared.set_up("--users")
+    assert len(shared.images()) == 3
     assert ("sets no driver" in said) != generation.drop_ins
     if not generation.drop_ins:  # Newer ones take the system's directories for users.
-        assert filled.user("podman images").returncode == 0
+        assert shared.user("podman images").returncode == 0
 
 
-def test_what_was_set_up_for_an_older_podman_serves_a_newer_one(filled: Machine) -> None:
+def test_what_was_set_up_for_an_older_podman_serves_a_newer_one(shared: Machine) -> None:
     """No command of root or a user may fail between podman's upgrade and the next set-up."""
-    older = filled.podman.root / "older"
+    older = shared.podman.root / "older"
     older.mkdir()
     (older / "podman").write_text(_OLDER)
     (older / "podman").chmod(0o755)
-    before = filled.files()
-    said = filled.set_up(path=f"{older}:{filled.podman.env['PATH']}")
+    before = shared.files()
+    said = shared.set_up("--users", path=f"{older}:{shared.podman.env['PATH']}")
     assert "podman 4.0.0 now uses" in said
-    assert len(filled.images()) == 3
-    assert len(filled.user_images()) == 3
-    filled.set_up()
-    assert len(filled.images()) == 3
-    assert len(filled.user_images()) == 3
-    filled.set_up("--undo")
-    assert filled.files() == before
+    assert len(shared.images()) == 3
+    assert len(shared.user_images()) == 3
+    shared.set_up("--users")
+    assert len(shared.images()) == 3
+    assert len(shared.user_images()) == 3
+    shared.set_up("--undo")
+    assert shared.files() == before
 
 
 def test_a_user_deletes_their_own_store(machine: Machine, sample: Sample) -> None:
@@ -262,7 +308,7 @@ def test_what_users_are_told_of_root_s_store(
     # Of a repository so young nothing is remembered.
     time.sleep(2.1)
     target = Target(Path("/mnt"), Path(STORE), Path(SYSTEM_CACHE))
-    argv = target.argv("--offline", "--view", "layers")
+    argv = target.argv("--offline", "--view", "layers", "--shared")
     done = podman_cvmfs(*argv, within=machine.namespace)
     assert done.returncode == 0, done.stderr
 
@@ -276,7 +322,7 @@ def test_what_users_are_told_of_root_s_store(
         # Some layers have directories that only root may look into.
         done = ask(f"verify{place}")
         assert (done.returncode, done.stdout.count("warning: ")) == (0, 1), done.stdout
-        assert "closed to you, and isn't checked (nor 1 more)" in done.stdout
+        assert "closed to you, and isn't checked" in done.stdout
         assert f"'podman-cvmfs verify --store {STORE}' as root" in done.stdout
     said = ask("status --repository /mnt --cache /home/u/cache").stdout
     assert "no complete sync on record in the cache /home/u/cache" in said

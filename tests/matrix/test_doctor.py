@@ -5,53 +5,15 @@ doctor names why, and the cure it prints makes podman work."""
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tomlkit
 
-import podman_cvmfs
 from tests.matrix.bench import Bench
 from tests.matrix.guest import Guest
 from tests.matrix.host import LONELY, USER, User
-from tests.matrix.site import Site
-
-#: What the commands under test import and no root has; all of it is Python alone.
-_LIBRARIES = ("click", "tomlkit", "rich", "markdown_it", "mdurl", "pygments", "typing_extensions")
-_COMMAND = """\
-#!/bin/sh
-export PYTHONPATH={library} PYTHONDONTWRITEBYTECODE=1 PODMAN_CVMFS_CONFIG={library}/config.toml
-exec python3 -m podman_cvmfs "$@"
-"""
-
-
-@pytest.fixture(scope="module")
-def tools(matrix_site: Site) -> Path:
-    """A directory with ``podman-cvmfs``, for the Python of any machine of the site."""
-    place = matrix_site.data / "tools"
-    package = Path(podman_cvmfs.__file__).parent
-    shutil.copytree(package, place / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in _LIBRARIES:
-        found = _found(name)
-        if found.is_dir():
-            shutil.copytree(found, place / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(found, place)
-    repository = matrix_site.repository("root")
-    (place / "config.toml").write_text(f'repositories = ["{repository}"]\noffline = true\n')
-    command = place / "podman-cvmfs"
-    command.write_text(_COMMAND.format(library=place))
-    command.chmod(0o755)
-    return place
-
-
-def _found(name: str) -> Path:
-    packages = Path(tomlkit.__file__).parents[1]
-    directory = packages / name
-    return directory if directory.is_dir() else packages / f"{name}.py"
 
 
 class Patient:
@@ -96,7 +58,7 @@ def patient(request: pytest.FixtureRequest, bench: Bench, tools: Path) -> Iterat
     store = site.data / f"doctor-{bench.version}-{'root' if user is None else 'user'}"
     image = site.name("t/single:1")
     if not store.exists():
-        site.sync(repository, store, image, user=None, version=bench.version)
+        site.sync(repository, store, image, "--shared", user=None, version=bench.version)
     with bench.fresh(stores=[store], user=user) as podman:
         patient = Patient(podman, store, tools, image)
         assert patient.works()
@@ -129,7 +91,9 @@ def test_own_store_comes_before_the_system_s(bench: Bench, tools: Path) -> None:
     site = bench.site
     store, image = site.data / f"doctor-{bench.version}-root", site.name("t/single:1")
     if not store.exists():
-        site.sync(site.repository("root"), store, image, user=None, version=bench.version)
+        site.sync(
+            site.repository("root"), store, image, "--shared", user=None, version=bench.version
+        )
     with bench.fresh(user=USER) as podman:
         here = f"unset CONTAINERS_STORAGE_CONF; PATH={tools}:$PATH; "
         set_up = ["sh", "-c", f"{here} podman-cvmfs setup --users --store {store}"]
@@ -149,7 +113,9 @@ def test_files_of_root_and_an_ordinary_user(bench: Bench, tools: Path) -> None:
     site = bench.site
     store, image = site.data / f"doctor-{bench.version}-root", site.name("t/single:1")
     if not store.exists():
-        site.sync(site.repository("root"), store, image, user=None, version=bench.version)
+        site.sync(
+            site.repository("root"), store, image, "--shared", user=None, version=bench.version
+        )
     with bench.fresh(stores=[store], user=USER) as podman:
         assert Patient(podman, store, tools, image).cured_of("owner-unmapped")
 

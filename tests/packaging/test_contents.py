@@ -17,7 +17,7 @@ _DEBIAN = {
 }
 _RPM = {
     "/etc/containers/containers.conf.d/50-podman-cvmfs-mount.conf",
-    "/usr/share/containers/storage.conf.d/99-podman-cvmfs.conf",
+    "/usr/share/containers/storage.rootful.conf.d/99-podman-cvmfs.conf",
     "/usr/share/zsh/site-functions/_podman-cvmfs",
 }
 SETTINGS = "/etc/podman-cvmfs/config.toml"

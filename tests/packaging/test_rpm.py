@@ -110,7 +110,7 @@ def test_installed_upgraded_erased(
     machine.rpm("--install", "--nodeps", *found(rpms, MAIN, DROP_IN, MOUNT))
     assert machine.sh("podman-cvmfs --version").split()[-1] == __version__
     machine.sh(f"test -s {STORE}/overlay-layers/layers.lock; test -d /cvmfs")
-    dropped = machine.sh("cat /usr/share/containers/storage.conf.d/99-podman-cvmfs.conf")
+    dropped = machine.sh("cat /usr/share/containers/storage.rootful.conf.d/99-podman-cvmfs.conf")
     assert f'"{STORE}"' in dropped
     assert machine.rpm("--verify", "--nodeps", MAIN, DROP_IN, MOUNT) == ""
     for unit in ("podman-cvmfs-sync.timer", "podman-cvmfs-watch.service"):

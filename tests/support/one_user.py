@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import tomlkit
@@ -25,7 +26,11 @@ HOME = "/home/u"
 STORE = "/var/lib/podman-cvmfs/store"
 #: Bound over by empty directories.
 _OWN = ("/etc/profile.d", "/etc/systemd", "/var/lib", "/home", "/usr/share/containers")
-_CONFIGURATION = ("/etc/containers", "/etc/profile.d", "/etc/systemd", f"{HOME}/.config")
+_SETTINGS = "/etc/podman-cvmfs"
+_CONFIGURATION = (
+    *("/etc/containers", "/etc/profile.d", "/etc/systemd", _SETTINGS),
+    f"{HOME}/.config",
+)
 #: Variables that would lead set-up and podman to other files.
 _NAMING = (
     *("CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "CONTAINER_HOST"),
@@ -39,6 +44,10 @@ class Machine:
     def __init__(self, podman: Podman, scratch: Path) -> None:
         self.podman = podman
         self.namespace = podman.namespace
+        # Set-up writes there: it must be the test's own. Other tests may be using it as well, so it
+        # stays, empty.
+        os.makedirs(_SETTINGS, exist_ok=True)
+        self.bind(scratch / "settings", _SETTINGS)
         for number, path in enumerate(_OWN):
             if os.path.isdir(path):
                 self.bind(scratch / f"own{number}", path)
@@ -93,6 +102,10 @@ class Machine:
         places = {"PATH": self.podman.env["PATH"], "HOME": HOME, "XDG_RUNTIME_DIR": f"{HOME}/run"}
         text = profile + script if login else script
         return self.namespace.run([*argv, text], env={**places, **env}, check=False)
+
+    def ours(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run ``podman-cvmfs ARGS`` as root."""
+        return self.root(sys.executable, "-m", "podman_cvmfs", *args, check=check)
 
     def images(self) -> list[str]:
         """The names that root's podman lists."""

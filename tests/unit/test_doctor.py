@@ -19,6 +19,7 @@ from podman_cvmfs.broken_layers import Broken, BrokenUsers
 from podman_cvmfs.doctor import edits, look_engine
 from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import (
+    Client,
     Configuration,
     Contents,
     Disk,
@@ -90,6 +91,8 @@ USER = replace(
     repositories=(replace(MOUNTED, owners=(1000,)),),
 )
 
+SHARED = replace(ROOT, shared=True, wants_shared=True)
+NAMED = replace(ROOT, named_by=("/etc/p.sh",), wants_shared=True)
 SETUP = f"podman-cvmfs setup --system --store {STORE}"
 SETUP_USER = f"podman-cvmfs setup --user --store {STORE}"
 SYNC = f"podman-cvmfs sync --store {STORE}"
@@ -133,6 +136,12 @@ def counts(facts: Facts = ROOT, **changes: int) -> Facts:
 
 def disk(what: str, free: int, inodes: int) -> Facts:
     return replace(ROOT, disks=(Disk(what, f"/{what}", free, 100 << 30, inodes, 1_000_000),))
+
+
+def client(facts: Facts = ROOT, **changes: Any) -> Facts:
+    return replace(
+        facts, clients=(Client(**{"repository": REPOSITORY, "cache": "/cache", **changes}),)
+    )
 
 
 def units(**states: str) -> Facts:
@@ -276,14 +285,31 @@ TABLE: list[tuple[str, Facts, str, str]] = [
         "users-cannot-start",
         conf(repository(owners=(999,)), profile="/etc/p.sh"),
         "user 999",
-        SETUP,
+        f"{SETUP} --no-users",
     ),
-    ("users-unserved", conf(repository(owners=(1000,)), profile=""), "login", SETUP),
     (
         "users-unserved",
-        conf(repository(owners=(1000,)), profile="", effective=replace(EFFECTIVE, driver="")),
+        conf(repository(SHARED, owners=(1000,)), profile=""),
+        "login",
+        f"{SETUP} --users",
+    ),
+    (
+        "users-unserved",
+        conf(
+            repository(SHARED, owners=(1000,)), profile="", effective=replace(EFFECTIVE, driver="")
+        ),
         f"{CONF} sets no driver",
-        f"{edits.add_to_storage({'driver': 'overlay'}, CONF)} && {SETUP}",
+        f"{edits.add_to_storage({'driver': 'overlay'}, CONF)} && {SETUP} --users",
+    ),
+    (
+        "store-not-configured",
+        store(
+            conf(replace(USER, is_configured=False), effective=replace(EFFECTIVE, inherited=True)),
+            presence=Presence.CLOSED,
+            owner=0,
+        ),
+        "its owner's alone",
+        "podman-cvmfs setup --user && podman-cvmfs sync",
     ),
     ("users-not-reached", replace(ROOT, unreached=("u: own file",)), "u: own file", "# each of"),
     (
@@ -346,7 +372,27 @@ TABLE: list[tuple[str, Facts, str, str]] = [
         "/var",
         "chmod go+x /var",
     ),
-    ("store-closed-to-users", store(closed_at=(STORE,)), STORE, f"chmod go+rX {STORE}"),
+    (
+        "store-closed",
+        store(USER, presence=Presence.CLOSED, closed_at=(STORE,), owner=0),
+        "root's alone",
+        "# as root: podman-cvmfs sync --shared",
+    ),
+    ("store-closed-to-users", other(closed_at=("/theirs",)), "/theirs", "chmod go+rX /theirs"),
+    (
+        "users-locked-out",
+        store(NAMED, closed_at=(STORE,)),
+        f"/etc/p.sh names the store to ordinary users, and closed to them is: {STORE}",
+        f"{SYNC} --shared",
+    ),
+    (
+        "users-locked-out",
+        store(NAMED, closed_at=("/var", f"{STORE}/overlay-images")),
+        "podman-cvmfs setup --no-users",
+        f"chmod go+x /var && chmod go+rX {STORE}/overlay-images",
+    ),
+    ("store-open", store(is_open=True), STORE, SYNC),
+    ("store-open", store(USER, is_open=True), STORE, SYNC),
     ("store-incomplete", store(lacking=("overlay-images/images.json",)), "images.json", SETUP),
     (
         "store-incomplete",
@@ -582,6 +628,19 @@ TABLE: list[tuple[str, Facts, str, str]] = [
         REPOSITORY,
         f"chmod go+rx {REPOSITORY}",
     ),
+    (
+        "starts-may-hang",
+        client(own=("/g",), others=("/h/a", "/h/b")),
+        f"/cache (for {REPOSITORY}) is on one file system with the graphroot /g and 2 more",
+        "# put CVMFS_SERVER_CACHE_MODE=yes in /etc/cvmfs/default.local and run 'cvmfs_config ",
+    ),
+    (
+        # Other users' podman may mount otherwise than root's.
+        "starts-may-hang",
+        options(client(own=("/g",), others=("/h",)), mount_program="/f"),
+        "the graphroot /h",
+        "# put CVMFS_SERVER_CACHE_MODE=yes",
+    ),
     ("repository-foreign", repository(foreign=True), REPOSITORY, "# name another"),
     (
         "registries-conf-broken",
@@ -628,7 +687,33 @@ def test_no_cure_takes_fuse_overlayfs_away_where_it_is_needed(facts: Facts, laid
     assert judge(options(contents(facts, overlay="fuse-overlayfs"), mount_program="/f")) == []
 
 
-@pytest.mark.parametrize("facts", [ROOT, USER], ids=["root", "user"])
+@pytest.mark.parametrize(
+    "facts",
+    [
+        client(),
+        client(one_directory=True, own=("/g",), others=("/h",)),
+        options(client(own=("/g",)), mount_program="/f"),
+    ],
+    ids=["another file system", "one directory", "fuse-overlayfs"],
+)
+def test_starts_that_cannot_hang(facts: Facts) -> None:
+    assert "starts-may-hang" not in {each.condition.name for each in judge(facts)}
+
+
+_PRIVATE = store(closed_at=(STORE,))
+_HEALTHY = {
+    "root": ROOT,
+    "user": USER,
+    "root alone": _PRIVATE,
+    "shared": store(SHARED, is_open=True),
+    "named": store(NAMED, is_open=True),
+    # Nobody gets to it.
+    "open in a closed directory": store(is_open=True, closed_at=("/var",)),
+    "root's, seen by a user": store(USER, is_open=True, owner=0),
+}
+
+
+@pytest.mark.parametrize("facts", _HEALTHY.values(), ids=_HEALTHY)
 def test_the_healthy(facts: Facts) -> None:
     assert judge(facts) == []
     assert failure([]) is None

@@ -17,10 +17,20 @@ from podman_cvmfs.policy import DEFAULT_POLICY, Overlay, Policy, Reuse, View
 from podman_cvmfs.reference import ImageName, assign_names, parse_repository_path
 from podman_cvmfs.resolve import FlatRoot, Layer, ResolvedImage
 from podman_cvmfs.retirement import GRACE, Retention, is_retired, retired_since
-from podman_cvmfs.skeleton import SkeletonDirectory
+from podman_cvmfs.skeleton import Skeleton
 from podman_cvmfs.store.json_files import images_json, layer_json, layers_json
-from podman_cvmfs.store.records import Link, LocalPart, StoreContent
-from podman_cvmfs.view import SPACER, view_of
+from podman_cvmfs.store.layout import SPACER_ID, piece_of_entry
+from podman_cvmfs.store.records import (
+    LayerDirectory,
+    Link,
+    LocalPart,
+    Node,
+    Part,
+    StoreContent,
+    StoredLayer,
+    layers_of,
+)
+from podman_cvmfs.view import EMPTY, ImageView, image_layer_id, view_of
 
 HUB = "registry.hub.docker.com/library"
 
@@ -40,6 +50,8 @@ def image(label: str, diffs: str, *, flat: bool = True, files: bool = True) -> R
             Descriptor("tar+gzip", Digest.of(f"blob {letter}".encode()), 10),
             f"/r/.layers/{letter}" if files else None,
             100,
+            skeleton=Skeleton(),
+            own_skeleton=Skeleton(),
         )
         for letter, layer_id, diff_id in zip(diffs, layer_ids(diff_ids), diff_ids)
     )
@@ -64,6 +76,12 @@ def plan(
     return make_plan(current, names, candidates, str(policy), Retention(now))
 
 
+def below(view: ImageView, directory: LayerDirectory) -> list[Part]:
+    """What a layer mounts, nearest first."""
+    pieces = {piece.piece_id: piece.part for piece in view.pieces}
+    return [pieces[each] for each in directory.lowers]
+
+
 def test_flat_view_shows_one_directory_and_counts_every_layer() -> None:
     view = view_of(image("x", "abcd"), Policy())
     assert view.kind == "flat"
@@ -71,17 +89,17 @@ def test_flat_view_shows_one_directory_and_counts_every_layer() -> None:
     directories = [directory for _, directory in view.layers]
     assert len(records) == 4, "podman history wants as many layers as the config tells of"
     assert [record.parent for record in records] == [None, *(r.layer_id for r in records[:-1])]
-    assert not any(directory.lowers for directory in directories)
+    assert all(directory.part == EMPTY for directory in directories)
     assert sum(record.diff_size for record in records) == 400
-    assert directories[0].parts == (Link("/r/.layers/a"),)
-    local, link = directories[-1].parts
-    assert isinstance(local, LocalPart) and isinstance(link, Link)
-    assert [(node.path, node.mode) for node in local.nodes if not node.is_whiteout] == [
-        ("", 0o555),
-        ("tmp", 0o1777),
-    ]
+    assert below(view, directories[0])[1:] == [Link("/r/.layers/a")]
+    assert [directory.lowers for directory in directories[1:-1]] == [(), ()]
+    local, link = below(view, directories[-1])
+    assert local == LocalPart((Node("", mode=0o555), Node(".cvmfscatalog", is_whiteout=True)))
+    assert isinstance(link, Link) and "/.flat/" in link.target
     genuine = layer_ids([layer.diff_id for layer in image("x", "abcd").layers])
-    assert [r.layer_id in genuine for r in records] == [True, False, False, True]
+    assert [r.layer_id in genuine for r in records] == [True, False, False, False], (
+        "a pull's ID is that layer's by itself"
+    )
     assert [r.diff_id is not None for r in records] == [True, False, False, False]
 
 
@@ -105,17 +123,45 @@ def test_what_each_image_is_shown_by() -> None:
         view_of(image("x", "ab", flat=False, files=False), Policy())
 
 
-def test_no_merged_root_is_taken_for_less_than_it_is() -> None:
-    """A layer without parent and lower is, for podman, what its ``diff`` holds."""
+def test_all_that_a_layer_shows_lies_below_its_empty_diff() -> None:
+    """What a container deletes is looked for in what ``lower`` names; and whatever takes the place
+    of ``diff`` hides nothing."""
+    shown = looked_at(image("x", "abc"), b=_DELETES[0])
+    for view in View:
+        for reuse in Reuse:
+            found = view_of(shown, Policy(view, reuse))
+            for stored, directory in (*found.layers, *found.beside):
+                assert directory.part == EMPTY
+                assert stored.lowers == directory.lowers
+                assert set(directory.lowers) <= {piece.piece_id for piece in found.pieces}
+
+
+def test_the_layer_that_shows_an_image_has_an_id_of_its_own() -> None:
+    """It derives from what it shows, so what stands on an ID never sees anything else."""
+    one, other = image("1", "ab"), image("2", "ab")
+    tops = [view_of(each, Policy()).layers[-1] for each in (one, one, other)]
+    assert tops[0] == tops[1]
+    assert tops[0][0].layer_id != tops[2][0].layer_id, "another merged root"
+    assert tops[0][0].layer_id == image_layer_id(tops[0][1].lowers)
+    assert {each.layer_id for each in one.layers}.isdisjoint(t[0].layer_id for t in tops)
+
+
+def test_an_image_of_one_layer_is_that_layer_where_both_look_alike() -> None:
     found = image("x", "a")
-    found = replace(found, layers=(replace(found.layers[0], files=None),))
-    view = view_of(found, DEFAULT_POLICY)
-    assert [directory.lowers for _, directory in view.layers] == [(SPACER.layer_id,)]
+    view = view_of(found, Policy())
+    assert [stored.layer_id for stored, _ in view.layers] == [found.layers[0].layer_id]
+    assert not view.beside
+    own = replace(found, skeleton=Skeleton((Node("opt/app"),)))
+    view = view_of(own, Policy())
+    (top,), (base,) = view.layers, view.beside
+    assert base[0].layer_id == found.layers[0].layer_id and base[0].diff_id is not None
+    assert top[0].layer_id != base[0].layer_id and top[0].twin == base[0].layer_id
+    assert not view_of(own, Policy(reuse=Reuse.NONE)).beside
 
 
 def test_images_on_one_base_share_all_but_the_top() -> None:
     content = plan(StoreContent(), {"r/x:1": image("1", "abc"), "r/x:2": image("2", "abd")}).content
-    assert len(content.layers) == 5, "and the spacer"
+    assert len(content.layers) == 4, "a base, a stand-in, two tops"
 
 
 def test_layers_json_lists_parents_first() -> None:
@@ -181,25 +227,29 @@ def test_a_removed_image_leaves_its_layers_for_the_grace_period() -> None:
     assert plan(second.content, wanted, new="none", now=2000).content == second.content
     retired = {layer.layer_id: layer.retired for layer in second.content.layers.values()}
     assert set(retired) == set(first.layers)
-    gone = set(layer_ids([Digest.of(b"a"), Digest.of(b"b")]))
+    gone = layers_of_image(first, "r/x:1")
+    assert len(gone) == 2
     assert {layer_id for layer_id, since in retired.items() if since == 2000} == gone
     assert list(second.content.retired_entries.values()) == [2000]  # the image's own files
+    assert not set(map(piece_of_entry, second.content.retired_entries)) - {None}, "still mounted"
     unchanged = plan(second.content, wanted, new="none", now=2000 + GRACE - 1).content
     assert unchanged == second.content
     last = plan(second.content, wanted, new="none", now=2000 + GRACE).content
     assert set(last.layers) == set(first.layers) - gone
     assert not last.retired_entries
+    assert last.pieces() < first.pieces()
 
 
 def test_grace_and_what_is_needed_beyond_it() -> None:
     wanted = {"r/x:1": image("1", "ab"), "r/y:1": image("2", "cd")}
     first = plan(StoreContent(), wanted).content
-    (top,) = layer_ids([Digest.of(b"a"), Digest.of(b"b")])[-1:]
+    top = first.images[first.names["r/x:1"]].top_layer
+    assert top is not None
     names = {parse_repository_path("r/y:1"): wanted["r/y:1"].source_id.hex}
 
     def layers_after(grace: int, needed: tuple[str, ...] = ()) -> int:
-        layers = make_plan(first, names, {}, "p", Retention(2000, grace, needed)).content.layers
-        return len(set(layers) - {SPACER.layer_id})
+        retention = Retention(2000, grace, needed)
+        return len(make_plan(first, names, {}, first.policy, retention).content.layers)
 
     assert layers_after(1) == 4
     assert layers_after(0) == 2
@@ -238,21 +288,44 @@ def test_a_moved_name() -> None:
     assert sum(not is_retired(each) for each in second.content.images.values()) == 1
 
 
-def test_one_top_layer_shown_by_the_root_of_an_image_that_leaves() -> None:
-    """Two configs over the same layers share the top layer, so one merged root serves both."""
+def layers_of_image(content: StoreContent, name: str) -> set[str]:
+    """The IDs of the layers that the image of that name has."""
+    image_of = content.images[content.names[name]]
+    return {layer.layer_id for layer in layers_of(content, image_of)}
+
+
+def test_a_piece_outlives_its_layers_only_for_what_still_names_it() -> None:
+    """A container made on a layer that has been laid out otherwise since names its old pieces."""
+    one = image("1", "ab", flat=False)
+    first = plan(StoreContent(), {"r/x:1": one}, now=1000).content
+    base = one.layers[0].layer_id
+    moved = replace(one, layers=tuple(replace(e, files=f"/s{e.files}") for e in one.layers))
+    names = {parse_repository_path("r/x:1"): one.source_id.hex}
+    candidates = {one.source_id.hex: candidate_of(moved, view_of(moved, DEFAULT_POLICY), "/s/r")}
+
+    def after(now: int, needed: tuple[str, ...] = ()) -> StoreContent:
+        retention = Retention(now, needed=needed)
+        return make_plan(second, names, {}, str(DEFAULT_POLICY), retention).content
+
+    second = make_plan(
+        first, names, candidates, str(DEFAULT_POLICY), Retention(2000), gone={"/r"}
+    ).content
+    old = set(first.layers[base].lowers or ()) - set(second.layers[base].lowers or ())
+    assert old and old <= second.pieces()
+    assert old <= after(2000 + GRACE - 1).pieces()
+    assert old.isdisjoint(after(2000 + GRACE).pieces())
+    assert old <= after(2000 + GRACE, tuple(old)).pieces()
+
+
+def test_an_image_that_leaves_takes_only_its_own_top_along() -> None:
+    """Two configs over the same layers, each with a merged root of its own."""
     one, two = image("1", "ab"), image("2", "ab")
     first = plan(StoreContent(), {"r/x:1": one, "r/x:2": two}).content
-    (top,) = {stored.top_layer for stored in first.images.values()}
-    assert top is not None
-    served_by = first.layers[top].shows
-    stays = two if served_by == one.source_id.hex else one
-    leaves = one if stays is two else two
-    assert orphaned_views(first, {stays.source_id.hex}) == {stays.source_id.hex}
-    assert not orphaned_views(first, {stays.source_id.hex, leaves.source_id.hex})
-    second = plan(first, {"r/x:9": stays}, now=2000).content
-    assert second.layers[top].shows == stays.source_id.hex
-    assert second.layers[top].entry != first.layers[top].entry
-    assert first.layers[top].entry in second.retired_entries
+    assert len({stored.top_layer for stored in first.images.values()}) == 2
+    assert not orphaned_views(first, {one.source_id.hex})
+    second = plan(first, {"r/x:2": two}, new="none", now=2000).content
+    assert layers_of_image(second, "r/x:2") == layers_of_image(first, "r/x:2")
+    assert all(second.layers[each].retired is None for each in layers_of_image(second, "r/x:2"))
 
 
 def test_a_wanted_image_that_was_never_resolved_has_no_name() -> None:
@@ -271,28 +344,48 @@ def test_two_sources_with_one_synthesised_config_are_one_image() -> None:
     assert set(content.names) == {"r/x:1", "r/x:2"}
 
 
-def test_a_base_shown_by_the_root_of_an_image_that_leaves_is_laid_out_anew() -> None:
-    """Not only images of that one layer stand on it."""
-    skeleton = (SkeletonDirectory("", 0o755, True),)
-    gone = replace(image("1", "a"), skeleton=skeleton)
-    stays = replace(image("2", "ab", flat=False), skeleton=skeleton)
-    content = plan(StoreContent(), {"r/x:1": gone, "r/y:1": stays}).content
-    base = stays.layers[0].layer_id
-    assert content.layers[base].shows == gone.source_id.hex
-    assert orphaned_views(content, {stays.source_id.hex}) == {stays.source_id.hex}
-
-
-def test_a_skeleton_stays_when_another_image_stands_on_the_layer() -> None:
-    """Without it rootless podman couldn't start the image."""
-    policy = Policy(reuse=Reuse.ALL)
-    skeleton = (SkeletonDirectory("", 0o755, True),)
-    short, long = (
-        replace(looked_at(image(diffs, diffs)), skeleton=skeleton) for diffs in ("ab", "abc")
+def test_a_layer_of_layout_4_stays_as_it_is_while_something_stands_on_it() -> None:
+    """What stands on it names its directory, and podman 6 its ID."""
+    one = image("1", "ab")
+    base, chain_top = (layer.layer_id for layer in one.layers)
+    old_base = StoredLayer(base, f"{base}-{'0' * 16}", None, 100, repository="/r", lowers=None)
+    old_top = StoredLayer(
+        chain_top,
+        f"{chain_top}-{'1' * 16}",
+        base,
+        100,
+        shows=one.source_id.hex,
+        merged=True,
+        alone=True,
+        repository="/r",
+        lowers=None,
     )
-    result = plan(StoreContent(), {"r/x:1": short, "r/y:1": long}, policy=policy)
-    for found in (short, long):
-        top = result.content.layers[result.content.images[found.config.digest.hex].top_layer or ""]
-        assert top.merged and top.shows == found.source_id.hex
+    spacer = StoredLayer(SPACER_ID, f"{SPACER_ID}-{'2' * 16}", None, 0, lowers=None)
+    layers = {each.layer_id: each for each in (old_base, old_top, spacer)}
+    made = candidate_of(one, view_of(one, DEFAULT_POLICY), "/r")
+    stored = replace(made.stored, top_layer=chain_top, published=("r/x:1",))
+    old = StoreContent(
+        "4 auto base kernel", {stored.image_id: stored}, layers, {"r/x:1": stored.image_id}
+    )
+    names = {parse_repository_path("r/x:1"): one.source_id.hex}
+    candidates = {one.source_id.hex: made}
+
+    def laid_out(needed: tuple[str, ...], now: int = 2000) -> StoreContent:
+        retention = Retention(now, needed=needed)
+        return make_plan(old, names, candidates, str(DEFAULT_POLICY), retention).content
+
+    free = laid_out(())
+    assert free.layers[base].lowers is not None, "nothing stands on it"
+    assert free.layers[chain_top].retired == 2000 and free.layers[SPACER_ID].retired == 2000
+    assert old_base.entry in free.retired_entries
+    used = laid_out((base, chain_top, SPACER_ID))
+    assert used.layers[base].lowers is None and used.layers[base].entry == old_base.entry
+    assert used.layers[chain_top].entry == old_top.entry
+    for content in (free, used):
+        top = content.layers[content.images[stored.image_id].top_layer or ""]
+        assert top.lowers and top.parent == base and top.layer_id != chain_top
+    later = make_plan(used, names, {}, used.policy, Retention(2000 + GRACE)).content
+    assert chain_top not in later.layers
 
 
 def test_a_base_known_to_delete_is_translated_for_all() -> None:
@@ -302,28 +395,29 @@ def test_a_base_known_to_delete_is_translated_for_all() -> None:
     for images in ({"r/x:1": unknown, "r/y:1": known}, {"r/y:1": known, "r/x:1": unknown}):
         result = plan(StoreContent(), images)
         (directory,) = (each for each in result.layers if each.layer_id == base)
-        assert len(directory.parts) == 3
+        parts = {piece.piece_id: piece.part for piece in result.pieces}
+        shown = [parts[each] for each in directory.lowers]
+        assert [type(part) for part in shown] == [LocalPart, LocalPart, Link, LocalPart]
         assert result.content.layers[base].diff_id is None
         again = plan(result.content, images, new=next(iter(images)))
         assert again.content.layers[base] == result.content.layers[base]
 
 
 @pytest.mark.parametrize("first", ["r/short:1", "r/long:1", None])
-def test_a_merged_root_is_never_mounted_above_the_layers_it_holds(first: str | None) -> None:
-    """The top of one image lies below the top of another: there it must be exact, whichever of
-    them came first, for a merged root lets lower layers show what it deletes."""
+def test_a_layer_that_is_one_image_s_top_is_itself_for_all_others(first: str | None) -> None:
+    """Whichever of two images came first, one of which has a merged root."""
     policy = Policy(reuse=Reuse.ALL)
-    marked = [replace(layer, markers=Markers()) for layer in image("2", "abc").layers]
+    long = looked_at(image("2", "abc", flat=False))
     images = {
-        "r/short:1": replace(image("1", "ab"), layers=tuple(marked[:2])),
-        "r/long:1": replace(image("2", "abc", flat=False), layers=tuple(marked)),
+        "r/short:1": replace(looked_at(image("1", "ab")), layers=long.layers[:2]),
+        "r/long:1": long,
     }
     content = StoreContent()
     if first is not None:
         content = plan(content, {first: images[first]}, policy=policy).content
     result = plan(content, images, policy=policy)
-    below = result.content.layers[marked[1].layer_id]
-    assert not below.merged and below.diff_id == marked[1].diff_id
+    middle = result.content.layers[long.layers[1].layer_id]
+    assert not middle.merged and middle.shows is None
     again = plan(result.content, images, new="none", policy=policy)
     assert again.content == result.content
 
@@ -353,28 +447,37 @@ def test_what_may_delete_is_never_advertised(
     """Read again by whatever podman mounts with, it may lose what it deletes."""
     policy = Policy(View.LAYERS, reuse, overlay)
     view = view_of(looked_at(image("1", "abc"), b=markers), policy)
-    advertised = [stored.diff_id is not None for stored, _ in view.layers]
-    assert (
-        advertised
-        == {
-            Reuse.BASE: [True, False, False],
-            Reuse.ALL: [True, False, True],
-            Reuse.NONE: [False, False, False],
-        }[reuse]
-    )
-    assert view.twin is None
+    found = {
+        stored.diff_id for stored, _ in (*view.layers, *view.beside) if stored.diff_id is not None
+    }
+    wanted = {Reuse.BASE: "a", Reuse.ALL: "ac", Reuse.NONE: ""}[reuse]
+    assert found == {Digest.of(letter.encode()) for letter in wanted}
 
 
-def test_a_layer_below_a_merged_root_is_found_as_its_twin() -> None:
+def test_what_stands_beside_an_image_is_found_by_chain_and_by_digest() -> None:
+    """A layer above others has no digest to be found by: read again, where the same file lies
+    below, it would come without that. Its twin, a base of its own, comes whole."""
     policy = Policy(reuse=Reuse.ALL)
-    view = view_of(looked_at(image("1", "ab")), policy)
+    shown = looked_at(image("1", "abc"))
+    view = view_of(shown, policy)
     top, _ = view.layers[-1]
-    assert view.twin is not None and top.diff_id is None
-    twin, directory = view.twin
-    assert twin.diff_id == Digest.of(b"b")
-    assert top.twin == twin.layer_id == twin.diff_id.hex
-    assert (twin.parent, twin.blob) == (None, Digest.of(b"blob b"))
-    assert directory.parts == (Link("/r/.layers/b"),) and not directory.lowers
+    beside = {stored.layer_id: (stored, directory) for stored, directory in view.beside}
+    assert top.diff_id is None and top.twin == shown.layers[2].layer_id
+    for number, letter in ((1, "b"), (2, "c")):
+        layer, directory = beside[shown.layers[number].layer_id]
+        assert layer.parent == shown.layers[number - 1].layer_id and layer.diff_id is None
+        files = [Link(f"/r/.layers/{each}") for each in reversed("abc"[: number + 1])]
+        assert below(view, directory)[1:] == files
+        assert layer.twin is not None
+        twin, alone = beside[layer.twin]
+        assert twin.diff_id == Digest.of(letter.encode()) and twin.layer_id == twin.diff_id.hex
+        assert (twin.parent, twin.blob) == (None, Digest.of(f"blob {letter}".encode()))
+        assert below(view, alone)[1:] == [Link(f"/r/.layers/{letter}")]
+
+
+def twins(view: ImageView) -> list[str]:
+    """The layers beside an image that are bases of their own."""
+    return [stored.layer_id for stored, _ in view.beside if stored.parent is None]
 
 
 @pytest.mark.parametrize(
@@ -390,15 +493,15 @@ def test_a_layer_below_a_merged_root_is_found_as_its_twin() -> None:
     ],
 )
 def test_no_twin_where_none_may_or_need_be_found(found: ResolvedImage, policy: Policy) -> None:
-    assert view_of(found, policy).twin is None
+    assert not twins(view_of(found, policy))
 
 
 def test_a_twin_stays_with_its_layer_and_goes_with_it() -> None:
     policy = Policy(reuse=Reuse.ALL)
     images = {f"r/x:{n}": looked_at(image(n, f"a{letter}")) for n, letter in ("1b", "2c")}
-    twins = [Digest.of(letter).hex for letter in (b"b", b"c")]
+    both = [Digest.of(letter).hex for letter in (b"b", b"c")]
     first = plan(StoreContent(), images, policy=policy).content
-    assert [first.layers[twin].retired for twin in twins] == [None, None]
+    assert [first.layers[twin].retired for twin in both] == [None, None]
     assert plan(first, images, new="none", policy=policy).content == first
     second = plan(first, {"r/x:2": images["r/x:2"]}, now=2000, new="none", policy=policy).content
-    assert [second.layers[twin].retired for twin in twins] == [2000, None]
+    assert [second.layers[twin].retired for twin in both] == [2000, None]

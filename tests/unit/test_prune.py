@@ -15,17 +15,17 @@ import pytest
 from podman_cvmfs import prune as prune_module
 from podman_cvmfs.errors import InputError, StoreError
 from podman_cvmfs.graphroots import Graphroots
-from podman_cvmfs.oci import Digest, layer_ids
 from podman_cvmfs.plan import candidate_of, make_plan
 from podman_cvmfs.policy import Policy, View
 from podman_cvmfs.prune import PruneReport, needed_layers, prune
 from podman_cvmfs.reference import parse_repository_path
 from podman_cvmfs.resolve import FlatRoot, ResolvedImage
 from podman_cvmfs.retirement import GRACE, Retention, is_retired, retired_name
+from podman_cvmfs.store.layout import link_name, lower_of
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.view import SPACER, view_of
+from podman_cvmfs.view import view_of
 from tests.support.cli import podman_cvmfs
 from tests.support.trees import snapshot
 from tests.unit.test_plan import image
@@ -42,6 +42,7 @@ class Site:
         self.graphroot = root / "graph"
         self.store = Store(str(root / "store"))
         self.graphroots = Graphroots(own=[str(self.graphroot)])
+        self._tops: dict[str, str] = {}
         for kind in ("containers", "images", "layers"):
             (self.graphroot / f"overlay-{kind}").mkdir(parents=True)
 
@@ -57,6 +58,13 @@ class Site:
         flat.mkdir(parents=True, exist_ok=True)
         return replace(found, layers=tuple(layers), flat=FlatRoot(str(flat), ()))
 
+    def top(self, letters: str) -> str:
+        """The ID of the layer by which the image of these layers is shown."""
+        if letters not in self._tops:
+            view = view_of(self.image(letters), Policy())
+            self._tops[letters] = view.layers[-1][0].layer_id
+        return self._tops[letters]
+
     def sync(self, *wanted: str, now: int = START, view: View = View.AUTO) -> None:
         """Make the store hold just these images, each given by its layers."""
         images = [self.image(letters) for letters in wanted]
@@ -70,12 +78,12 @@ class Site:
         }
         with self.store.opened() as current:
             plan = make_plan(current, names, candidates, str(view), Retention(now))
-            self.store.replace(plan.content, plan.layers, plan.images)
+            self.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
 
     @property
     def layers(self) -> set[str]:
         """The IDs of the layers that the store has of images."""
-        return set(self.content.layers) - {SPACER.layer_id}
+        return set(self.content.layers)
 
     def use(self, **containers: str) -> None:
         """Have the graphroot hold these containers: name -> layer below."""
@@ -105,10 +113,6 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     return site
 
 
-def top(letters: str) -> str:
-    return layer_ids([Digest.of(letter.encode()) for letter in letters])[-1]
-
-
 def said(report: PruneReport) -> dict[str, tuple[str, ...]]:
     return {each.name: each.reasons for each in report.verdicts if each.kind == "layer"}
 
@@ -119,30 +123,31 @@ def test_grace_then_gone(site: Site) -> None:
     before = snapshot(Path(site.store.path))
     report = site.prune(START + 2 * DAY)
     assert not report.changed and snapshot(Path(site.store.path)) == before
-    assert set(said(report)) == {top("c"), top("cd")}
+    assert set(said(report)) == {site.top("c"), site.top("cd")}
     assert {reason[:12] for reasons in said(report).values() for reason in reasons} == {
         "grace until "
     }
     report = site.prune(START + DAY + GRACE)
     assert report.changed and not any(each.stays for each in report.verdicts)
-    assert site.layers == {top("a"), top("ab")}
+    assert site.layers == {site.top("a"), site.top("ab")}
     assert not site.content.retired_entries
-    assert len(os.listdir(f"{site.store.path}/pool/layers")) == 3, "and the spacer"
+    left = {each for layer in site.content.layers.values() for each in layer.lowers or ()}
+    assert len(os.listdir(f"{site.store.path}/pool/layers")) == 2 + len(left)
     assert site.prune(START + 99 * DAY).verdicts == []
 
 
 def test_a_dry_run_says_the_same_and_changes_nothing(site: Site) -> None:
     site.sync("ab", "cd", "cde")
     site.sync("ab")
-    site.use(web=top("cd"))
+    site.use(web=site.top("cd"))
     before = snapshot(Path(site.store.path))
     dry = site.prune(START + GRACE, dry_run=True)
     assert snapshot(Path(site.store.path)) == before and not dry.changed
     assert site.prune(START + GRACE).verdicts == dry.verdicts
     by_container = (f"container web in {site.graphroot}",)
     assert {name: reasons for name, reasons in said(dry).items() if reasons} == {
-        top("c"): by_container,
-        top("cd"): by_container,
+        site.top("c"): by_container,
+        site.top("cd"): by_container,
     }
 
 
@@ -153,36 +158,65 @@ def test_a_base_stays_for_a_child_within_its_grace(site: Site) -> None:
     site.use()
     with site.store.opened() as current:
         layers = dict(current.layers)
-        layers[top("a")] = replace(layers[top("a")], retired=START)
+        layers[site.top("a")] = replace(layers[site.top("a")], retired=START)
         site.store.replace(replace(current, layers=layers), (), ())
     report = site.prune(START + GRACE)
-    assert said(report)[top("a")] == (f"layer {top('ab')[:12]} stands on it",)
-    assert top("a") in site.content.layers
+    assert said(report)[site.top("a")] == (f"layer {site.top('ab')[:12]} stands on it",)
+    assert site.top("a") in site.content.layers
     site.prune(START + DAY + GRACE)
-    assert site.layers == {top("x")}
+    assert site.layers == {site.top("x")}
 
 
 def test_what_listed_images_need_is_never_touched(site: Site) -> None:
     site.sync("ab", "abc")
     site.sync("ab")
     site.prune(START, grace=0)
-    assert site.layers == {top("a"), top("ab")}
+    assert site.layers == {site.top("a"), site.top("ab")}
     assert len(site.content.images) == 1
 
 
 def test_superseded_entries_stay_while_their_layer_is_used(site: Site) -> None:
     site.sync("ab", "x")
-    entry = site.content.layers[top("ab")].entry
-    site.sync("ab", "x", view=View.LAYERS)
-    assert entry in site.content.retired_entries
-    site.use(web=top("ab"))
+    entry, pieces = site.content.layers[site.top("a")].entry, site.content.pieces()
+    first = site.top("ab")
+    site.repository = site.repository.with_name("another")
+    site.sync("ab", "x")
+    assert entry in site.content.retired_entries and pieces < site.content.pieces()
+    site.use(web=first)
     report = site.prune(START + GRACE)
-    (verdict,) = [each for each in report.verdicts if each.stays]
-    assert (verdict.kind, verdict.name) == ("entry", entry)
+    kinds = {each.kind: each.name for each in report.verdicts if each.stays}
+    assert kinds == {"layer": first, "entry": entry}
     assert os.path.isdir(f"{site.store.path}/pool/layers/{entry}")
     site.use()
     site.prune(START + GRACE)
     assert not os.path.exists(f"{site.store.path}/pool/layers/{entry}")
+    assert len(os.listdir(f"{site.store.path}/pool/layers")) == len(site.layers) + len(
+        site.content.pieces()
+    )
+
+
+def test_pieces_stay_for_whoever_still_mounts_them(site: Site) -> None:
+    """What was made on a layer names for ever the pieces that it mounted then."""
+    site.sync("ab", "x")
+    base = site.content.layers[site.top("a")]
+    old = set(base.lowers or ())
+    site.repository = site.repository.with_name("another")
+    site.sync("ab", "x")
+    layer = site.graphroot / "overlay/rw-web"
+    layer.mkdir(parents=True)
+    (layer / "lower").write_text(":".join(["l/" + base.link, *lower_of(old).split(":")]))
+    site.use(web=base.layer_id)
+    site.prune(START + GRACE)
+    assert old <= site.content.pieces()
+    overlay = Path(site.store.path) / "overlay"
+    for piece in old:
+        assert (overlay / piece / "diff").is_dir()
+        assert os.readlink(overlay / "l" / link_name(piece)) == f"../{piece}/diff"
+    shutil.rmtree(layer)
+    site.use()
+    site.prune(START + GRACE)
+    unshared = {each for each in old if not (overlay / each).exists()}
+    assert unshared and unshared.isdisjoint(site.content.pieces())
 
 
 def test_a_broken_graphroot_of_ours_keeps_everything_another_s_is_told(site: Site) -> None:
@@ -197,7 +231,7 @@ def test_a_broken_graphroot_of_ours_keeps_everything_another_s_is_told(site: Sit
     site.graphroots = Graphroots(others=[str(site.graphroot)])
     report = site.prune(START, grace=0)
     assert set(report.unreadable) == {str(site.graphroot)}
-    assert site.layers == {top("a"), top("ab")}
+    assert site.layers == {site.top("a"), site.top("ab")}
 
 
 def test_a_storage_conf_that_cannot_be_read_keeps_everything(site: Site) -> None:
@@ -205,21 +239,21 @@ def test_a_storage_conf_that_cannot_be_read_keeps_everything(site: Site) -> None
     site.sync("ab")
     site.graphroots = Graphroots(unseen={"/etc/x.conf": "bad"}, own_unseen=("/etc/x.conf",))
     site.prune(START + GRACE)
-    assert top("cd") in site.content.layers
+    assert site.top("cd") in site.content.layers
 
 
 def test_vanished_files(site: Site) -> None:
     site.sync("ab", "cd", "ef")
     site.sync("ab")
+    site.use(web=site.top("cd"))
     shutil.rmtree(site.repository / ".flat/cd")
-    site.use(web=top("cd"))
     report = site.prune(START)
     assert not report.changed
-    assert {each.name for each in report.verdicts if each.vanished} == {top("cd")}
+    assert {each.name for each in report.verdicts if each.vanished} == {site.top("cd")}
     site.use()
     report = site.prune(START)
-    assert said(report)[top("cd")] == ()
-    assert site.layers == {top(each) for each in ("a", "ab", "c", "e", "ef")}
+    assert said(report)[site.top("cd")] == ()
+    assert site.layers == {site.top(each) for each in ("a", "ab", "c", "e", "ef")}
 
 
 @pytest.mark.parametrize("how", ["absent", "empty", "no trees"])
@@ -242,13 +276,13 @@ def test_a_time_that_cannot_be_right_neither_keeps_for_ever_nor_removes_at_once(
     site.sync("ab", "cd")
     site.sync("ab", now=told)
     site.prune(START)
-    assert top("cd") in site.content.layers
-    assert site.content.layers[top("cd")].retired == START
+    assert site.top("cd") in site.content.layers
+    assert site.content.layers[site.top("cd")].retired == START
     assert set(site.content.retired_entries.values()) == {START}
     site.prune(START + GRACE - 1)
-    assert top("cd") in site.content.layers
+    assert site.top("cd") in site.content.layers
     site.prune(START + GRACE)
-    assert top("cd") not in site.content.layers and not site.content.retired_entries
+    assert site.top("cd") not in site.content.layers and not site.content.retired_entries
 
 
 def test_needed_layers_looks_only_when_something_is_due(
@@ -256,10 +290,10 @@ def test_needed_layers_looks_only_when_something_is_due(
 ) -> None:
     site.sync("ab", "cd")
     site.sync("ab")
-    site.use(web=top("cd"))
+    site.use(web=site.top("cd"))
     needed = needed_layers(site.content, START + GRACE)
-    assert set(needed) == {top("c"), top("cd")}
-    assert set(needed_layers(site.content, START, grace=0)) == {top("c"), top("cd")}
+    assert set(needed) == {site.top("c"), site.top("cd")}
+    assert set(needed_layers(site.content, START, grace=0)) == {site.top("c"), site.top("cd")}
     monkeypatch.setattr(prune_module, "find_graphroots", None)
     assert not needed_layers(site.content, START + GRACE - 1)
 
@@ -268,7 +302,7 @@ def test_retired_images_stay_for_their_containers(site: Site) -> None:
     site.sync("ab", "cd")
     with site.store.opened() as current:
         images = {
-            key: replace(each, published=() if each.top_layer == top("cd") else each.published)
+            key: replace(each, published=() if each.top_layer == site.top("cd") else each.published)
             for key, each in current.images.items()
         }
         (entry,) = (each.entry for each in images.values() if is_retired(each))
@@ -276,7 +310,7 @@ def test_retired_images_stay_for_their_containers(site: Site) -> None:
         names.update((retired_name(key), key) for key in images if is_retired(images[key]))
         content = replace(current, images=images, names=names, retired_entries={entry: START})
         site.store.replace(content, (), ())
-    site.use(web=top("cd"))
+    site.use(web=site.top("cd"))
     site.prune(START + GRACE)
     assert len(site.content.images) == 2 and site.content.retired_entries == {entry: START}
     assert sum(name.startswith("retired.") for name in site.content.names) == 1
@@ -304,12 +338,14 @@ def test_the_command(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.sync("ab", "cd")
     site.sync("ab")
-    site.use(**{f"web{number}": top("cd") for number in range(5)})
+    site.use(**{f"web{number}": site.top("cd") for number in range(5)})
     options = ("prune", "--store", site.store.path, "--graphroot", site.graphroot, "--grace", "0")
     done = podman_cvmfs(*options, "--dry-run")
     assert done.returncode == 0
     lines = done.stdout.splitlines()
-    assert any(line.startswith(f"layer {top('cd')[:12]}: stays: container web0") for line in lines)
+    assert any(
+        line.startswith(f"layer {site.top('cd')[:12]}: stays: container web0") for line in lines
+    )
     assert any(line.endswith(", and 2 more") for line in lines)
     assert any(line.startswith("image ") and "web4" not in line for line in lines)
     report = json.loads(podman_cvmfs(*options, "--format", "json").stdout)

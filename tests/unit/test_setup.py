@@ -24,13 +24,15 @@ from podman_cvmfs.setup import manifest as records
 from podman_cvmfs.setup import snippet
 from podman_cvmfs.setup.changes import Change, as_diff, make
 from podman_cvmfs.setup.mounts import drop_in, volumes_for
-from podman_cvmfs.setup.plan import Plan, Wishes, plan_setup, serves, storage_drop_in
-from podman_cvmfs.setup.store import ensure_store, is_store
+from podman_cvmfs.setup.plan import plan_setup, serves, storage_drop_in
+from podman_cvmfs.setup.request import Plan, Wishes
+from podman_cvmfs.setup.store import can_be_opened, ensure_store, is_store, open_store
 from podman_cvmfs.setup.users import owner_of_files, shadowed
-from podman_cvmfs.storage_conf.edit import STORES, remove
 from podman_cvmfs.storage_conf.effective import Places, read_effective, read_volumes
 from podman_cvmfs.storage_conf.generation import Generation, find_generation
 from podman_cvmfs.storage_conf.toml_file import plain
+from tests.support.cli import Target
+from tests.support.many import make_repository
 from tests.unit.test_storage_conf import DEBIAN, FEDORA, NEW, OLD, SHAPES, STORE
 
 MIDDLE = Generation("5.4.2", drop_ins=False, appends=True)
@@ -76,9 +78,8 @@ class Machine:
         self.manifest = str(root.parent / f"{root.name}.state/setup.json")
 
     def plan(self, store: str = STORE, **wishes: object) -> Plan:
-        stores = records.load(self.manifest).stores
-        others = tuple(each for each in stores if each != store)
-        wanted = Wishes(store, replaces=others, **wishes)  # type: ignore[arg-type]
+        earlier = records.load(self.manifest)
+        wanted = Wishes(store, earlier=earlier, **wishes)  # type: ignore[arg-type]
         return plan_setup(self.places, self.generation, wanted, environment_files=False)
 
     def set_up(self, store: str = STORE, **wishes: object) -> Plan:
@@ -132,6 +133,7 @@ def test_old_podman_gets_the_vendor_s_file_with_one_more_line(root: Path) -> Non
     assert [change.path for change in plan.changes] == [
         str(root / "admin/storage.rootless.conf.d/00-podman-cvmfs.conf"),
         str(root / "admin/storage.conf"),
+        str(root / "admin/storage.rootless.conf.d/00-podman-cvmfs-stores.conf"),
     ]
     assert (
         f"{root}/admin/storage.conf takes the place of {root}/vendor/storage.conf"
@@ -145,8 +147,8 @@ def test_old_podman_gets_the_vendor_s_file_with_one_more_line(root: Path) -> Non
 def test_new_podman_gets_the_shipped_drop_in(root: Path) -> None:
     _write(root / "admin/storage.conf", FEDORA)
     Machine(root, NEW).set_up()
-    shipped = (TOP / "storage.conf.d/99-podman-cvmfs.conf").read_bytes()
-    assert (root / "admin/storage.conf.d/99-podman-cvmfs.conf").read_bytes() == shipped
+    shipped = (TOP / "storage.rootful.conf.d/99-podman-cvmfs.conf").read_bytes()
+    assert (root / "admin/storage.rootful.conf.d/99-podman-cvmfs.conf").read_bytes() == shipped
     assert shipped == storage_drop_in([STORE])
     assert plain("f", shipped) == {
         "storage": {"options": {"additionalimagestores": [STORE, {"append": True}]}}
@@ -163,10 +165,11 @@ def test_older_podman_never_gets_what_it_can_t_parse(root: Path, generation: Gen
     assert "append" not in (root / "admin/storage.conf").read_text()
 
 
-def test_a_store_in_force_already_needs_nothing(root: Path) -> None:
+@pytest.mark.parametrize("users", [False, True])
+def test_a_store_in_force_already_needs_nothing(root: Path, users: bool) -> None:
     """After podman's upgrade the entry in storage.conf still serves; twice it would show twice."""
-    Machine(root, OLD).set_up()
-    assert Machine(root, NEW).set_up().changes == []
+    Machine(root, OLD).set_up(users=users)
+    assert Machine(root, NEW).set_up(users=users).changes == []
 
 
 @every_generation
@@ -182,7 +185,7 @@ def test_a_store_that_is_spelt_otherwise_is_not_named_again(
         for name in ("admin", "user"):
             _write(root / name / "storage.conf", conf.encode())
         machine = Machine(root, generation, uid=uid)
-        assert machine.set_up().changes == []
+        assert machine.set_up(users=True).changes == []
         assert machine.serves()
 
 
@@ -232,7 +235,7 @@ mountopt = "nodev"
 
 
 def test_user_s_drop_in_doesn_t_hide_the_system_s(root: Path) -> None:
-    Machine(root, NEW).set_up("/system")
+    Machine(root, NEW).set_up("/system", users=True)
     machine = Machine(root, NEW, uid=1000)
     machine.manifest += ".user"
     machine.set_up("/own")
@@ -258,23 +261,78 @@ def test_file_of_the_environment_alone_is_edited(root: Path, generation: Generat
     assert _tree(root) == before
 
 
-@pytest.mark.parametrize("packaged", [False, True])
-def test_drop_ins_leave_ordinary_users_out_and_let_them_in_again(
-    root: Path, packaged: bool
-) -> None:
+def _by_user(machine: Machine) -> tuple[str, ...]:
+    """The stores that an ordinary user of podman 6 gets."""
+    user = Places.of_user(4242, str(machine.root / "home"), machine.places)
+    return read_effective(user, NEW).stores
+
+
+@pytest.mark.parametrize("packaged", ["", "storage.conf.d", "storage.rootful.conf.d"])
+def test_drop_ins_leave_ordinary_users_out_and_let_them_in(root: Path, packaged: str) -> None:
+    """A package's, too, of which earlier versions had one for all."""
     _write(root / "admin/storage.conf", FEDORA)
     if packaged:
-        _write(root / "vendor/storage.conf.d/99-podman-cvmfs.conf", storage_drop_in([STORE]))
+        _write(root / f"vendor/{packaged}/99-podman-cvmfs.conf", storage_drop_in([STORE]))
     before = _tree(root)
     machine = Machine(root, NEW)
-    user = replace(machine.places, uid=1000)
-    for users in (True, False, True, False):
+    for users in (False, True, False, True, False):
         machine.set_up(users=users)
         assert machine.serves()
-        assert read_effective(user, NEW).stores.count(STORE) == int(users)
+        assert _by_user(machine).count(STORE) == int(users)
         assert not machine.plan(users=users).changes
     assert machine.undo() == []
     assert _tree(root) == before
+
+
+def _set_up_by_an_earlier_version(machine: Machine, users: bool) -> None:
+    """Podman 6's drop-in for all users, which it hid from ordinary ones by one of the same name."""
+    name = "99-podman-cvmfs.conf"
+    files = {f"storage.conf.d/{name}": b"# Old.\n" + storage_drop_in([STORE])}
+    if not users:
+        files[f"storage.rootless.conf.d/{name}"] = b"# Made by 'podman-cvmfs setup': ..\n"
+    changes = [Change(f"{machine.places.admin}/{each}", None, data) for each, data in files.items()]
+    records.perform(machine.manifest, changes, [STORE], ())
+    assert (STORE in _by_user(machine)) == users
+
+
+@pytest.mark.parametrize("users", [False, True])
+@pytest.mark.parametrize("wanted", [False, True])
+@pytest.mark.parametrize("store", [STORE, "/other"])
+def test_what_an_earlier_version_has_set_up_is_changed_over(
+    root: Path, users: bool, wanted: bool, store: str
+) -> None:
+    _write(root / "admin/storage.conf", FEDORA)
+    before = _tree(root)
+    machine = Machine(root, NEW)
+    _set_up_by_an_earlier_version(machine, users)
+    machine.set_up(store, users=wanted)
+    assert machine.serves(store)
+    assert (store in _by_user(machine), _by_user(machine).count(STORE)) == (
+        wanted,
+        int(wanted and store == STORE),
+    )
+    assert not (root / "admin/storage.conf.d/99-podman-cvmfs.conf").exists()
+    assert not machine.plan(store, users=wanted).changes
+    assert machine.undo() == []
+    assert _tree(root) == before
+
+
+def test_what_the_administrator_has_added_to_an_old_drop_in_stays(root: Path) -> None:
+    machine = Machine(root, NEW)
+    _set_up_by_an_earlier_version(machine, users=True)
+    path = root / "admin/storage.conf.d/99-podman-cvmfs.conf"
+    path.write_bytes(path.read_bytes() + b'[storage.options.overlay]\nmountopt = "nodev"\n')
+    machine.set_up()
+    assert machine.serves() and STORE not in _by_user(machine)
+    assert b"nodev" in path.read_bytes() and STORE.encode() not in path.read_bytes()
+
+
+def test_a_mount_program_is_added_to_a_package_s_drop_in(root: Path) -> None:
+    """Ours takes its place, so it has to name the store, too."""
+    _write(root / "vendor/storage.rootful.conf.d/99-podman-cvmfs.conf", storage_drop_in([STORE]))
+    machine = Machine(root, NEW)
+    machine.set_up(kernel=False, mount_program="/bin/fo")
+    assert machine.serves()
 
 
 def test_whose_files_they_are(tmp_path: Path) -> None:
@@ -293,7 +351,7 @@ def test_overlay_is_switched(root: Path) -> None:
         machine.set_up(kernel=True)
         places = {
             OLD: root / "admin/storage.conf",
-            NEW: root / "admin/storage.conf.d/99-podman-cvmfs.conf",
+            NEW: root / "admin/storage.rootful.conf.d/99-podman-cvmfs.conf",
         }
         overlay = plain("f", places[generation].read_bytes())["storage"]["options"]["overlay"]
         assert overlay.get("mount_program", "") == ""
@@ -507,13 +565,33 @@ def test_foreign_record_is_refused(tmp_path: Path) -> None:
             records.load(str(path))
 
 
-def test_store_is_made_empty_and_valid_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_store_is_made_empty_and_valid_once(tmp_path: Path, shared: bool) -> None:
     path = str(tmp_path / "deep/store")
-    assert ensure_store(path)
+    assert ensure_store(path, shared)
     assert is_store(path)
+    modes = [os.stat(each).st_mode & 0o777 for each in (path, tmp_path / "deep")]
+    assert modes == [0o755 if shared else 0o700, 0o755]
     before = _tree(tmp_path)
-    assert not ensure_store(path)
+    assert not ensure_store(path, not shared)
     assert _tree(tmp_path) == before
+
+
+def test_only_an_empty_store_is_opened_without_a_sync(tmp_path: Path) -> None:
+    path = str(tmp_path / "store")
+    ensure_store(path)
+    assert can_be_opened(path)
+    open_store(path)
+    assert not can_be_opened(path)
+    filled = make_repository(tmp_path / "repository", 1)
+    target = Target(filled, tmp_path / "filled", tmp_path / "cache")
+    target.sync("--offline")
+    target.store.chmod(0o700)
+    with pytest.raises(StoreError) as caught:
+        can_be_opened(str(target.store))
+    assert f"sync --shared --store {target.store}" in str(caught.value.hint)
+    target.store.chmod(0o755)
+    assert not can_be_opened(str(target.store))
 
 
 def test_volumes_need_what_they_show(tmp_path: Path) -> None:
@@ -723,15 +801,32 @@ def test_undo_of_nothing_says_so(
     assert (result.exit_code, caplog.messages) == (0, ["nothing to undo"])
 
 
-def test_what_gives_ordinary_users_the_store_still_is_told(tmp_path: Path) -> None:
-    """Podman 5 had it in the one storage.conf, which podman 6 reads for ordinary users, too."""
-    machine = Machine(tmp_path / "root", MIDDLE)
-    machine.set_up(users=False)
+@pytest.mark.parametrize("set_up_again", [False, True])
+def test_ordinary_users_are_left_out_by_podman_6_too(root: Path, set_up_again: bool) -> None:
+    """Podman 5 has the store in the one storage.conf, which podman 6 reads for ordinary users, too:
+    it is closed to them, and all their commands would fail."""
+    conf = '[storage]\ndriver = "overlay"\nrunroot = "/r"\ngraphroot = "/g"\n{}'
+    theirs = '[storage.options]\nadditionalimagestores = ["/theirs"]\n'
+    _write(root / "admin/storage.conf", conf.format(theirs).encode())
+    before = _tree(root)
+    machine = Machine(root, MIDDLE)
+    machine.set_up()
+    assert (_by_user(machine), machine.serves()) == (("/theirs",), True)
     machine.generation = NEW
-    path = tmp_path / "root/admin/storage.conf"
-    assert [remark for remark in machine.set_up(users=False).remarks if str(path) in remark]
-    path.write_bytes(remove(str(path), path.read_bytes(), STORES, [STORE]))
-    assert not machine.set_up(users=False).remarks
-    user = Places.of_user(4242, str(tmp_path / "home"), machine.places)
-    assert read_effective(user, NEW).stores == ()
-    assert read_effective(machine.places, NEW).stores == (STORE,)
+    if set_up_again:
+        assert machine.set_up().changes == []
+    assert (_by_user(machine), machine.serves()) == (("/theirs",), True)
+    machine.set_up(users=True)
+    assert sorted(_by_user(machine)) == sorted(["/theirs", STORE])
+    assert machine.undo() == []
+    assert _tree(root) == before
+
+
+def test_what_gives_ordinary_users_the_store_still_is_told(root: Path) -> None:
+    path = _write(root / "admin/storage.conf.d/50-site.conf", storage_drop_in([STORE]))
+    machine = Machine(root, NEW)
+    assert [remark for remark in machine.set_up().remarks if str(path) in remark]
+    path.unlink()
+    assert not machine.set_up().remarks
+    assert _by_user(machine) == ()
+    assert machine.serves()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The directories that rootless podman must own."""
+"""The local directories above an image's files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ import pytest
 
 from podman_cvmfs.markers import scan
 from podman_cvmfs.oci import ImageConfig, parse_config
-from podman_cvmfs.skeleton import ShownRoot, skeleton_of
+from podman_cvmfs.skeleton import ShownRoot, Skeleton, Terms, skeleton_of
+from podman_cvmfs.store.records import Node
 from podman_cvmfs.tree import Tree
+
+#: An ordinary user, to whom the files are a stranger's.
+STRANGER = Terms(uid=1000, stranger=True)
+USER = Terms(uid=1000)
 
 
 def config(**runtime: object) -> ImageConfig:
@@ -30,7 +35,11 @@ def root(path: Path, *directories: str, files: tuple[str, ...] = ()) -> ShownRoo
 
 
 def paths(*roots: ShownRoot, of: ImageConfig | None = None) -> list[str]:
-    return [each.path for each in skeleton_of(roots, of or config())]
+    return [each.path for each in skeleton_of(roots, STRANGER, of or config()).directories]
+
+
+def nodes(found: Skeleton) -> dict[str, Node]:
+    return {each.path: each for each in found.directories}
 
 
 def test_only_what_is_there_and_parents_first(tmp_path: Path) -> None:
@@ -51,8 +60,9 @@ def test_modes_are_the_images(tmp_path: Path) -> None:
     shown = root(tmp_path, "tmp", "root")
     os.chmod(tmp_path / "tmp", 0o1777)
     os.chmod(tmp_path / "root", 0o700)
-    modes = {each.path: each.mode for each in skeleton_of([shown], config())}
-    assert (modes["tmp"], modes["root"]) == (0o1777, 0o700)
+    for terms in (Terms(), USER, STRANGER):
+        found = nodes(skeleton_of([shown], terms, config()))
+        assert (found["tmp"].mode, found["root"].mode) == (0o1777, 0o700)
 
 
 def test_what_the_config_names(tmp_path: Path) -> None:
@@ -65,11 +75,92 @@ def test_what_the_config_names(tmp_path: Path) -> None:
     assert {"opt", "opt/app", "opt/app/work", "data", "data/deep", "home/me"} <= set(found)
     assert "home/me" in paths(shown, of=config(User="7"))
     assert "none" not in found
-    modes = {each.path: each.mode for each in skeleton_of([shown], wishes)}
-    assert modes["opt/app/work"] == modes["home/me"] == 0o1777, "the user's own places"
-    assert modes["opt/app"] == modes["data/deep"] == 0o755
-    as_root = {each.path: each.mode for each in skeleton_of([shown], config(WorkingDir="/opt/app"))}
-    assert as_root["opt/app"] == 0o755
+    mine = nodes(skeleton_of([shown], STRANGER, wishes))
+    assert mine["opt/app/work"].mode == mine["home/me"].mode == 0o1777, "the user's own places"
+    assert mine["opt/app"].mode == mine["data/deep"].mode == 0o755
+    as_root = nodes(skeleton_of([shown], STRANGER, config(WorkingDir="/opt/app")))
+    assert as_root["opt/app"].mode == 0o755
+    roots = nodes(skeleton_of([shown], Terms(), wishes))
+    assert roots["opt/app/work"].mode == 0o755, "root can give them away"
+
+
+def test_what_something_would_be_made_in_is_there(tmp_path: Path) -> None:
+    """podman makes a mount point, a volume or a working directory that an image lacks."""
+    shown = root(tmp_path, "srv/deep/er", "data/inner", files=("opt/file",))
+    terms = Terms(mounts=("/data/inner/mount/point", "/opt/file", "relative"))
+    found = nodes(skeleton_of([shown], terms, config(WorkingDir="/srv/deep/er/new/work")))
+    assert {"srv/deep/er", "data/inner", "opt"} <= set(found)
+    assert "opt/file" not in found and "srv/deep/er/new" not in found
+
+
+def owned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owners: dict[str, int]) -> ShownRoot:
+    """A root of directories with these owners, by path; everything else is user 999's."""
+    shown = root(tmp_path, *owners, "etc")
+    (tmp_path / "etc/passwd").write_text("app:x:1002:1003::/home/app:/bin/sh\n")
+    plain = Tree.lstat
+
+    def lstat(self: Tree, path: str) -> os.stat_result | None:
+        found = plain(self, path)
+        if found is None:
+            return None
+        uid = owners.get(path, 999)
+        return os.stat_result((*found[:4], uid, uid, *found[6:]))
+
+    monkeypatch.setattr(Tree, "lstat", lstat)
+    return shown
+
+
+def test_owners_are_the_images_where_they_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = owned(tmp_path, monkeypatch, {"": 0, "home/app": 1002, "var": 0, "opt": 7})
+    found = nodes(skeleton_of([shown], Terms(), config(User="app")))
+    owner = {path: (node.owner or (None,))[0] for path, node in found.items()}
+    assert owner == {"": 0, "etc": 999, "home": 999, "home/app": 1002, "opt": 7, "var": 0}
+    users = skeleton_of([shown], USER, config(User="app"))
+    assert {node.owner for node in users.directories} == {None}, "who can give nothing away"
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"), [("app", (1002, 1003)), ("1002", (1002, 1003)), ("app:7", (1002, 7))]
+)
+def test_one_owner_for_all_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str, expected: tuple[int, int]
+) -> None:
+    """As a CernVM-FS client shows them by default. Then all are root's but the image's user's."""
+    shown = owned(tmp_path, monkeypatch, {"home/app": 999, "work": 999, "var": 999})
+    found = nodes(skeleton_of([shown], Terms(), config(User=user, WorkingDir="/work")))
+    assert found["home/app"].owner == found["work"].owner == expected
+    assert {found[path].owner for path in ("", "etc", "var", "home")} == {(0, 0)}
+
+
+def test_nobody_else_can_write_in_a_shared_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the image wants otherwise is left to the repository, unless each start needs it."""
+    names = {"": 0, "etc": 0, "var": 0, "tmp": 0, "run": 0, "root": 0, "home": 0, "home/app": 1002}
+    shown = owned(tmp_path, monkeypatch, {**names, "var/tmp": 0, "srv": 7})
+    for name, mode in (("tmp", 0o1777), ("var/tmp", 0o1777), ("run", 0o1777), ("root", 0o700)):
+        os.chmod(tmp_path / name, mode)
+    found = nodes(skeleton_of([shown], Terms(shared=True), config(User="app")))
+    assert set(found) == {"", "etc", "home", "run", "var"}
+    assert found["run"].mode == 0o1755
+    for node in found.values():
+        assert not node.mode & 0o022 and node.mode & 0o555 == 0o555 and node.owner is None
+
+
+def test_a_lost_sticky_bit_is_put_back(tmp_path: Path) -> None:
+    shown = root(tmp_path, "tmp", "var/tmp", "etc")
+    os.chmod(tmp_path / "var/tmp", 0o777)
+    found = nodes(skeleton_of([shown], Terms(), wanted=(), lost_sticky=["var/tmp"]))
+    assert set(found) == {"", "var", "var/tmp"} and found["var/tmp"].mode == 0o1777
+
+
+def test_times_are_the_images_or_none(tmp_path: Path) -> None:
+    shown = root(tmp_path, "etc")
+    os.utime(tmp_path / "etc", ns=(5, 6_000_000_007))
+    assert nodes(skeleton_of([shown], Terms()))["etc"].mtime_ns == 6_000_000_007
+    assert nodes(skeleton_of([shown], Terms(), dated=False))["etc"].mtime_ns is None
 
 
 def test_links_are_followed_inside_the_root(tmp_path: Path) -> None:
@@ -96,11 +187,12 @@ def test_what_the_user_may_not_enter_is_shown_empty(
         return not path.endswith(("/root", "/private", "/closed"))
 
     monkeypatch.setattr(os, "access", access)
-    found = {each.path: each.readable for each in skeleton_of([shown], config())}
-    assert found["root"] is False and found["var/lib/private"] is False
-    assert "var/lib/open" not in found and "usr/deep/closed" not in found, "nothing is walked"
-    closer = {e.path: e.readable for e in skeleton_of([shown], config(), ["usr/deep/closed"])}
-    assert closer["usr/deep/closed"] is False
+    found = skeleton_of([shown], STRANGER, config())
+    assert {"root", "var/lib/private"} == set(found.closed) <= set(nodes(found))
+    assert {"var/lib/open", "usr/deep/closed"}.isdisjoint(nodes(found)), "nothing is walked"
+    closer = skeleton_of([shown], STRANGER, config(), unread=["usr/deep/closed"])
+    assert "usr/deep/closed" in closer.closed and "usr/deep/closed" in nodes(closer)
+    assert not skeleton_of([shown], Terms(), config()).closed, "root reads everything"
 
 
 @pytest.mark.parametrize("closed", ["top", "base"])
@@ -110,15 +202,15 @@ def test_what_one_layer_closes_is_closed(
     """Overlayfs must be able to read a directory in every layer that has it."""
     base, top = root(tmp_path / "base", "root", "etc"), root(tmp_path / "top", "root", "var")
     monkeypatch.setattr(os, "access", lambda path, mode: not path.endswith(f"{closed}/root"))
-    found = {each.path: each.readable for each in skeleton_of([top, base], config())}
-    assert found == {"": True, "etc": True, "root": False, "var": True}
+    found = skeleton_of([top, base], STRANGER, config())
+    assert set(nodes(found)) == {"", "etc", "root", "var"} and found.closed == ("root",)
 
 
 def test_what_a_lower_layer_has_in_a_directory_s_place_closes_nothing(tmp_path: Path) -> None:
     base = root(tmp_path / "base", files=("var/spool",))
     (tmp_path / "base/opt").symlink_to("nowhere")
     top = root(tmp_path / "top", "opt", "var/spool")
-    assert all(each.readable for each in skeleton_of([top, base], config()))
+    assert not skeleton_of([top, base], STRANGER, config()).closed
 
 
 def test_layers_are_asked_as_they_show(tmp_path: Path) -> None:

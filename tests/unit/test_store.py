@@ -21,8 +21,10 @@ from podman_cvmfs.plan import candidate_of, make_plan
 from podman_cvmfs.policy import Policy
 from podman_cvmfs.reference import parse_repository_path
 from podman_cvmfs.retirement import Retention
+from podman_cvmfs.skeleton import Skeleton
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.reader import read_store
+from podman_cvmfs.store.records import Node
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.view import view_of
 from tests.support.processes import started
@@ -32,7 +34,10 @@ from tests.unit.test_plan import image
 
 def put(store: Store, letters: str, now: int = 1000) -> bool:
     """Make the store hold one image for each letter, with that letter's layer on a common base."""
-    images = [image(letter, f"z{letter}") for letter in letters]
+    images = [
+        replace(image(letter, f"z{letter}"), skeleton=Skeleton((Node(""), Node(letter))))
+        for letter in letters
+    ]
     candidates = {
         each.source_id.hex: candidate_of(each, view_of(each, Policy()), "/r") for each in images
     }
@@ -42,7 +47,7 @@ def put(store: Store, letters: str, now: int = 1000) -> bool:
     }
     with store.opened() as current:
         plan = make_plan(current, names, candidates, "p", Retention(now))
-        return store.replace(plan.content, plan.layers, plan.images)
+        return store.replace(plan.content, plan.layers, plan.images, plan.pieces)
 
 
 @pytest.fixture(autouse=True)
@@ -59,17 +64,25 @@ def test_what_podman_opens(tmp_path: Path) -> None:
         assert (tmp_path / f"store/{name}.json").stat().st_size > 2
         assert len((tmp_path / f"store/{name}.lock").read_bytes()) == layout.TOKEN_BYTES
     content = read_store(store.path)
-    assert content is not None and len(content.images) == 2 and len(content.layers) == 4
+    assert content is not None and len(content.images) == 2 and len(content.layers) == 3
     for layer_id, layer in content.layers.items():
         directory = tmp_path / "store/overlay" / layer_id
         link = (directory / "link").read_text()
         assert os.readlink(tmp_path / "store/overlay/l" / link) == f"../{layer_id}/diff"
-        if layer.diff_id is not None:
-            assert os.path.isabs(os.readlink(directory / "diff"))
-        elif layer.merged:
-            mark = (directory / "diff/.cvmfscatalog").lstat()
+        assert not os.listdir(directory / "diff")
+        assert (directory / "diff").stat().st_mode & 0o7777 == 0o555
+        shown = [tmp_path / "store/overlay" / each / "diff" for each in layer.lowers or ()]
+        if shown:
+            lower = (directory / "lower").read_text().split(":")
+            overlay = tmp_path / "store/overlay"
+            assert [os.readlink(overlay / each) for each in lower] == [
+                f"../{each}/diff" for each in layer.lowers or ()
+            ]
+            mark = (shown[0] / ".cvmfscatalog").lstat()
             assert stat.S_ISCHR(mark.st_mode) and mark.st_rdev == 0
-            assert (directory / "diff/tmp").stat().st_mode & 0o7777 == 0o1777
+            assert os.path.isabs(os.readlink(shown[1]))
+        else:
+            assert not os.listdir(directory / "empty")
     for image_id in content.images:
         names = os.listdir(tmp_path / "store/overlay-images" / image_id)
         assert len(names) == 2 and "manifest" in names
@@ -80,7 +93,7 @@ def test_everybody_can_read_it_and_nobody_else_write_it(tmp_path: Path) -> None:
     for directory, names, files in os.walk(tmp_path / "store"):
         for name in [*names, *files]:
             mode = os.lstat(os.path.join(directory, name)).st_mode
-            if stat.S_ISDIR(mode) and name != "tmp":
+            if stat.S_ISDIR(mode):
                 assert mode & 0o7777 in (0o755, 0o555), name
             elif stat.S_ISREG(mode):
                 assert mode & 0o7777 == 0o644, name
