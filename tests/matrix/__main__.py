@@ -52,8 +52,14 @@ def _rows() -> Iterator[tuple[str, Callable[[Bench], Outcome]]]:
         yield f"changes {cell.name}", functools.partial(changes.run, cell=cell)
     for view in reuse.VIEWS:
         for mode in reuse.REUSES:
-            yield f"real layers {view} {mode}", functools.partial(real_layers.run, view=view, reuse=mode)
-    yield "real layers rootless", functools.partial(real_layers.run, view="auto", reuse="base", rootless=True)
+            yield (
+                f"real layers {view} {mode}",
+                functools.partial(real_layers.run, view=view, reuse=mode),
+            )
+    yield (
+        "real layers rootless",
+        functools.partial(real_layers.run, view="auto", reuse="base", rootless=True),
+    )
     yield "real layers two stores", real_layers.two_stores
     for cell in checks.MAPPED:
         yield f"--userns, --uidmap: {cell.name}", functools.partial(map_ids, cell=cell)

@@ -51,9 +51,7 @@ def test_what_layout_4_broke_is_found_and_mended(bench: Bench, layout_4: Path) -
             podman.run("pull", "--quiet", site.name(image.name), check=False)
         real_layers.configure(podman, [place])
         after = standing.look()
-        wrong = {
-            name for name in before if list(unlike({name: before[name]}, {name: after[name]}))
-        }
+        wrong = {name for name in before if list(unlike({name: before[name]}, {name: after[name]}))}
         broken = find_broken(graphroots, [str(place)]).found
         names = {CONTAINER + b.name if b.kind == "container" else b.name for b in broken}
         if bench.version.startswith("5.8"):
