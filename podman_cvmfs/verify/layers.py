@@ -139,7 +139,7 @@ def _contradictions(layer: StoredLayer, shown: Mapping[str, Part]) -> Iterator[s
         elif layer.diff_size or layer.shows or layer.merged:
             yield "stands in for another one, but isn't empty"
         return
-    if (layer.shows is not None) != (layer.layer_id == image_layer_id(layer.lowers)):
+    if (layer.shows is not None) != (layer.layer_id == image_layer_id(layer.lowers, layer.parent)):
         yield "has the ID of a layer that shows an image, or not, against what the state says"
     parts = [shown[each] for each in layer.lowers if each in shown]
     links = [part.target for part in parts if isinstance(part, Link)]

@@ -64,7 +64,7 @@ def parse_policy(text: object) -> Policy | None:
     found = replace(
         policy,
         shared=SHARED in words[4:],
-        mounts=tuple(unquote(mounts[len(MOUNTS) :]).split(",")) if mounts else (),
+        mounts=tuple(map(unquote, mounts[len(MOUNTS) :].split(","))) if mounts else (),
     )
     return found if str(found) == text else None
 
