@@ -15,6 +15,7 @@ from podman_cvmfs.answers.sources import target_of
 from podman_cvmfs.cli.options import settings_given, store_options, text_or_json
 from podman_cvmfs.errors import PartialError, PodmanCvmfsError, StoreError, printable
 from podman_cvmfs.settings import Settings
+from podman_cvmfs.verify.broken import broken_users
 from podman_cvmfs.verify.finding import Finding, Severity
 from podman_cvmfs.verify.store import Verdict, verify
 
@@ -45,7 +46,8 @@ def command(
     output: str,
 ) -> None:
     """Examine the whole store, without podman and without changing anything: an ordinary user's
-    own, or root's where the user has none.
+    own, or root's where the user has none. Also find images and containers of users that show the
+    files of one layer as their whole root: stores of earlier versions led to that.
 
     Each thing that is wrong is printed with its path and what cures it. Errors end the command with
     exit code 5; warnings don't.
@@ -74,7 +76,11 @@ def command(
             log.info("found %s: %s: %s", finding.severity.value, finding.path, finding.what)
         report = _repair(settings, verdict)
         verdict = verify(settings.store)
-    findings = [*verdict.findings, *(_ask_library(settings.store) if native else ())]
+    findings = [
+        *verdict.findings,
+        *broken_users(settings.store),
+        *(_ask_library(settings.store) if native else ()),
+    ]
     _print(settings.store, findings, report, output)
     errors = sum(finding.severity is Severity.ERROR for finding in findings)
     if errors:

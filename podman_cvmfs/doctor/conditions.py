@@ -56,6 +56,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
         ("store-incomplete", _E, "podman fails where it can't make what is missing"),
         ("lock-empty", _W, "podman 4 reads the store again for each image: 13 times slower"),
         ("store-damaged", _E, "podman fails, or shows something wrong, now or later"),
+        ("images-cut-off", _E, "containers see the files of one layer as their whole root"),
         ("store-strange-files", _W, "a podman or somebody has written to the store"),
         ("store-leftovers", _N, "something of a sync that was killed takes space"),
         ("store-empty", _W, "every image is pulled"),

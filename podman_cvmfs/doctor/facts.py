@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from podman_cvmfs.broken_layers import BrokenUsers
 from podman_cvmfs.storage_conf.effective import Effective
 
 
@@ -249,7 +250,8 @@ class Facts:
     ``has_cvmfs`` says that CernVM-FS's client is installed. Of our own settings: ``warnings``, the
     ``wanted_overlay``, ``offline``, and ``given``, those options of the command line with which a
     sync finds the same places. ``settings_file`` is where ``overlay`` is set, or could be;
-    ``bad_wish_lists`` maps why a sync refuses a wish list to what mends that."""
+    ``bad_wish_lists`` maps why a sync refuses a wish list to what mends that. ``broken`` are users'
+    images and containers that show one layer as their whole root."""
 
     store: Place
     is_configured: bool = True
@@ -275,6 +277,7 @@ class Facts:
     offline: bool = False
     given: tuple[str, ...] = ()
     bad_wish_lists: Mapping[str, str] = field(default_factory=dict)
+    broken: BrokenUsers = field(default_factory=BrokenUsers)
     warnings: tuple[str, ...] = ()
 
     @property

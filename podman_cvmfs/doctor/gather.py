@@ -18,6 +18,7 @@ from podman_cvmfs.doctor.look_engine import (
     look_at_native,
 )
 from podman_cvmfs.doctor.look_machine import (
+    look_at_broken,
     look_at_disks,
     look_at_registries,
     look_at_units,
@@ -93,6 +94,7 @@ def gather(settings: Settings, seconds: float) -> Facts:
         offline=settings.offline,
         given=_given(settings),
         bad_wish_lists=look_at_wish_lists(settings.wish_lists, seconds),
+        broken=look_at_broken((settings.store, *(each.path for each in others)), seconds),
         warnings=settings.warnings,
     )
 

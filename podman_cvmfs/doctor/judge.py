@@ -17,6 +17,7 @@ _JUDGES = (
     judge_machine.clients,
     judge_store.contents,
     judge_store.layout,
+    judge_machine.cut_off,
     judge_machine.registries,
     judge_machine.disks,
     judge_engine.native,

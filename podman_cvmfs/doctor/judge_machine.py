@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judges repositories, registries, disks and systemd's units. Pure."""
+"""Judges repositories, registries, disks, systemd's units and users' images. Pure."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from podman_cvmfs.broken_layers import cure_of
 from podman_cvmfs.doctor import cures
 from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import Facts, Presence, Repository
@@ -20,6 +22,8 @@ _SAME_DIRECTORY = "CVMFS_SERVER_CACHE_MODE=yes"
 _TIMER = "podman-cvmfs-sync.timer"
 _WATCH = "podman-cvmfs-watch.service"
 _SYNC = "podman-cvmfs-sync.service"
+#: So many broken images and containers are named.
+_SHOWN = 5
 #: Bytes and inodes below which nothing can be done, and below which it is getting close.
 _NO_SPACE, _LITTLE_SPACE = 16 << 20, 1 << 30
 _NO_INODES, _FEW_INODES = 100, 10_000
@@ -111,6 +115,26 @@ def registries(facts: Facts) -> Iterator[Finding]:
             "nothing: registries.conf says so",
             by_hand=True,
         )
+
+
+def cut_off(facts: Facts) -> Iterator[Finding]:
+    """Users' images and containers that show one layer as their whole root."""
+    for graphroot, broken in facts.broken.by_graphroot().items():
+        names = ", ".join(map(str, broken[:_SHOWN]))
+        more = f" and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
+        is_own = _leads_to(facts.configuration.graphroot, graphroot)
+        cure = f"{cure_of(broken)}, then pull or create them again"
+        whose = "" if is_own else f"as the owner of {printable(graphroot)}: "
+        yield Finding(
+            CONDITIONS["images-cut-off"],
+            f"{names}{more} in {printable(graphroot)}",
+            whose + cure,
+            by_hand=True,
+        )
+
+
+def _leads_to(path: str, real: str) -> bool:
+    return path != "" and os.path.normpath(path) == real
 
 
 def disks(facts: Facts) -> Iterator[Finding]:

@@ -8,11 +8,13 @@ import pwd
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from podman_cvmfs.broken_layers import BrokenUsers, find_broken
 from podman_cvmfs.doctor.facts import Disk, Registries, Units, User
 from podman_cvmfs.doctor.probe import HangingError, bounded
 from podman_cvmfs.errors import InputError, RegistryError, printable
+from podman_cvmfs.graphroots import find_graphroots
 from podman_cvmfs.reference import parse_name
 from podman_cvmfs.registries_conf import load_registries_conf
 
@@ -169,6 +171,21 @@ def look_at_wish_lists(lists: Iterable[str], seconds: float) -> dict[str, str]:
         except (HangingError, OSError):
             found[f"the wish list {printable(path)} doesn't answer"] = "mount again where it lies"
     return found
+
+
+def look_at_broken(stores: Sequence[str], seconds: float) -> BrokenUsers:
+    """Users' images and containers that are cut off from what they stand on, where podman looks
+    into ``stores``."""
+
+    def look() -> BrokenUsers:
+        places = find_graphroots()
+        return find_broken([*places.own, *places.others], stores)
+
+    try:
+        return bounded(look, seconds)
+    except (HangingError, OSError):
+        # What else is wrong with a graphroot, podman says.
+        return BrokenUsers()
 
 
 def look_at_registries(names: Iterable[str]) -> Registries:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.matrix import changes, checks, reuse
+from tests.matrix import changes, checks, real_layers, reuse
 from tests.matrix.bench import Bench, Outcome
 from tests.matrix.cells import cells
 from tests.matrix.run import map_ids, run_cell
@@ -50,6 +50,17 @@ def _rows() -> Iterator[tuple[str, Callable[[Bench], Outcome]]]:
                 )
     for cell in changes.CELLS:
         yield f"changes {cell.name}", functools.partial(changes.run, cell=cell)
+    for view in reuse.VIEWS:
+        for mode in reuse.REUSES:
+            yield (
+                f"real layers {view} {mode}",
+                functools.partial(real_layers.run, view=view, reuse=mode),
+            )
+    yield (
+        "real layers rootless",
+        functools.partial(real_layers.run, view="auto", reuse="base", rootless=True),
+    )
+    yield "real layers two stores", real_layers.two_stores
     for cell in checks.MAPPED:
         yield f"--userns, --uidmap: {cell.name}", functools.partial(map_ids, cell=cell)
 

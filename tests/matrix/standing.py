@@ -24,9 +24,14 @@ STORED = (
     Image("s/delete:1", ["base", "app", "delete", "again"], _SH),
     Image("s/opaque:1", ["base", "opaque", "other"], _SH),
 )
-#: Only in the registry: each has the layers of a stored one, and one more.
-TOOLS = tuple(
-    Image(each.name.replace("s/", "tool/"), [*each.layers, "standing-new"], _SH) for each in STORED
+#: Only in the registry: each has the layers of a stored one, and one more; the last shares just the
+#: base layer.
+TOOLS = (
+    *(
+        Image(each.name.replace("s/", "tool/"), [*each.layers, "standing-new"], _SH)
+        for each in STORED
+    ),
+    Image("tool/on-base:1", ["base", "standing-new"], _SH),
 )
 
 

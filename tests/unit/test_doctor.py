@@ -15,6 +15,7 @@ import pytest
 
 from podman_cvmfs import paths
 from podman_cvmfs.answers.sources import target_of
+from podman_cvmfs.broken_layers import Broken, BrokenUsers
 from podman_cvmfs.doctor import edits, look_engine
 from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import (
@@ -100,6 +101,8 @@ USE_FUSE_USER = f"{SETUP_USER} --overlay fuse-overlayfs && {SYNC} --overlay fuse
 RESET = "podman --storage-driver vfs system reset --force"
 PRUNE = f"podman-cvmfs prune --store {STORE}"
 CONF = "/etc/containers/storage.conf"
+
+BROKEN = (Broken("/g", "container", "c"), Broken("/g", "image", "r/x:1"))
 
 
 def conf(facts: Facts = ROOT, **changes: Any) -> Facts:
@@ -339,6 +342,18 @@ TABLE: list[tuple[str, Facts, str, str]] = [
         options(replace(ROOT, engine=Engine("5.4.2")), use_composefs="true"),
         "use_composefs",
         edits.comment_out("use_composefs", CONF),
+    ),
+    (
+        "images-cut-off",
+        replace(conf(graphroot="/g"), broken=BrokenUsers(BROKEN)),
+        "container c, image r/x:1 in /g",
+        "# podman rm --force c && podman rmi --force r/x:1, then pull or create them again",
+    ),
+    (
+        "images-cut-off",
+        replace(conf(graphroot="/other"), broken=BrokenUsers(BROKEN)),
+        "container c, image r/x:1 in /g",
+        "# as the owner of /g: podman rm",
     ),
     ("force-mask", options(force_mask="0755"), "force_mask", edits.comment_out("force_mask", CONF)),
     ("store-missing", store(presence=Presence.MISSING), STORE, SETUP),

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds users' images and containers that show one layer's files as their whole root.
+
+containers/storage 1.63 and later notes the layers below another by their IDs, in
+``overlay/<layer id>/lower-layers``, and looks them up in the user's graphroot before it looks in
+stores (``drivers/overlay/overlay.go``, getLowerLayerIDs and dir2). What has no such file has
+``lower``, whose links lead to the same IDs. Stores of layout 4 showed a whole image by one layer
+that had the ID of a pull's top layer. What was made on it names that layer alone. Once the real
+layer of the ID is in the graphroot, it is mounted in its place, without the layers that it needs
+below it. Nothing but making those images and containers again mends that.
+
+Nothing is locked or written: podman replaces its JSON files by renaming.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.foreign_file import read_bounded
+from podman_cvmfs.oci import parse_json
+from podman_cvmfs.store.layout import SPACER_ID
+
+_CONTAINERS = (
+    "overlay-containers/containers.json",
+    "overlay-containers/volatile-containers.json",
+)
+_IMAGES = ("overlay-images/images.json",)
+_LAYERS = ("overlay-layers/layers.json", "overlay-layers/volatile-layers.json")
+#: Larger files are not read, in bytes; a layer takes about 500.
+_MAX_JSON = 64 << 20
+_MAX_LOWER = 64 << 10
+_ID_DIGITS = 64
+_SHOWN_DIGITS = 12
+
+
+@dataclass(frozen=True, order=True)
+class Broken:
+    """An image or a container (``kind``) with its name, or its ID cut short, in a graphroot."""
+
+    graphroot: str
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {printable(self.name)}"
+
+
+@dataclass(frozen=True)
+class BrokenUsers:
+    """What is broken; ``unreadable`` maps graphroots that couldn't be read, wholly or in part, to
+    the reason: more may be broken there."""
+
+    found: tuple[Broken, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+    def by_graphroot(self) -> dict[str, tuple[Broken, ...]]:
+        """What is broken in each graphroot."""
+        paths = dict.fromkeys(each.graphroot for each in self.found)
+        return {p: tuple(each for each in self.found if each.graphroot == p) for p in paths}
+
+
+def find_broken(graphroots: Sequence[str], stores: Sequence[str] = ()) -> BrokenUsers:
+    """Look for broken images and containers in ``graphroots``, whose podman looks into the
+    additional ``stores``. Raises nothing: what can't be read is reported."""
+    found: list[Broken] = []
+    unreadable = {}
+    for path in graphroots:
+        look = _Look(path, stores)
+        found += look.broken()
+        if look.problem is not None:
+            unreadable[path] = look.problem
+    return BrokenUsers(tuple(sorted(set(found))), unreadable)
+
+
+def cure_of(broken: Iterable[Broken]) -> str:
+    """The commands, for a shell, that remove what is broken in one graphroot."""
+    broken = list(broken)
+    commands = []
+    for kind, words in (("container", ("rm", "--force")), ("image", ("rmi", "--force"))):
+        names = [each.name for each in broken if each.kind == kind]
+        if names:
+            commands.append(shlex.join(["podman", *words, *names]))
+    return " && ".join(commands)
+
+
+class _Look:
+    """One graphroot while it is looked at. ``problem`` is the first thing that couldn't be."""
+
+    def __init__(self, path: str, stores: Sequence[str]) -> None:
+        self._path = path
+        self._overlays = [f"{each}/overlay" for each in (path, *stores)]
+        self.problem: str | None = None
+
+    def broken(self) -> Iterator[Broken]:
+        """The images and containers in it that are broken."""
+        layers = {each["id"]: each for each in self._records(_LAYERS)}
+        bad = {key for key in layers if is_cut_off(self._lowers(key), layers)}
+        if not bad:
+            return
+        for kind, files in (("container", _CONTAINERS), ("image", _IMAGES)):
+            for record in self._records(files):
+                copies = record.get("mapped-layers")
+                tops = [record.get("layer"), *(copies if isinstance(copies, list) else [])]
+                if any(isinstance(top, str) and top in bad for top in tops):
+                    yield Broken(self._path, kind, _name_of(record))
+
+    def _lowers(self, layer_id: str) -> list[str]:
+        """The IDs of the layers that podman mounts below one, nearest first."""
+        if len(layer_id) != _ID_DIGITS or "/" in layer_id:
+            return []
+        directory = f"{self._overlays[0]}/{layer_id}"
+        noted = self._text(f"{directory}/lower-layers")
+        if noted is not None:
+            return noted.split(":")
+        links = (self._text(f"{directory}/lower") or "").split(":")
+        return [layer for layer in map(self._target, links) if layer is not None]
+
+    def _target(self, link: str) -> str | None:
+        """The ID of the layer that ``l/<name>`` leads to."""
+        name = link.rpartition("/")[2]
+        for overlay in self._overlays if name else ():
+            try:
+                return os.readlink(f"{overlay}/l/{name}").split("/")[-2]
+            except (OSError, IndexError):
+                continue
+        return None
+
+    def _text(self, path: str) -> str | None:
+        try:
+            return read_bounded(path, _MAX_LOWER).decode("utf-8", "replace").strip()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as err:
+            self._fail(path, err.strerror or str(err))
+            return None
+
+    def _records(self, files: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """The records in JSON files that hold an array of objects with an ID each."""
+        for name in files:
+            path = f"{self._path}/{name}"
+            try:
+                records = parse_json(read_bounded(path, _MAX_JSON), printable(path))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as err:
+                self._fail(path, err.strerror or str(err))
+                continue
+            except InputError as err:
+                self._fail(path, err.message)
+                continue
+            for record in records if isinstance(records, list) else ():
+                if isinstance(record, dict) and isinstance(record.get("id"), str):
+                    yield record
+
+    def _fail(self, path: str, reason: str) -> None:
+        path = printable(path)
+        self.problem = self.problem or (reason if path in reason else f"{path}: {reason}")
+
+
+def is_cut_off(lowers: Sequence[str], layers: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether ``lowers`` (IDs, nearest first) name a layer of the graphroot, whose records are
+    ``layers``, but not what that needs below it."""
+    for at, layer_id in enumerate(lowers):
+        if layer_id not in layers:
+            continue
+        below = lowers[at + 1 :]
+        # What only a store has shows the rest: its pieces lie below each of its layers. Layout 4
+        # put an empty one there.
+        if any(each not in layers and each != SPACER_ID for each in below):
+            return False
+        if any(not _is_shown(each, lowers, layers) for each in _ancestors(layer_id, layers)):
+            return True
+    return False
+
+
+def _ancestors(layer_id: str, layers: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    seen = {layer_id}
+    parent = layers[layer_id].get("parent")
+    while isinstance(parent, str) and parent and parent not in seen:
+        yield parent
+        seen.add(parent)
+        parent = layers.get(parent, {}).get("parent")
+
+
+def _is_shown(
+    layer_id: str, lowers: Sequence[str], layers: Mapping[str, Mapping[str, Any]]
+) -> bool:
+    """Whether a layer or one with the same content is mounted: a store names equal layers once."""
+    if layer_id in lowers:
+        return True
+    digest = layers.get(layer_id, {}).get("diff-digest")
+    same = (layers.get(each, {}).get("diff-digest") for each in lowers)
+    return digest is not None and digest in same
+
+
+def _name_of(record: Mapping[str, Any]) -> str:
+    names = record.get("names")
+    if isinstance(names, list) and names and isinstance(names[0], str):
+        return names[0]
+    return str(record["id"])[:_SHOWN_DIGITS]
