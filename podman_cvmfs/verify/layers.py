@@ -179,10 +179,12 @@ def _contradictions(
         return
     if (layer.shows is not None) != (layer.layer_id == image_layer_id(layer.lowers)):
         yield "has the ID of a layer that shows an image, or not, against what the state says"
-    for again in sorted({each for each in layer.lowers if layer.lowers.count(each) > 1}):
-        yield f"mounts the piece {again} twice, which the kernel refuses"
+    for each in sorted({each for each in layer.lowers if layer.lowers.count(each) > 1}):
+        yield f"mounts the piece {each} twice, which the kernel refuses"
     parts = [shown[each] for each in layer.lowers if each in shown]
     links = [part.target for part in parts if isinstance(part, Link)]
+    for each in sorted({each for each in links if links.count(each) > 1}):
+        yield f"mounts {each!r} twice, which the kernel refuses"
     if not links and len(parts) == len(layer.lowers):
         yield "shows no files"
     targets = [TARGET.match(each) for each in links]

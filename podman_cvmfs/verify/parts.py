@@ -90,24 +90,28 @@ def read_lower(data: bytes) -> list[str] | None:
 
 
 def readings(part: Part) -> Iterator[Part]:
-    """What a part that looks like this on disk may have been made from: with owners or without,
-    with times or without, with setgid bits taken over from the directory it is in."""
+    """What a part that looks like this on disk may have been made from: with all owners, without or
+    with one user's alone, with times or without, with setgid bits taken over from the directory it
+    is in."""
     if isinstance(part, Link):
         yield part
         return
+    users = frozenset(node.owner[0] for node in part.nodes if node.owner is not None)
+    # In a shared store only directories of the repository's owner are given away.
+    single = [frozenset([uid]) for uid in sorted(users)] if len(users) > 1 else []
     for mask in (0o7777, 0o5777):
-        for owned in (True, False):
+        for owners in (users, frozenset[int](), *single):
             for dated in (True, False):
-                nodes = [_reading(node, mask, owned, dated) for node in part.nodes]
+                nodes = [_reading(node, mask, owners, dated) for node in part.nodes]
                 nodes.sort(key=lambda node: node.path.split("/") if node.path else [])
                 yield LocalPart(tuple(nodes))
 
 
-def _reading(node: Node, mask: int, owned: bool, dated: bool) -> Node:
+def _reading(node: Node, mask: int, owners: frozenset[int], dated: bool) -> Node:
     if node.is_whiteout:
         return node
     return node._replace(
         mode=node.mode & mask,
-        owner=node.owner if owned else None,
+        owner=node.owner if node.owner is not None and node.owner[0] in owners else None,
         mtime_ns=node.mtime_ns if dated else None,
     )

@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
 
-from podman_cvmfs.markers import parents_of
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import Link, LocalPart, Part, Piece
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.parts import read_part, readings
-from podman_cvmfs.verify.strangers import note_directory
 
+#: So many directories are named.
+_SHOWN = 5
 #: What stands below a repository's root in the paths that pieces link to.
 TARGET = re.compile(
     r"(?P<root>/.*?)/(?:\.layers/(?P<l>[0-9a-f]{2})/(?P<blob>(?P=l)[0-9a-f]{62})/layerfs"
@@ -34,39 +33,27 @@ def check_piece(look: Inspection, entry: str, piece_id: str) -> tuple[Piece | No
     part = read_part(look, entry)
     if part is None:
         return None, None
-    found = _written(part, piece_id)
-    if found is not None:
-        check_owners(look, f"{entry}/diff", part, found.part)
-        return found, part
-    for uid, directories, rest in _without_strangers(look, part):
-        found = _written(rest, piece_id)
-        if found is not None:
-            for path in directories:
-                note_directory(look, f"{entry}/diff/{path}", uid)
-            return found, rest
-    look.error(entry, "isn't as it was written: its name has another checksum")
+    for each in readings(part):
+        piece = Piece.of(each)
+        if piece.piece_id == piece_id:
+            check_owners(look, f"{entry}/diff", part, each)
+            return piece, part
+    what = "isn't as it was written: its name has another checksum"
+    look.error(entry, what + _others_directories(look, part))
     return None, part
 
 
-def _written(part: Part, piece_id: str) -> Piece | None:
-    """The piece with the ID ``piece_id`` if it can look like ``part`` on disk."""
-    return next((p for p in map(Piece.of, readings(part)) if p.piece_id == piece_id), None)
-
-
-def _without_strangers(
-    look: Inspection, part: Part
-) -> Iterator[tuple[int, Sequence[str], LocalPart]]:
-    """For each other user than the store's who owns directories: his ID, the paths of these, and
-    ``part`` without them."""
-    if isinstance(part, Link):
-        return
-    owned = {node.path: node.owner[0] for node in part.nodes if node.owner is not None}
-    for uid in sorted(set(owned.values()) - {look.owner}):
-        theirs = {path for path in owned if path and owned[path] == uid}
-        tops = [path for path in theirs if theirs.isdisjoint(parents_of(path))]
-        below = {p.path for p in part.nodes if not theirs.isdisjoint([p.path, *parents_of(p.path)])}
-        rest = LocalPart(tuple(node for node in part.nodes if node.path not in below))
-        yield uid, sorted(tops), rest
+def _others_directories(look: Inspection, part: Part) -> str:
+    """Whose directories a part holds besides the store's owner's: an image's users may have some
+    there, but strangers not."""
+    nodes = () if isinstance(part, Link) else part.nodes
+    found = [
+        f"{node.path} of user {node.owner[0]}"
+        for node in sorted(nodes, key=lambda each: each.path)
+        if node.owner is not None and node.owner[0] != look.owner
+    ]
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f"; it holds {', '.join(found[:_SHOWN])}{more}" if found else ""
 
 
 def check_owners(look: Inspection, place: str, part: Part | None, written: Part) -> None:

@@ -23,17 +23,8 @@ def note_stranger(look: Inspection, relative: str, uid: int) -> None:
     cure = repair(look.store)
     if _is_open(look):
         cure = f"{on_store(look.store, 'sync')}, or {cure}"
-    look.error(relative, _what("file", uid), cure)
-
-
-def note_directory(look: Inspection, relative: str, uid: int) -> None:
-    """Note the directory at ``relative``, which the user ``uid`` (ID) has made. No sync removes
-    it, since a sync doesn't know which directories belong there."""
-    look.error(relative, _what("directory", uid))
-
-
-def _what(kind: str, uid: int) -> str:
-    return f"is a {kind} of user {uid} that no sync has put there: containers show it"
+    what = f"is a file of user {uid} that no sync has put there: containers show it"
+    look.error(relative, what, cure)
 
 
 def check_strangers(look: Inspection) -> None:
