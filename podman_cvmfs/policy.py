@@ -57,7 +57,7 @@ class Policy:
         words = [LAYOUT, self.view.value, self.reuse.value, self.overlay.value]
         words += [SHARED] if self.shared else []
         # In order and quoted, so that equal policies give equal texts without blanks.
-        words += [MOUNTS + quote(",".join(sorted(set(self.mounts))))] if self.mounts else []
+        words += [MOUNTS + ",".join(map(quote, sorted(set(self.mounts))))] if self.mounts else []
         return " ".join(words)
 
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from podman_cvmfs import paths
 from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.mount_points import mount_points
 from podman_cvmfs.platforms import UNKNOWN, Platform, nearest
 from podman_cvmfs.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.sharing import is_shared
@@ -98,7 +99,7 @@ class Settings:
         """How images are shown, and to whom. A store that this machine's configuration names to
         ordinary users is shared with them, whatever is set."""
         shared = is_shared(self.shared, self.store, self.cache)
-        return Policy(self.view, self.reuse, self.overlay, shared)
+        return Policy(self.view, self.reuse, self.overlay, shared, mount_points())
 
     @property
     def platform(self) -> Platform:

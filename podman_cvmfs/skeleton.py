@@ -25,20 +25,13 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from podman_cvmfs.customary import CUSTOMARY, STARTS
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.markers import Markers, parents_of
 from podman_cvmfs.oci import ImageConfig
 from podman_cvmfs.store.records import Node
 from podman_cvmfs.tree import LinkedError, Tree, UnreadableError
 
-#: Where podman and the OCI runtime make files and mount points at each start.
-_STARTS = ("dev", "etc", "proc", "run", "sys")
-#: Those, and where programs expect to write.
-_CUSTOMARY = (
-    *("", *_STARTS, "home", "media", "mnt", "opt", "root", "srv", "tmp"),
-    *("usr", "usr/local", "var", "var/cache", "var/lib", "var/log", "var/run", "var/spool"),
-    *("var/tmp", "cvmfs", "run/lock", "etc/containers"),
-)
 #: Their entries are looked at, one by one, for directories the user can't read.
 _LISTED = ("", "etc", "home", "opt", "run", "srv", "var", "var/cache", "var/lib", "var/log")
 #: Root's in every image. If none of these is, the mount shows one owner for all files.
@@ -192,7 +185,7 @@ def skeleton_of(
     unread: Iterable[str] = (),
     lost_sticky: Iterable[str] = (),
     dated: bool = True,
-    wanted: Sequence[str] = _CUSTOMARY,
+    wanted: Sequence[str] = CUSTOMARY,
 ) -> Skeleton:
     """The skeleton above the directories ``roots``, topmost first, for the image ``config``; for a
     layer by itself without.
@@ -263,7 +256,7 @@ class _Look:
         owner = self._owner(path, attributes)
         if self.terms.shared:
             is_open = mode & 0o022 or mode & 0o005 != 0o005
-            if (is_open or owner not in (None, (0, 0))) and path not in ("", *_STARTS):
+            if (is_open or owner not in (None, (0, 0))) and path not in ("", *STARTS):
                 return None
             mode, owner = mode & ~0o022 | 0o555, None
         elif self.terms.uid:

@@ -120,14 +120,15 @@ class _Layout:
         """The layer that shows the whole image."""
         image = self._image
         lowers = self._lowers(image.skeleton, files)
-        directory = LayerDirectory(image_layer_id(lowers), EMPTY, lowers)
+        parent_id = None if parent is None else parent.layer_id
+        directory = LayerDirectory(image_layer_id(lowers, parent_id), EMPTY, lowers)
         size = sum(layer.diff_size for layer in image.layers)
         if len(image.layers) > 1 and self._has_base:
             size -= image.layers[0].diff_size
         stored = StoredLayer(
             directory.layer_id,
             directory.entry,
-            None if parent is None else parent.layer_id,
+            parent_id,
             size,
             shows=image.source_id.hex,
             merged=kind is View.FLAT,
@@ -230,9 +231,11 @@ class _Layout:
         return tuple(pieces)
 
 
-def image_layer_id(lowers: Sequence[str]) -> str:
-    """The ID of the layer that shows an image by the pieces ``lowers``. No pull asks for it."""
-    return hashlib.sha256(f"podman-cvmfs image {':'.join(lowers)}".encode()).hexdigest()
+def image_layer_id(lowers: Sequence[str], parent: str | None) -> str:
+    """The ID of the layer on ``parent`` that shows an image by the pieces ``lowers``. No pull asks
+    for it."""
+    text = f"podman-cvmfs image {':'.join(lowers)} on {parent}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _link_piece(target: str) -> Piece:

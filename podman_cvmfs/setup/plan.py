@@ -266,7 +266,7 @@ def _put_volumes(
     missing = _missing(volumes, others)
     if missing:
         plan.put(path, drop_in(missing, None if generation.appends else others))
-    files = containers_files(places, generation)
+    files = containers_files(places, generation.drop_ins)
     _look_behind(plan, path, files, VOLUMES, appends=generation.appends)
 
 

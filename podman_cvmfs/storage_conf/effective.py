@@ -109,7 +109,7 @@ def names_store(stores: Sequence[str], store: str) -> bool:
 def read_volumes(places: Places, generation: Generation, without: str = "") -> list[str]:
     """The volumes that every container gets, as if the file ``without`` weren't there."""
     array = _Array(VOLUMES)
-    for path in containers_files(places, generation):
+    for path in containers_files(places, generation.drop_ins):
         if path != without:
             array.read(path, plain(path, read_file(path) or b""))
     return array.values
@@ -119,7 +119,7 @@ def read_userns(places: Places, generation: Generation) -> str:
     """The user namespace that containers get without being told (containers.conf(5), ``userns``),
     "" for the usual one. Raises InputError."""
     found = ""
-    for path in containers_files(places, generation):
+    for path in containers_files(places, generation.drop_ins):
         table = section(path, plain(path, read_file(path) or b""), "containers")
         found = str(table.get("userns") or found)
     return found

@@ -80,11 +80,12 @@ def storage_files(places: Places, generation: Generation) -> list[str]:
     return [path for path in [*mains, *system_mains(places)] if _present(path)][:1]
 
 
-def containers_files(places: Places, generation: Generation) -> list[str]:
-    """The containers.conf files in force, in the order they are read."""
+def containers_files(places: Places, drop_ins: bool) -> list[str]:
+    """The containers.conf files in force, in the order they are read; ``drop_ins`` as in
+    ``Generation``."""
     if places.containers_conf:
         return [places.containers_conf]
-    if generation.drop_ins:
+    if drop_ins:
         return with_drop_ins(places, "containers")
     files = [f"{places.vendor}/containers.conf"]
     for directory in [places.admin, *([places.user] if places.uid else [])]:

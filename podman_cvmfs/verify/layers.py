@@ -177,7 +177,7 @@ def _contradictions(
         elif layer.diff_size or layer.shows or layer.merged:
             yield "stands in for another one, but isn't empty"
         return
-    if (layer.shows is not None) != (layer.layer_id == image_layer_id(layer.lowers)):
+    if (layer.shows is not None) != (layer.layer_id == image_layer_id(layer.lowers, layer.parent)):
         yield "has the ID of a layer that shows an image, or not, against what the state says"
     for each in sorted({each for each in layer.lowers if layer.lowers.count(each) > 1}):
         yield f"mounts the piece {each} twice, which the kernel refuses"

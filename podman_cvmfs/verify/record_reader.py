@@ -77,7 +77,7 @@ def parse_choices(text: object) -> Policy | None:
     return replace(
         policy,
         shared=SHARED in words[4:],
-        mounts=tuple(unquote(mounts[len(MOUNTS) :]).split(",")) if mounts else (),
+        mounts=tuple(map(unquote, mounts[len(MOUNTS) :].split(","))) if mounts else (),
     )
 
 

@@ -44,11 +44,13 @@ def test_flat(target: Target) -> None:
     assert len(middle) == 6
     assert base["Genuine"] and base["Advertised"]
     assert base["DiffId"] == f"sha256:{base['Id']}"
-    assert base["Places"][0]["Path"].startswith(f"{target.repository}/.layers/")
+    assert [place["InStore"] for place in base["Places"]] == [True, True, False]
+    assert base["Places"][-1]["Path"].startswith(f"{target.repository}/.layers/")
     assert not any(layer["Genuine"] or layer["Advertised"] for layer in middle)
-    assert top["MergedRoot"] and not top["Advertised"]
-    assert [place["InStore"] for place in top["Places"]] == [True, False]
-    assert top["Places"][1]["Path"] == (
+    assert top["MergedRoot"] and not top["Advertised"] and not top["Genuine"]
+    assert [place["Name"] for place in top["Places"]] == ["diff", "lower1", "lower2"]
+    assert [place["InStore"] for place in top["Places"]] == [True, True, False]
+    assert top["Places"][2]["Path"] == (
         f"{target.repository}/.flat/{found['SourceId'][:2]}/{found['SourceId']}"
     )
     assert found["Size"] == sum(layer["Size"] for layer in found["Layers"])
@@ -62,9 +64,14 @@ def test_hints_name_the_store(target: Target) -> None:
     )
 
 
-def test_by_layers_all_are_genuine(target: Target) -> None:
+def test_by_layers_the_top_mounts_them_all(target: Target) -> None:
     target.sync("--view", "layers")
-    assert all(layer["Genuine"] for layer in ask(target, name(1))["Layers"])
+    base, *_, top = ask(target, name(1))["Layers"]
+    assert base["Genuine"] and not top["Genuine"] and not top["MergedRoot"]
+    files = [place["Path"] for place in top["Places"] if not place["InStore"]]
+    assert len(files) == 8
+    assert all(path.startswith(f"{target.repository}/.layers/") for path in files)
+    assert files[-1] == base["Places"][-1]["Path"]
 
 
 def test_by_id_and_its_beginning(target: Target) -> None:
@@ -115,7 +122,7 @@ def test_as_text(target: Target) -> None:
     target.sync()
     said = succeed("inspect", name(0), name(1), "--format", "text", "--store", target.store)
     assert said.count("Layer 8: ") == 2
-    assert said.count(f"  diff1: {target.repository}/.flat/") == 2
+    assert said.count(f"  lower2: {target.repository}/.flat/") == 2
 
 
 def test_the_sample(sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

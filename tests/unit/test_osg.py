@@ -141,8 +141,10 @@ def test_images_are_the_registrys_own(world: World) -> None:
     assert one.manifest_digest == str(Digest.of(ONE.manifest))
     assert (one.manifest_origin, one.view) == ("genuine", "flat")
     assert one.published == (f"{HTC}/one:1", f"{HTC}/one:latest"), "one image, two names"
-    top = world.root / "store/overlay" / str(one.top_layer) / "diff1"
-    assert top.readlink() == world.repository / ONE.merged
+    overlay = world.root / "store/overlay"
+    lower = (overlay / str(one.top_layer) / "lower").read_text().split(":")
+    assert (overlay / lower[-1]).readlink().parts[0] == ".."
+    assert (overlay / lower[-1]).resolve() == world.repository / ONE.merged
     # Four manifests, three configs; then nothing, even where all is looked at again.
     assert hub.requests == 7
     again = world.sync(registry=hub)

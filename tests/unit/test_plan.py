@@ -142,7 +142,7 @@ def test_the_layer_that_shows_an_image_has_an_id_of_its_own() -> None:
     tops = [view_of(each, Policy()).layers[-1] for each in (one, one, other)]
     assert tops[0] == tops[1]
     assert tops[0][0].layer_id != tops[2][0].layer_id, "another merged root"
-    assert tops[0][0].layer_id == image_layer_id(tops[0][1].lowers)
+    assert tops[0][0].layer_id == image_layer_id(tops[0][1].lowers, tops[0][0].parent)
     assert {each.layer_id for each in one.layers}.isdisjoint(t[0].layer_id for t in tops)
 
 
