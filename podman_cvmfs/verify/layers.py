@@ -112,7 +112,8 @@ def _directory(
     if link is not None and is_wrong:
         look.error(f"{entry}/link", f"holds {link[:40]!r}, not {layer.link}")
     if layer.lowers is None:
-        is_whole = link is not None and not is_wrong and "diff" in (names or ())
+        has_diff = names is not None and look.attributes(f"{entry}/diff") is not None
+        is_whole = has_diff and link is not None and not is_wrong
         return LayerDirectory(layer.layer_id, EMPTY) if is_whole else None
     written = LayerDirectory(layer.layer_id, EMPTY, layer.lowers)
     if written.entry != layer.entry:

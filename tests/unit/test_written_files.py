@@ -43,8 +43,9 @@ def target(place: Path) -> Target:
 @pytest.mark.usefixtures("as_root")
 @pytest.mark.parametrize("uid", [0, _USER])
 @pytest.mark.parametrize("umask", [0, 0o077, 0o777], ids=oct)
-def test_files_belong_to_the_caller_and_everybody_can_read_them(
-    target: Target, uid: int, umask: int
+@pytest.mark.parametrize("shared", [False, True])
+def test_files_belong_to_the_caller_and_whoever_can_reach_them_can_read_them(
+    target: Target, uid: int, umask: int, shared: bool
 ) -> None:
     os.chown(target.store.parent, uid, uid)
 
@@ -55,7 +56,8 @@ def test_files_belong_to_the_caller_and_everybody_can_read_them(
         os.setgid(uid)
         os.setuid(uid)
 
-    outcome = _run(*target.argv("--offline"), before=become)
+    options = ["--offline", "--shared"] if shared else ["--offline"]
+    outcome = _run(*target.argv(*options), before=become)
     assert outcome.code == 0, outcome.output
     seen = 0
     for top in (target.store, target.cache):
@@ -68,7 +70,11 @@ def test_files_belong_to_the_caller_and_everybody_can_read_them(
                 path = f"{directory}/{name} {mode}"
                 assert (attributes.st_uid, attributes.st_gid) == (uid, uid), path
                 local = name.startswith("diff")
-                assert local or mode in ("-rw-r--r--", "drwxr-xr-x", "lrwxrwxrwx"), path
+                if f"{directory}/{name}" == f"{target.store}/.":
+                    # Whether others can reach all this is decided there alone.
+                    assert mode == ("drwxr-xr-x" if shared else "drwx------")
+                else:
+                    assert local or mode in ("-rw-r--r--", "drwxr-xr-x", "lrwxrwxrwx"), path
                 seen += 1
     assert seen > 50
 
