@@ -112,7 +112,8 @@ def _directory(
     if link is not None and is_wrong:
         look.error(f"{entry}/link", f"holds {link[:40]!r}, not {layer.link}")
     if layer.lowers is None:
-        is_whole = link is not None and not is_wrong and "diff" in (names or ())
+        has_diff = names is not None and look.attributes(f"{entry}/diff") is not None
+        is_whole = has_diff and link is not None and not is_wrong
         return LayerDirectory(layer.layer_id, EMPTY) if is_whole else None
     written = LayerDirectory(layer.layer_id, EMPTY, layer.lowers)
     if written.entry != layer.entry:
@@ -195,11 +196,8 @@ def _contradictions(
     if layer.diff_id is not None:
         yield from _advertised(layer, links, targets)
     parent = content.layers.get(layer.parent or "")
-    if layer.shows is None and parent is not None:
-        # A pull may take it for the genuine one of its ID, which shows all below it.
-        below = shown_blobs(parent, shown)
-        left = [each for each in below if each not in shown_blobs(layer, shown)]
-        yield from (f"leaves out sha256:{each}, which its parent shows" for each in left)
+    if layer.shows is None and parent is not None and len(parts) == len(layer.lowers):
+        yield from _above_parent(shown_blobs(layer, shown), shown_blobs(parent, shown))
 
 
 def shown_blobs(layer: StoredLayer, shown: Mapping[str, Part]) -> list[str]:
@@ -208,6 +206,14 @@ def shown_blobs(layer: StoredLayer, shown: Mapping[str, Part]) -> list[str]:
     parts = [shown[each] for each in layer.lowers or () if each in shown]
     found = [TARGET.match(part.target) for part in parts if isinstance(part, Link)]
     return [match["blob"] for match in found if match and match["blob"]]
+
+
+def _above_parent(own: Sequence[str], below: Sequence[str]) -> Iterator[str]:
+    """Whether a layer for pulls, which shows the layers ``own`` (digests), shows as much as its
+    parent and one layer more. One that is twice in an image is shown once. Images may have the same
+    layers packed otherwise, so only the number tells."""
+    if len(own) < len(below) + (not set(own[:1]) <= set(below)):
+        yield "mounts fewer layers than its parent and itself"
 
 
 def _wrong_target(layer: StoredLayer, link: str, target: re.Match[str] | None) -> Iterator[str]:

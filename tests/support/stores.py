@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync import sync
 from podman_cvmfs.wishes import SyncReport, Wishes
 from tests.support.many import make_repository
+from tests.support.released import LAYOUT_4, released
 
 JSON = (
     layout.STATE,
@@ -48,12 +51,34 @@ def with_whiteouts(root: Path) -> Path:
 class Spoilt:
     """A store of the images of ``repository``, and the means to spoil it."""
 
-    def __init__(self, repository: Path, root: Path, policy: Policy = DEFAULT_POLICY) -> None:
+    def __init__(
+        self,
+        repository: Path,
+        root: Path,
+        policy: Policy = DEFAULT_POLICY,
+        *,
+        is_there: bool = False,
+    ) -> None:
         self.repository = repository
         self.root = root
         self.policy = policy
         self.path = root / "store"
-        self.sync()
+        if not is_there:
+            self.sync()
+
+    @classmethod
+    def former(cls, root: Path, policy: Policy) -> Spoilt:
+        """A store of layout 4, with its repository."""
+        argv = [sys.executable, "-m", "podman_cvmfs", "sync", "--offline"]
+        argv += ["--repository", str(small_repository(root / "repository"))]
+        argv += ["--store", str(root / "store"), "--cache", str(root / "cache")]
+        subprocess.run(
+            [*argv, "--view", policy.view.value, "--reuse", policy.reuse.value],
+            env={**os.environ, "PYTHONPATH": str(released(LAYOUT_4, root))},
+            cwd=root,
+            check=True,
+        )
+        return cls(root / "repository", root, policy, is_there=True)
 
     def sync(self, *names: str) -> SyncReport:
         """Sync the store, offline."""

@@ -19,17 +19,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from podman_cvmfs.policy import Overlay, Policy, Reuse, View
-from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.store import layout
+from podman_cvmfs.store.entries import write_layer_entry
+from podman_cvmfs.store.records import LayerDirectory, StoreContent
 from podman_cvmfs.verify import images
 from podman_cvmfs.verify import store as verify_store
 from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.frame import check_frame
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.store import Verdict, verify
-from tests.support.corrupt_files import FILES
+from podman_cvmfs.view import EMPTY
+from tests.support.corrupt_files import FILES, STRANGER, plant
 from tests.support.corrupt_records import RECORDS
 from tests.support.processes import started
-from tests.support.stores import JSON, Spoilt, small_repository, with_whiteouts
+from tests.support.stores import JSON, Spoilt, retarget, small_repository, with_whiteouts
 from tests.support.trees import snapshot
 
 STATE, LAYERS, IMAGES = JSON
@@ -70,6 +73,21 @@ def test_a_sound_store_passes(
         assert snapshot(tmp_path) == before
 
 
+@pytest.mark.usefixtures("as_root")
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_store_of_a_users_repository_passes(tmp_path: Path, shared: bool) -> None:
+    """In a shared store some local directories are the user's, and others root's."""
+    repository = with_whiteouts(small_repository(tmp_path / "repository"))
+    for layer in repository.glob(".layers/*/*/layerfs"):
+        os.chown(layer, STRANGER, STRANGER)
+        os.chown(layer / "etc", STRANGER, STRANGER)
+    store = Spoilt(repository, tmp_path, replace(BY_LAYERS, shared=shared))
+    if shared:
+        owners = {path.stat().st_uid for each in store.local for path in each.glob("diff/**")}
+        assert owners == {0, STRANGER}
+    assert tell(verify(str(store.path))) == []
+
+
 def test_a_store_with_retired_layers_passes(tmp_path: Path) -> None:
     repository = small_repository(tmp_path / "repository")
     store = Spoilt(repository, tmp_path)
@@ -103,6 +121,94 @@ def test_every_corruption_is_found_and_named(
     found = [each for each in verdict.findings if path in each.path and words in each.what]
     assert found, "\n".join(tell(verdict))
     assert all(each.cure and each.path.isprintable() for each in verdict.findings)
+
+
+def test_the_merged_root_of_another_image(tmp_path: Path, repository: Path) -> None:
+    store = Spoilt(repository, tmp_path)
+    store.edit(IMAGES, lambda records: records[0].update(layer=records[1]["layer"]))
+    assert any("the merged root of another image" in told for told in tell(verify(str(store.path))))
+
+
+def test_a_layer_for_pulls_that_leaves_out_its_parents_files(
+    tmp_path: Path, repository: Path
+) -> None:
+    """All is as it was written, but by a writer with a mistake."""
+    store = Spoilt(repository, tmp_path, Policy(reuse=Reuse.ALL))
+    layers = [layer for layer in store.content.layers.values() if layer.shows is None]
+    layer = next(layer for layer in layers if layer.parent is not None and layer.lowers)
+    assert layer.lowers
+    wrong = LayerDirectory(layer.layer_id, EMPTY, layer.lowers[:-1])
+    write_layer_entry(str(store.path / layout.POOL_LAYERS / wrong.entry), wrong)
+    place = store.generation / "overlay" / layer.layer_id
+    retarget(place, f"../../../{layout.POOL_LAYERS}/{wrong.entry}")
+    changed = {"lowers": list(wrong.lowers), "entry": wrong.entry}
+    store.edit(STATE, lambda state: state["layers"][layer.layer_id].update(changed))
+    errors = [told for told in tell(verify(str(store.path))) if told.startswith("error")]
+    assert errors and all("fewer layers than its parent" in told for told in errors)
+
+
+@pytest.mark.usefixtures("as_root")
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_strangers_file_is_cured_by_whatever_removes_it(tmp_path: Path, shared: bool) -> None:
+    """A sync doesn't look for any in a store that only its owner can reach."""
+    store = Spoilt(small_repository(tmp_path / "repository"), tmp_path, Policy(shared=shared))
+    path = store.local[0] / "diff/planted"
+    plant(path)
+    (finding,) = verify(str(store.path)).findings
+    assert finding.path == str(path)
+    mending = f"podman-cvmfs verify --repair --store {store.path}"
+    syncing = f"podman-cvmfs sync --store {store.path}, or "
+    assert finding.cure == (f"{syncing}{mending}" if shared else mending)
+    if shared:
+        store.sync()
+        assert not path.exists()
+        # Its directory may have another time by now, which no sync sets.
+        assert not any("planted" in told for told in tell(verify(str(store.path))))
+
+
+@pytest.mark.usefixtures("as_root")
+def test_a_strangers_file_in_what_no_layer_has_any_more(tmp_path: Path) -> None:
+    store = Spoilt(small_repository(tmp_path / "repository"), tmp_path, BY_LAYERS)
+    former = store.layer_path(store.base) / "diff/x"
+    store.policy = replace(BY_LAYERS, shared=True)
+    store.sync()
+    assert former.parent.parent.name in store.content.retired_entries
+    plant(former)
+    (told,) = tell(verify(str(store.path)))
+    assert told.startswith(f"error: {former}: is a file of user 4242 that no sync has put there")
+
+
+@pytest.mark.usefixtures("as_root")
+def test_a_store_that_is_closed_to_the_caller(tmp_path: Path, repository: Path) -> None:
+    store = Spoilt(repository, tmp_path)
+    for path in (store.root, *store.root.parents[:-2]):
+        path.chmod(path.stat().st_mode | 0o055)
+    code = (
+        "import os, sys\nfrom podman_cvmfs.verify.store import verify\n"
+        f"os.setgroups([])\nos.setgid({STRANGER})\nos.setuid({STRANGER})\n"
+        "for each in verify(sys.argv[1]).findings:\n    print(each.what, each.cure, sep='|')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, store.path], check=True, capture_output=True, text=True
+    )
+    cure = f"run 'podman-cvmfs verify --store {store.path}' as root"
+    assert done.stdout == f"is closed to you|{cure}\n"
+
+
+def test_a_store_of_the_layout_before_is_one_warning(tmp_path: Path) -> None:
+    (finding,) = verify(str(Spoilt.former(tmp_path, BY_LAYERS).path)).findings
+    assert finding.severity is Severity.WARNING
+    assert finding.what.startswith("is of an earlier version")
+    assert finding.cure == f"podman-cvmfs sync --store {tmp_path}/store"
+
+
+@pytest.mark.usefixtures("as_root")
+def test_a_strangers_file_in_a_store_of_the_layout_before(tmp_path: Path) -> None:
+    store = Spoilt.former(tmp_path, BY_LAYERS)
+    diffs = [path for path in store.path.glob("pool/layers/*/diff*") if not path.is_symlink()]
+    plant(diffs[0] / "planted")
+    _, finding = verify(str(store.path)).findings
+    assert finding.path == str(diffs[0] / "planted") and "user 4242" in finding.what
 
 
 def mask(store: Spoilt) -> Path:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,11 @@ from podman_cvmfs.policy import Policy, View
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.verify import repair as repair_module
+from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.repair import repair
 from podman_cvmfs.verify.store import verify
 from podman_cvmfs.wishes import SyncReport, Wishes
-from tests.support.corrupt_files import FILES
+from tests.support.corrupt_files import FILES, plant, whiteout
 from tests.support.corrupt_records import RECORDS
 from tests.support.many import REGISTRY
 from tests.support.stores import JSON, Spoilt, small_repository
@@ -223,3 +225,86 @@ def test_where_files_cannot_be_exchanged(
     assert mend(store).failed == {}
     assert verify(str(store.path)).findings == ()
     assert not list((store.path / layout.POOL_LAYERS).glob("*.new"))
+
+
+@pytest.mark.usefixtures("as_root")
+def test_strangers_files_go_wherever_they_are(tmp_path: Path) -> None:
+    store = Spoilt(small_repository(tmp_path / "repository"), tmp_path, BY_LAYERS)
+    former = store.layer_path(store.base) / "diff/x"
+    store.policy = replace(BY_LAYERS, shared=True)
+    store.sync()
+    planted = [former, store.local[0] / "diff/etc/x", store.layer_path(store.top) / "diff/x"]
+    for path in planted:
+        plant(path)
+    plant(planted[1].with_name("y"), whiteout)
+    mend(store)
+    assert verify(str(store.path)).findings == ()
+    assert not any(path.exists() for path in planted)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("row", ["mode of a layer", "config gone", "state.json truncated"])
+def test_who_can_reach_a_store_stays_as_it_is(
+    tmp_path: Path, repository: Path, shared: bool, row: str
+) -> None:
+    store = Spoilt(repository, tmp_path, replace(BY_LAYERS, shared=shared))
+    mode = store.path.stat().st_mode
+    ROWS[row][0](store)
+    mend(store)
+    # Whoever mends a store without knowing its policy decides.
+    assert store.path.stat().st_mode == mode or row == "state.json truncated"
+    assert verify(str(store.path)).findings == ()
+
+
+@pytest.mark.parametrize("loss", ["link", "diff"])
+def test_a_piece_that_no_layer_has_any_more(tmp_path: Path, loss: str) -> None:
+    """It is mended if it is known what it showed, or else it leaves the store."""
+    store = Spoilt(small_repository(tmp_path / "repository"), tmp_path, BY_LAYERS)
+    store.policy = replace(BY_LAYERS, shared=True)
+    store.sync()
+    with Store(str(store.path)).opened() as content:
+        kept = {key: layer for key, layer in content.layers.items() if layer.retired is None}
+        left = content.entries() - replace(content, layers=kept).entries()
+        retired = {**content.retired_entries, **dict.fromkeys(left, 1)}
+        former = replace(content, layers=kept, retired_entries=retired)
+        Store(str(store.path)).replace(former, (), ())
+    entry = next(each for each in sorted(left) if layout.piece_of_entry(each))
+    piece = store.path / layout.POOL_LAYERS / entry
+    if loss == "link":
+        (piece / "link").unlink()
+    else:
+        shutil.rmtree(piece / "diff")
+    (finding,) = verify(str(store.path)).findings
+    assert finding.path == str(piece / loss)
+    mend(store, tmp_path / "nowhere")
+    assert verify(str(store.path)).findings == ()
+    assert piece.exists() == (entry in store.content.retired_entries) == (loss == "link")
+
+
+def test_a_store_of_the_layout_before_stays(tmp_path: Path) -> None:
+    store = Spoilt.former(tmp_path, BY_LAYERS)
+    before = store.content
+    mend(store, tmp_path / "nowhere")
+    assert store.content == before
+    (finding,) = verify(str(store.path)).findings
+    assert finding.severity is Severity.WARNING
+    assert store.sync().failed == {}
+    assert verify(str(store.path)).findings == ()
+
+
+@pytest.mark.parametrize("name", ["config gone", "layer gone", "link file wrong", "diff gone"])
+def test_what_is_wrong_in_a_store_of_the_layout_before(tmp_path: Path, name: str) -> None:
+    """What is lost is laid out anew, as the store was."""
+    store = Spoilt.former(tmp_path, BY_LAYERS)
+    names, layers = offered(store), set(store.content.layers)
+    if name == "diff gone":
+        (store.layer_path(store.top) / "diff").unlink()
+    else:
+        ROWS[name][0](store)
+    assert verify(str(store.path)).errors
+    assert mend(store).failed == {}
+    assert verify(str(store.path)).findings == ()
+    assert offered(store) == names
+    assert store.content.policy == str(BY_LAYERS)
+    # What containers may stand on is there still, if it wasn't spoilt.
+    assert len(layers - set(store.content.layers)) <= (name != "config gone")
