@@ -72,7 +72,7 @@ def can_be_opened(path: str) -> bool:
     raise StoreError(
         f"the store {printable(path)} is closed to other users: their podman would fail if it were "
         "named to them",
-        f"run '{on_store(path, 'sync', '--shared')}' first, which opens it",
+        f"run '{on_store(path, 'sync', '--shared')}' first, which opens it; or use --no-users",
     )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import stat
 import struct
 
 from podman_cvmfs.advice import on_store
@@ -14,11 +15,13 @@ from podman_cvmfs.store.entries import retired_links
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.verify.finding import REMOVE
 from podman_cvmfs.verify.inspection import Inspection
-from podman_cvmfs.verify.record_reader import entry_id
+from podman_cvmfs.verify.record_reader import entry_id, parse_policy
 
 _GENERATION = re.compile(rf"{layout.GENERATIONS}/(0|[1-9][0-9]*)\Z")
 _POOL = "pool"
 _CURRENT_NEW = layout.CURRENT + ".new"
+#: The modes of a store that its owner alone can reach, and of one for all users.
+CLOSED, OPEN = 0o700, 0o755
 _NEXT_SYNC = "nothing: the next sync that changes something removes it"
 
 
@@ -64,6 +67,20 @@ def check_frame(look: Inspection) -> None:
             look.regular(f"{layout.LOCKS}/{layout.SYNC_LOCK}")
     if leftovers and not sync_runs(look):
         look.warning(_CURRENT_NEW, "is left from a sync that was killed", _NEXT_SYNC)
+
+
+def check_top(look: Inspection, content: StoreContent) -> None:
+    """Examine who can reach the store: all users where it is shared with them, else its owner
+    alone. Of a store without a policy, and of one of an earlier version, nobody can tell."""
+    attributes = look.attributes("")
+    policy = parse_policy(content.policy)
+    if attributes is None:
+        return
+    mode = stat.S_IMODE(attributes.st_mode) & ~stat.S_ISGID
+    if policy is not None:
+        look.mode("", attributes, OPEN if policy.shared else CLOSED)
+    elif mode != OPEN:
+        look.mode("", attributes, CLOSED)
 
 
 def check_locks(look: Inspection, generation: str) -> None:

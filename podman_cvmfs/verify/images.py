@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from podman_cvmfs.config_ladder import SYNTHESISED
 from podman_cvmfs.engine import SHORT_MOUNT_DATA, mount_data_limit
@@ -22,9 +22,18 @@ from podman_cvmfs.osg_names import merged_root, merged_root_of_index, source_id
 from podman_cvmfs.reference import ImageName, parse_repository_path, podman_names
 from podman_cvmfs.retirement import is_retired, retired_name
 from podman_cvmfs.store import layout
-from podman_cvmfs.store.records import ImageFiles, StoreContent, StoredImage, StoredLayer, chain_of
+from podman_cvmfs.store.records import (
+    ImageFiles,
+    Link,
+    Part,
+    StoreContent,
+    StoredImage,
+    StoredLayer,
+    chain_of,
+)
 from podman_cvmfs.verify.inspection import Inspection
-from podman_cvmfs.verify.layers import Layers
+from podman_cvmfs.verify.layers import Layers, shown_blobs
+from podman_cvmfs.verify.pieces import TARGET
 from podman_cvmfs.verify.record_reader import IMAGES_PATH, LAYERS_PATH
 from podman_cvmfs.view import mount_bytes, stand_in_id
 
@@ -123,6 +132,8 @@ def _contradictions(
         chain = chain_of(content, image.top_layer)[::-1]
         for what in _wrong_chain(chain, config, image):
             yield IMAGES_PATH, what
+        for what in _wrong_files(chain, image, manifest, layers.shown):
+            yield IMAGES_PATH, what
         for what in _wrong_blobs(chain, blobs):
             yield LAYERS_PATH, what
 
@@ -131,13 +142,19 @@ def _sources(image: StoredImage, manifest: Manifest) -> Iterator[str]:
     """The source IDs that an image with a genuine config may have: its own, or, where repositories
     know no more of it than its merged root, what that and its names give."""
     yield image.image_id
-    roots = [merged_root(manifest)]
-    if image.index_digest is not None:
-        roots.append(merged_root_of_index(Digest.parse(image.index_digest)))
+    roots = _roots(image, manifest)
     for path in image.published:
         with contextlib.suppress(InputError):
             name = parse_repository_path(path)
             yield from (source_id(root, name).hex for root in roots)
+
+
+def _roots(image: StoredImage, manifest: Manifest) -> list[str]:
+    """Where OSG's repository may have the image's merged root."""
+    roots = [merged_root(manifest)]
+    if image.index_digest is not None:
+        roots.append(merged_root_of_index(Digest.parse(image.index_digest)))
+    return roots
 
 
 def _wrong_chain(
@@ -161,6 +178,36 @@ def _wrong_chain(
         if layer.retired is not None and not is_retired(image):
             yield f"needs the layer {layer.layer_id}, which is retired"
         parent = layer.layer_id
+
+
+def _wrong_files(
+    chain: Sequence[StoredLayer], image: StoredImage, manifest: Manifest, shown: Mapping[str, Part]
+) -> Iterator[str]:
+    """Whether the top layer of ``chain``, which is base first, shows the image's files. A top
+    layer that is found by pulls shows just its own."""
+    top = chain[-1] if chain else None
+    if top is None or top.lowers is None or top.shows is None:
+        return
+    if not shown.keys() >= set(top.lowers):
+        return
+    if not top.merged:
+        blobs = [blob.digest.hex for blob in manifest.layers if not blob.is_foreign]
+        wanted = dict.fromkeys(reversed(blobs))
+        if shown_blobs(top, shown) != list(wanted):
+            yield f"is shown by other layers than its own, by the layer {top.layer_id}"
+        return
+    parts = [shown[each] for each in top.lowers]
+    links = [TARGET.match(part.target) for part in parts if isinstance(part, Link)]
+    for link in filter(None, links):
+        if link["merged"] is None:
+            is_right = link["source"] in {image.image_id, *image.all_sources}
+        else:
+            # Without the documents of its registry nobody knows what an image was made from.
+            is_right = image.config_origin == SYNTHESISED or link["merged"] in _roots(
+                image, manifest
+            )
+        if not is_right:
+            yield f"is shown by the merged root of another image, by the layer {top.layer_id}"
 
 
 def _wrong_blobs(chain: Sequence[StoredLayer], blobs: Sequence[Descriptor]) -> Iterator[str]:

@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Collection
 
-from podman_cvmfs.advice import repair
+from podman_cvmfs.advice import on_store, repair
 from podman_cvmfs.errors import printable
 from podman_cvmfs.verify.finding import REMOVE, Finding, Severity
 
@@ -73,15 +73,17 @@ class Inspection:
         if attributes is None:
             return None
         if not stat.S_ISDIR(attributes.st_mode):
-            self.error(relative, f"is {_kind(attributes)}, not a directory")
+            self.error(relative, f"is {kind_of(attributes)}, not a directory")
             return None
-        # The store itself may be closed to others.
-        own = stat.S_IMODE(attributes.st_mode)
-        self._rights(relative, attributes, own if not relative and own == 0o700 else 0o755)
+        # Whether the store itself is to be open to others depends on its policy.
+        self._rights(relative, attributes, 0o755 if relative else None)
         try:
             return set(os.listdir(self.path(relative)))
         except OSError as err:
-            self.error(relative, f"can't be listed: {err.strerror}")
+            if not relative and isinstance(err, PermissionError) and not self.is_ours:
+                self.error("", "is closed to you", f"run {self.verify_as_owner()}")
+            else:
+                self.error(relative, f"can't be listed: {err.strerror}")
             return None
 
     def no_others(self, relative: str, names: Collection[str], known: Collection[str]) -> None:
@@ -95,7 +97,7 @@ class Inspection:
         if attributes is None:
             return None
         if not stat.S_ISREG(attributes.st_mode):
-            self.error(relative, f"is {_kind(attributes)}, not a regular file")
+            self.error(relative, f"is {kind_of(attributes)}, not a regular file")
             return None
         self._rights(relative, attributes, 0o644)
         return attributes
@@ -131,7 +133,7 @@ class Inspection:
         except OSError:
             attributes = self.attributes(relative)
             if attributes is not None:
-                self.error(relative, f"is {_kind(attributes)}, not a symbolic link")
+                self.error(relative, f"is {kind_of(attributes)}, not a symbolic link")
             return None
         if target is not None and found != target:
             self.error(relative, f"leads to {found!r}, not to {target!r}")
@@ -144,15 +146,37 @@ class Inspection:
                 relative, f"is owned by uid {attributes.st_uid}, but the store by {self.owner}"
             )
 
-    def _rights(self, relative: str, attributes: os.stat_result, mode: int) -> None:
+    def mode(self, relative: str, attributes: os.stat_result, mode: int) -> None:
+        """Note it if something has another mode than ``mode``."""
         # A directory may have taken over the setgid bit of the one it is in.
         found = stat.S_IMODE(attributes.st_mode) & ~stat.S_ISGID
         if found != mode:
             self.error(relative, f"has the mode {found:04o}, not {mode:04o}")
+
+    def _rights(self, relative: str, attributes: os.stat_result, mode: int | None) -> None:
+        if mode is not None:
+            self.mode(relative, attributes, mode)
         self.belongs(relative, attributes)
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether the caller is the store's owner, or root: then nothing in it is closed."""
+        return os.geteuid() in (0, self.owner)
 
-def _kind(attributes: os.stat_result) -> str:
+    def unread(self, relative: str, err: OSError) -> None:
+        """Note that the local directory at ``relative`` can't be read."""
+        if isinstance(err, PermissionError) and not self.is_ours:
+            self.closed.append(relative)
+        else:
+            self.error(relative, f"can't be read: {err.strerror}")
+
+    def verify_as_owner(self) -> str:
+        """The command that examines what is closed to the caller, and who is to run it."""
+        whose = "root" if self.owner == 0 else f"the user with the uid {self.owner}"
+        return f"'{on_store(self.store, 'verify')}' as {whose}"
+
+
+def kind_of(attributes: os.stat_result) -> str:
     """What a file is, for people."""
     return {
         stat.S_IFDIR: "a directory",

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from podman_cvmfs.store import layout
+from podman_cvmfs.store.layout import SPACER_ID
 from podman_cvmfs.store.records import (
     LayerDirectory,
     Link,
@@ -18,9 +19,9 @@ from podman_cvmfs.store.records import (
     StoredLayer,
 )
 from podman_cvmfs.verify.inspection import Inspection
-from podman_cvmfs.verify.parts import read_part, readings
+from podman_cvmfs.verify.parts import read_lower, read_part, readings
 from podman_cvmfs.verify.pieces import TARGET, check_owners, check_piece
-from podman_cvmfs.verify.record_reader import LAYERS_PATH
+from podman_cvmfs.verify.record_reader import LAYERS_PATH, has_pieces
 from podman_cvmfs.view import EMPTY, image_layer_id, stand_in_id
 
 
@@ -28,35 +29,37 @@ from podman_cvmfs.view import EMPTY, image_layer_id, stand_in_id
 class Layers:
     """The layers that were examined.
 
-    ``directories`` are the descriptions of those whose directories are as they were written, by
-    layer ID, and ``pieces`` those of the pieces. ``sound`` have all their ancestors.
+    ``directories`` are, by layer ID, the descriptions of their directories as these are to be.
+    ``pieces`` are those that are as they were written, and ``shown`` is what all pieces show, as
+    far as it can be read, by piece ID. ``sound`` have all their ancestors.
     """
 
     sound: set[str]
     directories: dict[str, LayerDirectory] = field(default_factory=dict)
     pieces: dict[str, Piece] = field(default_factory=dict)
+    shown: dict[str, Part] = field(default_factory=dict)
 
 
 def check_layers(look: Inspection, generation: str, content: StoreContent) -> Layers:
     """Examine all layers of ``content``, which is what ``generation`` holds."""
     found = Layers(_check_parents(look, generation, content))
     overlay = f"{generation}/{layout.OVERLAY}"
-    shown: dict[str, Part] = {}
+    by_link = {layout.link_name(piece_id): piece_id for piece_id in content.pieces()}
     for piece_id in sorted(content.pieces()):
         entry = f"{layout.POOL_LAYERS}/{layout.piece_entry(piece_id)}"
         _check_place(look, overlay, piece_id, entry, layout.link_name(piece_id))
         piece, on_disk = check_piece(look, entry, piece_id)
         if on_disk is not None:
-            shown[piece_id] = on_disk
+            found.shown[piece_id] = on_disk
         if piece is not None:
             found.pieces[piece_id] = piece
     for layer_id, layer in content.layers.items():
         entry = f"{layout.POOL_LAYERS}/{layer.entry}"
         _check_place(look, overlay, layer_id, entry, layer.link)
-        directory = _directory(look, entry, layer)
+        directory = _directory(look, f"{generation}/{layout.STATE}", layer, by_link)
         if directory is not None:
             found.directories[layer_id] = directory
-        for what in _contradictions(layer, shown):
+        for what in _contradictions(content, layer, found.shown):
             look.error(f"{generation}/{LAYERS_PATH}", f"layer {layer_id} {what}")
     return found
 
@@ -96,43 +99,78 @@ def _check_parents(look: Inspection, generation: str, content: StoreContent) -> 
     return sound
 
 
-def _directory(look: Inspection, entry: str, layer: StoredLayer) -> LayerDirectory | None:
-    """The layer's directory in the pool, if it is as it was written. One of layout 4 is only looked
-    for: it stays for what stands on it, and the next sync lays its image out anew."""
+def _directory(
+    look: Inspection, state: str, layer: StoredLayer, by_link: Mapping[str, str]
+) -> LayerDirectory | None:
+    """The layer's directory in the pool, as it is to be; None if that can't be told. One of layout
+    4 is only looked for: it stays for what stands on it, and the next sync lays its image out
+    anew. ``state`` is the file that says what the layer mounts."""
+    entry = f"{layout.POOL_LAYERS}/{layer.entry}"
     names = look.names(entry)
-    if names is None:
-        return None
-    link = look.read(f"{entry}/link")
-    if link is not None and link != layer.link.encode():
+    link = None if names is None else look.read(f"{entry}/link")
+    is_wrong = link is not None and link != layer.link.encode()
+    if link is not None and is_wrong:
         look.error(f"{entry}/link", f"holds {link[:40]!r}, not {layer.link}")
     if layer.lowers is None:
-        return LayerDirectory(layer.layer_id, EMPTY)
-    below = "lower" if layer.lowers else "empty"
-    look.no_others(entry, names, {"link", "diff", below})
-    right = True
-    if layer.lowers:
-        lower = look.read(f"{entry}/lower")
-        right = lower == layout.lower_of(layer.lowers).encode()
-        if lower is not None and not right:
-            look.error(f"{entry}/lower", "doesn't name what the layer mounts")
-    else:
-        look.no_others(f"{entry}/empty", look.names(f"{entry}/empty") or set(), ())
-    part = read_part(look, entry)
-    if part is None or not right:
+        is_whole = link is not None and not is_wrong and "diff" in (names or ())
+        return LayerDirectory(layer.layer_id, EMPTY) if is_whole else None
+    written = LayerDirectory(layer.layer_id, EMPTY, layer.lowers)
+    if written.entry != layer.entry:
+        what = f"has layer {layer.layer_id} mount other pieces than its directory was written for"
+        look.error(state, what)
         return None
-    for each in readings(part):
-        written = LayerDirectory(layer.layer_id, each, layer.lowers)
-        if written.entry == layer.entry:
-            check_owners(look, f"{entry}/diff", part, each)
-            return written
-    look.error(entry, "isn't as it was written: its name has another checksum")
-    return None
+    if names is not None:
+        look.no_others(entry, names, {"link", "diff", "lower" if layer.lowers else "empty"})
+        _check_below(look, entry, layer.lowers, by_link)
+        part = read_part(look, entry)
+        if part is not None and EMPTY not in readings(part):
+            look.error(f"{entry}/diff", "isn't the empty directory that was written")
+        check_owners(look, f"{entry}/diff", part, EMPTY)
+    return written
 
 
-def _contradictions(layer: StoredLayer, shown: Mapping[str, Part]) -> Iterator[str]:
+def _check_below(
+    look: Inspection, entry: str, lowers: Sequence[str], by_link: Mapping[str, str]
+) -> None:
+    """Examine what tells podman what lies below a layer that mounts the pieces ``lowers``."""
+    if not lowers:
+        look.no_others(f"{entry}/empty", look.names(f"{entry}/empty") or set(), ())
+        return
+    data = look.read(f"{entry}/lower")
+    if data is not None:
+        for what in _wrong_lower(data, lowers, by_link):
+            look.error(f"{entry}/lower", what)
+
+
+def _wrong_lower(data: bytes, lowers: Sequence[str], by_link: Mapping[str, str]) -> Iterator[str]:
+    """What is wrong with the content of a ``lower`` file, as ends of sentences."""
+    if data == layout.lower_of(lowers).encode():
+        return
+    links = read_lower(data)
+    if links is None:
+        yield "isn't a list of links"
+        return
+    yield from (f"names l/{each}, which is no piece" for each in links if each not in by_link)
+    yield from (f"names l/{each} twice" for each in sorted(set(links)) if links.count(each) > 1)
+    named = [by_link[each] for each in links if each in by_link]
+    yield from (f"leaves out the piece {each}" for each in lowers if each not in named)
+    for each in sorted(set(named) - set(lowers)):
+        yield f"names the piece {each}, which isn't the layer's"
+    if sorted(named) == sorted(lowers) and len(named) == len(links):
+        yield "doesn't name the layer's pieces nearest first"
+
+
+def _contradictions(
+    content: StoreContent, layer: StoredLayer, shown: Mapping[str, Part]
+) -> Iterator[str]:
     """Where a layer's record and what it mounts don't go together, as ends of sentences."""
     if layer.lowers is None:
+        # The spacer is what it was, and all else of that layout is known to be outdated.
+        if has_pieces(content.policy) and not layer.outdated and layer.layer_id != SPACER_ID:
+            yield f"has no list of the pieces that it mounts in {layout.STATE}"
         return
+    if layer.diff_id is not None and layer.twin is not None:
+        yield "has a twin, but is found by its own digests"
     if not layer.lowers:
         if layer.layer_id != stand_in_id(layer.parent):
             yield "shows nothing, but doesn't stand in for another one"
@@ -141,12 +179,14 @@ def _contradictions(layer: StoredLayer, shown: Mapping[str, Part]) -> Iterator[s
         return
     if (layer.shows is not None) != (layer.layer_id == image_layer_id(layer.lowers, layer.parent)):
         yield "has the ID of a layer that shows an image, or not, against what the state says"
+    for each in sorted({each for each in layer.lowers if layer.lowers.count(each) > 1}):
+        yield f"mounts the piece {each} twice, which the kernel refuses"
     parts = [shown[each] for each in layer.lowers if each in shown]
     links = [part.target for part in parts if isinstance(part, Link)]
+    for each in sorted({each for each in links if links.count(each) > 1}):
+        yield f"mounts {each!r} twice, which the kernel refuses"
     if not links and len(parts) == len(layer.lowers):
         yield "shows no files"
-    for again in sorted({each for each in links if links.count(each) > 1}):
-        yield f"mounts {again!r} twice, which the kernel refuses"
     targets = [TARGET.match(each) for each in links]
     for link, target in zip(links, targets):
         yield from _wrong_target(layer, link, target)
@@ -154,6 +194,20 @@ def _contradictions(layer: StoredLayer, shown: Mapping[str, Part]) -> Iterator[s
         yield "shows a merged root and yet mounts other files"
     if layer.diff_id is not None:
         yield from _advertised(layer, links, targets)
+    parent = content.layers.get(layer.parent or "")
+    if layer.shows is None and parent is not None:
+        # A pull may take it for the genuine one of its ID, which shows all below it.
+        below = shown_blobs(parent, shown)
+        left = [each for each in below if each not in shown_blobs(layer, shown)]
+        yield from (f"leaves out sha256:{each}, which its parent shows" for each in left)
+
+
+def shown_blobs(layer: StoredLayer, shown: Mapping[str, Part]) -> list[str]:
+    """The digests, in hexadecimal, of the unpacked layers that ``layer`` shows, nearest first, by
+    what its pieces lead to, as far as that is known."""
+    parts = [shown[each] for each in layer.lowers or () if each in shown]
+    found = [TARGET.match(part.target) for part in parts if isinstance(part, Link)]
+    return [match["blob"] for match in found if match and match["blob"]]
 
 
 def _wrong_target(layer: StoredLayer, link: str, target: re.Match[str] | None) -> Iterator[str]:

@@ -9,14 +9,17 @@ and times of directories are part of it only where they come from an image.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 
 from podman_cvmfs.store.records import Link, LocalPart, Node, Part
-from podman_cvmfs.verify.inspection import Inspection
+from podman_cvmfs.verify.inspection import Inspection, kind_of
+from podman_cvmfs.verify.strangers import note_stranger
 
 #: Either makes a directory opaque, depending on who mounts it.
 _OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
+_LOWER = re.compile(r"l/([A-Z2-7]{13})\Z")
 
 
 def read_part(look: Inspection, path: str) -> Part | None:
@@ -32,18 +35,19 @@ def read_part(look: Inspection, path: str) -> Part | None:
             return None
         look.belongs(place, attributes)
         return Link(target)
+    if not stat.S_ISDIR(attributes.st_mode):
+        look.error(place, f"is {kind_of(attributes)}, neither a directory nor a link")
+        return None
     try:
         return LocalPart(_nodes(look, place))
     except OSError as err:
-        if isinstance(err, PermissionError) and os.geteuid() not in (0, look.owner):
-            look.closed.append(place)
-        else:
-            look.error(place, f"can't be read: {err.strerror}")
+        look.unread(place, err)
         return None
 
 
 def _nodes(look: Inspection, place: str) -> tuple[Node, ...]:
-    """A local part from disk, with all it has in owners and times. Raises OSError."""
+    """A local part from disk, with all it has in owners and times, but for what can't have been
+    written: all else than directories, and whiteouts of strangers. Raises OSError."""
     nodes = []
     pending = [""]
     while pending:
@@ -51,9 +55,9 @@ def _nodes(look: Inspection, place: str) -> tuple[Node, ...]:
         relative = f"{place}/{path}" if path else place
         full = look.path(relative)
         attributes = os.lstat(full)
-        if stat.S_ISCHR(attributes.st_mode) and attributes.st_rdev == 0:
+        is_whiteout = stat.S_ISCHR(attributes.st_mode) and attributes.st_rdev == 0
+        if is_whiteout and attributes.st_uid == look.owner:
             nodes.append(Node(path, is_whiteout=True))
-            look.belongs(relative, attributes)
         elif stat.S_ISDIR(attributes.st_mode):
             owner = (attributes.st_uid, attributes.st_gid)
             mode = stat.S_IMODE(attributes.st_mode)
@@ -61,7 +65,7 @@ def _nodes(look: Inspection, place: str) -> tuple[Node, ...]:
             nodes.append(Node(path, False, mode, owner, attributes.st_mtime_ns, opaque))
             pending.extend(f"{path}/{name}" if path else name for name in os.listdir(full))
         else:
-            look.error(relative, "is neither a directory nor a whiteout")
+            note_stranger(look, relative, attributes.st_uid)
     return tuple(nodes)
 
 
@@ -75,25 +79,39 @@ def _is_opaque(path: str) -> bool:
     return False
 
 
+def read_lower(data: bytes) -> list[str] | None:
+    """The link names in the content of a ``lower`` file; None if it is malformed."""
+    try:
+        matches = [_LOWER.match(word) for word in data.decode("ascii").split(":")]
+    except UnicodeDecodeError:
+        return None
+    names = [match.group(1) for match in matches if match]
+    return names if len(names) == len(matches) else None
+
+
 def readings(part: Part) -> Iterator[Part]:
-    """What a part that looks like this on disk may have been made from: with owners or without,
-    with times or without, with setgid bits taken over from the directory it is in."""
+    """What a part that looks like this on disk may have been made from: with all owners, without or
+    with one user's alone, with times or without, with setgid bits taken over from the directory it
+    is in."""
     if isinstance(part, Link):
         yield part
         return
+    users = frozenset(node.owner[0] for node in part.nodes if node.owner is not None)
+    # In a shared store only directories of the repository's owner are given away.
+    single = [frozenset([uid]) for uid in sorted(users)] if len(users) > 1 else []
     for mask in (0o7777, 0o5777):
-        for owned in (True, False):
+        for owners in (users, frozenset[int](), *single):
             for dated in (True, False):
-                nodes = [_reading(node, mask, owned, dated) for node in part.nodes]
+                nodes = [_reading(node, mask, owners, dated) for node in part.nodes]
                 nodes.sort(key=lambda node: node.path.split("/") if node.path else [])
                 yield LocalPart(tuple(nodes))
 
 
-def _reading(node: Node, mask: int, owned: bool, dated: bool) -> Node:
+def _reading(node: Node, mask: int, owners: frozenset[int], dated: bool) -> Node:
     if node.is_whiteout:
         return node
     return node._replace(
         mode=node.mode & mask,
-        owner=node.owner if owned else None,
+        owner=node.owner if node.owner is not None and node.owner[0] in owners else None,
         mtime_ns=node.mtime_ns if dated else None,
     )

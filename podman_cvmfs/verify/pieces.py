@@ -6,10 +6,12 @@ from __future__ import annotations
 import re
 
 from podman_cvmfs.store import layout
-from podman_cvmfs.store.records import LocalPart, Part, Piece
+from podman_cvmfs.store.records import Link, LocalPart, Part, Piece
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.parts import read_part, readings
 
+#: So many directories are named.
+_SHOWN = 5
 #: What stands below a repository's root in the paths that pieces link to.
 TARGET = re.compile(
     r"(?P<root>/.*?)/(?:\.layers/(?P<l>[0-9a-f]{2})/(?P<blob>(?P=l)[0-9a-f]{62})/layerfs"
@@ -29,14 +31,29 @@ def check_piece(look: Inspection, entry: str, piece_id: str) -> tuple[Piece | No
     if link is not None and link != name.encode():
         look.error(f"{entry}/link", f"holds {link[:40]!r}, not {name}")
     part = read_part(look, entry)
-    for each in () if part is None else readings(part):
+    if part is None:
+        return None, None
+    for each in readings(part):
         piece = Piece.of(each)
         if piece.piece_id == piece_id:
             check_owners(look, f"{entry}/diff", part, each)
             return piece, part
-    if part is not None:
-        look.error(entry, "isn't as it was written: its name has another checksum")
+    what = "isn't as it was written: its name has another checksum"
+    look.error(entry, what + _others_directories(look, part))
     return None, part
+
+
+def _others_directories(look: Inspection, part: Part) -> str:
+    """Whose directories a part holds besides the store's owner's: an image's users may have some
+    there, but strangers not."""
+    nodes = () if isinstance(part, Link) else part.nodes
+    found = [
+        f"{node.path} of user {node.owner[0]}"
+        for node in sorted(nodes, key=lambda each: each.path)
+        if node.owner is not None and node.owner[0] != look.owner
+    ]
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f"; it holds {', '.join(found[:_SHOWN])}{more}" if found else ""
 
 
 def check_owners(look: Inspection, place: str, part: Part | None, written: Part) -> None:

@@ -37,6 +37,8 @@ IMAGES_PATH = f"{IMAGES}/{IMAGES_JSON}"
 
 _ID = re.compile(r"[0-9a-f]{64}\Z")
 _ENTRY = re.compile(r"([0-9a-f]{64})-[0-9a-f]{16}\Z")
+#: The layout of stores that can be read, and aren't written any more.
+_FORMER_LAYOUT = "4"
 _ORIGINS = (CACHE, REPOSITORY, REGISTRY, SYNTHESISED)
 _NONE: dict[str, Any] = {}
 
@@ -51,8 +53,19 @@ def entry_id(entry: str) -> str | None:
     return match.group(1) if match else None
 
 
+def has_pieces(policy: object) -> bool:
+    """Whether a store under ``policy``, as it remembers it, has layers of today's layout."""
+    return not (isinstance(policy, str) and policy.split(" ")[0] == _FORMER_LAYOUT)
+
+
 def parse_policy(text: object) -> Policy | None:
     """The policy that a store remembers as ``text``; None if it is none of this version."""
+    policy = parse_choices(text)
+    return policy if str(policy) == text else None
+
+
+def parse_choices(text: object) -> Policy | None:
+    """The same of this version or an earlier one, whose layout it doesn't tell."""
     words = text.split(" ") if isinstance(text, str) else []
     if len(words) < 4:
         return None
@@ -61,12 +74,11 @@ def parse_policy(text: object) -> Policy | None:
     except ValueError:
         return None
     mounts = next((word for word in words[4:] if word.startswith(MOUNTS)), "")
-    found = replace(
+    return replace(
         policy,
         shared=SHARED in words[4:],
         mounts=tuple(map(unquote, mounts[len(MOUNTS) :].split(","))) if mounts else (),
     )
-    return found if str(found) == text else None
 
 
 def _get(record: Mapping[str, Any], key: str, kind: type, default: Any = ...) -> Any:
@@ -133,7 +145,7 @@ class RecordReader:
     def policy(self) -> str:
         """The policy the store was laid out under; "" in one that never had an image."""
         policy = self._state.get("policy")
-        if isinstance(policy, str) and policy.split(" ")[0] == "4":
+        if isinstance(policy, str) and not has_pieces(policy):
             what = "is of an earlier version: layers of that layout aren't checked in full"
             place = f"{self._generation}/{STATE}"
             self._look.warning(place, what, on_store(self._look.store, "sync"))

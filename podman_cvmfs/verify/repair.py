@@ -19,6 +19,7 @@ from dataclasses import replace
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.manifest_ladder import GENUINE
 from podman_cvmfs.oci import Digest
+from podman_cvmfs.policy import Policy
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.entries import (
     remove_entry,
@@ -28,7 +29,10 @@ from podman_cvmfs.store.entries import (
 )
 from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Piece, StoreContent
 from podman_cvmfs.store.store import Store
+from podman_cvmfs.store.strangers import clean_pool
 from podman_cvmfs.sync import sync
+from podman_cvmfs.verify.frame import CLOSED, OPEN
+from podman_cvmfs.verify.record_reader import parse_choices
 from podman_cvmfs.verify.salvage import Salvage, good_configs, salvage
 from podman_cvmfs.verify.store import Verdict
 from podman_cvmfs.wishes import SyncReport, Wishes
@@ -59,10 +63,22 @@ def repair(verdict: Verdict, wishes: Wishes) -> SyncReport:
             wishes,
             store=store,
             requested=saved.lost or (),
-            policy=saved.policy or wishes.policy,
+            policy=_policy(saved, verdict, wishes),
             hide_outage=False,
         )
     )
+
+
+def _policy(saved: Salvage, verdict: Verdict, wishes: Wishes) -> Policy:
+    """The policy to lay out under what is lost: the store's, as far as it is known."""
+    if saved.policy is not None:
+        return saved.policy
+    content = verdict.documents.content
+    former = parse_choices(content.policy or saved.content.policy)
+    if former is None:
+        return wishes.policy
+    # In earlier versions every store was open to all, and that was no choice.
+    return replace(former, shared=wishes.policy.shared, mounts=wishes.policy.mounts)
 
 
 def _keep_documents(store: str, verdict: Verdict, saved: Salvage, cache: BlobCache) -> None:
@@ -90,7 +106,8 @@ class _MendedStore(Store):
 
     def _read(self) -> StoreContent:
         # Called under the lock against other syncs.
-        _mend_top(self.path)
+        _mend_top(self.path, self._saved.policy)
+        clean_pool(f"{self.path}/{layout.POOL_LAYERS}", seize=False)
         return self._content
 
     def replace(
@@ -106,7 +123,8 @@ class _MendedStore(Store):
         known_layers = {**self._saved.layers, **{layer.entry: layer for layer in layers}}
         known_pieces = {**self._saved.pieces, **{piece.entry: piece for piece in pieces}}
         known_images = {**self._saved.images, **{image.entry: image for image in images}}
-        wrong = content.entries() - self._saved.sound
+        kept = {each for each in content.retired_entries if layout.piece_of_entry(each)}
+        wrong = (content.entries() | kept) - self._saved.sound
         try:
             for entry in sorted(wrong & known_pieces.keys()):
                 write = functools.partial(write_piece_entry, piece=known_pieces[entry])
@@ -171,11 +189,16 @@ def _mend_locks(store: str) -> None:
             _remove(path)
 
 
-def _mend_top(store: str) -> None:
-    """Set links, modes and owners right outside of generations and entries. Raises OSError."""
-    owner = os.lstat(store).st_uid
-    for name in ("", *layout.DIRECTORIES):
-        _set_right(f"{store}/{name}".rstrip("/"), 0o755, owner)
+def _mend_top(store: str, policy: Policy | None) -> None:
+    """Set links, modes and owners right outside of generations and entries. A store of which nobody
+    knows the ``policy`` stays open to all users if it is. Raises OSError."""
+    attributes = os.lstat(store)
+    owner = attributes.st_uid
+    is_open = stat.S_IMODE(attributes.st_mode) & ~stat.S_ISGID == OPEN
+    is_shared = is_open if policy is None else policy.shared
+    _set_right(store, OPEN if is_shared else CLOSED, owner)
+    for name in layout.DIRECTORIES:
+        _set_right(f"{store}/{name}", 0o755, owner)
     for name in os.listdir(f"{store}/{layout.LOCKS}"):
         if name in {*layout.LOCK_FILES, layout.SYNC_LOCK}:
             _set_right(f"{store}/{layout.LOCKS}/{name}", 0o644, owner)

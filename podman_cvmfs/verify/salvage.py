@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from podman_cvmfs.errors import InputError
@@ -25,6 +25,7 @@ from podman_cvmfs.store.records import (
 from podman_cvmfs.verify.documents import Documents
 from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.inspection import Inspection
+from podman_cvmfs.verify.pieces import check_piece
 from podman_cvmfs.verify.record_reader import entry_id, parse_policy
 from podman_cvmfs.verify.store import Verdict, examine
 
@@ -74,16 +75,44 @@ def salvage(store: str, verdict: Verdict) -> Salvage:
     }
     needed = {key for layer in content.layers.values() for key in layer.lowers or ()}
     pieces = {told.pieces[key].entry: told.pieces[key] for key in needed}
+    left = content.retired_entries.keys() - pieces.keys()
+    sound, mendable, lost = _retired_pieces(store, filter(layout.piece_of_entry, left))
+    pieces.update(mendable)
+    content = replace(
+        content,
+        retired_entries={k: v for k, v in content.retired_entries.items() if k not in lost},
+    )
     images = {image.entry: told.images[key] for key, image in content.images.items()}
     return Salvage(
         content=content,
         layers=layers,
         pieces=pieces,
         images=images,
-        sound=frozenset(content.entries() - _damaged(store, told)),
+        sound=frozenset(content.entries() - _damaged(store, told)) | sound,
         lost=tuple(sorted(_images_names(names) - set(content.names))) if known else None,
         policy=parse_policy(verdict.documents.content.policy or content.policy),
     )
+
+
+def _retired_pieces(
+    store: str, entries: Iterable[str]
+) -> tuple[set[str], dict[str, Piece], set[str]]:
+    """Those pool ``entries`` of pieces that are as they were written; the pieces that can be
+    written again; and the entries of which nobody knows what they showed."""
+    sound: set[str] = set()
+    mendable: dict[str, Piece] = {}
+    lost: set[str] = set()
+    for entry in entries:
+        look = Inspection(store)
+        piece_id = layout.piece_of_entry(entry) or ""
+        piece, _ = check_piece(look, f"{layout.POOL_LAYERS}/{entry}", piece_id)
+        if piece is None:
+            lost.add(entry)
+        elif look.findings:
+            mendable[entry] = piece
+        else:
+            sound.add(entry)
+    return sound, mendable, lost
 
 
 def good_configs(store: str, documents: Documents, content: StoreContent) -> list[bytes]:

@@ -12,7 +12,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from podman_cvmfs.advice import on_store
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Piece
 from podman_cvmfs.verify.documents import Documents, read_documents
@@ -22,12 +21,14 @@ from podman_cvmfs.verify.frame import (
     check_generation,
     check_leftovers,
     check_locks,
+    check_top,
     current_generation,
 )
 from podman_cvmfs.verify.images import check_images
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.layers import Layers, check_layers
 from podman_cvmfs.verify.record_reader import IMAGES_PATH, LAYERS_PATH
+from podman_cvmfs.verify.strangers import check_strangers
 from podman_cvmfs.verify.targets import check_targets
 
 _ATTEMPTS = 5
@@ -37,9 +38,9 @@ _ATTEMPTS = 5
 class Verdict:
     """What an examination has found.
 
-    ``documents`` is what the store's JSON says; ``layers``, ``pieces`` and ``images``, by ID, are
-    what the pool holds just as it was written; ``gone`` are the IDs of layers whose files have
-    left the repository.
+    ``documents`` is what the store's JSON says. ``layers``, ``pieces`` and ``images``, by ID, are
+    what the pool holds as it was written; of layers that is known even where their directories are
+    not so. ``gone`` are the IDs of layers whose files have left the repository.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -82,11 +83,9 @@ def examine(look: Inspection, generation: str) -> Verdict:
     """Examine ``generation``, a directory of the store that ``look`` looks into."""
     documents, layers, images = _examine_inside(look, generation)
     if look.closed:
-        whose = "root" if look.owner == 0 else f"the user with the uid {look.owner}"
-        cure = f"nothing, or run '{on_store(look.store, 'verify')}' as {whose}"
         what = "holds directories that are closed to you, and isn't checked"
         more = f" (nor {len(look.closed) - 1} more)" if look.closed[1:] else ""
-        look.warning(look.closed[0], what + more, cure)
+        look.warning(look.closed[0], what + more, f"nothing, or run {look.verify_as_owner()}")
     if layers is None:
         return Verdict(look.findings, documents)
     gone = check_targets(look, documents.content, layers.pieces)
@@ -100,12 +99,14 @@ def _examine_inside(
     check_locks(look, generation)
     documents = read_documents(look, generation)
     content = documents.content
+    check_top(look, content)
     if documents.read != {layout.STATE, LAYERS_PATH, IMAGES_PATH}:
         # Without one of them nothing else can be told right from wrong.
         return documents, None, {}
     check_generation(look, generation, content)
     check_leftovers(look, generation, content)
     layers = check_layers(look, generation, content)
+    check_strangers(look)
     return documents, layers, check_images(look, generation, content, layers)
 
 

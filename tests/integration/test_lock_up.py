@@ -30,10 +30,10 @@ def root(request: pytest.FixtureRequest) -> Path:
     return found
 
 
-def _try(site: Site, root: Path, who: str, view: str, owner: str) -> Outcome:
+def _try(site: Site, root: Path, who: str, view: str, owner: str, shared: bool = False) -> Outcome:
     repository = str(site.repository("root"))
-    trial = Trial(str(root), who == "rootless", view, repository, site.name(_IMAGE), owner)
-    return attempt(trial)
+    image = site.name(_IMAGE)
+    return attempt(Trial(str(root), who == "rootless", view, repository, image, owner, shared))
 
 
 @pytest.mark.parametrize(("who", "owner"), [("root", "foreign"), ("rootless", "user")])
@@ -55,7 +55,14 @@ def test_without_directories_of_the_store_s_own_it_hangs(
 def test_no_start_from_our_store_hangs(
     matrix_site: Site, root: Path, who: str, owner: str, view: str
 ) -> None:
-    outcome = _try(matrix_site, root, who, view, owner)
+    _does_not_hang(_try(matrix_site, root, who, view, owner))
+
+
+def test_no_start_from_a_shared_store_hangs(matrix_site: Site, root: Path) -> None:
+    _does_not_hang(_try(matrix_site, root, "root", "flat", "foreign", shared=True))
+
+
+def _does_not_hang(outcome: Outcome) -> None:
     assert not outcome.hung, outcome
     assert (outcome.done, outcome.said) == (20, ())
     # No directory that a start writes to is the repository's: that is what hangs.

@@ -8,29 +8,48 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from podman_cvmfs.store.layout import link_name
+from podman_cvmfs.store.records import StoredLayer
 from tests.support.stores import JSON, Spoilt, flip, replaced, retarget
 
 STATE, LAYERS, IMAGES = JSON
+#: The ID of another user.
+STRANGER = 4242
 
 
-def swap_lower(store: Spoilt) -> None:
-    lower = store.layer_path(store.top) / "lower"
-    lower.write_text(":".join(reversed(lower.read_text().split(":"))))
+def piece_id(path: Path) -> str:
+    """The ID of the piece with the directory ``path`` in the pool."""
+    return path.name.partition("-")[0]
 
 
-def twice_in_lower(store: Spoilt) -> None:
-    lower = store.layer_path(store.top) / "lower"
-    lower.write_text(lower.read_text() + ":" + lower.read_text().split(":")[0])
+def rewrite_lower(
+    store: Spoilt, change: Callable[[list[str]], list[str]], layer: StoredLayer | None = None
+) -> None:
+    """Change the list in the ``lower`` of ``layer``, by default the top layer."""
+    lower = store.layer_path(layer or store.top) / "lower"
+    lower.write_text(":".join(change(lower.read_text().split(":"))))
 
 
-def own_lower(store: Spoilt) -> None:
-    lower = store.layer_path(store.top) / "lower"
-    lower.write_text(f"l/{store.top.link}:{lower.read_text()}")
+def foreign_lower(store: Spoilt) -> None:
+    """Let the base mount a piece of another layer as well."""
+    top = (store.layer_path(store.top) / "lower").read_text().split(":")
+    rewrite_lower(store, lambda links: [*links, *(set(top) - set(links))], store.base)
 
 
 def same_target(store: Spoilt) -> None:
-    base = os.readlink(store.layer_path(store.base) / "diff")
-    retarget(store.layer_path(store.top) / "diff", base)
+    upper, lower = store.linked[0], store.linked[-1]
+    retarget(upper / "diff", os.readlink(lower / "diff"))
+
+
+def plant(path: Path, make: Callable[[Path], object] = Path.touch) -> None:
+    """Make something as another user."""
+    make(path)
+    os.chown(path, STRANGER, STRANGER, follow_symlinks=False)
+
+
+def whiteout(path: Path) -> None:
+    """Make an overlay whiteout."""
+    os.mknod(path, 0o020600, os.makedev(0, 0))
 
 
 #: What is done to a store that shows layers; a part of a finding's path; words of the finding.
@@ -157,7 +176,7 @@ FILES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "lower gone": (
         lambda s: (s.layer_path(s.top) / "lower").unlink(),
         "/lower",
-        "leaves out the layer",
+        "is missing",
     ),
     "lower empty": (
         lambda s: (s.layer_path(s.top) / "lower").write_text(""),
@@ -172,65 +191,84 @@ FILES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "lower of nothing": (
         lambda s: (s.layer_path(s.top) / "lower").write_text("l/AAAAAAAAAAAAA"),
         "/lower",
-        "which there isn't",
+        "names l/AAAAAAAAAAAAA, which is no piece",
     ),
-    "lower reversed": (swap_lower, "/lower", "nearest first"),
-    "lower repeats": (twice_in_lower, "/lower", "twice"),
-    "lower names the layer": (own_lower, "/lower", "twice"),
-    "same files twice": (same_target, "/lower", "twice"),
-    "diff elsewhere": (
-        lambda s: retarget(s.layer_path(s.top) / "diff", "/etc"),
+    "lower leaves out a piece": (
+        lambda s: rewrite_lower(s, lambda links: links[:-1]),
+        "/lower",
+        "leaves out the piece",
+    ),
+    "lower names another layer's piece": (foreign_lower, "/lower", "which isn't the layer's"),
+    "lower reversed": (
+        lambda s: rewrite_lower(s, lambda links: links[::-1]),
+        "/lower",
+        "nearest first",
+    ),
+    "lower repeats": (
+        lambda s: rewrite_lower(s, lambda links: [*links, links[0]]),
+        "/lower",
+        "twice",
+    ),
+    "lower names the layer": (
+        lambda s: rewrite_lower(s, lambda links: [f"l/{s.top.link}", *links]),
+        "/lower",
+        "which is no piece",
+    ),
+    "lower beside nothing": (
+        lambda s: (s.stand_in_path() / "lower").write_text("l/AAAAAAAAAAAAA"),
+        "/lower",
+        "doesn't belong here",
+    ),
+    "layer's diff gone": (
+        lambda s: (s.layer_path(s.top) / "diff").rmdir(),
         "/diff",
-        "none of the images'",
+        "is missing",
     ),
-    "diff relative": (
-        lambda s: retarget(s.layer_path(s.top) / "diff", "../../x"),
+    "layer's diff is a link": (
+        lambda s: replaced(
+            s.layer_path(s.top) / "diff", lambda p: p.symlink_to(os.readlink(s.linked[0] / "diff"))
+        ),
         "/diff",
-        "none of the images'",
+        "isn't the empty directory",
     ),
-    "diff climbs out": (
-        lambda s: retarget(
-            s.layer_path(s.top) / "diff",
-            os.readlink(s.layer_path(s.top) / "diff").replace("/.layers", "/x/../.layers"),
-        ),
-        "pool/layers/",
-        "isn't as it was written",
-    ),
-    "diff of another layer": (
-        lambda s: retarget(
-            s.layer_path(s.base) / "diff", os.readlink(s.layer_path(s.top) / "diff")
-        ),
-        "layers.json",
-        "is advertised as",
-    ),
-    "diff gone": (lambda s: (s.layer_path(s.top) / "diff").unlink(), "pool/layers/", "its diff"),
-    "diff is a file": (
+    "layer's diff is a file": (
         lambda s: replaced(s.layer_path(s.top) / "diff", Path.touch),
         "/diff",
-        "is neither",
+        "neither a directory nor a link",
     ),
-    "part without those before": (
-        lambda s: (s.layer_path(s.top) / "diff7").mkdir(),
-        "pool/layers/",
-        "not all of them",
+    "directory in a layer's diff": (
+        lambda s: (s.layer_path(s.top) / "diff/etc").mkdir(),
+        "/diff",
+        "isn't the empty directory",
+    ),
+    "file in a layer's diff": (
+        lambda s: (s.layer_path(s.top) / "diff/x").touch(),
+        "/diff/x",
+        "no sync has put there",
+    ),
+    "mode of a layer's diff": (
+        lambda s: (s.layer_path(s.top) / "diff").chmod(0o755),
+        "/diff",
+        "isn't the empty directory",
+    ),
+    "mode of a stand-in's diff": (
+        lambda s: (s.stand_in_path() / "diff").chmod(0o777),
+        "/diff",
+        "isn't the empty directory",
     ),
     "part more": (
         lambda s: (s.layer_path(s.top) / "diff1").mkdir(),
-        "pool/layers/",
-        "isn't as it was written",
+        "/diff1",
+        "doesn't belong here",
     ),
-    "empty gone": (
-        lambda s: (s.layer_path(s.base) / "empty").rmdir(),
-        "/empty",
-        "is missing",
-    ),
+    "empty gone": (lambda s: (s.stand_in_path() / "empty").rmdir(), "/empty", "is missing"),
     "empty not empty": (
-        lambda s: (s.layer_path(s.base) / "empty/x").touch(),
+        lambda s: (s.stand_in_path() / "empty/x").touch(),
         "/empty/x",
         "doesn't belong here",
     ),
     "empty is a link": (
-        lambda s: replaced(s.layer_path(s.base) / "empty", lambda p: p.symlink_to("/")),
+        lambda s: replaced(s.stand_in_path() / "empty", lambda p: p.symlink_to("/")),
         "/empty",
         "not a directory",
     ),
@@ -239,8 +277,169 @@ FILES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
         "/merged",
         "doesn't belong here",
     ),
+    # Pieces
+    "piece gone": (lambda s: shutil.rmtree(s.linked[0]), "pool/layers/", "is missing"),
+    "piece is a file": (
+        lambda s: replaced(s.linked[0], Path.touch),
+        "pool/layers/",
+        "is a regular file, not a directory",
+    ),
+    "piece's link gone": (
+        lambda s: (s.generation / "overlay" / piece_id(s.linked[0])).unlink(),
+        "overlay/",
+        "is missing",
+    ),
+    "piece's link elsewhere": (
+        lambda s: retarget(
+            s.generation / "overlay" / piece_id(s.linked[0]),
+            f"../../../pool/layers/{s.linked[1].name}",
+        ),
+        "overlay/",
+        "leads to",
+    ),
+    "piece's short link gone": (
+        lambda s: (s.generation / "overlay/l" / link_name(piece_id(s.local[0]))).unlink(),
+        "overlay/l/",
+        "is missing",
+    ),
+    "piece's short link elsewhere": (
+        lambda s: retarget(
+            s.generation / "overlay/l" / link_name(piece_id(s.linked[0])),
+            f"../{piece_id(s.linked[1])}/diff",
+        ),
+        "overlay/l/",
+        "leads to",
+    ),
+    "piece's link file wrong": (
+        lambda s: (s.linked[0] / "link").write_text("AAAAAAAAAAAAA"),
+        "/link",
+        "holds",
+    ),
+    "piece's link file gone": (
+        lambda s: (s.local[0] / "link").unlink(),
+        "/link",
+        "is missing",
+    ),
+    "file in a piece": (lambda s: (s.linked[0] / "x").touch(), "/x", "doesn't belong here"),
+    "lower in a piece": (
+        lambda s: (s.linked[0] / "lower").write_text("l/AAAAAAAAAAAAA"),
+        "/lower",
+        "doesn't belong here",
+    ),
+    "piece under another ID": (
+        lambda s: replaced(s.linked[0], lambda p: shutil.copytree(s.linked[1], p, symlinks=True)),
+        "pool/layers/",
+        "isn't as it was written",
+    ),
+    "piece nobody mounts": (
+        lambda s: (s.generation / "overlay" / piece_id(s.linked[0])).with_name("f" * 64).mkdir(),
+        "overlay/" + "f" * 64,
+        "layers.json doesn't know",
+    ),
+    "same files twice": (same_target, "layers.json", "twice"),
+    "diff elsewhere": (
+        lambda s: retarget(s.linked[0] / "diff", "/etc"),
+        "layers.json",
+        "shows '/etc', which isn't a layer",
+    ),
+    "diff elsewhere, by its ID": (
+        lambda s: retarget(s.linked[0] / "diff", "/etc"),
+        "pool/layers/",
+        "isn't as it was written",
+    ),
+    "diff relative": (
+        lambda s: retarget(s.linked[0] / "diff", "../../x"),
+        "layers.json",
+        "shows '../../x', which isn't a layer",
+    ),
+    "diff climbs out": (
+        lambda s: retarget(
+            s.linked[0] / "diff",
+            os.readlink(s.linked[0] / "diff").replace("/.layers", "/x/../.layers"),
+        ),
+        "pool/layers/",
+        "isn't as it was written",
+    ),
+    "diff of another layer": (
+        lambda s: retarget(s.linked[-1] / "diff", os.readlink(s.linked[0] / "diff")),
+        "layers.json",
+        "is advertised as",
+    ),
+    "diff gone": (lambda s: (s.linked[0] / "diff").unlink(), "/diff", "is missing"),
+    "local diff gone": (lambda s: shutil.rmtree(s.local[0] / "diff"), "/diff", "is missing"),
+    "diff is a file": (
+        lambda s: replaced(s.linked[0] / "diff", Path.touch),
+        "/diff",
+        "neither a directory nor a link",
+    ),
+    "diff is a FIFO": (
+        lambda s: replaced(s.local[0] / "diff", os.mkfifo),
+        "/diff",
+        "neither a directory nor a link",
+    ),
+    "diff is a directory": (
+        lambda s: replaced(s.linked[0] / "diff", Path.mkdir),
+        "pool/layers/",
+        "isn't as it was written",
+    ),
+    "local diff is a link": (
+        lambda s: replaced(
+            s.local[0] / "diff", lambda p: p.symlink_to(os.readlink(s.linked[0] / "diff"))
+        ),
+        "pool/layers/",
+        "isn't as it was written",
+    ),
+    "local directory gone": (
+        lambda s: (s.local[0] / "diff/etc").rmdir(),
+        "pool/layers/",
+        "isn't as it was written",
+    ),
+    "local directory more": (
+        lambda s: (s.local[0] / "diff/etc/x").mkdir(),
+        "pool/layers/",
+        "isn't as it was written",
+    ),
+    "file in a local directory": (
+        lambda s: (s.local[0] / "diff/etc/x").touch(),
+        "/diff/etc/x",
+        "that no sync has put there",
+    ),
+    "link in a local directory": (
+        lambda s: (s.local[0] / "diff/etc/x").symlink_to("/etc"),
+        "/diff/etc/x",
+        "that no sync has put there",
+    ),
+    "whiteout gone": (
+        lambda s: (s.local[0] / "diff/.cvmfscatalog").unlink(),
+        "pool/layers/",
+        "isn't as it was written",
+    ),
+    "whiteout more": (
+        lambda s: whiteout(s.local[0] / "diff/etc/bin"),
+        "pool/layers/",
+        "isn't as it was written",
+    ),
+    "whiteout is a device": (
+        lambda s: replaced(
+            s.local[0] / "diff/.cvmfscatalog", lambda p: os.mknod(p, 0o020600, os.makedev(1, 3))
+        ),
+        "/diff/.cvmfscatalog",
+        "that no sync has put there",
+    ),
+    "local directory is opaque": (
+        lambda s: os.setxattr(s.local[0] / "diff/etc", "user.overlay.opaque", b"y"),
+        "pool/layers/",
+        "isn't as it was written",
+    ),
+    "mode of a local directory": (
+        lambda s: (s.local[0] / "diff/etc").chmod(0o777),
+        "pool/layers/",
+        "isn't as it was written",
+    ),
     # Modes and owners
-    "mode of the top": (lambda s: s.path.chmod(0o700), "/store", "has the mode 0700"),
+    "mode of the top": (lambda s: s.path.chmod(0o755), "/store", "has the mode 0755, not 0700"),
+    "mode of the top, closed": (lambda s: s.path.chmod(0o500), "/store", "has the mode 0500"),
+    "mode of a piece": (lambda s: s.linked[0].chmod(0o777), "pool/layers/", "mode 0777"),
     "mode of the JSON": (lambda s: (s.generation / IMAGES).chmod(0o600), IMAGES, "mode 0600"),
     "mode of a layer": (lambda s: s.layer_path(s.top).chmod(0o777), "pool/layers/", "mode 0777"),
     "mode of a config": (lambda s: s.image_path("config").chmod(0o4755), "/=", "mode 4755"),
@@ -326,6 +525,47 @@ FILES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
         lambda s: shutil.rmtree(s.generation),
         "generations/1",
         "is missing",
+    ),
+    # Strangers
+    "stranger's file": (
+        lambda s: plant(s.local[0] / "diff/etc/x"),
+        "/diff/etc/x",
+        "is a file of user 4242 that no sync has put there",
+    ),
+    "stranger's whiteout": (
+        lambda s: plant(s.local[0] / "diff/etc/x", whiteout),
+        "/diff/etc/x",
+        "is a file of user 4242 that no sync has put there",
+    ),
+    "stranger's directory": (
+        lambda s: plant(s.local[0] / "diff/etc/x", Path.mkdir),
+        "pool/layers/",
+        "isn't as it was written: its name has another checksum; it holds etc/x of user 4242",
+    ),
+    "stranger's file in a layer": (
+        lambda s: plant(s.stand_in_path() / "diff/x"),
+        "/diff/x",
+        "is a file of user 4242",
+    ),
+    "stranger owns a local directory": (
+        lambda s: os.chown(s.local[0] / "diff/etc", STRANGER, -1),
+        "pool/layers/",
+        "isn't as it was written: its name has another checksum; it holds etc of user 4242",
+    ),
+    "stranger owns a piece": (
+        lambda s: os.chown(s.linked[0], STRANGER, -1),
+        "pool/layers/",
+        f"is owned by uid {STRANGER}",
+    ),
+    "stranger owns a piece's diff": (
+        lambda s: os.chown(s.linked[0] / "diff", STRANGER, -1, follow_symlinks=False),
+        "/diff",
+        f"is owned by uid {STRANGER}",
+    ),
+    "stranger owns a layer's diff": (
+        lambda s: os.chown(s.layer_path(s.top) / "diff", STRANGER, -1),
+        "/diff",
+        f"is owned by uid {STRANGER}",
     ),
     "store gone": (lambda s: shutil.rmtree(s.path), "/store", "there is no store"),
     "store is a file": (lambda s: replaced(s.path, Path.touch), "/store", "not a directory"),

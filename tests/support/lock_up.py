@@ -51,13 +51,8 @@ _ISOLATED = [
 _BYTES = 2 << 30
 #: So many characters of what a container's podman says.
 _ENOUGH = 120
-_WAYS = (
-    (),
-    ("--user=root",),
-    ("--mount=type=tmpfs,destination=/srv/work",),
-    ("--mount=type=tmpfs,destination=/opt/scratch",),
-    ("--tmpfs=/var/cache/scratch",),
-)
+#: An option of each start; those that mount have podman make a directory.
+_WAYS = ("--user=root", "--tmpfs=/srv/work", "--tmpfs=/opt/scratch", "--tmpfs=/var/cache/scratch")
 
 
 @dataclass(frozen=True)
@@ -68,6 +63,7 @@ class Trial:
     ``view`` is that of the sync that writes the store; "" for a store as others write them,
     without directories of its own: the merged root is the image's one layer. ``owner`` of the
     repository's files is "foreign", as a default client shows them, or "user", the rootless one.
+    ``shared``: other users may read the store, too.
     """
 
     root: str
@@ -76,6 +72,7 @@ class Trial:
     repository: str
     image: str
     owner: str = "foreign"
+    shared: bool = False
     starts: int = 20
 
 
@@ -203,6 +200,7 @@ def _store(trial: Trial, data: Path) -> Path:
         machine = Machine(Path("/"), data)
         try:
             options = ["--offline", "--view", trial.view or "flat"]
+            options += ["--shared"] if trial.shared else []
             places = {"repository": data / "r", "store": place / "store", "cache": place / "cache"}
             for name, path in places.items():
                 options += [f"--{name}", str(path)]
@@ -228,7 +226,7 @@ def _starts(trial: Trial, machine: Machine, client: Mounted, store: Path) -> Out
     readers = _read_on(client, Path(trial.repository))
     containers = [
         subprocess.Popen(
-            machine.command(machine.as_user(user, _start(trial.image, number))),
+            machine.command(machine.as_user(user, _start(trial, number))),
             env=podman.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -256,10 +254,12 @@ def _starts(trial: Trial, machine: Machine, client: Mounted, store: Path) -> Out
     return Outcome(hung, seconds, probe.longest, done, others, released, copied, podman.version)
 
 
-def _start(image: str, number: int) -> list[str]:
+def _start(trial: Trial, number: int) -> list[str]:
     """The command that starts a container, each in one of the ways that make other directories."""
-    options = _WAYS[number % len(_WAYS)]
-    return ["podman", "run", "--pull=never", *options, "--entrypoint=/bin/echo", image, "started"]
+    # In a shared store /tmp is the repository's: nothing of the store's own may have its mode.
+    script = "echo started" if trial.shared else "touch /tmp/file && echo started"
+    options = (_WAYS[number % len(_WAYS)], "--entrypoint=/bin/sh")
+    return ["podman", "run", "--pull=never", *options, trial.image, "-c", script]
 
 
 def _all_end(

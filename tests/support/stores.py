@@ -93,6 +93,28 @@ class Spoilt:
         """The directory of a layer in the pool."""
         return self.path / layout.POOL_LAYERS / layer.entry
 
+    def pieces_of(self, layer: StoredLayer) -> list[Path]:
+        """The directories in the pool of the pieces that a layer mounts, nearest first."""
+        assert layer.lowers is not None
+        pool = self.path / layout.POOL_LAYERS
+        return [pool / layout.piece_entry(piece_id) for piece_id in layer.lowers]
+
+    @property
+    def linked(self) -> list[Path]:
+        """Those of the top layer that link into the repository."""
+        return [path for path in self.pieces_of(self.top) if (path / "diff").is_symlink()]
+
+    @property
+    def local(self) -> list[Path]:
+        """Those of the top layer that are local: the skeleton first, then, of each layer with
+        whiteouts, what hides its markers and what these mean."""
+        return [path for path in self.pieces_of(self.top) if not (path / "diff").is_symlink()]
+
+    def stand_in_path(self) -> Path:
+        """The directory of a layer that mounts nothing."""
+        empty = (layer for layer in self.content.layers.values() if layer.lowers == ())
+        return self.layer_path(next(empty))
+
     def image_path(self, name: str) -> Path:
         """A file of the image in the pool: ``manifest`` or ``config``."""
         key = f"sha256:{self.image.image_id}" if name == "config" else name

@@ -35,7 +35,7 @@ from tests.support.trees import snapshot
 STATE, LAYERS, IMAGES = JSON
 ROWS = {**FILES, **RECORDS}
 BY_LAYERS = Policy(view=View.LAYERS)
-POLICIES = [Policy(*each) for each in itertools.product(View, Reuse, Overlay)]
+POLICIES = [Policy(*each) for each in itertools.product(View, Reuse, Overlay, (False, True))]
 
 
 @pytest.fixture(autouse=True)
@@ -81,9 +81,9 @@ def test_a_store_with_retired_layers_passes(tmp_path: Path) -> None:
     assert any(layer.retired is not None for layer in store.content.layers.values())
     assert tell(verify(str(store.path))) == []
     gone = next(layer for layer in store.content.layers.values() if layer.retired is not None)
-    for part in store.layer_path(gone).glob("diff*"):
-        if part.is_symlink():
-            part.resolve().rename(tmp_path / "gone")
+    for piece in store.pieces_of(gone):
+        if (piece / "diff").is_symlink():
+            (piece / "diff").resolve().rename(tmp_path / "gone")
     (told,) = tell(verify(str(store.path)))
     assert told.startswith("warning: ") and "no image needs it" in told
 
@@ -105,9 +105,14 @@ def test_every_corruption_is_found_and_named(
     assert all(each.cure and each.path.isprintable() for each in verdict.findings)
 
 
-def local_part(store: Spoilt) -> Path:
-    """The part of the top layer that masks its markers."""
-    return store.layer_path(store.top) / "diff"
+def mask(store: Spoilt) -> Path:
+    """What hides the markers of the uppermost layer."""
+    return store.local[1] / "diff"
+
+
+def meaning(store: Spoilt) -> Path:
+    """What these markers mean."""
+    return store.local[2] / "diff"
 
 
 def see_through(directory: Path) -> None:
@@ -120,24 +125,28 @@ def see_through(directory: Path) -> None:
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda s: (local_part(s) / "etc").chmod(0o700),
-        lambda s: os.chown(local_part(s) / "etc", 12345, -1),
-        lambda s: os.utime(local_part(s) / "etc", ns=(0, 7)),
-        lambda s: (local_part(s) / "etc/.wh.gone").unlink(),
-        lambda s: os.mknod(local_part(s) / "etc/x", 0o020600, 0),
-        lambda s: (local_part(s) / "x").mkdir(),
-        lambda s: (local_part(s) / "x").touch(),
-        lambda s: os.mknod(local_part(s) / "x", 0o020600, os.makedev(1, 3)),
-        lambda s: see_through(local_part(s).with_name("diff2") / "opt"),
+        lambda s: (mask(s) / "etc").chmod(0o700),
+        lambda s: os.chown(mask(s) / "etc", 12345, -1),
+        lambda s: os.utime(mask(s) / "etc", ns=(0, 7)),
+        lambda s: (mask(s) / "etc/.wh.gone").unlink(),
+        lambda s: os.mknod(mask(s) / "etc/x", 0o020600, 0),
+        lambda s: (mask(s) / "x").mkdir(),
+        lambda s: (mask(s) / "x").touch(),
+        lambda s: os.mknod(mask(s) / "x", 0o020600, os.makedev(1, 3)),
+        lambda s: see_through(meaning(s) / "opt"),
+        lambda s: (meaning(s) / "etc/gone").unlink(),
+        lambda s: os.mknod(meaning(s) / "etc/x", 0o020600, 0),
+        lambda s: (meaning(s) / "etc").chmod(0o700),
     ],
 )
 def test_what_hides_and_deletes_is_as_it_was_written(
     tmp_path: Path, deleting: Path, spoil: Callable[[Spoilt], object]
 ) -> None:
     store = Spoilt(deleting, tmp_path, BY_LAYERS)
+    places = [str(mask(store).parent), str(meaning(store).parent)]
     spoil(store)
-    place = str(store.layer_path(store.top))
-    assert any(place in told for told in tell(verify(str(store.path))))
+    told = tell(verify(str(store.path)))
+    assert any(place in each for each in told for place in places), told
 
 
 @pytest.mark.usefixtures("as_root")
@@ -146,7 +155,8 @@ def test_what_hides_and_deletes_is_as_it_was_written(
     [
         lambda s: s.image_path("config"),
         lambda s: s.generation / LAYERS,
-        lambda s: s.layer_path(s.top) / "diff1",
+        lambda s: s.linked[0] / "diff",
+        lambda s: s.local[0],
         lambda s: s.layer_path(s.top) / "diff",
         lambda s: s.path / "locks",
     ],
@@ -270,9 +280,9 @@ def test_a_store_that_cannot_be_looked_at(tmp_path: Path) -> None:
 
 def test_what_is_gone_from_the_repository(tmp_path: Path) -> None:
     store = Spoilt(small_repository(tmp_path / "repository"), tmp_path)
-    (store.layer_path(store.top) / "diff1").resolve().rename(tmp_path / "gone")
+    (store.linked[0] / "diff").resolve().rename(tmp_path / "gone")
     (told,) = tell(verify(str(store.path)))
-    assert "/diff1: leads to " in told and told.endswith("which is gone")
+    assert "/diff: leads to " in told and told.endswith("which is gone")
     assert verify(str(store.path)).findings[0].cure == (
         f"podman-cvmfs sync --store {store.path}, and if it stays, "
         f"podman-cvmfs verify --repair --store {store.path}"
@@ -283,7 +293,7 @@ def test_what_is_gone_from_the_repository(tmp_path: Path) -> None:
 def test_what_has_become_a_link_since(tmp_path: Path, place: str) -> None:
     """podman would follow it, wherever it leads."""
     store = Spoilt(small_repository(tmp_path / "repository"), tmp_path)
-    root = os.path.realpath(store.layer_path(store.top) / "diff1")
+    root = os.path.realpath(store.linked[0] / "diff")
     linked = Path(os.path.normpath(f"{root}/{place}"))
     linked.rename(tmp_path / "elsewhere")
     linked.symlink_to(tmp_path / "elsewhere")

@@ -156,7 +156,7 @@ def test_a_config_that_only_the_store_had_comes_back(tmp_path: Path) -> None:
 def test_what_has_become_a_link_is_no_longer_shown(tmp_path: Path, place: str) -> None:
     store = Spoilt(small_repository(tmp_path / "repository"), tmp_path)
     source = store.image.source_id
-    root = os.path.realpath(store.layer_path(store.top) / "diff1")
+    root = os.path.realpath(store.linked[0] / "diff")
     linked = Path(os.path.normpath(f"{root}/{place}"))
     linked.rename(tmp_path / "elsewhere")
     linked.symlink_to(tmp_path / "elsewhere")
@@ -206,7 +206,7 @@ def test_the_generation_before_serves_where_json_is_lost(tmp_path: Path) -> None
 def test_a_layer_that_is_wrong_where_current_is_lost(tmp_path: Path, repository: Path) -> None:
     store = Spoilt(repository, tmp_path)
     names = offered(store)
-    (store.layer_path(store.top) / "diff/tmp").chmod(0o700)
+    (store.local[0] / "diff/tmp").chmod(0o700)
     (store.path / layout.CURRENT).unlink()
     (store.path / layout.CURRENT).touch()
     assert mend(store).failed == {}

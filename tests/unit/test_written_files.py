@@ -43,9 +43,11 @@ def target(place: Path) -> Target:
 @pytest.mark.usefixtures("as_root")
 @pytest.mark.parametrize("uid", [0, _USER])
 @pytest.mark.parametrize("umask", [0, 0o077, 0o777], ids=oct)
-def test_files_belong_to_the_caller_and_everybody_can_read_them(
-    target: Target, uid: int, umask: int
+@pytest.mark.parametrize("shared", [False, True])
+def test_files_belong_to_the_caller_and_a_shared_store_can_be_read(
+    target: Target, uid: int, umask: int, shared: bool
 ) -> None:
+    """A store that isn't shared is closed by its own directory alone."""
     os.chown(target.store.parent, uid, uid)
 
     def become() -> None:
@@ -55,8 +57,12 @@ def test_files_belong_to_the_caller_and_everybody_can_read_them(
         os.setgid(uid)
         os.setuid(uid)
 
-    outcome = _run(*target.argv("--offline"), before=become)
+    option = "--shared" if shared else "--private"
+    outcome = _run(*target.argv("--offline", option), before=become)
     assert outcome.code == 0, outcome.output
+    if not shared:
+        assert stat.S_IMODE(target.store.stat().st_mode) == 0o700
+        target.store.chmod(0o755)
     seen = 0
     for top in (target.store, target.cache):
         for directory, names, files in os.walk(top):
