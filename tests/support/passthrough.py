@@ -198,7 +198,7 @@ def serve(mountpoint: str, options: Options) -> None:
     """Mount the directory and answer requests until it is unmounted."""
     # libfuse 2 would be taken first, and knows no bound.
     os.environ["FUSE_LIBRARY_NAME"] = "fuse3"
-    import mfusepy  # type: ignore[import-untyped]
+    import mfusepy
 
     if (mfusepy.fuse_version_major, mfusepy.fuse_version_minor) < _BOUNDED:
         sys.exit("the number of threads has a bound only from libfuse 3.12 on")

@@ -18,8 +18,8 @@ from podman_cvmfs.verify.record_reader import parse_policy
 def places(tmp_path: Path) -> Places:
     for name in ("vendor", "admin/containers.conf.d", "user"):
         (tmp_path / name).mkdir(parents=True)
-    directories = (str(tmp_path / name) for name in ("vendor", "admin", "user"))
-    return Places(0, *directories, str(tmp_path / "graph"))
+    vendor, admin, user = (str(tmp_path / name) for name in ("vendor", "admin", "user"))
+    return Places(0, vendor, admin, user, str(tmp_path / "graph"))
 
 
 def test_none_where_no_file_sets_any(places: Places) -> None:
