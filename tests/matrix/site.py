@@ -81,12 +81,12 @@ class Site:
         user: User | None,
         version: str,
         code: Path | None = None,
-    ) -> None:
+    ) -> str:
         """Sync ``repository`` into ``store`` as ``user``, as on a machine with podman ``version``.
 
-        Raises SyncError. The code under test, or another release's in the directory ``code``, runs
-        on this machine, with its own Python; only the version of podman is asked for by it, so a
-        stand-in answers for the other machine's.
+        Returns what it said; raises SyncError. The code under test, or another release's in the
+        directory ``code``, runs on this machine, with its own Python; only the version of podman is
+        asked for by it, so a stand-in answers for the other machine's.
         """
         cache = store.with_name(f"{store.name}-cache")
         if user is not None:
@@ -94,7 +94,8 @@ class Site:
                 path.mkdir(exist_ok=True)
                 os.chown(path, user.uid, user.uid)
         places = ["--repository", str(repository), "--store", str(store), "--cache", str(cache)]
-        self.command("sync", "--offline", *places, *options, user=user, version=version, code=code)
+        words = ("sync", "--offline", *places, *options)
+        return self.command(*words, user=user, version=version, code=code)
 
     def command(self, *args: str, user: User | None, version: str, code: Path | None = None) -> str:
         """Run ``podman-cvmfs ARGS`` so; return what it said. Raises SyncError."""

@@ -37,6 +37,34 @@ def test_two_stores(bench: Bench) -> None:
     assert real_layers.two_stores(bench).problems == []
 
 
+def test_set_up_is_taken_back_and_made_again(bench: Bench, tools: Path) -> None:
+    """With no variable that names a storage.conf, as on a user's machine."""
+    place = real_layers.store(bench, "auto", "base")
+    stored, tool = (bench.site.name(images[0].name) for images in (STORED, TOOLS))
+    with bench.fresh() as podman:
+        here = f"unset CONTAINERS_STORAGE_CONF; PATH={tools}:$PATH; "
+
+        def sh(script: str) -> str:
+            return podman.tool("sh", "-ec", here + script).stdout
+
+        look = (
+            f"cd {podman.root}; podman run --rm --pull=never {tool} "
+            "find / -xdev -path /proc -prune -o -print > seen; LC_ALL=C sort seen;"
+            "podman start --attach before"
+        )
+        sh(f"podman-cvmfs setup --store {place}")
+        sh(f"podman pull --quiet {tool}; podman run --pull=never --name before {stored} ls /opt")
+        before = sh(look)
+        assert "/opt/tool/run" in before and "/bin/busybox" in before
+        sh(f"podman-cvmfs setup --undo --store {place}")
+        sh(f"! podman image exists {stored}")
+        sh(f"podman pull --quiet {stored} || true; podman pull --quiet {tool} || true")
+        sh(f"podman-cvmfs setup --store {place}")
+        assert sh(look) == before
+        sh(f"podman pull --quiet {stored}; podman pull --quiet {tool}")
+        assert sh(look) == before
+
+
 def test_what_layout_4_broke_is_found_and_mended(bench: Bench, layout_4: Path) -> None:
     """Newer podman alone is wrong on it; older ones fail loudly or are right."""
     site, place = bench.site, real_layers.store(bench, "auto", "base", code=layout_4)

@@ -15,7 +15,10 @@ from typing import Any
 import pytest
 
 from podman_cvmfs.broken_layers import Broken, cure_of, find_broken
+from podman_cvmfs.doctor.look_machine import look_at_broken
 from podman_cvmfs.store.layout import SPACER_ID
+from podman_cvmfs.verify.broken import broken_users
+from podman_cvmfs.verify.finding import Severity
 
 BASE, MIDDLE, TOP, OWN, RW = (letter * 64 for letter in "abcde")
 PIECE = "f" * 64
@@ -136,6 +139,23 @@ def test_what_cannot_be_read_is_reported(graphroot: Graphroot) -> None:
         graphroot.path / "overlay" / TOP / "lower-layers",
     )
     assert path in find_broken([path]).unreadable
+
+
+def test_verify_and_doctor_look_where_podman_keeps_its_images(
+    graphroot: Graphroot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf, store = tmp_path / "storage.conf", str(tmp_path / "store")
+    conf.write_text(f'[storage]\ndriver = "overlay"\ngraphroot = "{graphroot.path}"\n')
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(conf))
+    here = str(graphroot.path)
+    assert [each for each in broken_users(store) if each.path == here] == []
+    graphroot.lowers(RW, [OWN, TOP])
+    (found,) = (each for each in broken_users(store) if each.path == here)
+    assert found.severity is Severity.ERROR
+    assert "container 222222222222" in found.what
+    assert "podman rm --force 222222222222" in found.cure
+    looked = look_at_broken([store], 30).by_graphroot()
+    assert [str(each) for each in looked[here]] == BOTH[:1]
 
 
 def test_the_commands_that_mend(tmp_path: Path) -> None:
