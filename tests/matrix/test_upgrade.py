@@ -13,11 +13,13 @@ from podman_cvmfs.store.reader import read_store
 from tests.matrix import real_layers
 from tests.matrix.bench import Bench
 from tests.matrix.guest import Guest
-from tests.matrix.host import USER
+from tests.matrix.host import USER, Machine
 from tests.matrix.listing import Listed
 from tests.matrix.site import Site
 from tests.matrix.standing import STORED, TOOLS, Standing, unlike
+from tests.support import roots
 from tests.support.released import LAYOUT_4, released
+from tests.support.required import required
 
 
 class Upgrade:
@@ -89,3 +91,32 @@ def test_what_stands_on_layout_4_stays(upgrade: Upgrade) -> None:
     anew = Standing(upgrade.podman, upgrade.bench.site)
     anew.make()
     assert list(anew.start()) == []
+
+
+def test_podman_is_upgraded_as_well(matrix_site: Site) -> None:
+    """From 5.4 to 5.8, which looks up by their IDs what the older one has named by links."""
+    roots_found = [
+        roots.present(roots.default_directory(), codename) for codename in ("trixie", "sid")
+    ]
+    if None in roots_found:
+        required("no roots of trixie and sid: python -m tests.matrix makes them")
+    older, newer = (Bench(matrix_site, root) for root in roots_found if root is not None)
+    store = matrix_site.data / "up-podman/s"
+    store.parent.mkdir()
+    code = released(LAYOUT_4, matrix_site.data)
+    repository = real_layers.owned(older, rootless=False)
+    matrix_site.sync(repository, store, user=None, version=older.version, code=code)
+    machine = Machine(newer.root, matrix_site.data)
+    try:
+        with older.fresh(stores=[store]) as podman:
+            upgrade = Upgrade(older, podman, store, ())
+            insecure = [matrix_site.registry.address]
+            upgrade.standing.podman = Guest(machine, podman.root, stores=[store], insecure=insecure)
+            assert upgrade.problems() == []
+            upgrade.sync()
+            assert upgrade.problems() == [], "after the sync"
+            upgrade.prune()
+            assert upgrade.problems() == [], "after prune"
+            upgrade.standing.podman.close()
+    finally:
+        machine.close()
