@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from podman_cvmfs.policy import Change
-from podman_cvmfs.retirement import hidden
+from podman_cvmfs.retirement import Retention, hidden
 from podman_cvmfs.store.records import (
+    UNCOMPRESSED,
     LayerDirectory,
     StoreContent,
     StoredImage,
@@ -25,8 +26,8 @@ class LayerChoice:
     those that ``current`` doesn't have, or not so.
 
     ``sources`` are the source IDs of the images the store shall hold. No layer stays that shows
-    files of a repository that is ``gone``. ``change`` is that of the policy since ``current``. On
-    the layers ``needed`` (IDs) something stands.
+    files of a repository that is ``gone``. ``change`` is that of the policy since ``current``.
+    Layers of layout 4 stay as they are as ``retention`` says.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class LayerChoice:
         sources: Collection[str],
         gone: Collection[str],
         change: Change,
-        needed: Collection[str] = (),
+        retention: Retention,
     ) -> None:
         self.layers: dict[str, StoredLayer] = {}
         self.directories: dict[str, LayerDirectory] = {}
@@ -43,7 +44,7 @@ class LayerChoice:
         self._sources = sources
         self._gone = gone
         self._change = change
-        self._needed = needed
+        self._retention = retention
         #: The layers that only images have that are laid out under another policy than the next
         #: store's.
         self._stale: set[str] = set()
@@ -65,7 +66,9 @@ class LayerChoice:
                         self._stale.add(layer.layer_id)
             else:
                 for layer in layers:
-                    self.layers[layer.layer_id] = replace(layer, retired=None)
+                    # One of layout 4 is kept for what stands on it, and not for ever.
+                    since = layer.retired if layer.lowers is None else None
+                    self.layers[layer.layer_id] = replace(layer, retired=since)
 
     def take(self, shown: Sequence[Shown]) -> None:
         """Take the layers of an image that has been laid out, where they are better than those
@@ -74,14 +77,26 @@ class LayerChoice:
         for layer, directory in shown:
             layer_id = layer.layer_id
             former = self._current.layers.get(layer_id)
-            if former is not None and former.lowers is None and layer_id in self._needed:
-                # Of layout 4: what stands on it names what it mounts now, and podman 6 the ID.
-                kept = hidden(former, self._change)
-                self.layers.setdefault(layer_id, replace(kept, retired=None))
+            if former is not None and is_held(former, self._retention):
+                self.layers.setdefault(layer_id, self._held(former, layer))
             elif self._is_better(layer):
                 self.layers[layer_id] = layer
                 self.directories[layer_id] = directory
                 self._stale.discard(layer_id)
+
+    def _held(self, former: StoredLayer, layer: StoredLayer) -> StoredLayer:
+        """``former``, in the place of ``layer``: pulls find it as they would that one."""
+        is_found = former.diff_id is not None and layer.diff_id is not None
+        return replace(
+            former,
+            retired=self._retention.since(former.retired),
+            outdated=False,
+            twin=layer.twin,
+            diff_id=layer.diff_id if is_found else None,
+            blob=layer.blob if is_found else None,
+            blob_size=layer.blob_size if is_found else 0,
+            compression=layer.compression if is_found else UNCOMPRESSED,
+        )
 
     def limit_to(self, images: Iterable[StoredImage]) -> None:
         """Leave out what no image of ``images`` has: what another repository's layer has taken the
@@ -103,10 +118,33 @@ class LayerChoice:
         return layer.diff_id is None and present.diff_id is not None
 
 
+def is_held(layer: StoredLayer, retention: Retention) -> bool:
+    """Whether a layer of layout 4 has to stay as it is: what stands on it names what it mounted
+    then, and podman 6 the layer's ID."""
+    if layer.lowers is not None:
+        return False
+    return layer.layer_id in retention.needed or retention.has_grace(layer.retired)
+
+
 def serves(layer: StoredLayer, sources: Collection[str], gone: Collection[str]) -> bool:
     """Whether a layer can stay as it is: the image it is laid out for is among the wanted
     ``sources``, and the repository that it shows files of isn't ``gone``."""
     return (layer.shows is None or layer.shows in sources) and layer.repository not in gone
+
+
+def freed_images(current: StoreContent, sources: Collection[str], retention: Retention) -> set[str]:
+    """The source IDs, among the wanted ``sources``, of images that have layers of layout 4 which
+    nothing needs as they are any more: they can be laid out anew in full."""
+    chosen = frozenset(sources)
+    return {
+        source
+        for image in current.images.values()
+        for source in image.all_sources & chosen
+        if any(
+            layer.lowers is None and layer.retired is not None and not is_held(layer, retention)
+            for layer in layers_of(current, image)
+        )
+    }
 
 
 def orphaned_views(

@@ -121,7 +121,7 @@ def make_plan(
         if source in candidates and image_of[source] not in present:
             made.setdefault(image_of[source], candidates[source])
 
-    choice = LayerChoice(current, sources, gone, change, retention.needed)
+    choice = LayerChoice(current, sources, gone, change, retention)
     choice.keep(present.values())
     in_order = sorted(made.values(), key=lambda candidate: candidate.stored.source_id)
     for each in in_order:

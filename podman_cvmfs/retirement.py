@@ -87,7 +87,8 @@ def add_retired_layers(
 
 def keep_spacer(current: StoreContent, layers: dict[str, StoredLayer]) -> None:
     """Have the spacer of layout 4 among ``layers`` as long as images have layers that mount it."""
-    if SPACER_ID in current.layers and any(layer.lowers is None for layer in layers.values()):
+    mount_it = any(layer.lowers is None and layer.retired is None for layer in layers.values())
+    if SPACER_ID in current.layers and mount_it:
         layers[SPACER_ID] = replace(current.layers[SPACER_ID], retired=None)
 
 

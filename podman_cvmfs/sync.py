@@ -6,13 +6,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from podman_cvmfs.candidates import resolve_all
 from podman_cvmfs.choice import choose_requested, choose_selected, keep_old, meanings
 from podman_cvmfs.completed import completed_since
 from podman_cvmfs.config_ladder import SYNTHESISED
 from podman_cvmfs.errors import printable
-from podman_cvmfs.layer_choice import orphaned_views
+from podman_cvmfs.layer_choice import freed_images, orphaned_views
 from podman_cvmfs.manifest_ladder import UNANSWERED
 from podman_cvmfs.offers import (
     AnyRepository,
@@ -83,7 +84,10 @@ def _prepare(
     else:
         chosen, wanted = choose_selected(offers, hidden, wishes, held, report)
     gone = _gone(current, offers, hidden, wishes)
-    todo = offers.by_source(_to_resolve(current, offers, chosen, wanted, gone, wishes))
+    now = int(time.time())
+    retention = Retention(now, wishes.grace, needed_layers(current, now, wishes.grace))
+    to_resolve = _to_resolve(current, offers, chosen, wanted, gone, wishes)
+    todo = offers.by_source(to_resolve | freed_images(current, wanted.values(), retention))
     candidates = resolve_all(wishes, todo, report)
     undone = todo.keys() - candidates.keys()
     # Other repositories may have the image, too, under other names.
@@ -100,7 +104,7 @@ def _prepare(
     keep_old(wanted, held, (o for o in offers.offers if o.image.image_id.hex in undone), report)
     stuck = _stuck(current, hidden) - candidates.keys()
     wanted = {name: source for name, source in wanted.items() if source not in stuck}
-    return _plan(current, wanted, candidates, hidden, gone, wishes, report)
+    return _plan(current, wanted, candidates, hidden, gone, wishes, retention, report)
 
 
 def _plan(
@@ -110,12 +114,12 @@ def _plan(
     hidden: Collection[str],
     gone: Collection[str],
     wishes: Wishes,
+    retention: Retention,
     report: SyncReport,
 ) -> Plan:
     """Plan the next generation. Layers that users still stand on are looked for only when some are
     about to go: past their grace, or in a hidden repository, or with files that their repository
     has removed. Pulls must not find these: whatever they made on them couldn't be mounted."""
-    now = int(time.time())
     sources = set(wanted.values())
     stay = (image for image in current.images.values() if image.all_sources & sources)
     used = {layer.layer_id for image in stay for layer in layers_of(current, image)}
@@ -128,13 +132,7 @@ def _plan(
     needs: Needs | None = None
     if useless:
         needs = find_needs(current)
-        needed = needs.layers(current)
-    elif any(layer.lowers is None for layer in current.layers.values()):
-        # What stands on layers of layout 4 must go on to find them as they are.
-        needed = find_needs(current).layers(current)
-    else:
-        needed = needed_layers(current, now, wishes.grace)
-    retention = Retention(now, wishes.grace, needed, useless)
+        retention = replace(retention, needed=needs.layers(current), useless=useless)
     plan = make_plan(current, wanted, candidates, str(wishes.policy), retention, gone)
     if needs is not None:
         report.warnings = [*needs.obstacles(), *_kept(plan.content, needs, sorted(hidden))]

@@ -13,7 +13,8 @@ it is ours::
         state.json                                      ours: what podman has no field for
         SHA256SUMS                                      of the three JSON files, as sha256sum has it
         overlay/<layer or piece id> -> ../../../pool/layers/<entry>
-        overlay/l/<link name>       -> ../<layer or piece id>/diff
+        overlay/<entry>             -> ../../../pool/layers/<entry>, of a retired directory
+        overlay/l/<link name>       -> ../<layer or piece id, or entry>/diff
         overlay-layers/layers.json, layers.lock
         overlay-images/images.json, images.lock
         overlay-images/<image id>   -> ../../../pool/images/<entry>
@@ -37,6 +38,10 @@ container has deleted in what ``lower`` names, and would overlook a ``diff1``
 (``pkg/archive/archive_linux.go``, ConvertWrite). And newer podman finds the layers below another by
 their IDs (``overlay.go`` getLowerLayerIDs, 1.63): the ``diff`` of the real layer of the same ID,
 once somebody has pulled it, takes the place of ours. As ours is empty, that changes nothing.
+
+A *retired* directory is one that a layer no longer has. What was made on it finds it by its name in
+``overlay/l``; newer podman takes the part before ``diff`` in such a link for an ID, so it has a
+place in ``overlay``, too.
 
 A generation and the entries of the pool never change once they are written, so podman sees the
 old store or the new one and nothing between. The lock files of all generations are hard links to
@@ -141,11 +146,6 @@ def piece_of_entry(entry: str) -> str | None:
     """The ID of the piece whose directory in the pool has the name ``entry``; None for others."""
     piece_id = entry.partition("-")[0]
     return piece_id if entry == piece_entry(piece_id) else None
-
-
-def retired_link(entry: str) -> str:
-    """Where the link in ``overlay/l`` to a retired directory of a layer leads."""
-    return f"../../../../{POOL_LAYERS}/{entry}/diff"
 
 
 def lower_of(piece_ids: Iterable[str]) -> str:

@@ -245,7 +245,8 @@ class Store:
             os.symlink(f"../../../{layout.POOL_LAYERS}/{entry}", f"{overlay}/{piece_id}")
             os.symlink(f"../{piece_id}/diff", f"{overlay}/l/{layout.link_name(piece_id)}")
         for name, entry in retired_links(self.path, content).items():
-            os.symlink(layout.retired_link(entry), f"{overlay}/l/{name}")
+            os.symlink(f"../../../{layout.POOL_LAYERS}/{entry}", f"{overlay}/{entry}")
+            os.symlink(f"../{entry}/diff", f"{overlay}/l/{name}")
         for image in content.images.values():
             target = f"../../../{layout.POOL_IMAGES}/{image.entry}"
             os.symlink(target, f"{generation}/{layout.IMAGES}/{image.image_id}")

@@ -115,15 +115,17 @@ def check_generation(look: Inspection, generation: str, content: StoreContent) -
     overlay = f"{generation}/{layout.OVERLAY}"
     present = look.names(overlay) or set()
     pieces = content.pieces()
-    for name in sorted(present - {"l"} - set(content.layers) - pieces):
+    retired = retired_links(look.store, content)
+    known = {"l", *content.layers, *pieces, *retired.values()}
+    for name in sorted(present - known):
         orphan = re.match(r"[0-9a-f]{64}\Z", name)
         what = f"is a layer that {layout.LAYERS_JSON} doesn't know: it breaks pulls of that layer"
         look.error(f"{overlay}/{name}", what if orphan else "doesn't belong here")
     links = {layer.link for layer in content.layers.values()}
     links.update(map(layout.link_name, pieces))
-    retired = retired_links(look.store, content)
     for name, entry in retired.items():
-        look.link(f"{overlay}/l/{name}", layout.retired_link(entry))
+        look.link(f"{overlay}/{entry}", f"../../../{layout.POOL_LAYERS}/{entry}")
+        look.link(f"{overlay}/l/{name}", f"../{entry}/diff")
     look.no_others(f"{overlay}/l", look.names(f"{overlay}/l") or set(), links | retired.keys())
     layers = f"{generation}/{layout.LAYERS}"
     look.no_others(layers, look.names(layers) or set(), {layout.LAYERS_JSON, "layers.lock"})

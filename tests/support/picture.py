@@ -119,13 +119,14 @@ def _layer_faults(store: Path, records: Mapping[str, Any]) -> list[str]:
     lines = []
     overlay = store / "overlay"
     there = set(os.listdir(overlay)) - {"l"} if overlay.exists() else set()
-    # A piece has no record, for nobody pulls a layer of its ID: it names itself in the pool.
-    pieces = {
+    # Pieces and retired directories have no record, for nobody pulls a layer of such an ID: they
+    # have the names of their entries in the pool, or the beginnings of these.
+    others = {
         name
         for name in there - set(records)
-        if os.path.basename(os.readlink(overlay / name)) == f"{name}-{name[:16]}"
+        if os.path.basename(os.readlink(overlay / name)) in (name, f"{name}-{name[:16]}")
     }
-    lines += [f"orphan layer directory {name}" for name in there - set(records) - pieces]
+    lines += [f"orphan layer directory {name}" for name in there - set(records) - others]
     lines += [f"layer {name} has no directory" for name in set(records) - there]
     for layer_id, record in records.items():
         if record.get("parent", layer_id) not in records:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from podman_cvmfs.errors import RepositoryError
-from podman_cvmfs.layer_choice import orphaned_views
+from podman_cvmfs.layer_choice import freed_images, orphaned_views
 from podman_cvmfs.markers import DirectoryFacts, Markers
 from podman_cvmfs.oci import Descriptor, Digest, layer_ids, parse_config
 from podman_cvmfs.plan import Plan, candidate_of, make_plan
@@ -348,7 +348,18 @@ def test_a_layer_of_layout_4_stays_as_it_is_while_something_stands_on_it() -> No
     """What stands on it names its directory, and podman 6 its ID."""
     one = image("1", "ab")
     base, chain_top = (layer.layer_id for layer in one.layers)
-    old_base = StoredLayer(base, f"{base}-{'0' * 16}", None, 100, repository="/r", lowers=None)
+    old_base = StoredLayer(
+        base,
+        f"{base}-{'0' * 16}",
+        None,
+        100,
+        diff_id=one.layers[0].diff_id,
+        blob=one.layers[0].blob.digest,
+        blob_size=10,
+        compression=2,
+        repository="/r",
+        lowers=None,
+    )
     old_top = StoredLayer(
         chain_top,
         f"{chain_top}-{'1' * 16}",
@@ -374,18 +385,30 @@ def test_a_layer_of_layout_4_stays_as_it_is_while_something_stands_on_it() -> No
         retention = Retention(now, needed=needed)
         return make_plan(old, names, candidates, str(DEFAULT_POLICY), retention).content
 
-    free = laid_out(())
-    assert free.layers[base].lowers is not None, "nothing stands on it"
-    assert free.layers[chain_top].retired == 2000 and free.layers[SPACER_ID].retired == 2000
-    assert old_base.entry in free.retired_entries
-    used = laid_out((base, chain_top, SPACER_ID))
-    assert used.layers[base].lowers is None and used.layers[base].entry == old_base.entry
-    assert used.layers[chain_top].entry == old_top.entry
-    for content in (free, used):
-        top = content.layers[content.images[stored.image_id].top_layer or ""]
-        assert top.lowers and top.parent == base and top.layer_id != chain_top
-    later = make_plan(used, names, {}, used.policy, Retention(2000 + GRACE)).content
-    assert chain_top not in later.layers
+    first = laid_out(())
+    assert first.layers[base] == replace(
+        old_base, retired=2000, diff_id=one.layers[0].diff_id, blob=one.layers[0].blob.digest,
+        blob_size=10, compression=2,
+    ), "pulls find it as it is"  # fmt: skip
+    assert first.layers[chain_top].entry == old_top.entry
+    assert {first.layers[each].retired for each in (chain_top, SPACER_ID)} == {2000}
+    top = first.layers[first.images[stored.image_id].top_layer or ""]
+    assert top.lowers and top.parent == base and top.layer_id != chain_top
+    source = {one.source_id.hex}
+
+    def later(now: int, needed: tuple[str, ...] = ()) -> tuple[set[str], StoreContent]:
+        retention = Retention(now, needed=needed)
+        freed = freed_images(first, source, retention)
+        found = {key: each for key, each in candidates.items() if key in freed}
+        return freed, make_plan(first, names, found, first.policy, retention).content
+
+    assert later(2000 + GRACE - 1) == (set(), first)
+    freed, content = later(2000 + GRACE, (base,))
+    assert not freed and content.layers[base] == first.layers[base]
+    assert chain_top not in content.layers
+    freed, content = later(2000 + GRACE)
+    assert freed == source and content.layers[base].lowers
+    assert {layer.lowers is None for layer in content.layers.values()} == {False}
 
 
 def test_a_base_known_to_delete_is_translated_for_all() -> None:
