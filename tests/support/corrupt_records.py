@@ -138,6 +138,21 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
         LAYERS,
         "packed in 1000 bytes",
     ),
+    "compression unknown": (
+        lambda s: s.edit(LAYERS, first(put("compression", 3))),
+        LAYERS,
+        "has a compression that there isn't",
+    ),
+    "a stand-in advertised": (
+        lambda s: s.edit(
+            LAYERS,
+            lambda d: next(each for each in d if each["diff-size"] == 0).update(
+                {"diff-digest": "sha256:" + "e" * 64}
+            ),
+        ),
+        LAYERS,
+        "hasn't the ID",
+    ),
     "negative size": (
         lambda s: s.edit(LAYERS, first(put("diff-size", -1))),
         LAYERS,
@@ -295,6 +310,11 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
         lambda s: s.edit(STATE, lambda d: d["layers"][s.top.layer_id].pop("shows")),
         LAYERS,
         "has the ID of a layer that shows an image, or not",
+    ),
+    "shows another image": (
+        lambda s: s.edit(STATE, lambda d: d["layers"][s.top.layer_id].update(shows="e" * 64)),
+        STATE,
+        "show an image that hasn't got it",
     ),
     "base shows an image": (
         lambda s: s.edit(STATE, lambda d: d["layers"][s.base.layer_id].update(shows="e" * 64)),

@@ -276,6 +276,7 @@ def test_another_owner(tmp_path: Path, repository: Path, of: Callable[[Spoilt], 
     )
 
 
+@pytest.mark.parametrize("policy", [Policy(), BY_LAYERS], ids=str)
 @pytest.mark.parametrize("is_summed", [False, True])
 @settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -287,6 +288,7 @@ def test_a_changed_byte_is_found(
     tmp_path_factory: pytest.TempPathFactory,
     repository: Path,
     is_summed: bool,
+    policy: Policy,
     name: str,
     where: float,
     bits: int,
@@ -294,7 +296,7 @@ def test_a_changed_byte_is_found(
     """With other checksums, as a writer with a mistake would leave it, all but what a store can't
     know of itself: sizes of layers, and times."""
     root = tmp_path_factory.mktemp("flip")
-    store = Spoilt(repository, root)
+    store = Spoilt(repository, root, policy)
     before = store.content
     path = store.generation / name
     data = bytearray(path.read_bytes())
