@@ -56,6 +56,9 @@ def check_images(
         for path, what in _contradictions(content, layers, image, files):
             look.error(f"{generation}/{path}", f"image {image_id} {what}")
         _check_depth(look, entry, content, layers, image)
+    for layer_id in _shown_for_nobody(content):
+        what = f"has layer {layer_id} show an image that hasn't got it"
+        look.error(f"{generation}/{layout.STATE}", what)
     for what in _wrong_names(content):
         look.error(f"{generation}/{IMAGES_PATH}", what)
     return genuine
@@ -208,6 +211,25 @@ def _wrong_files(
             )
         if not is_right:
             yield f"is shown by the merged root of another image, by the layer {top.layer_id}"
+
+
+def _shown_for_nobody(content: StoreContent) -> Iterator[str]:
+    """The IDs of top layers that are said to show an image which isn't one of theirs. Images with
+    the same files share one, and what a retired image was called is forgotten. A merged root tells
+    itself which image's it is."""
+    sources: dict[str, set[str]] = {}
+    skipped: set[str] = set()
+    for image in content.images.values():
+        if image.top_layer is not None:
+            sources.setdefault(image.top_layer, set()).update(image.all_sources)
+            if is_retired(image) or image.outdated:
+                skipped.add(image.top_layer)
+    for layer_id in sources.keys() - skipped:
+        layer = content.layers.get(layer_id)
+        if layer is None or layer.shows is None or layer.merged:
+            continue
+        if layer.shows not in sources[layer_id]:
+            yield layer_id
 
 
 def _wrong_blobs(chain: Sequence[StoredLayer], blobs: Sequence[Descriptor]) -> Iterator[str]:

@@ -170,8 +170,11 @@ def _contradictions(
         if has_pieces(content.policy) and not layer.outdated and layer.layer_id != SPACER_ID:
             yield f"has no list of the pieces that it mounts in {layout.STATE}"
         return
-    if layer.diff_id is not None and layer.twin is not None:
-        yield "has a twin, but is found by its own digests"
+    if layer.diff_id is not None:
+        if layer.twin is not None:
+            yield "has a twin, but is found by its own digests"
+        if layer.layer_id != _chained(layer.parent, layer.diff_id.hex):
+            yield f"hasn't the ID that {layer.diff_id} gets on its parent"
     if not layer.lowers:
         if layer.layer_id != stand_in_id(layer.parent):
             yield "shows nothing, but doesn't stand in for another one"
@@ -236,9 +239,6 @@ def _advertised(
         yield "is advertised by its digests, but isn't shown by its own files alone"
     elif only is not None and (layer.blob is None or layer.blob.hex != only["blob"]):
         yield f"is advertised as {layer.blob}, but shows sha256:{only['blob']}"
-    assert layer.diff_id is not None
-    if layer.layer_id != _chained(layer.parent, layer.diff_id.hex):
-        yield f"hasn't the ID that {layer.diff_id} gets on its parent"
 
 
 def _chained(parent: str | None, diff_hex: str) -> str:

@@ -28,7 +28,7 @@ from podman_cvmfs.store.layout import (
     STATE,
     synthetic_diff_id,
 )
-from podman_cvmfs.store.records import StoredImage, StoredLayer
+from podman_cvmfs.store.records import GZIP, UNCOMPRESSED, ZSTD, StoredImage, StoredLayer
 from podman_cvmfs.times import normal_time
 from podman_cvmfs.verify.inspection import Inspection
 
@@ -201,6 +201,9 @@ class RecordReader:
     def _layer(self, layer_id: str, record: Any, ours: Any) -> StoredLayer:
         diff_digest = _get(record, "diff-digest", str)
         blob = _get(record, "compressed-diff-digest", str, None)
+        compression = _get(record, "compression", int, 0)
+        if compression not in (UNCOMPRESSED, GZIP, ZSTD):
+            raise _WrongError(f"has a compression that there isn't: {compression}")
         return StoredLayer(
             layer_id=layer_id,
             entry=self._entry(ours, layer_id),
@@ -211,7 +214,7 @@ class RecordReader:
             else _digest(diff_digest, "diff-digest"),
             blob=None if blob is None else _digest(blob, "compressed-diff-digest"),
             blob_size=_get(record, "compressed-size", int, 0),
-            compression=_get(record, "compression", int, 0),
+            compression=compression,
             shows=_hex_id_or_none(ours.get("shows"), "image shown"),
             merged=_get(ours, "merged", bool, False),
             alone=_get(ours, "alone", bool, False),

@@ -8,18 +8,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from podman_cvmfs.store.layout import link_name
 from podman_cvmfs.store.records import StoredLayer
-from tests.support.stores import JSON, Spoilt, flip, replaced, retarget
+from tests.support.stores import JSON, Spoilt, flip, replaced, retarget, whiteout
 
 STATE, LAYERS, IMAGES = JSON
 #: The ID of another user.
 STRANGER = 4242
-
-
-def piece_id(path: Path) -> str:
-    """The ID of the piece with the directory ``path`` in the pool."""
-    return path.name.partition("-")[0]
 
 
 def rewrite_lower(
@@ -36,20 +30,10 @@ def foreign_lower(store: Spoilt) -> None:
     rewrite_lower(store, lambda links: [*links, *(set(top) - set(links))], store.base)
 
 
-def same_target(store: Spoilt) -> None:
-    upper, lower = store.linked[0], store.linked[-1]
-    retarget(upper / "diff", os.readlink(lower / "diff"))
-
-
 def plant(path: Path, make: Callable[[Path], object] = Path.touch) -> None:
     """Make something as another user."""
     make(path)
     os.chown(path, STRANGER, STRANGER, follow_symlinks=False)
-
-
-def whiteout(path: Path) -> None:
-    """Make an overlay whiteout."""
-    os.mknod(path, 0o020600, os.makedev(0, 0))
 
 
 #: What is done to a store that shows layers; a part of a finding's path; words of the finding.
@@ -276,165 +260,6 @@ FILES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
         lambda s: (s.layer_path(s.top) / "merged").mkdir(),
         "/merged",
         "doesn't belong here",
-    ),
-    # Pieces
-    "piece gone": (lambda s: shutil.rmtree(s.linked[0]), "pool/layers/", "is missing"),
-    "piece is a file": (
-        lambda s: replaced(s.linked[0], Path.touch),
-        "pool/layers/",
-        "is a regular file, not a directory",
-    ),
-    "piece's link gone": (
-        lambda s: (s.generation / "overlay" / piece_id(s.linked[0])).unlink(),
-        "overlay/",
-        "is missing",
-    ),
-    "piece's link elsewhere": (
-        lambda s: retarget(
-            s.generation / "overlay" / piece_id(s.linked[0]),
-            f"../../../pool/layers/{s.linked[1].name}",
-        ),
-        "overlay/",
-        "leads to",
-    ),
-    "piece's short link gone": (
-        lambda s: (s.generation / "overlay/l" / link_name(piece_id(s.local[0]))).unlink(),
-        "overlay/l/",
-        "is missing",
-    ),
-    "piece's short link elsewhere": (
-        lambda s: retarget(
-            s.generation / "overlay/l" / link_name(piece_id(s.linked[0])),
-            f"../{piece_id(s.linked[1])}/diff",
-        ),
-        "overlay/l/",
-        "leads to",
-    ),
-    "piece's link file wrong": (
-        lambda s: (s.linked[0] / "link").write_text("AAAAAAAAAAAAA"),
-        "/link",
-        "holds",
-    ),
-    "piece's link file gone": (
-        lambda s: (s.local[0] / "link").unlink(),
-        "/link",
-        "is missing",
-    ),
-    "file in a piece": (lambda s: (s.linked[0] / "x").touch(), "/x", "doesn't belong here"),
-    "lower in a piece": (
-        lambda s: (s.linked[0] / "lower").write_text("l/AAAAAAAAAAAAA"),
-        "/lower",
-        "doesn't belong here",
-    ),
-    "piece under another ID": (
-        lambda s: replaced(s.linked[0], lambda p: shutil.copytree(s.linked[1], p, symlinks=True)),
-        "pool/layers/",
-        "isn't as it was written",
-    ),
-    "piece nobody mounts": (
-        lambda s: (s.generation / "overlay" / piece_id(s.linked[0])).with_name("f" * 64).mkdir(),
-        "overlay/" + "f" * 64,
-        "layers.json doesn't know",
-    ),
-    "same files twice": (same_target, "layers.json", "twice"),
-    "diff elsewhere": (
-        lambda s: retarget(s.linked[0] / "diff", "/etc"),
-        "layers.json",
-        "shows '/etc', which isn't a layer",
-    ),
-    "diff elsewhere, by its ID": (
-        lambda s: retarget(s.linked[0] / "diff", "/etc"),
-        "pool/layers/",
-        "isn't as it was written",
-    ),
-    "diff relative": (
-        lambda s: retarget(s.linked[0] / "diff", "../../x"),
-        "layers.json",
-        "shows '../../x', which isn't a layer",
-    ),
-    "diff climbs out": (
-        lambda s: retarget(
-            s.linked[0] / "diff",
-            os.readlink(s.linked[0] / "diff").replace("/.layers", "/x/../.layers"),
-        ),
-        "pool/layers/",
-        "isn't as it was written",
-    ),
-    "diff of another layer": (
-        lambda s: retarget(s.linked[-1] / "diff", os.readlink(s.linked[0] / "diff")),
-        "layers.json",
-        "is advertised as",
-    ),
-    "diff gone": (lambda s: (s.linked[0] / "diff").unlink(), "/diff", "is missing"),
-    "local diff gone": (lambda s: shutil.rmtree(s.local[0] / "diff"), "/diff", "is missing"),
-    "diff is a file": (
-        lambda s: replaced(s.linked[0] / "diff", Path.touch),
-        "/diff",
-        "neither a directory nor a link",
-    ),
-    "diff is a FIFO": (
-        lambda s: replaced(s.local[0] / "diff", os.mkfifo),
-        "/diff",
-        "neither a directory nor a link",
-    ),
-    "diff is a directory": (
-        lambda s: replaced(s.linked[0] / "diff", Path.mkdir),
-        "pool/layers/",
-        "isn't as it was written",
-    ),
-    "local diff is a link": (
-        lambda s: replaced(
-            s.local[0] / "diff", lambda p: p.symlink_to(os.readlink(s.linked[0] / "diff"))
-        ),
-        "pool/layers/",
-        "isn't as it was written",
-    ),
-    "local directory gone": (
-        lambda s: (s.local[0] / "diff/etc").rmdir(),
-        "pool/layers/",
-        "isn't as it was written",
-    ),
-    "local directory more": (
-        lambda s: (s.local[0] / "diff/etc/x").mkdir(),
-        "pool/layers/",
-        "isn't as it was written",
-    ),
-    "file in a local directory": (
-        lambda s: (s.local[0] / "diff/etc/x").touch(),
-        "/diff/etc/x",
-        "that no sync has put there",
-    ),
-    "link in a local directory": (
-        lambda s: (s.local[0] / "diff/etc/x").symlink_to("/etc"),
-        "/diff/etc/x",
-        "that no sync has put there",
-    ),
-    "whiteout gone": (
-        lambda s: (s.local[0] / "diff/.cvmfscatalog").unlink(),
-        "pool/layers/",
-        "isn't as it was written",
-    ),
-    "whiteout more": (
-        lambda s: whiteout(s.local[0] / "diff/etc/bin"),
-        "pool/layers/",
-        "isn't as it was written",
-    ),
-    "whiteout is a device": (
-        lambda s: replaced(
-            s.local[0] / "diff/.cvmfscatalog", lambda p: os.mknod(p, 0o020600, os.makedev(1, 3))
-        ),
-        "/diff/.cvmfscatalog",
-        "that no sync has put there",
-    ),
-    "local directory is opaque": (
-        lambda s: os.setxattr(s.local[0] / "diff/etc", "user.overlay.opaque", b"y"),
-        "pool/layers/",
-        "isn't as it was written",
-    ),
-    "mode of a local directory": (
-        lambda s: (s.local[0] / "diff/etc").chmod(0o777),
-        "pool/layers/",
-        "isn't as it was written",
     ),
     # Modes and owners
     "mode of the top": (lambda s: s.path.chmod(0o755), "/store", "has the mode 0755, not 0700"),

@@ -54,16 +54,6 @@ def state_of(kind: str, key: str, value: Any) -> Callable[[dict[str, Any]], None
     return changed
 
 
-def of_top(store: Spoilt, change: Callable[[list[str]], Any]) -> Callable[[dict[str, Any]], None]:
-    """Change the state's list of the pieces that the top layer mounts."""
-    layer_id = store.top.layer_id
-
-    def changed(state: dict[str, Any]) -> None:
-        state["layers"][layer_id]["lowers"] = change(state["layers"][layer_id]["lowers"])
-
-    return changed
-
-
 def same_name(records: list[dict[str, Any]]) -> None:
     records[1]["names"].append(records[0]["names"][0])
 
@@ -137,6 +127,21 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
         lambda s: s.edit(LAYERS, first(put("compressed-size", 7))),
         LAYERS,
         "packed in 1000 bytes",
+    ),
+    "compression unknown": (
+        lambda s: s.edit(LAYERS, first(put("compression", 3))),
+        LAYERS,
+        "has a compression that there isn't",
+    ),
+    "a stand-in advertised": (
+        lambda s: s.edit(
+            LAYERS,
+            lambda d: next(each for each in d if each["diff-size"] == 0).update(
+                {"diff-digest": "sha256:" + "e" * 64}
+            ),
+        ),
+        LAYERS,
+        "hasn't the ID",
     ),
     "negative size": (
         lambda s: s.edit(LAYERS, first(put("diff-size", -1))),
@@ -245,74 +250,6 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
         lambda s: s.edit(STATE, state_of("layers", "repositori", "/r")),
         LAYERS,
         "has 'repositori' in state.json, which doesn't belong there",
-    ),
-    "pieces forgotten": (
-        lambda s: s.edit(STATE, lambda d: d["layers"][s.top.layer_id].pop("lowers")),
-        LAYERS,
-        "has no list of the pieces that it mounts",
-    ),
-    "pieces of the base forgotten": (
-        lambda s: s.edit(STATE, lambda d: d["layers"][s.base.layer_id].pop("lowers")),
-        LAYERS,
-        "has no list of the pieces that it mounts",
-    ),
-    "pieces no list": (
-        lambda s: s.edit(STATE, of_top(s, lambda pieces: "x")),
-        LAYERS,
-        "has a lowers that is no list",
-    ),
-    "piece malformed": (
-        lambda s: s.edit(STATE, of_top(s, lambda pieces: ["../x", *pieces])),
-        LAYERS,
-        "malformed piece",
-    ),
-    "piece left out": (
-        lambda s: s.edit(STATE, of_top(s, lambda pieces: pieces[:-1])),
-        STATE,
-        "mount other pieces than its directory was written for",
-    ),
-    "piece twice": (
-        lambda s: s.edit(STATE, of_top(s, lambda pieces: [*pieces, pieces[0]])),
-        STATE,
-        "mount other pieces than its directory was written for",
-    ),
-    "piece that is nowhere": (
-        lambda s: s.edit(STATE, of_top(s, lambda pieces: [*pieces, "e" * 64])),
-        "overlay/" + "e" * 64,
-        "is missing",
-    ),
-    "pieces in another order": (
-        lambda s: s.edit(STATE, of_top(s, lambda pieces: pieces[::-1])),
-        STATE,
-        "mount other pieces than its directory was written for",
-    ),
-    "no pieces": (
-        lambda s: s.edit(STATE, of_top(s, lambda pieces: [])),
-        LAYERS,
-        "shows nothing, but doesn't stand in",
-    ),
-    "shows no image": (
-        lambda s: s.edit(STATE, lambda d: d["layers"][s.top.layer_id].pop("shows")),
-        LAYERS,
-        "has the ID of a layer that shows an image, or not",
-    ),
-    "base shows an image": (
-        lambda s: s.edit(STATE, lambda d: d["layers"][s.base.layer_id].update(shows="e" * 64)),
-        LAYERS,
-        "has the ID of a layer that shows an image, or not",
-    ),
-    "merged, allegedly": (
-        lambda s: s.edit(STATE, lambda d: d["layers"][s.top.layer_id].update(merged=True)),
-        LAYERS,
-        "shows a merged root, or not",
-    ),
-    "another layer's directory": (
-        lambda s: s.edit(
-            STATE,
-            lambda d: d["layers"][s.top.layer_id].update(entry=f"{s.top.layer_id}-{'e' * 16}"),
-        ),
-        STATE,
-        "mount other pieces than its directory was written for",
     ),
     "misspelt key of an image in the state": (
         lambda s: s.edit(STATE, state_of("images", "outdatet", True)),

@@ -179,3 +179,8 @@ def replaced(path: Path, make: Callable[[Path], object]) -> None:
     else:
         path.unlink()
     make(path)
+
+
+def whiteout(path: Path) -> None:
+    """Make an overlay whiteout."""
+    os.mknod(path, 0o020600, os.makedev(0, 0))

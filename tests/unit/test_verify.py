@@ -29,14 +29,15 @@ from podman_cvmfs.verify.frame import check_frame
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.store import Verdict, verify
 from podman_cvmfs.view import EMPTY
-from tests.support.corrupt_files import FILES, STRANGER, plant
+from tests.support.corrupt_files import FILES, STRANGER
+from tests.support.corrupt_pieces import PIECES
 from tests.support.corrupt_records import RECORDS
 from tests.support.processes import started
 from tests.support.stores import JSON, Spoilt, retarget, small_repository, with_whiteouts
 from tests.support.trees import snapshot
 
 STATE, LAYERS, IMAGES = JSON
-ROWS = {**FILES, **RECORDS}
+ROWS = {**FILES, **PIECES, **RECORDS}
 BY_LAYERS = Policy(view=View.LAYERS)
 POLICIES = [Policy(*each) for each in itertools.product(View, Reuse, Overlay, (False, True))]
 
@@ -147,70 +148,6 @@ def test_a_layer_for_pulls_that_leaves_out_its_parents_files(
     assert errors and all("fewer layers than its parent" in told for told in errors)
 
 
-@pytest.mark.usefixtures("as_root")
-@pytest.mark.parametrize("shared", [False, True])
-def test_a_strangers_file_is_cured_by_whatever_removes_it(tmp_path: Path, shared: bool) -> None:
-    """A sync doesn't look for any in a store that only its owner can reach."""
-    store = Spoilt(small_repository(tmp_path / "repository"), tmp_path, Policy(shared=shared))
-    path = store.local[0] / "diff/planted"
-    plant(path)
-    (finding,) = verify(str(store.path)).findings
-    assert finding.path == str(path)
-    mending = f"podman-cvmfs verify --repair --store {store.path}"
-    syncing = f"podman-cvmfs sync --store {store.path}, or "
-    assert finding.cure == (f"{syncing}{mending}" if shared else mending)
-    if shared:
-        store.sync()
-        assert not path.exists()
-        # Its directory may have another time by now, which no sync sets.
-        assert not any("planted" in told for told in tell(verify(str(store.path))))
-
-
-@pytest.mark.usefixtures("as_root")
-def test_a_strangers_file_in_what_no_layer_has_any_more(tmp_path: Path) -> None:
-    store = Spoilt(small_repository(tmp_path / "repository"), tmp_path, BY_LAYERS)
-    former = store.layer_path(store.base) / "diff/x"
-    store.policy = replace(BY_LAYERS, shared=True)
-    store.sync()
-    assert former.parent.parent.name in store.content.retired_entries
-    plant(former)
-    (told,) = tell(verify(str(store.path)))
-    assert told.startswith(f"error: {former}: is a file of user 4242 that no sync has put there")
-
-
-@pytest.mark.usefixtures("as_root")
-def test_a_store_that_is_closed_to_the_caller(tmp_path: Path, repository: Path) -> None:
-    store = Spoilt(repository, tmp_path)
-    for path in (store.root, *store.root.parents[:-2]):
-        path.chmod(path.stat().st_mode | 0o055)
-    code = (
-        "import os, sys\nfrom podman_cvmfs.verify.store import verify\n"
-        f"os.setgroups([])\nos.setgid({STRANGER})\nos.setuid({STRANGER})\n"
-        "for each in verify(sys.argv[1]).findings:\n    print(each.what, each.cure, sep='|')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, store.path], check=True, capture_output=True, text=True
-    )
-    cure = f"run 'podman-cvmfs verify --store {store.path}' as root"
-    assert done.stdout == f"is closed to you|{cure}\n"
-
-
-def test_a_store_of_the_layout_before_is_one_warning(tmp_path: Path) -> None:
-    (finding,) = verify(str(Spoilt.former(tmp_path, BY_LAYERS).path)).findings
-    assert finding.severity is Severity.WARNING
-    assert finding.what.startswith("is of an earlier version")
-    assert finding.cure == f"podman-cvmfs sync --store {tmp_path}/store"
-
-
-@pytest.mark.usefixtures("as_root")
-def test_a_strangers_file_in_a_store_of_the_layout_before(tmp_path: Path) -> None:
-    store = Spoilt.former(tmp_path, BY_LAYERS)
-    diffs = [path for path in store.path.glob("pool/layers/*/diff*") if not path.is_symlink()]
-    plant(diffs[0] / "planted")
-    _, finding = verify(str(store.path)).findings
-    assert finding.path == str(diffs[0] / "planted") and "user 4242" in finding.what
-
-
 def mask(store: Spoilt) -> Path:
     """What hides the markers of the uppermost layer."""
     return store.local[1] / "diff"
@@ -276,6 +213,7 @@ def test_another_owner(tmp_path: Path, repository: Path, of: Callable[[Spoilt], 
     )
 
 
+@pytest.mark.parametrize("policy", [Policy(), BY_LAYERS], ids=str)
 @pytest.mark.parametrize("is_summed", [False, True])
 @settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -287,6 +225,7 @@ def test_a_changed_byte_is_found(
     tmp_path_factory: pytest.TempPathFactory,
     repository: Path,
     is_summed: bool,
+    policy: Policy,
     name: str,
     where: float,
     bits: int,
@@ -294,7 +233,7 @@ def test_a_changed_byte_is_found(
     """With other checksums, as a writer with a mistake would leave it, all but what a store can't
     know of itself: sizes of layers, and times."""
     root = tmp_path_factory.mktemp("flip")
-    store = Spoilt(repository, root)
+    store = Spoilt(repository, root, policy)
     before = store.content
     path = store.generation / name
     data = bytearray(path.read_bytes())

@@ -21,14 +21,15 @@ from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.repair import repair
 from podman_cvmfs.verify.store import verify
 from podman_cvmfs.wishes import SyncReport, Wishes
-from tests.support.corrupt_files import FILES, plant, whiteout
+from tests.support.corrupt_files import FILES, plant
+from tests.support.corrupt_pieces import PIECES
 from tests.support.corrupt_records import RECORDS
 from tests.support.many import REGISTRY
-from tests.support.stores import JSON, Spoilt, small_repository
+from tests.support.stores import JSON, Spoilt, small_repository, whiteout
 
 STATE, LAYERS, IMAGES = JSON
 BY_LAYERS = Policy(view=View.LAYERS)
-ROWS = {**FILES, **RECORDS}
+ROWS = {**FILES, **PIECES, **RECORDS}
 #: What may be somebody's is not ours to remove.
 NOT_OURS = {
     "file at the top",
