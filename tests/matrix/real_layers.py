@@ -25,29 +25,30 @@ def run(
         standing = Standing(podman, bench.site)
         standing.make()
         before = standing.look()
-        outcome.add("made", unlike_pulled(_on_pulled(bench, rootless), before, view))
+        outcome.add("made", unlike_pulled(_on_pulled(bench, rootless), before, view, rootless))
         configure(podman, [])
         _pull(podman, bench, outcome)
         # Without the store nothing may be shown wrong; what doesn't start says so.
         without = {
             name: each for name, each in standing.look().items() if not isinstance(each, str)
         }
-        outcome.add("without", unlike({name: before[name] for name in without}, without))
+        outcome.add("without", unlike({name: before[name] for name in without}, without, rootless))
         configure(podman, [place])
-        outcome.add("back", unlike(before, standing.look()))
+        outcome.add("back", unlike(before, standing.look(), rootless))
         outcome.add("back", standing.start())
         _pull(podman, bench, outcome)
-        outcome.add("pulled again", unlike(before, standing.look()))
+        outcome.add("pulled again", unlike(before, standing.look(), rootless))
         # What is made from now on stands on the real layers.
         later = Standing(podman, bench.site)
         for name in standing.containers:
             podman.run("rm", name)
+        wanted = _on_pulled(bench, rootless)
         try:
             later.make()
         except CommandError as err:
             outcome.add("later", [err])
             return outcome
-        outcome.add("later", unlike_pulled(_on_pulled(bench, rootless), later.look(), view))
+        outcome.add("later", unlike_pulled(wanted, later.look(), view, rootless))
     outcome.images = len(before)
     return outcome
 

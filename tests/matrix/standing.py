@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tests.matrix.cells import Cell, rules
 from tests.matrix.changes import dated_by_itself, mount_points
 from tests.matrix.guest import Guest
 from tests.matrix.listing import CONTAINER, Listed
 from tests.matrix.site import Site
 from tests.support.cli import succeed
-from tests.support.comparison import RULES, undated_directories, unexpected
+from tests.support.comparison import Difference, Tree, undated_directories, unexpected
 from tests.support.images import LAYERS, Image, build, push
 from tests.support.layers import directory, file
 
@@ -102,28 +103,40 @@ class Standing:
                 yield f"{name} doesn't start: {done.stdout}{done.stderr.strip()}"
 
 
-def unlike(before: Mapping[str, Listed], after: Mapping[str, Listed]) -> Iterator[str]:
-    """What has become of what stood on a store: nothing but that containers ran."""
+def _real_owners(each: Difference, wanted: Tree, seen: Tree) -> bool:
+    """A user's own files in a store are root's in the user's namespace. Newer podman mounts the
+    real layer in their place once it is there, and that has the image's owners."""
+    return each.field in ("uid", "gid") and each.wanted == 0
+
+
+def unlike(
+    before: Mapping[str, Listed], after: Mapping[str, Listed], rootless: bool = False
+) -> Iterator[str]:
+    """What has become of what stood on a store: nothing but that containers ran, and that layers
+    have been pulled."""
     # A layer that has really come by now has the time at which it was unpacked.
-    rules = (dated_by_itself, mount_points, undated_directories)
+    stated = [dated_by_itself, mount_points, undated_directories]
+    stated += [_real_owners] if rootless else []
     for name, wanted in before.items():
         seen = after[name]
         if isinstance(wanted, str) or isinstance(seen, str):
             yield f"{name}: {wanted if isinstance(wanted, str) else seen}"
             continue
-        for each in unexpected(wanted, seen, rules):
+        for each in unexpected(wanted, seen, stated):
             if each.path != b"opt/count":
                 yield f"{name}: {each}"
 
 
 def unlike_pulled(
-    pulled: Mapping[str, Listed], seen: Mapping[str, Listed], view: str
+    pulled: Mapping[str, Listed], seen: Mapping[str, Listed], view: str, rootless: bool
 ) -> Iterator[str]:
     """In what things are unlike those that stand on pulled images alone."""
-    rules = (*RULES["layers" if view == "layers" else "flat"], dated_by_itself, mount_points)
+    shown = "layers" if view == "layers" else "flat"
+    cell = Cell(rootless, False, shown, "user" if rootless else "root", rootless)
+    stated = (*rules(cell, layers=2), dated_by_itself, mount_points)
     for name, wanted in pulled.items():
         found = seen[name]
         if isinstance(wanted, str) or isinstance(found, str):
             yield f"{name}: {wanted if isinstance(wanted, str) else found}"
             continue
-        yield from (f"{name}: {each}" for each in unexpected(wanted, found, rules))
+        yield from (f"{name}: {each}" for each in unexpected(wanted, found, stated))
