@@ -23,6 +23,7 @@ from podman_cvmfs.offers import (
     held_by,
 )
 from podman_cvmfs.plan import Candidate, Plan, make_plan
+from podman_cvmfs.policy import SHARED
 from podman_cvmfs.prune import Needs, find_needs, needed_layers, vanished_layers
 from podman_cvmfs.reference import ImageName
 from podman_cvmfs.retirement import Retention, is_retired
@@ -52,7 +53,8 @@ def sync(wishes: Wishes) -> SyncReport:
         plan = _prepare(current, requested, wishes, report)
         report.changed = wishes.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
         if wishes.policy.shared:
-            wishes.store.share()
+            was_shared = SHARED in current.policy.split()
+            wishes.store.share(plan.content, anew=not was_shared)
     report.warnings = [*report.warnings, *_planted(strangers)]
     report.added, report.removed, report.moved = plan.added, plan.removed, plan.moved
     listed = [image for image in plan.content.images.values() if not is_retired(image)]

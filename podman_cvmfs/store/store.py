@@ -29,7 +29,7 @@ from podman_cvmfs.store.json_files import images_json, layers_json, state_json
 from podman_cvmfs.store.locks import create_lock_files, podman_locked_out, sync_lock
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Piece, StoreContent
-from podman_cvmfs.store.strangers import Stranger, clean_pool
+from podman_cvmfs.store.strangers import Stranger, clean_pool, lock_away
 
 log = logging.getLogger(__name__)
 
@@ -178,9 +178,20 @@ class Store:
         except OSError as err:
             raise self._error(err) from err
 
-    def share(self) -> None:
-        """Let all users read the store. Raises StoreError."""
+    def share(self, content: StoreContent, *, anew: bool) -> None:
+        """Let all users read the store, which holds ``content``. If it is shared ``anew``, some of
+        what is retired was meant for the writer alone; that stays closed. Raises StoreError."""
         try:
+            if anew:
+                pool = f"{self.path}/{layout.POOL_LAYERS}"
+                used = {
+                    entry
+                    for layer in content.layers.values()
+                    if layer.retired is None
+                    for entry in (layer.entry, *map(layout.piece_entry, layer.lowers or ()))
+                }
+                for entry in used.intersection(lock_away(pool)):
+                    os.chmod(f"{pool}/{entry}", 0o755)
             os.chmod(self.path, 0o755)
         except OSError as err:
             raise self._error(err) from err

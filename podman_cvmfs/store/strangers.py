@@ -52,6 +52,23 @@ def clean_pool(pool: str, seize: bool) -> list[Stranger]:
     return look.found
 
 
+def lock_away(pool: str) -> list[str]:
+    """Close to all others the entries of ``pool`` whose local directories others could write in,
+    and return the names of these entries. Raises OSError."""
+    found = {os.path.basename(os.path.dirname(p)) for p in _local_parts(pool) if _is_open(p)}
+    for entry in found:
+        os.chmod(f"{pool}/{entry}", 0o700)
+    return sorted(found)
+
+
+def _is_open(place: str) -> bool:
+    for _, _, _, descriptor in os.fwalk(place, follow_symlinks=False):
+        attributes = os.fstat(descriptor)
+        if attributes.st_uid != os.geteuid() or attributes.st_mode & 0o022:
+            return True
+    return False
+
+
 def _local_parts(pool: str) -> Iterator[str]:
     """The directories of layers and pieces that are local."""
     with os.scandir(pool) as entries:

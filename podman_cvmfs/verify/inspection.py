@@ -24,7 +24,8 @@ class Inspection:
     """Looks into the store in the directory ``store``. Paths are relative to it, "" is itself.
 
     ``owner`` is the uid that everything in the store shall have. ``closed`` is what has an image's
-    modes and so may be read by that owner alone.
+    modes and so may be read by that owner alone. ``closable`` are directories that may be closed to
+    others as a whole.
     """
 
     def __init__(self, store: str) -> None:
@@ -33,6 +34,7 @@ class Inspection:
         with contextlib.suppress(OSError):
             self.owner = os.lstat(store).st_uid
         self.closed: list[str] = []
+        self.closable: frozenset[str] = frozenset()
         self._found: dict[Finding, None] = {}
 
     @property
@@ -76,7 +78,8 @@ class Inspection:
             self.error(relative, f"is {kind_of(attributes)}, not a directory")
             return None
         # Whether the store itself is to be open to others depends on its policy.
-        self._rights(relative, attributes, 0o755 if relative else None)
+        is_closed = relative in self.closable and stat.S_IMODE(attributes.st_mode) == 0o700
+        self._rights(relative, attributes, 0o755 if relative and not is_closed else None)
         try:
             return set(os.listdir(self.path(relative)))
         except OSError as err:

@@ -44,6 +44,8 @@ def check_layers(look: Inspection, generation: str, content: StoreContent) -> La
     """Examine all layers of ``content``, which is what ``generation`` holds."""
     found = Layers(_check_parents(look, generation, content))
     overlay = f"{generation}/{layout.OVERLAY}"
+    # What is retired may be closed in a store that was shared since.
+    look.closable = frozenset(f"{layout.POOL_LAYERS}/{entry}" for entry in _only_retired(content))
     by_link = {layout.link_name(piece_id): piece_id for piece_id in content.pieces()}
     for piece_id in sorted(content.pieces()):
         entry = f"{layout.POOL_LAYERS}/{layout.piece_entry(piece_id)}"
@@ -62,6 +64,16 @@ def check_layers(look: Inspection, generation: str, content: StoreContent) -> La
         for what in _contradictions(content, layer, found.shown):
             look.error(f"{generation}/{LAYERS_PATH}", f"layer {layer_id} {what}")
     return found
+
+
+def _only_retired(content: StoreContent) -> set[str]:
+    """The pool entries of layers and pieces that no image has any more."""
+    used: set[str] = set()
+    left = set(map(layout.piece_entry, content.pieces()))
+    for layer in content.layers.values():
+        entries = {layer.entry, *map(layout.piece_entry, layer.lowers or ())}
+        (used if layer.retired is None else left).update(entries)
+    return left - used
 
 
 def _check_place(look: Inspection, overlay: str, identifier: str, entry: str, link: str) -> None:
@@ -166,8 +178,9 @@ def _contradictions(
 ) -> Iterator[str]:
     """Where a layer's record and what it mounts don't go together, as ends of sentences."""
     if layer.lowers is None:
-        # The spacer is what it was, and all else of that layout is known to be outdated.
-        if has_pieces(content.policy) and not layer.outdated and layer.layer_id != SPACER_ID:
+        # The spacer is what it was; all else of that layout is outdated, or there for its grace.
+        is_kept = layer.outdated or layer.retired is not None or layer.layer_id == SPACER_ID
+        if has_pieces(content.policy) and not is_kept:
             yield f"has no list of the pieces that it mounts in {layout.STATE}"
         return
     if layer.diff_id is not None:

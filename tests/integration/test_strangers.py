@@ -136,6 +136,22 @@ def test_a_shared_store_can_be_read_and_not_written(
 
 
 @pytest.mark.parametrize("view", VIEWS)
+def test_what_was_meant_for_root_alone_stays_closed_when_a_store_is_shared(
+    place: Place, view: str, tmp_path: Path, podman_host: Host
+) -> None:
+    """Directories that the store retires had the image's modes and owners."""
+    place.sync("--view", view)
+    place.sync("--view", view, "--shared")
+    assert place.store.stat().st_mode & 0o777 == 0o755
+    assert attacks(place.store) == []
+    script = "ls /tmp /home/app"
+    assert seen(place, tmp_path, script, podman_host) == "/home/app:\nkept\n\n/tmp:\n"
+    succeed("verify", "--store", place.store)
+    place.sync("--view", view, "--shared")
+    assert OTHER.sh(f"ls {place.store}/overlay/*/diff > /dev/null 2>&1; ls {place.store}/overlay")
+
+
+@pytest.mark.parametrize("view", VIEWS)
 def test_a_user_s_own_store(place: Place, view: str) -> None:
     place.sync("--view", view, user=USER)
     assert place.store.stat().st_mode & 0o777 == 0o700
