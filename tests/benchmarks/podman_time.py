@@ -82,8 +82,7 @@ def podmans(root: Path, scratch: Path, stores: dict[int, Path]) -> Iterator[dict
         for count, store in stores.items():
             machine = Machine(root, scratch)
             stack.callback(machine.close)
-            place = scratch / f"podman-{count}"
-            place.mkdir()
+            place = Path(tempfile.mkdtemp(prefix=f"podman-{count}-", dir=scratch))
             found[count] = stack.enter_context(guest(machine, place, stores=[store]))
         yield found
 
