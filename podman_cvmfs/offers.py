@@ -15,8 +15,7 @@ from podman_cvmfs.osg import OsgRepository
 from podman_cvmfs.osg_names import OsgNames
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.published import OtherPlatforms, Problem, PublishedImage
-from podman_cvmfs.reference import ImageName, parse_repository_path
-from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.reference import ImageName
 from podman_cvmfs.tree import LinkedError, open_tree
 from podman_cvmfs.unpacked import Repository
 
@@ -84,15 +83,6 @@ class Held:
     repository: str
 
 
-def held_by(current: StoreContent) -> dict[ImageName, Held]:
-    """What the store offers now, by the name in the repository."""
-    return {
-        parse_repository_path(path): Held(source, image.repository)
-        for image in current.images.values()
-        for path, source in image.source_of.items()
-    }
-
-
 def open_repository(
     root: str, platform: Platform | None = None, specs: Collection[ImageSpec] = ()
 ) -> AnyRepository:
@@ -144,17 +134,6 @@ def _nothing_listed(repository: AnyRepository, problems: Sequence[Problem]) -> P
     return RepositoryError(
         f"the repository {printable(repository.root)} holds no image", "is it mounted?"
     )
-
-
-def still_held(
-    held: Mapping[ImageName, Held], repository: str, path: str = ""
-) -> dict[ImageName, str]:
-    """Name -> source ID of what the store holds from ``repository``, at or below ``path`` in it."""
-    return {
-        name: each.source
-        for name, each in held.items()
-        if each.repository == repository and may_lie_below(name.repository_path, path)
-    }
 
 
 def may_lie_below(published: str, path: str) -> bool:

@@ -19,15 +19,11 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from podman_cvmfs import paths
-from podman_cvmfs.errors import PodmanCvmfsError, printable
+from podman_cvmfs.errors import PodmanCvmfsError
 from podman_cvmfs.foreign_file import read_bounded
 from podman_cvmfs.storage_conf.places import Places, with_drop_ins
-
-if TYPE_CHECKING:
-    from podman_cvmfs.settings import Settings
 
 #: An ordinary user without files of their own. nobody's user ID has no directory of its own either.
 ORDINARY = Places(65534, "/usr/share/containers", "/etc/containers", "/nonexistent", "")
@@ -56,28 +52,6 @@ def is_shared(asked: bool | None, store: str, cache: str) -> bool:
     if os.geteuid() != 0:
         return store == paths.SYSTEM_STORE and is_open(store)
     return bool(files_naming(store, lambda: reads_drop_ins(cache)))
-
-
-def remarks(settings: Settings) -> list[str]:
-    """What a sync has to say where others may read the store for longer, or shorter, than is asked
-    for."""
-    from podman_cvmfs.settings import COMMAND_LINE, file_that_sets
-
-    store, is_root = settings.store, os.geteuid() == 0
-    if settings.shared is False and is_root:
-        named = files_naming(store, lambda: reads_drop_ins(settings.cache))
-        if named:
-            files = printable(" and ".join(named))
-            kept = f"{printable(store)} stays open to other users, because {files} names it to them"
-            return [f"{kept}: 'podman-cvmfs setup --no-users' takes it from them"]
-    if settings.shared and settings.source("shared") == COMMAND_LINE:
-        if is_root and files_naming(store, lambda: reads_drop_ins(settings.cache)):
-            return []
-        ways = f"shared = true in {file_that_sets(settings, 'view')} keeps it open"
-        if is_root:
-            ways = f"'podman-cvmfs setup --users', or {ways}"
-        return [f"the next sync without --shared closes {printable(store)} to other users; {ways}"]
-    return []
 
 
 def is_open(store: str) -> bool:

@@ -13,12 +13,13 @@ from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import InputError, RepositoryError, printable
 from podman_cvmfs.image_spec import ImageSpec
 from podman_cvmfs.oci import Digest, parse_config, parse_manifest
-from podman_cvmfs.offers import Offer, Offers, collect, held_by
+from podman_cvmfs.offers import Offer, Offers, collect
 from podman_cvmfs.platforms import Platform
-from podman_cvmfs.selection import Selection
 from podman_cvmfs.settings import DEFAULT, Settings
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.sync.held import held_by
+from podman_cvmfs.sync.selection import Selection
 from podman_cvmfs.unpacked import Repository
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ def selection_of(settings: Settings) -> Selection:
     """Which images a sync would put into the store. Raises InputError."""
     specs: list[ImageSpec] | None = None
     if settings.wish_lists:
-        from podman_cvmfs.wishlist import read_wish_list
+        from podman_cvmfs.sync.wish_list import read_wish_list
 
         specs = []
         for path in settings.wish_lists:

@@ -15,9 +15,9 @@ from podman_cvmfs.manifest_ladder import GENUINE, UNANSWERED
 from podman_cvmfs.oci import MAX_DOCUMENT
 from podman_cvmfs.retirement import is_retired
 from podman_cvmfs.settings import Settings
-from podman_cvmfs.stamp import generation_of, revision_of, stamp_path
 from podman_cvmfs.store.layout import CURRENT, SPACER_ID
 from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.sync.stamp import generation_of, revision_of, stamp_path
 
 #: A stamp that expires later than this never does, in seconds since 1970.
 _NEVER = 1 << 60

@@ -26,12 +26,14 @@ from podman_cvmfs.errors import (
     printable,
 )
 from podman_cvmfs.settings import OnOutage, Settings
-from podman_cvmfs.sharing import is_open, remarks
-from podman_cvmfs.stamp import Stamp, is_current, last_report, stamp_path
+from podman_cvmfs.sharing import is_open
+from podman_cvmfs.sync.about_sharing import remarks
+from podman_cvmfs.sync.stamp import Stamp, is_current, last_report, stamp_path
 
 if TYPE_CHECKING:
     from podman_cvmfs.registry.access import RegistrySource
-    from podman_cvmfs.wishes import SyncReport, Wishes
+    from podman_cvmfs.sync.report import SyncReport
+    from podman_cvmfs.sync.request import Wishes
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +119,7 @@ def _follow(
     settings: Settings, images: tuple[str, ...], interval: float, notification_file: str | None
 ) -> None:
     """Sync again and again; a failure is reported once, and the next attempt made in time."""
-    from podman_cvmfs.watch import follow
+    from podman_cvmfs.sync.watch import follow
 
     told: list[str] = []
     follow(lambda: _run(settings, images, "quiet", told), interval, notification_file)
@@ -166,7 +168,7 @@ def _run(
 
 def _sync(settings: Settings, images: tuple[str, ...]) -> tuple[SyncReport, list[str]]:
     """What the sync did, and what is to be said of wishes."""
-    from podman_cvmfs.sync import sync
+    from podman_cvmfs.sync.run import sync
 
     wishes, warnings = wishes_of(settings, images)
     report = sync(wishes)
@@ -184,14 +186,14 @@ def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list
     Raises InputError for a list that can't be read.
     """
     from podman_cvmfs.blobcache import BlobCache
-    from podman_cvmfs.selection import Selection
     from podman_cvmfs.store.store import Store
-    from podman_cvmfs.wishes import Wishes
+    from podman_cvmfs.sync.request import Wishes
+    from podman_cvmfs.sync.selection import Selection
 
     specs = None
     warnings: list[str] = []
     if settings.wish_lists:
-        from podman_cvmfs.wishlist import read_wish_list
+        from podman_cvmfs.sync.wish_list import read_wish_list
 
         lists = [read_wish_list(path) for path in settings.wish_lists]
         for each in lists:

@@ -20,7 +20,7 @@ from podman_cvmfs.verify.finding import Finding, Severity
 from podman_cvmfs.verify.store import Verdict, verify
 
 if TYPE_CHECKING:
-    from podman_cvmfs.wishes import SyncReport
+    from podman_cvmfs.sync.report import SyncReport
 
 log = logging.getLogger(__name__)
 

@@ -162,7 +162,7 @@ def look_at_wish_lists(lists: Iterable[str], seconds: float) -> dict[str, str]:
     found: dict[str, str] = {}
     for path in lists:
         # PyYAML is large.
-        from podman_cvmfs.wishlist import read_wish_list
+        from podman_cvmfs.sync.wish_list import read_wish_list
 
         try:
             bounded(lambda path=path: read_wish_list(path).duplicates, seconds)  # type: ignore[misc]

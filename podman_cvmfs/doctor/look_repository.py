@@ -14,8 +14,8 @@ from podman_cvmfs.doctor.probe import HangingError, bounded
 from podman_cvmfs.errors import printable
 from podman_cvmfs.offers import LAYOUT
 from podman_cvmfs.settings import Settings
-from podman_cvmfs.stamp import revision_of
 from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.sync.stamp import revision_of
 
 _FSTAB = "/etc/fstab"
 #: How many entries of a root file system are asked for their owner.

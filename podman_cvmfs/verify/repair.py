@@ -30,12 +30,13 @@ from podman_cvmfs.store.entries import (
 from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Piece, StoreContent
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.store.strangers import clean_pool
-from podman_cvmfs.sync import sync
+from podman_cvmfs.sync.report import SyncReport
+from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.run import sync
 from podman_cvmfs.verify.frame import CLOSED, OPEN
 from podman_cvmfs.verify.record_reader import parse_choices
 from podman_cvmfs.verify.salvage import Salvage, good_configs, salvage
 from podman_cvmfs.verify.store import Verdict
-from podman_cvmfs.wishes import SyncReport, Wishes
 
 _AT_FDCWD = -100
 #: Linux ``linux/fs.h``.

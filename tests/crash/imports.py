@@ -5,5 +5,13 @@ from __future__ import annotations
 
 import importlib
 
-for _module in ("blobcache", "cli.sync", "files", "prune", "registry", "selection", "sync"):
-    importlib.import_module(f"podman_cvmfs.{_module}")
+for _module in (
+    "podman_cvmfs.blobcache",
+    "podman_cvmfs.cli.sync",
+    "podman_cvmfs.files",
+    "podman_cvmfs.prune",
+    "podman_cvmfs.registry",
+    "podman_cvmfs.sync.selection",
+    "podman_cvmfs.sync.run",
+):
+    importlib.import_module(_module)

@@ -21,7 +21,6 @@ from podman_cvmfs import (
     times,
     toml_file,
     unpacked,
-    wishlist,
 )
 from podman_cvmfs.errors import PodmanCvmfsError
 from podman_cvmfs.image_spec import ImageSpec
@@ -34,6 +33,7 @@ from podman_cvmfs.settings import VARIABLE as SETTINGS_VARIABLE
 from podman_cvmfs.settings import load_settings
 from podman_cvmfs.setup.store import ensure_store
 from podman_cvmfs.store.reader import read_store
+from podman_cvmfs.sync import wish_list
 from podman_cvmfs.verify.store import verify
 from tests.fuzz import go_json
 from tests.support.image_documents import CONFIG, MANIFEST
@@ -147,14 +147,14 @@ def _markers(data: bytes) -> None:
 
 
 def _recipe(data: bytes) -> None:
-    _check_list(wishlist.parse_recipe(data, "recipe.yaml"))
+    _check_list(wish_list.parse_recipe(data, "recipe.yaml"))
 
 
 def _plain_list(data: bytes) -> None:
-    _check_list(wishlist.parse_plain_list(data, "images.txt"))
+    _check_list(wish_list.parse_plain_list(data, "images.txt"))
 
 
-def _check_list(found: wishlist.WishList) -> None:
+def _check_list(found: wish_list.WishList) -> None:
     for text in (*found.warnings, *(problem.message for problem in found.problems)):
         assert text.isprintable(), text
     for spec in found.specs[:20]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.stamp import revision_of
+from podman_cvmfs.sync.stamp import revision_of
 from tests.support.layers import CAPABILITY
 from tests.support.mounted import Mounted, mounted
 

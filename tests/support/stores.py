@@ -18,8 +18,9 @@ from podman_cvmfs.store import layout
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.sync import sync
-from podman_cvmfs.wishes import SyncReport, Wishes
+from podman_cvmfs.sync.report import SyncReport
+from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.run import sync
 from tests.support.many import make_repository
 from tests.support.released import LAYOUT_4, released
 

@@ -22,7 +22,7 @@ from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.cache_archive import Shipped, export_cache, import_cache
 from podman_cvmfs.errors import InputError, StoreError
 from podman_cvmfs.oci import MAX_DOCUMENT, OCI_CONFIG, OCI_MANIFEST, Digest
-from podman_cvmfs.stamp import stamp_path
+from podman_cvmfs.sync.stamp import stamp_path
 from tests.support.cli import podman_cvmfs
 
 BLOBS = [b"", b"one", b"x" * 512, b"y" * 5000, b'{"architecture": "amd64"}']

@@ -165,7 +165,7 @@ def test_table_at_a_terminal(
 
 @pytest.mark.parametrize("command", ["images", "why", "status", "inspect"])
 def test_what_is_not_needed_is_not_imported(command: str) -> None:
-    heavy = {"requests", "rich", "yaml", "podman_cvmfs.sync", "podman_cvmfs.registry.client"}
+    heavy = {"requests", "rich", "yaml", "podman_cvmfs.sync.run", "podman_cvmfs.registry.client"}
     script = f"import sys, podman_cvmfs.cli.{command}; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, encoding="utf-8", check=True

@@ -20,17 +20,18 @@ from podman_cvmfs.image_spec import ImageSpec
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.offers import collect
 from podman_cvmfs.platforms import Platform
-from podman_cvmfs.selection import Selection
-from podman_cvmfs.stamp import directories_of
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.sync import sync
+from podman_cvmfs.sync.report import SyncReport
+from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.run import sync
+from podman_cvmfs.sync.selection import Selection
+from podman_cvmfs.sync.stamp import directories_of
 from podman_cvmfs.synthesise import SYNTHESISED_LABEL
 from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.repair import repair
 from podman_cvmfs.verify.store import verify
-from podman_cvmfs.wishes import SyncReport, Wishes
 from tests.support.osg import OsgBuilt, add_link, add_root, describe
 from tests.unit.test_sync import Blobs
 

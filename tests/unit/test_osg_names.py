@@ -9,7 +9,7 @@ from podman_cvmfs.errors import InputError
 from podman_cvmfs.image_spec import ImageSpec
 from podman_cvmfs.oci import OCI_LAYER, OCI_MANIFEST, Descriptor, Digest, Manifest
 from podman_cvmfs.osg_names import OsgNames, merged_root
-from podman_cvmfs.wishlist import read_wish_list
+from podman_cvmfs.sync.wish_list import read_wish_list
 from tests.support.shared_data import OSG_LIST, shared_data
 
 LIST = ["debian:12", "hub.example.org/htc/debian:*", "a/b", "one.example.org/x/y/z:1"]

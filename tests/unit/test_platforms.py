@@ -15,12 +15,13 @@ from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import InputError, OtherPlatformError
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.platforms import UNKNOWN, Platform
-from podman_cvmfs.stamp import directories_of
 from podman_cvmfs.store.layout import big_data_file
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.sync import sync
-from podman_cvmfs.wishes import SyncReport, Wishes
+from podman_cvmfs.sync.report import SyncReport
+from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.run import sync
+from podman_cvmfs.sync.stamp import directories_of
 from tests.support.cli import podman_cvmfs, succeed
 from tests.support.many import REGISTRY, make_repository
 

@@ -12,13 +12,11 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.blobcache import BlobCache
-from podman_cvmfs.candidates import resolve_all
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.offers import Offer
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.policy import DEFAULT_POLICY, Overlay, Policy, Reuse, View
 from podman_cvmfs.retirement import GRACE, is_retired
-from podman_cvmfs.selection import Selection
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import (
     StoreContent,
@@ -28,9 +26,12 @@ from podman_cvmfs.store.records import (
     layers_of,
 )
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.sync import sync
+from podman_cvmfs.sync.complete import resolve_all
+from podman_cvmfs.sync.report import SyncReport
+from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.run import sync
+from podman_cvmfs.sync.selection import Selection
 from podman_cvmfs.verify.store import verify
-from podman_cvmfs.wishes import SyncReport, Wishes
 from tests.support.many import REGISTRY, make_repository
 
 BY_LAYERS = Policy(view=View.LAYERS)
@@ -197,7 +198,7 @@ def test_an_image_that_returns_has_its_twin_again(
     world.sync(repository, policy=policy, without="*app1:*")
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 2 * GRACE)
-    monkeypatch.setattr("podman_cvmfs.sync.needed_layers", lambda *_: chain)
+    monkeypatch.setattr("podman_cvmfs.sync.run.needed_layers", lambda *_: chain)
     world.sync(repository, policy=policy, without="*app1:*")
     assert top.layer_id in world.content.layers and top.twin not in world.content.layers
     world.sync(repository, policy=policy)
@@ -293,7 +294,7 @@ def test_what_can_only_be_shown_by_its_layers_is_not_resolved_each_time(
         resolved.extend(todo)
         return resolve_all(wishes, todo, report)
 
-    monkeypatch.setattr("podman_cvmfs.sync.resolve_all", noting)
+    monkeypatch.setattr("podman_cvmfs.sync.run.resolve_all", noting)
     for repository in (same, below):
         world.sync(repository, policy=policy)
         world.sync(repository, policy=policy)
@@ -374,7 +375,7 @@ def test_what_stands_on_a_layer_sees_it_after_another_policy(
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 2 * GRACE)
     monkeypatch.setattr(
-        "podman_cvmfs.sync.needed_layers",
+        "podman_cvmfs.sync.run.needed_layers",
         lambda content, *_: {layer.layer_id for layer in chain_of(content, top)},
     )
     for _ in range(2):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from podman_cvmfs.image_spec import ImageSpec
 from podman_cvmfs.reference import ImageName, parse_name
-from podman_cvmfs.selection import Selection
+from podman_cvmfs.sync.selection import Selection
 
 
 def specs(*texts: str) -> list[ImageSpec]:

@@ -16,6 +16,7 @@ from podman_cvmfs.settings import Settings, load_settings
 from podman_cvmfs.storage_conf.edit import STORES
 from podman_cvmfs.storage_conf.effective import Places, read_effective
 from podman_cvmfs.storage_conf.generation import Generation
+from podman_cvmfs.sync.about_sharing import remarks
 
 STORE = "/var/lib/podman-cvmfs/store"
 NEW = Generation("6.0.0", drop_ins=True, appends=True)
@@ -186,19 +187,19 @@ def test_sharing_is_asked_for(etc: Path) -> None:
 def test_a_store_that_is_named_stays_open_and_a_sync_says_so(etc: Path) -> None:
     write(etc / "profile.d/p.sh", f"STORAGE_OPTS=overlay.imagestore={STORE}\n")
     assert load_settings({"store": STORE}).policy.shared
-    assert sharing.remarks(load_settings({"store": STORE})) == []
+    assert remarks(load_settings({"store": STORE})) == []
     for found in (load_settings({"store": STORE, "shared": False}),):
         assert found.policy.shared
-        (said,) = sharing.remarks(found)
+        (said,) = remarks(found)
         assert f"{etc}/profile.d/p.sh" in said and "setup --no-users" in said
-    assert sharing.remarks(load_settings({"store": STORE, "shared": True})) == []
+    assert remarks(load_settings({"store": STORE, "shared": True})) == []
 
 
 def test_a_sync_says_that_the_next_one_closes_it(etc: Path) -> None:
-    (said,) = sharing.remarks(load_settings({"store": STORE, "shared": True}))
+    (said,) = remarks(load_settings({"store": STORE, "shared": True}))
     assert "shared = true in" in said and "setup --users" in said
     write(etc / "podman-cvmfs/config.toml", "shared = true\n")
-    assert sharing.remarks(load_settings({"store": STORE})) == []
+    assert remarks(load_settings({"store": STORE})) == []
 
 
 def test_an_ordinary_user_s_store_is_private_whatever_root_shares(
@@ -211,7 +212,7 @@ def test_an_ordinary_user_s_store_is_private_whatever_root_shares(
     write(etc / "profile.d/p.sh", f"STORAGE_OPTS=overlay.imagestore={own}\n")
     found = load_settings({"store": own})
     assert (found.shared, found.policy.shared) == (None, False)
-    (said,) = sharing.remarks(load_settings({"store": own, "shared": True}))
+    (said,) = remarks(load_settings({"store": own, "shared": True}))
     assert "setup" not in said and f"{tmp_path}/home/podman-cvmfs/config.toml" in said
     write(tmp_path / "home/podman-cvmfs/config.toml", "shared = true\n")
     assert load_settings({"store": own}).policy.shared

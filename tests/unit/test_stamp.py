@@ -18,16 +18,16 @@ from typing import Any
 
 import pytest
 
-from podman_cvmfs import stamp as stamp_module
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.cli.sync import _wishes_text
 from podman_cvmfs.errors import InputError, PartialError, RegistryError, RepositoryError
 from podman_cvmfs.policy import Policy
 from podman_cvmfs.settings import Settings
-from podman_cvmfs.stamp import Stamp, directories_of, is_current, stamp_path
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
-from podman_cvmfs.watch import follow
+from podman_cvmfs.sync import stamp as stamp_module
+from podman_cvmfs.sync.stamp import Stamp, directories_of, is_current, stamp_path
+from podman_cvmfs.sync.watch import follow
 from tests.support.cli import Target, podman_cvmfs, succeed
 from tests.support.http import Server, give
 from tests.support.many import REGISTRY, make_repository
@@ -312,7 +312,7 @@ def test_watch_says_each_failure_once(caplog: pytest.LogCaptureFixture) -> None:
             raise RepositoryError("it is down", "mount it")
 
     assert threading.current_thread() is threading.main_thread()
-    with caplog.at_level(logging.INFO, "podman_cvmfs.watch"):
+    with caplog.at_level(logging.INFO, "podman_cvmfs.sync.watch"):
         follow(work, 0.001)
     assert [record.message for record in caplog.records] == ["it is down (mount it)", "works again"]
 

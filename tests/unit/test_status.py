@@ -13,7 +13,7 @@ import pytest
 
 from podman_cvmfs.cli.status import _when
 from podman_cvmfs.policy import DEFAULT_POLICY
-from podman_cvmfs.stamp import stamp_path
+from podman_cvmfs.sync.stamp import stamp_path
 from tests.support.cli import Target, podman_cvmfs, succeed
 from tests.support.many import REGISTRY, make_repository
 

@@ -30,10 +30,11 @@ from podman_cvmfs.retirement import is_retired
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.sync import sync
+from podman_cvmfs.sync.report import SyncReport
+from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.run import sync
 from podman_cvmfs.tree import Tree
 from podman_cvmfs.verify.store import verify
-from podman_cvmfs.wishes import SyncReport, Wishes
 from tests.support.many import REGISTRY, make_repository
 from tests.support.trees import snapshot
 
@@ -379,7 +380,7 @@ def test_who_keeps_layers_of_a_hidden_repository_is_named(
     assert top is not None
     users = tuple(User("/graph", "container", f"c{number}") for number in range(7))
     needs = Needs({top: users}, ("/graph",), ("/x.conf",) if blocked else (), {"/x.conf": "bad"})
-    monkeypatch.setattr("podman_cvmfs.sync.find_needs", lambda _: needs)
+    monkeypatch.setattr("podman_cvmfs.sync.run.find_needs", lambda _: needs)
     assert not world.sync(hide_outage=True).warnings
     world.repository.rename(world.root / "away")
     for _ in range(2):

@@ -16,11 +16,12 @@ from podman_cvmfs.errors import RepositoryError, StoreError
 from podman_cvmfs.policy import Policy, View
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.store import Store
+from podman_cvmfs.sync.report import SyncReport
+from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.verify import repair as repair_module
 from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.repair import repair
 from podman_cvmfs.verify.store import verify
-from podman_cvmfs.wishes import SyncReport, Wishes
 from tests.support.corrupt_files import FILES, plant
 from tests.support.corrupt_pieces import PIECES
 from tests.support.corrupt_records import RECORDS

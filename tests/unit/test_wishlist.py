@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podman_cvmfs import wishlist
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.wishlist import WishList, parse_plain_list, parse_recipe, read_wish_list
+from podman_cvmfs.sync import wish_list
+from podman_cvmfs.sync.wish_list import WishList, parse_plain_list, parse_recipe, read_wish_list
 from tests.support.shared_data import DUCC_RECIPE, OSG_LIST, shared_data
 
 RECIPE = """\
@@ -127,7 +127,7 @@ def test_bombs() -> None:
 
 
 def test_size_is_limited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(wishlist, "MAX_WISH_LIST", 100)
+    monkeypatch.setattr(wish_list, "MAX_WISH_LIST", 100)
     for name in ("r.yaml", "r.txt"):
         (tmp_path / name).write_bytes(b"#" * 90 + b"\ndebian:12")
         if name == "r.txt":

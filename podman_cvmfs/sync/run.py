@@ -8,20 +8,11 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from podman_cvmfs.candidates import resolve_all
-from podman_cvmfs.choice import choose_requested, choose_selected, keep_old, meanings
-from podman_cvmfs.completed import completed_since
 from podman_cvmfs.config_ladder import SYNTHESISED
 from podman_cvmfs.errors import printable
 from podman_cvmfs.layer_choice import freed_images, orphaned_views
 from podman_cvmfs.manifest_ladder import UNANSWERED
-from podman_cvmfs.offers import (
-    AnyRepository,
-    Offer,
-    Offers,
-    collect,
-    held_by,
-)
+from podman_cvmfs.offers import AnyRepository, Offer, Offers, collect
 from podman_cvmfs.plan import Candidate, Plan, make_plan
 from podman_cvmfs.policy import SHARED
 from podman_cvmfs.prune import Needs, find_needs, needed_layers, vanished_layers
@@ -29,7 +20,12 @@ from podman_cvmfs.reference import ImageName
 from podman_cvmfs.retirement import Retention, is_retired
 from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.store.strangers import Stranger
-from podman_cvmfs.wishes import SyncReport, Wishes
+from podman_cvmfs.sync.choose import choose_requested, choose_selected, keep_old, meanings
+from podman_cvmfs.sync.complete import resolve_all
+from podman_cvmfs.sync.held import held_by
+from podman_cvmfs.sync.newly_complete import completed_since
+from podman_cvmfs.sync.report import SyncReport
+from podman_cvmfs.sync.request import Wishes
 
 #: How often what is used beyond its grace is looked at again, in seconds.
 _LOOK_AGAIN = 24 * 3600

@@ -26,9 +26,10 @@ from podman_cvmfs.plan import Candidate, candidate_of
 from podman_cvmfs.progress import track
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.resolve import Resolver
+from podman_cvmfs.sync.report import SyncReport
+from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.tree import READERS
 from podman_cvmfs.view import mount_bytes, view_of
-from podman_cvmfs.wishes import SyncReport, Wishes
 
 #: Reading an image's few files from a local disk or a warm cache takes less, in seconds.
 _SLOW = 0.01

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the store offers now, by the names in repositories. Pure: no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from podman_cvmfs.offers import Held, may_lie_below
+from podman_cvmfs.reference import ImageName, parse_repository_path
+from podman_cvmfs.store.records import StoreContent
+
+
+def held_by(current: StoreContent) -> dict[ImageName, Held]:
+    """What the store offers now, by the name in the repository."""
+    return {
+        parse_repository_path(path): Held(source, image.repository)
+        for image in current.images.values()
+        for path, source in image.source_of.items()
+    }
+
+
+def still_held(
+    held: Mapping[ImageName, Held], repository: str, path: str = ""
+) -> dict[ImageName, str]:
+    """Name -> source ID of what the store holds from ``repository``, at or below ``path`` in it."""
+    return {
+        name: each.source
+        for name, each in held.items()
+        if each.repository == repository and may_lie_below(name.repository_path, path)
+    }
