@@ -10,7 +10,7 @@ from podman_cvmfs.layer_choice import LayerChoice
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.policy import Change
 from podman_cvmfs.reference import ImageName, assign_names
-from podman_cvmfs.resolve import ResolvedImage
+from podman_cvmfs.resolve.image import ResolvedImage
 from podman_cvmfs.retirement import (
     Retention,
     add_retired_images,

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from podman_cvmfs.config_ladder import SYNTHESISED
 from podman_cvmfs.foreign_file import read_bounded
-from podman_cvmfs.manifest_ladder import GENUINE, UNANSWERED
 from podman_cvmfs.oci import MAX_DOCUMENT
+from podman_cvmfs.resolve.config import SYNTHESISED
+from podman_cvmfs.resolve.manifest import GENUINE, UNANSWERED
 from podman_cvmfs.retirement import is_retired
 from podman_cvmfs.settings import Settings
 from podman_cvmfs.store.layout import CURRENT, SPACER_ID

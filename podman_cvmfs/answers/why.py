@@ -12,8 +12,8 @@ from enum import Enum
 
 from podman_cvmfs.advice import on_store
 from podman_cvmfs.answers.evidence import Evidence
-from podman_cvmfs.config_ladder import SYNTHESISED
 from podman_cvmfs.errors import printable
+from podman_cvmfs.resolve.config import SYNTHESISED
 
 #: So many other tags are named.
 _SHOWN = 5

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from podman_cvmfs.config_ladder import SYNTHESISED
 from podman_cvmfs.engine import SHORT_MOUNT_DATA, mount_data_limit
 from podman_cvmfs.errors import (
     InputError,
@@ -18,14 +17,15 @@ from podman_cvmfs.errors import (
     StoreError,
     printable,
 )
-from podman_cvmfs.manifest_ladder import UNANSWERED
 from podman_cvmfs.offers import Offer
 from podman_cvmfs.osg import OsgRepository
-from podman_cvmfs.osg_resolve import OsgResolver
 from podman_cvmfs.plan import Candidate, candidate_of
 from podman_cvmfs.progress import track
 from podman_cvmfs.registry.access import RegistryAccess
-from podman_cvmfs.resolve import Resolver
+from podman_cvmfs.resolve.config import SYNTHESISED
+from podman_cvmfs.resolve.ducc import Resolver
+from podman_cvmfs.resolve.manifest import UNANSWERED
+from podman_cvmfs.resolve.osg import OsgResolver
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.tree import READERS

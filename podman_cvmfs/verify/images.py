@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 
-from podman_cvmfs.config_ladder import SYNTHESISED
 from podman_cvmfs.engine import SHORT_MOUNT_DATA, mount_data_limit
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.oci import (
@@ -20,6 +19,7 @@ from podman_cvmfs.oci import (
 )
 from podman_cvmfs.osg_names import merged_root, merged_root_of_index, source_id
 from podman_cvmfs.reference import ImageName, parse_repository_path, podman_names
+from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.retirement import is_retired, retired_name
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import (

@@ -14,11 +14,11 @@ from typing import Any
 from urllib.parse import unquote
 
 from podman_cvmfs.advice import on_store
-from podman_cvmfs.config_ladder import CACHE, REGISTRY, REPOSITORY, SYNTHESISED
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.manifest_ladder import GENUINE, REBUILT, UNANSWERED
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.policy import MOUNTS, SHARED, Overlay, Policy, Reuse, View
+from podman_cvmfs.resolve.config import CACHE, REGISTRY, REPOSITORY, SYNTHESISED
+from podman_cvmfs.resolve.manifest import GENUINE, REBUILT, UNANSWERED
 from podman_cvmfs.store.json_files import image_json, image_state, layer_json, layer_state
 from podman_cvmfs.store.layout import (
     IMAGES,

@@ -12,16 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from podman_cvmfs import (
-    markers,
-    oci,
-    reference,
-    registries_conf,
-    synthesise,
-    times,
-    toml_file,
-    unpacked,
-)
+from podman_cvmfs import markers, oci, reference, registries_conf, times, toml_file, unpacked
 from podman_cvmfs.errors import PodmanCvmfsError
 from podman_cvmfs.image_spec import ImageSpec
 from podman_cvmfs.policy import Policy
@@ -29,6 +20,7 @@ from podman_cvmfs.publish.layer_stream import decompress
 from podman_cvmfs.registry import auth
 from podman_cvmfs.registry.credentials import VARIABLE as AUTH_VARIABLE
 from podman_cvmfs.registry.credentials import CredentialStore
+from podman_cvmfs.resolve import synthesise
 from podman_cvmfs.settings import VARIABLE as SETTINGS_VARIABLE
 from podman_cvmfs.settings import load_settings
 from podman_cvmfs.setup.store import ensure_store

@@ -20,6 +20,7 @@ from podman_cvmfs.image_spec import ImageSpec
 from podman_cvmfs.oci import Digest
 from podman_cvmfs.offers import collect
 from podman_cvmfs.platforms import Platform
+from podman_cvmfs.resolve.synthesise import SYNTHESISED_LABEL
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage
 from podman_cvmfs.store.store import Store
@@ -28,7 +29,6 @@ from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.sync.run import sync
 from podman_cvmfs.sync.selection import Selection
 from podman_cvmfs.sync.stamp import directories_of
-from podman_cvmfs.synthesise import SYNTHESISED_LABEL
 from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.repair import repair
 from podman_cvmfs.verify.store import verify

@@ -18,7 +18,7 @@ from podman_cvmfs.oci import Digest
 from podman_cvmfs.plan import candidate_of, make_plan
 from podman_cvmfs.policy import DEFAULT_POLICY
 from podman_cvmfs.reference import ImageName, parse_repository_path, podman_names
-from podman_cvmfs.resolve import ResolvedImage
+from podman_cvmfs.resolve.image import ResolvedImage
 from podman_cvmfs.retirement import GRACE, Retention, is_retired
 from podman_cvmfs.store.json_files import images_json, layers_json
 from podman_cvmfs.store.records import StoreContent

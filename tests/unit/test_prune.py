@@ -19,7 +19,7 @@ from podman_cvmfs.plan import candidate_of, make_plan
 from podman_cvmfs.policy import Policy, View
 from podman_cvmfs.prune import PruneReport, needed_layers, prune
 from podman_cvmfs.reference import parse_repository_path
-from podman_cvmfs.resolve import FlatRoot, ResolvedImage
+from podman_cvmfs.resolve.image import FlatRoot, ResolvedImage
 from podman_cvmfs.retirement import GRACE, Retention, is_retired, retired_name
 from podman_cvmfs.store.layout import link_name, lower_of
 from podman_cvmfs.store.reader import read_store

@@ -11,7 +11,7 @@ import pytest
 
 from podman_cvmfs.markers import scan
 from podman_cvmfs.oci import ImageConfig, parse_config
-from podman_cvmfs.skeleton import ShownRoot, Skeleton, Terms, skeleton_of
+from podman_cvmfs.resolve.skeleton import ShownRoot, Skeleton, Terms, skeleton_of
 from podman_cvmfs.store.records import Node
 from podman_cvmfs.tree import Tree
 

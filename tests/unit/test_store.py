@@ -20,8 +20,8 @@ from podman_cvmfs.errors import InputError, StoreError
 from podman_cvmfs.plan import candidate_of, make_plan
 from podman_cvmfs.policy import Policy
 from podman_cvmfs.reference import parse_repository_path
+from podman_cvmfs.resolve.skeleton import Skeleton
 from podman_cvmfs.retirement import Retention
-from podman_cvmfs.skeleton import Skeleton
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import Node

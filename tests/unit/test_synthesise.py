@@ -12,7 +12,7 @@ import pytest
 
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.oci import Digest
-from podman_cvmfs.synthesise import (
+from podman_cvmfs.resolve.synthesise import (
     SYNTHESISED_LABEL,
     architecture_of,
     environment_of,

@@ -10,7 +10,7 @@ from typing import Any
 
 from podman_cvmfs.oci import ImageConfig
 from podman_cvmfs.policy import Overlay, Policy
-from podman_cvmfs.skeleton import ShownRoot, Skeleton, Terms, skeleton_of
+from podman_cvmfs.resolve.skeleton import ShownRoot, Skeleton, Terms, skeleton_of
 from podman_cvmfs.tree import Tree, lies_on_fuse
 
 

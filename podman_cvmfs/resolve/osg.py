@@ -14,9 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from podman_cvmfs.blobcache import BlobCache
-from podman_cvmfs.config_ladder import CACHE, REGISTRY, SYNTHESISED
 from podman_cvmfs.errors import InputError, RegistryError, RepositoryError, printable
-from podman_cvmfs.manifest_ladder import GENUINE, REBUILT
 from podman_cvmfs.manifests import Genuine, find_genuine, judge
 from podman_cvmfs.oci import (
     MAX_DOCUMENT,
@@ -38,9 +36,12 @@ from podman_cvmfs.policy import Policy
 from podman_cvmfs.published import PublishedImage
 from podman_cvmfs.reference import parse_name
 from podman_cvmfs.registry.access import RegistryAccess, RegistrySource
-from podman_cvmfs.resolve import Layer, ResolvedImage, flat_root_at
-from podman_cvmfs.skeletons import Skeletons
-from podman_cvmfs.synthesise import architecture_of, synthesise
+from podman_cvmfs.resolve.config import CACHE, REGISTRY, SYNTHESISED
+from podman_cvmfs.resolve.ducc import flat_root_at
+from podman_cvmfs.resolve.image import Layer, ResolvedImage
+from podman_cvmfs.resolve.manifest import GENUINE, REBUILT
+from podman_cvmfs.resolve.skeletons import Skeletons
+from podman_cvmfs.resolve.synthesise import architecture_of, synthesise
 
 log = logging.getLogger(__name__)
 

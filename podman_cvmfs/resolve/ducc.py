@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Join what the repository, the cache and the registry know of an image into a complete one."""
+"""Join what DUCC's tree, the cache and the registry know of an image into a complete one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from podman_cvmfs.blobcache import BlobCache
-from podman_cvmfs.config_ladder import SYNTHESISED, ConfigLadder
 from podman_cvmfs.errors import PodmanCvmfsError, RepositoryError
-from podman_cvmfs.manifest_ladder import REBUILT, ManifestLadder
 from podman_cvmfs.markers import Markers, scan
 from podman_cvmfs.oci import (
     Descriptor,
@@ -22,66 +20,16 @@ from podman_cvmfs.oci import (
 from podman_cvmfs.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.published import PublishedImage, PublishedLayer
 from podman_cvmfs.registry.access import RegistryAccess
-from podman_cvmfs.skeleton import ShownRoot, Skeleton
-from podman_cvmfs.skeletons import Skeletons, is_a_strangers
+from podman_cvmfs.resolve.config import SYNTHESISED, ConfigLadder
+from podman_cvmfs.resolve.image import FlatRoot, Layer, ResolvedImage, view_shown
+from podman_cvmfs.resolve.manifest import REBUILT, ManifestLadder
+from podman_cvmfs.resolve.skeleton import ShownRoot, Skeleton
+from podman_cvmfs.resolve.skeletons import Skeletons, is_a_strangers
 from podman_cvmfs.tree import Tree
 from podman_cvmfs.unpacked import Repository
 
 #: Layers whose description is remembered: bases are shared by many images, others by few.
 _LAYERS_KEPT = 4096
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer of a complete image: its ID in the chain, its digests, and its unpacked files.
-
-    ``files`` is the absolute path of them, None if the repository hasn't got them. ``diff_size``
-    is in bytes, uncompressed. ``markers`` is None where nobody has looked. ``skeleton`` is of the
-    layer on its parents, ``own_skeleton`` of the layer alone, where pulls may find it so.
-    """
-
-    layer_id: str
-    diff_id: Digest
-    blob: Descriptor
-    files: str | None
-    diff_size: int
-    markers: Markers | None = None
-    skeleton: Skeleton | None = None
-    own_skeleton: Skeleton | None = None
-
-
-@dataclass(frozen=True)
-class FlatRoot:
-    """A merged root: its absolute path, and directories that lost their sticky bit."""
-
-    path: str
-    lost_sticky: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ResolvedImage:
-    """An image with all that a store needs.
-
-    ``source_id`` is the ID the repository gives it. ``manifest`` is the registry's, byte for byte,
-    or rebuilt, as ``manifest_origin`` says; ``index`` is the one that lists it, if known.
-    ``skeleton`` are the local directories above its files. ``givable`` are the users to whom
-    local directories of it may be given (IDs), None all.
-    """
-
-    source_id: Digest
-    config: ImageConfig
-    config_origin: str
-    manifest: bytes
-    layers: tuple[Layer, ...]
-    flat: FlatRoot | None
-    manifest_origin: str = REBUILT
-    index: bytes | None = None
-    skeleton: Skeleton = field(default_factory=Skeleton)
-    givable: frozenset[int] | None = None
-
-    def shown_by(self, policy: Policy) -> View:
-        """How the image is shown under ``policy``: flat or layers."""
-        return _shown_by(policy, self.layers, self.flat)
 
 
 class Resolver:
@@ -114,7 +62,7 @@ class Resolver:
         flat = None if place is None else flat_root_at(self._repository.tree, place)
         config, origin = self._configs.find(image, found, place)
         layers = self._complete(image, blobs, found, config)
-        shown_by = _shown_by(self._policy, layers, flat)
+        shown_by = view_shown(self._policy, layers, flat)
         if self._needs_markers(layers, shown_by):
             layers = [self._with_markers(layer) for layer in layers]
         elif self._policy.overlay is Overlay.FUSE and self._policy.reuse is not Reuse.NONE:
@@ -245,14 +193,6 @@ def _roots_of(layers: Sequence[Layer]) -> list[ShownRoot]:
         for layer in reversed(layers)
         if layer.files is not None
     ]
-
-
-def _shown_by(policy: Policy, layers: Sequence[Layer], flat: FlatRoot | None) -> View:
-    """How an image is shown. The only layer is all of the image, and exact, where a merged root has
-    lost some bits."""
-    if policy.view is View.LAYERS or (policy.view is View.AUTO and flat is None):
-        return View.LAYERS
-    return View.LAYERS if len(layers) == 1 and layers[0].files is not None else View.FLAT
 
 
 def flat_root_at(tree: Tree, place: str) -> FlatRoot:

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A complete image: what a store needs of it. Pure: no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from podman_cvmfs.markers import Markers
+from podman_cvmfs.oci import Descriptor, Digest, ImageConfig
+from podman_cvmfs.policy import Policy, View
+from podman_cvmfs.resolve.manifest import REBUILT
+from podman_cvmfs.resolve.skeleton import Skeleton
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of a complete image: its ID in the chain, its digests, and its unpacked files.
+
+    ``files`` is the absolute path of them, None if the repository hasn't got them. ``diff_size``
+    is in bytes, uncompressed. ``markers`` is None where nobody has looked. ``skeleton`` is of the
+    layer on its parents, ``own_skeleton`` of the layer alone, where pulls may find it so.
+    """
+
+    layer_id: str
+    diff_id: Digest
+    blob: Descriptor
+    files: str | None
+    diff_size: int
+    markers: Markers | None = None
+    skeleton: Skeleton | None = None
+    own_skeleton: Skeleton | None = None
+
+
+@dataclass(frozen=True)
+class FlatRoot:
+    """A merged root: its absolute path, and directories that lost their sticky bit."""
+
+    path: str
+    lost_sticky: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ResolvedImage:
+    """An image with all that a store needs.
+
+    ``source_id`` is the ID the repository gives it. ``manifest`` is the registry's, byte for byte,
+    or rebuilt, as ``manifest_origin`` says; ``index`` is the one that lists it, if known.
+    ``skeleton`` are the local directories above its files. ``givable`` are the users to whom
+    local directories of it may be given (IDs), None all.
+    """
+
+    source_id: Digest
+    config: ImageConfig
+    config_origin: str
+    manifest: bytes
+    layers: tuple[Layer, ...]
+    flat: FlatRoot | None
+    manifest_origin: str = REBUILT
+    index: bytes | None = None
+    skeleton: Skeleton = field(default_factory=Skeleton)
+    givable: frozenset[int] | None = None
+
+    def shown_by(self, policy: Policy) -> View:
+        """How the image is shown under ``policy``: flat or layers."""
+        return view_shown(policy, self.layers, self.flat)
+
+
+def view_shown(policy: Policy, layers: Sequence[Layer], flat: FlatRoot | None) -> View:
+    """How an image is shown. The only layer is all of the image, and exact, where a merged root has
+    lost some bits."""
+    if policy.view is View.LAYERS or (policy.view is View.AUTO and flat is None):
+        return View.LAYERS
+    return View.LAYERS if len(layers) == 1 and layers[0].files is not None else View.FLAT
