@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from podman_cvmfs.errors import StoreError, printable
 from podman_cvmfs.graphroots import find_graphroots
-from podman_cvmfs.references import References, User, references_to
-from podman_cvmfs.retirement import (
+from podman_cvmfs.plan.retirement import (
     GRACE,
     Retention,
     add_retired_images,
@@ -22,6 +21,7 @@ from podman_cvmfs.retirement import (
     keep_spacer,
     retired_entries,
 )
+from podman_cvmfs.references import References, User, references_to
 from podman_cvmfs.store.layout import OVERLAY
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredLayer, chain_of, layers_of

@@ -11,9 +11,9 @@ from typing import Any
 
 from podman_cvmfs.foreign_file import read_bounded
 from podman_cvmfs.oci import MAX_DOCUMENT
+from podman_cvmfs.plan.retirement import is_retired
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import GENUINE, UNANSWERED
-from podman_cvmfs.retirement import is_retired
 from podman_cvmfs.settings import Settings
 from podman_cvmfs.store.layout import CURRENT, SPACER_ID
 from podman_cvmfs.store.records import StoreContent

@@ -14,8 +14,9 @@ from podman_cvmfs.engine import SHORT_MOUNT_DATA
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.foreign_file import read_bounded
 from podman_cvmfs.oci import parse_json
+from podman_cvmfs.plan.lay_out import mount_bytes
+from podman_cvmfs.plan.retirement import is_retired
 from podman_cvmfs.policy import View
-from podman_cvmfs.retirement import is_retired
 from podman_cvmfs.setup.store import NEEDED, lacking
 from podman_cvmfs.sharing import is_open
 from podman_cvmfs.store.layout import IMAGES, IMAGES_JSON, LOCK_FILES, PUBLIC
@@ -23,7 +24,6 @@ from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.store import glance
-from podman_cvmfs.view import mount_bytes
 
 #: Larger indexes of others' stores are refused, in bytes.
 _MAX_JSON = 256 << 20

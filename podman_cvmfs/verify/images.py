@@ -18,9 +18,10 @@ from podman_cvmfs.oci import (
     parse_manifest,
 )
 from podman_cvmfs.osg_names import merged_root, merged_root_of_index, source_id
+from podman_cvmfs.plan.lay_out import mount_bytes, stand_in_id
+from podman_cvmfs.plan.retirement import is_retired, retired_name
 from podman_cvmfs.reference import ImageName, parse_repository_path, podman_names
 from podman_cvmfs.resolve.config import SYNTHESISED
-from podman_cvmfs.retirement import is_retired, retired_name
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import (
     ImageFiles,
@@ -35,7 +36,6 @@ from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.layers import Layers, shown_blobs
 from podman_cvmfs.verify.pieces import TARGET
 from podman_cvmfs.verify.record_reader import IMAGES_PATH, LAYERS_PATH
-from podman_cvmfs.view import mount_bytes, stand_in_id
 
 
 def check_images(

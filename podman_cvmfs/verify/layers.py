@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from podman_cvmfs.plan.lay_out import EMPTY, image_layer_id, stand_in_id
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.layout import SPACER_ID
 from podman_cvmfs.store.records import (
@@ -22,7 +23,6 @@ from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.parts import read_lower, read_part, readings
 from podman_cvmfs.verify.pieces import TARGET, check_owners, check_piece
 from podman_cvmfs.verify.record_reader import LAYERS_PATH, has_pieces
-from podman_cvmfs.view import EMPTY, image_layer_id, stand_in_id
 
 
 @dataclass

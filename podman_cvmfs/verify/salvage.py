@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.oci import Digest
+from podman_cvmfs.plan.retirement import is_retired
 from podman_cvmfs.policy import Policy
 from podman_cvmfs.reference import parse_name
-from podman_cvmfs.retirement import is_retired
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import (
     ImageFiles,

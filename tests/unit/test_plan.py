@@ -9,15 +9,16 @@ from dataclasses import replace
 import pytest
 
 from podman_cvmfs.errors import RepositoryError
-from podman_cvmfs.layer_choice import freed_images, orphaned_views
 from podman_cvmfs.markers import DirectoryFacts, Markers
 from podman_cvmfs.oci import Descriptor, Digest, layer_ids, parse_config
-from podman_cvmfs.plan import Plan, candidate_of, make_plan
+from podman_cvmfs.plan.lay_out import EMPTY, ImageView, image_layer_id, view_of
+from podman_cvmfs.plan.layers import freed_images, orphaned_views
+from podman_cvmfs.plan.make import Plan, candidate_of, make_plan
+from podman_cvmfs.plan.retirement import GRACE, Retention, is_retired, retired_since
 from podman_cvmfs.policy import DEFAULT_POLICY, Overlay, Policy, Reuse, View
 from podman_cvmfs.reference import ImageName, assign_names, parse_repository_path
 from podman_cvmfs.resolve.image import FlatRoot, Layer, ResolvedImage
 from podman_cvmfs.resolve.skeleton import Skeleton
-from podman_cvmfs.retirement import GRACE, Retention, is_retired, retired_since
 from podman_cvmfs.store.json_files import images_json, layer_json, layers_json
 from podman_cvmfs.store.layout import SPACER_ID, piece_of_entry
 from podman_cvmfs.store.records import (
@@ -30,7 +31,6 @@ from podman_cvmfs.store.records import (
     StoredLayer,
     layers_of,
 )
-from podman_cvmfs.view import EMPTY, ImageView, image_layer_id, view_of
 
 HUB = "registry.hub.docker.com/library"
 

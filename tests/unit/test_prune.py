@@ -15,17 +15,17 @@ import pytest
 from podman_cvmfs import prune as prune_module
 from podman_cvmfs.errors import InputError, StoreError
 from podman_cvmfs.graphroots import Graphroots
-from podman_cvmfs.plan import candidate_of, make_plan
+from podman_cvmfs.plan.lay_out import view_of
+from podman_cvmfs.plan.make import candidate_of, make_plan
+from podman_cvmfs.plan.retirement import GRACE, Retention, is_retired, retired_name
 from podman_cvmfs.policy import Policy, View
 from podman_cvmfs.prune import PruneReport, needed_layers, prune
 from podman_cvmfs.reference import parse_repository_path
 from podman_cvmfs.resolve.image import FlatRoot, ResolvedImage
-from podman_cvmfs.retirement import GRACE, Retention, is_retired, retired_name
 from podman_cvmfs.store.layout import link_name, lower_of
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.view import view_of
 from tests.support.cli import podman_cvmfs
 from tests.support.trees import snapshot
 from tests.unit.test_plan import image

@@ -23,10 +23,10 @@ from podman_cvmfs.errors import (
     StoreError,
 )
 from podman_cvmfs.oci import Digest, parse_manifest, render_manifest
+from podman_cvmfs.plan.retirement import is_retired
 from podman_cvmfs.prune import Needs
 from podman_cvmfs.reference import ImageName
 from podman_cvmfs.references import User
-from podman_cvmfs.retirement import is_retired
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage
 from podman_cvmfs.store.store import Store

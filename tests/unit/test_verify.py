@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from podman_cvmfs.plan.lay_out import EMPTY
 from podman_cvmfs.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.entries import write_layer_entry
@@ -28,7 +29,6 @@ from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.frame import check_frame
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.store import Verdict, verify
-from podman_cvmfs.view import EMPTY
 from tests.support.corrupt_files import FILES, STRANGER
 from tests.support.corrupt_pieces import PIECES
 from tests.support.corrupt_records import RECORDS

@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
+from podman_cvmfs.plan.lay_out import Shown
+from podman_cvmfs.plan.retirement import Retention, hidden
 from podman_cvmfs.policy import Change
-from podman_cvmfs.retirement import Retention, hidden
 from podman_cvmfs.store.records import (
     UNCOMPRESSED,
     LayerDirectory,
@@ -18,7 +19,6 @@ from podman_cvmfs.store.records import (
     chain_of,
     layers_of,
 )
-from podman_cvmfs.view import Shown
 
 
 class LayerChoice:

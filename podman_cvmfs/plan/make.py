@@ -6,12 +6,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from podman_cvmfs.layer_choice import LayerChoice
 from podman_cvmfs.oci import Digest
-from podman_cvmfs.policy import Change
-from podman_cvmfs.reference import ImageName, assign_names
-from podman_cvmfs.resolve.image import ResolvedImage
-from podman_cvmfs.retirement import (
+from podman_cvmfs.plan.lay_out import ImageView, Shown
+from podman_cvmfs.plan.layers import LayerChoice
+from podman_cvmfs.plan.retirement import (
     Retention,
     add_retired_images,
     add_retired_layers,
@@ -19,6 +17,9 @@ from podman_cvmfs.retirement import (
     keep_spacer,
     retired_entries,
 )
+from podman_cvmfs.policy import Change
+from podman_cvmfs.reference import ImageName, assign_names
+from podman_cvmfs.resolve.image import ResolvedImage
 from podman_cvmfs.store.records import (
     ImageFiles,
     LayerDirectory,
@@ -26,7 +27,6 @@ from podman_cvmfs.store.records import (
     StoreContent,
     StoredImage,
 )
-from podman_cvmfs.view import ImageView, Shown
 
 
 @dataclass(frozen=True)
