@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
 
-from podman_cvmfs.offers import Offer, Offers, may_lie_below
 from podman_cvmfs.reference import podman_names
+from podman_cvmfs.repository.offers import Offer, Offers, may_lie_below
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.store.records import StoreContent, StoredImage
 from podman_cvmfs.sync.selection import Selection

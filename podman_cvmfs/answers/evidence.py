@@ -16,10 +16,10 @@ from podman_cvmfs.errors import InputError, PodmanCvmfsError, RegistryError, pri
 from podman_cvmfs.foreign_file import read_bounded
 from podman_cvmfs.graphroots import find_graphroots
 from podman_cvmfs.oci import parse_json
-from podman_cvmfs.offers import Offer, Offers
 from podman_cvmfs.platforms import UNKNOWN, Platform
 from podman_cvmfs.reference import ImageName
 from podman_cvmfs.registries_conf import load_registries_conf
+from podman_cvmfs.repository.offers import Offer, Offers
 from podman_cvmfs.settings import Settings
 from podman_cvmfs.storage_conf.effective import (
     Places,

@@ -13,14 +13,14 @@ from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import InputError, RepositoryError, printable
 from podman_cvmfs.image_spec import ImageSpec
 from podman_cvmfs.oci import Digest, parse_config, parse_manifest
-from podman_cvmfs.offers import Offer, Offers, collect
 from podman_cvmfs.platforms import Platform
+from podman_cvmfs.repository.ducc import Repository
+from podman_cvmfs.repository.offers import Offer, Offers, collect
 from podman_cvmfs.settings import DEFAULT, Settings
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.sync.held import held_by
 from podman_cvmfs.sync.selection import Selection
-from podman_cvmfs.unpacked import Repository
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import InputError, RepositoryError
 from podman_cvmfs.oci import Digest, ImageConfig, parse_config
-from podman_cvmfs.published import PublishedImage, PublishedLayer
 from podman_cvmfs.registry.access import RegistryAccess
+from podman_cvmfs.repository.ducc import Repository
+from podman_cvmfs.repository.records import PublishedImage, PublishedLayer
 from podman_cvmfs.resolve.synthesise import synthesise
-from podman_cvmfs.unpacked import Repository
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import PodmanCvmfsError, RepositoryError
-from podman_cvmfs.markers import Markers, scan
 from podman_cvmfs.oci import (
     Descriptor,
     Digest,
@@ -18,15 +17,16 @@ from podman_cvmfs.oci import (
     render_manifest,
 )
 from podman_cvmfs.policy import Overlay, Policy, Reuse, View
-from podman_cvmfs.published import PublishedImage, PublishedLayer
 from podman_cvmfs.registry.access import RegistryAccess
+from podman_cvmfs.repository.ducc import Repository
+from podman_cvmfs.repository.records import PublishedImage, PublishedLayer
+from podman_cvmfs.repository.tree import Tree
+from podman_cvmfs.repository.whiteouts import Markers, scan
 from podman_cvmfs.resolve.config import SYNTHESISED, ConfigLadder
 from podman_cvmfs.resolve.image import FlatRoot, Layer, ResolvedImage, view_shown
 from podman_cvmfs.resolve.manifest import REBUILT, ManifestLadder
 from podman_cvmfs.resolve.skeleton import ShownRoot, Skeleton
 from podman_cvmfs.resolve.skeletons import Skeletons, is_a_strangers
-from podman_cvmfs.tree import Tree
-from podman_cvmfs.unpacked import Repository
 
 #: Layers whose description is remembered: bases are shared by many images, others by few.
 _LAYERS_KEPT = 4096

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from podman_cvmfs.markers import Markers
 from podman_cvmfs.oci import Descriptor, Digest, ImageConfig
 from podman_cvmfs.policy import Policy, View
+from podman_cvmfs.repository.whiteouts import Markers
 from podman_cvmfs.resolve.manifest import REBUILT
 from podman_cvmfs.resolve.skeleton import Skeleton
 

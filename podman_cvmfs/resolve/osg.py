@@ -30,12 +30,12 @@ from podman_cvmfs.oci import (
     parse_json,
     render_manifest,
 )
-from podman_cvmfs.osg import OsgImage, OsgRepository
 from podman_cvmfs.platforms import Platform
 from podman_cvmfs.policy import Policy
-from podman_cvmfs.published import PublishedImage
 from podman_cvmfs.reference import parse_name
 from podman_cvmfs.registry.access import RegistryAccess, RegistrySource
+from podman_cvmfs.repository.osg import OsgImage, OsgRepository
+from podman_cvmfs.repository.records import PublishedImage
 from podman_cvmfs.resolve.config import CACHE, REGISTRY, SYNTHESISED
 from podman_cvmfs.resolve.ducc import flat_root_at
 from podman_cvmfs.resolve.image import Layer, ResolvedImage

@@ -27,10 +27,10 @@ from dataclasses import dataclass, field
 
 from podman_cvmfs.customary import CUSTOMARY, STARTS
 from podman_cvmfs.errors import RepositoryError
-from podman_cvmfs.markers import Markers, parents_of
 from podman_cvmfs.oci import ImageConfig
+from podman_cvmfs.repository.tree import LinkedError, Tree, UnreadableError
+from podman_cvmfs.repository.whiteouts import Markers, parents_of
 from podman_cvmfs.store.records import Node
-from podman_cvmfs.tree import LinkedError, Tree, UnreadableError
 
 #: Their entries are looked at, one by one, for directories the user can't read.
 _LISTED = ("", "etc", "home", "opt", "run", "srv", "var", "var/cache", "var/lib", "var/log")

@@ -10,8 +10,8 @@ from typing import Any
 
 from podman_cvmfs.oci import ImageConfig
 from podman_cvmfs.policy import Overlay, Policy
+from podman_cvmfs.repository.tree import Tree, lies_on_fuse
 from podman_cvmfs.resolve.skeleton import ShownRoot, Skeleton, Terms, skeleton_of
-from podman_cvmfs.tree import Tree, lies_on_fuse
 
 
 class Skeletons:

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.oci import Digest, ImageConfig, parse_config
-from podman_cvmfs.tree import Tree
+from podman_cvmfs.repository.tree import Tree
 
 #: Label of a made-up configuration; its value names the image ID the repository gives.
 SYNTHESISED_LABEL = "io.github.podman-cvmfs.synthesised-for"

@@ -17,19 +17,19 @@ from podman_cvmfs.errors import (
     StoreError,
     printable,
 )
-from podman_cvmfs.offers import Offer
-from podman_cvmfs.osg import OsgRepository
 from podman_cvmfs.plan.lay_out import mount_bytes, view_of
 from podman_cvmfs.plan.make import Candidate, candidate_of
 from podman_cvmfs.progress import track
 from podman_cvmfs.registry.access import RegistryAccess
+from podman_cvmfs.repository.offers import Offer
+from podman_cvmfs.repository.osg import OsgRepository
+from podman_cvmfs.repository.tree import READERS
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.ducc import Resolver
 from podman_cvmfs.resolve.manifest import UNANSWERED
 from podman_cvmfs.resolve.osg import OsgResolver
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
-from podman_cvmfs.tree import READERS
 
 #: Reading an image's few files from a local disk or a warm cache takes less, in seconds.
 _SLOW = 0.01

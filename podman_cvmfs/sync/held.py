@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from podman_cvmfs.offers import Held, may_lie_below
 from podman_cvmfs.reference import ImageName, parse_repository_path
+from podman_cvmfs.repository.offers import Held, may_lie_below
 from podman_cvmfs.store.records import StoreContent
 
 

@@ -17,10 +17,10 @@ from podman_cvmfs.oci import (
     parse_config,
     parse_manifest,
 )
-from podman_cvmfs.osg_names import merged_root, merged_root_of_index, source_id
 from podman_cvmfs.plan.lay_out import mount_bytes, stand_in_id
 from podman_cvmfs.plan.retirement import is_retired, retired_name
 from podman_cvmfs.reference import ImageName, parse_repository_path, podman_names
+from podman_cvmfs.repository.osg_names import merged_root, merged_root_of_index, source_id
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import (

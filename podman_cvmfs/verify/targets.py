@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from podman_cvmfs.advice import on_store, repair
 from podman_cvmfs.errors import RepositoryError
+from podman_cvmfs.repository.tree import READERS, LinkedError, Tree
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import Link, Piece, StoreContent, StoredLayer
-from podman_cvmfs.tree import READERS, LinkedError, Tree
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.pieces import TARGET
 

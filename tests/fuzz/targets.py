@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from podman_cvmfs import markers, oci, reference, registries_conf, times, toml_file, unpacked
+from podman_cvmfs import oci, reference, registries_conf, times, toml_file
 from podman_cvmfs.errors import PodmanCvmfsError
 from podman_cvmfs.image_spec import ImageSpec
 from podman_cvmfs.policy import Policy
@@ -20,6 +20,8 @@ from podman_cvmfs.publish.layer_stream import decompress
 from podman_cvmfs.registry import auth
 from podman_cvmfs.registry.credentials import VARIABLE as AUTH_VARIABLE
 from podman_cvmfs.registry.credentials import CredentialStore
+from podman_cvmfs.repository import ducc as unpacked
+from podman_cvmfs.repository import whiteouts
 from podman_cvmfs.resolve import synthesise
 from podman_cvmfs.settings import VARIABLE as SETTINGS_VARIABLE
 from podman_cvmfs.settings import load_settings
@@ -131,9 +133,9 @@ def _words(data: bytes) -> None:
 
 
 def _markers(data: bytes) -> None:
-    found = markers.from_json(data)
+    found = whiteouts.from_json(data)
     if found is not None:
-        assert markers.from_json(found.to_json()) == found
+        assert whiteouts.from_json(found.to_json()) == found
         for path in [*found.files, *found.hidden, *found.opaque, *found.directories]:
             assert ".." not in path.split("/") and not path.startswith("/")
 
@@ -249,14 +251,14 @@ def _documents() -> tuple[list[bytes], list[bytes]]:
 
 
 _MANIFESTS, _CONFIGS = _documents()
-_MARKERS = markers.Markers(
+_MARKERS = whiteouts.Markers(
     files=("var/.wh.gone", ".wh..wh..opq"),
     hidden=("var/gone",),
     opaque=("var/lib",),
     native=False,
     directories={
-        "var": markers.DirectoryFacts(0o755, 0, 0, 1),
-        "": markers.DirectoryFacts(0o755, 0, 0, 1),
+        "var": whiteouts.DirectoryFacts(0o755, 0, 0, 1),
+        "": whiteouts.DirectoryFacts(0o755, 0, 0, 1),
     },
 ).to_json()
 _NAMES = [

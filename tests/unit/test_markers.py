@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import RepositoryError
-from podman_cvmfs.markers import DirectoryFacts, Markers, from_json, parents_of, scan
 from podman_cvmfs.oci import Digest
-from podman_cvmfs.tree import Tree, UnreadableError
+from podman_cvmfs.repository.tree import Tree, UnreadableError
+from podman_cvmfs.repository.whiteouts import DirectoryFacts, Markers, from_json, parents_of, scan
 
 
 def layer(root: Path, *paths: str) -> Markers:

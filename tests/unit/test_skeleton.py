@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.markers import scan
 from podman_cvmfs.oci import ImageConfig, parse_config
+from podman_cvmfs.repository.tree import Tree
+from podman_cvmfs.repository.whiteouts import scan
 from podman_cvmfs.resolve.skeleton import ShownRoot, Skeleton, Terms, skeleton_of
 from podman_cvmfs.store.records import Node
-from podman_cvmfs.tree import Tree
 
 #: An ordinary user, to whom the files are a stranger's.
 STRANGER = Terms(uid=1000, stranger=True)

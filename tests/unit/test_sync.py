@@ -27,13 +27,13 @@ from podman_cvmfs.plan.retirement import is_retired
 from podman_cvmfs.prune import Needs
 from podman_cvmfs.reference import ImageName
 from podman_cvmfs.references import User
+from podman_cvmfs.repository.tree import Tree
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.sync.run import sync
-from podman_cvmfs.tree import Tree
 from podman_cvmfs.verify.store import verify
 from tests.support.many import REGISTRY, make_repository
 from tests.support.trees import snapshot

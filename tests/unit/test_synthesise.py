@@ -12,6 +12,7 @@ import pytest
 
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.oci import Digest
+from podman_cvmfs.repository.tree import Tree
 from podman_cvmfs.resolve.synthesise import (
     SYNTHESISED_LABEL,
     architecture_of,
@@ -19,7 +20,6 @@ from podman_cvmfs.resolve.synthesise import (
     run_words,
     synthesise,
 )
-from podman_cvmfs.tree import Tree
 
 ID = Digest("c" * 64)
 

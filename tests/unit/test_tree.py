@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from podman_cvmfs.errors import RepositoryError
-from podman_cvmfs.tree import Tree
+from podman_cvmfs.repository.tree import Tree
 from podman_cvmfs.verify.store import verify
 from tests.support.many import make_repository
 from tests.support.stores import Spoilt

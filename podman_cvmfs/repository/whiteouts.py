@@ -21,7 +21,7 @@ from typing import Any
 
 from podman_cvmfs.errors import InputError, RepositoryError
 from podman_cvmfs.oci import parse_json
-from podman_cvmfs.tree import Tree, UnreadableError
+from podman_cvmfs.repository.tree import Tree, UnreadableError
 
 PREFIX = ".wh."
 OPAQUE = ".wh..wh..opq"

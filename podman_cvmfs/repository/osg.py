@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 from podman_cvmfs.errors import InputError, RepositoryError, printable
 from podman_cvmfs.oci import Digest, Manifest
-from podman_cvmfs.osg_names import OsgNames, merged_root, source_id
-from podman_cvmfs.published import OtherPlatforms, Problem, PublishedImage
-from podman_cvmfs.tree import Tree
+from podman_cvmfs.repository.osg_names import OsgNames, merged_root, source_id
+from podman_cvmfs.repository.records import OtherPlatforms, Problem, PublishedImage
+from podman_cvmfs.repository.tree import Tree
 
 #: The repository may be looked at in another place than the one it was made for.
 _TARGET = re.compile(r"(?:.*/)?(\.images/(?:sha256:)?[0-9a-f]{2}/[0-9a-f]{62})\Z", re.DOTALL)

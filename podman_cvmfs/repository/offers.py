@@ -11,13 +11,13 @@ from typing import Union
 
 from podman_cvmfs.errors import PodmanCvmfsError, RepositoryError, printable
 from podman_cvmfs.image_spec import ImageSpec
-from podman_cvmfs.osg import OsgRepository
-from podman_cvmfs.osg_names import OsgNames
 from podman_cvmfs.platforms import Platform
-from podman_cvmfs.published import OtherPlatforms, Problem, PublishedImage
 from podman_cvmfs.reference import ImageName
-from podman_cvmfs.tree import LinkedError, open_tree
-from podman_cvmfs.unpacked import Repository
+from podman_cvmfs.repository.ducc import Repository
+from podman_cvmfs.repository.osg import OsgRepository
+from podman_cvmfs.repository.osg_names import OsgNames
+from podman_cvmfs.repository.records import OtherPlatforms, Problem, PublishedImage
+from podman_cvmfs.repository.tree import LinkedError, open_tree
 
 AnyRepository = Union[Repository, OsgRepository]
 
