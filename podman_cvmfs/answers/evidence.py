@@ -14,7 +14,6 @@ from podman_cvmfs.answers.lookup import by_id, by_name, is_short, meanings, name
 from podman_cvmfs.answers.sources import content_of, known_platform, offers_of, selection_of
 from podman_cvmfs.errors import InputError, PodmanCvmfsError, RegistryError, printable
 from podman_cvmfs.foreign_file import read_bounded
-from podman_cvmfs.graphroots import find_graphroots
 from podman_cvmfs.oci import parse_json
 from podman_cvmfs.platforms import UNKNOWN, Platform
 from podman_cvmfs.reference import ImageName
@@ -30,6 +29,7 @@ from podman_cvmfs.storage_conf.effective import (
 from podman_cvmfs.storage_conf.generation import find_generation
 from podman_cvmfs.store.layout import IMAGES, IMAGES_JSON, LAYERS, LAYERS_JSON
 from podman_cvmfs.store.records import StoreContent, StoredImage, chain_of
+from podman_cvmfs.usage.graphroots import find_graphroots
 
 #: Larger records of a user's own images are refused, in bytes.
 _MAX_JSON = 256 << 20

@@ -50,8 +50,8 @@ def command(
     machine, and in those named. If the caller's own or one that was named can't be read, everything
     stays; another user's is only reported.
     """
-    from podman_cvmfs.prune import prune
     from podman_cvmfs.store.store import Store
+    from podman_cvmfs.usage.prune import prune
 
     settings = settings_given(store=store)
     target = Store(settings.store)

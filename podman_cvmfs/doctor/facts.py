@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from podman_cvmfs.broken_layers import BrokenUsers
 from podman_cvmfs.storage_conf.effective import Effective
+from podman_cvmfs.usage.broken_layers import BrokenUsers
 
 
 class Presence(str, Enum):

@@ -7,13 +7,13 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from podman_cvmfs.broken_layers import cure_of
 from podman_cvmfs.doctor import cures
 from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import Facts, Presence, Repository
 from podman_cvmfs.doctor.finding import Finding
 from podman_cvmfs.doctor.mounting import mount_program
 from podman_cvmfs.errors import printable
+from podman_cvmfs.usage.broken_layers import cure_of
 
 _CVMFS = "/cvmfs/"
 #: Has the client move what it fetches within one directory of its cache, for which no lock of the

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from podman_cvmfs.doctor.client_conf import client_settings, is_on
 from podman_cvmfs.doctor.facts import Client
 from podman_cvmfs.doctor.probe import HangingError, bounded
-from podman_cvmfs.graphroots import Graphroots, find_graphroots
+from podman_cvmfs.usage.graphroots import Graphroots, find_graphroots
 
 #: Where the client keeps its cache if its settings don't say (cvmfs ``default.conf``).
 _CACHE = "/var/lib/cvmfs"

@@ -13,7 +13,6 @@ from podman_cvmfs.plan.layers import freed_images, orphaned_views
 from podman_cvmfs.plan.make import Candidate, Plan, make_plan
 from podman_cvmfs.plan.retirement import Retention, is_retired
 from podman_cvmfs.policy import SHARED
-from podman_cvmfs.prune import Needs, find_needs, needed_layers, vanished_layers
 from podman_cvmfs.reference import ImageName
 from podman_cvmfs.repository.offers import AnyRepository, Offer, Offers, collect
 from podman_cvmfs.resolve.config import SYNTHESISED
@@ -26,6 +25,8 @@ from podman_cvmfs.sync.held import held_by
 from podman_cvmfs.sync.newly_complete import completed_since
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.usage.needs import Needs, find_needs, needed_layers
+from podman_cvmfs.usage.vanished import vanished_layers
 
 #: How often what is used beyond its grace is looked at again, in seconds.
 _LOOK_AGAIN = 24 * 3600

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from podman_cvmfs.broken_layers import cure_of, find_broken
 from podman_cvmfs.errors import printable
-from podman_cvmfs.graphroots import find_graphroots
+from podman_cvmfs.usage.broken_layers import cure_of, find_broken
+from podman_cvmfs.usage.graphroots import find_graphroots
 from podman_cvmfs.verify.finding import Finding, Severity
 
 

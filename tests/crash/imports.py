@@ -9,7 +9,7 @@ for _module in (
     "podman_cvmfs.blobcache",
     "podman_cvmfs.cli.sync",
     "podman_cvmfs.files",
-    "podman_cvmfs.prune",
+    "podman_cvmfs.usage.prune",
     "podman_cvmfs.registry",
     "podman_cvmfs.sync.selection",
     "podman_cvmfs.sync.run",

@@ -13,7 +13,7 @@ import pytest
 from podman_cvmfs.doctor import look_client
 from podman_cvmfs.doctor.facts import Client
 from podman_cvmfs.doctor.look_client import look_at_clients
-from podman_cvmfs.graphroots import Graphroots
+from podman_cvmfs.usage.graphroots import Graphroots
 from tests.support.cli import podman_cvmfs
 from tests.support.mounted import Mounted, mounted
 from tests.support.podman import Host, running

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.broken_layers import cure_of, find_broken
+from podman_cvmfs.usage.broken_layers import cure_of, find_broken
 from tests.matrix import real_layers
 from tests.matrix.bench import Bench
 from tests.matrix.listing import CONTAINER

@@ -15,7 +15,6 @@ import pytest
 
 from podman_cvmfs import paths
 from podman_cvmfs.answers.sources import target_of
-from podman_cvmfs.broken_layers import Broken, BrokenUsers
 from podman_cvmfs.doctor import edits, look_engine
 from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import (
@@ -50,6 +49,7 @@ from podman_cvmfs.doctor.probe import HangingError, bounded
 from podman_cvmfs.settings import Settings
 from podman_cvmfs.storage_conf.effective import Effective
 from podman_cvmfs.storage_conf.generation import Generation
+from podman_cvmfs.usage.broken_layers import Broken, BrokenUsers
 from podman_cvmfs.verify.finding import REMOVE
 from tests.support.cli import podman_cvmfs
 from tests.support.stores import Spoilt, small_repository

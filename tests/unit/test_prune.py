@@ -12,20 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs import prune as prune_module
 from podman_cvmfs.errors import InputError, StoreError
-from podman_cvmfs.graphroots import Graphroots
 from podman_cvmfs.plan.lay_out import view_of
 from podman_cvmfs.plan.make import candidate_of, make_plan
 from podman_cvmfs.plan.retirement import GRACE, Retention, is_retired, retired_name
 from podman_cvmfs.policy import Policy, View
-from podman_cvmfs.prune import PruneReport, needed_layers, prune
 from podman_cvmfs.reference import parse_repository_path
 from podman_cvmfs.resolve.image import FlatRoot, ResolvedImage
 from podman_cvmfs.store.layout import link_name, lower_of
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.store.store import Store
+from podman_cvmfs.usage import needs as needs_module
+from podman_cvmfs.usage.graphroots import Graphroots
+from podman_cvmfs.usage.needs import needed_layers
+from podman_cvmfs.usage.prune import PruneReport, prune
 from tests.support.cli import podman_cvmfs
 from tests.support.trees import snapshot
 from tests.unit.test_plan import image
@@ -109,7 +110,7 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     site = Site(tmp_path)
-    monkeypatch.setattr(prune_module, "find_graphroots", lambda named: site.graphroots)
+    monkeypatch.setattr(needs_module, "find_graphroots", lambda named: site.graphroots)
     return site
 
 
@@ -294,7 +295,7 @@ def test_needed_layers_looks_only_when_something_is_due(
     needed = needed_layers(site.content, START + GRACE)
     assert set(needed) == {site.top("c"), site.top("cd")}
     assert set(needed_layers(site.content, START, grace=0)) == {site.top("c"), site.top("cd")}
-    monkeypatch.setattr(prune_module, "find_graphroots", None)
+    monkeypatch.setattr(needs_module, "find_graphroots", None)
     assert not needed_layers(site.content, START + GRACE - 1)
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.graphroots import find_graphroots
-from podman_cvmfs.references import User, references_to
 from podman_cvmfs.storage_conf.effective import Places
 from podman_cvmfs.store.layout import link_name
 from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer
+from podman_cvmfs.usage.graphroots import find_graphroots
+from podman_cvmfs.usage.layer_users import User, references_to
 
 BASE, MIDDLE, TOP = (letter * 64 for letter in "abc")
 IMAGE = "d" * 64

@@ -24,9 +24,7 @@ from podman_cvmfs.errors import (
 )
 from podman_cvmfs.oci import Digest, parse_manifest, render_manifest
 from podman_cvmfs.plan.retirement import is_retired
-from podman_cvmfs.prune import Needs
 from podman_cvmfs.reference import ImageName
-from podman_cvmfs.references import User
 from podman_cvmfs.repository.tree import Tree
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage
@@ -34,6 +32,8 @@ from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.sync.run import sync
+from podman_cvmfs.usage.layer_users import User
+from podman_cvmfs.usage.needs import Needs
 from podman_cvmfs.verify.store import verify
 from tests.support.many import REGISTRY, make_repository
 from tests.support.trees import snapshot

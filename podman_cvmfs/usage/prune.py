@@ -3,15 +3,11 @@
 
 from __future__ import annotations
 
-import itertools
-import logging
-import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from podman_cvmfs.errors import StoreError, printable
-from podman_cvmfs.graphroots import find_graphroots
 from podman_cvmfs.plan.retirement import (
     GRACE,
     Retention,
@@ -21,16 +17,11 @@ from podman_cvmfs.plan.retirement import (
     keep_spacer,
     retired_entries,
 )
-from podman_cvmfs.references import References, User, references_to
-from podman_cvmfs.store.layout import OVERLAY
 from podman_cvmfs.store.reader import read_store
-from podman_cvmfs.store.records import StoreContent, StoredLayer, chain_of, layers_of
+from podman_cvmfs.store.records import StoreContent, StoredLayer, layers_of
 from podman_cvmfs.store.store import Store
-
-log = logging.getLogger(__name__)
-
-#: The trees of a repository in which layers and merged roots lie; the last is OSG's.
-_TREES = ("/.flat/", "/.layers/", "/.images/")
+from podman_cvmfs.usage.needs import Needs, find_needs
+from podman_cvmfs.usage.vanished import vanished_layers
 
 
 @dataclass(frozen=True)
@@ -64,68 +55,6 @@ class PruneReport:
     graphroots: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
     changed: bool = False
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What must stay in a store: layer ID -> its users, all chains down to their bases.
-
-    ``blocked_by`` are files and graphroots of the caller, or named by him, that can't be read: on
-    their account everything stays. Other users' graphroots that can't be read are only reported
-    (``unreadable``), or one broken file of anybody's would keep a site's store growing.
-    """
-
-    users: Mapping[str, tuple[User, ...]] = field(default_factory=dict)
-    graphroots: tuple[str, ...] = ()
-    blocked_by: tuple[str, ...] = ()
-    unreadable: Mapping[str, str] = field(default_factory=dict)
-
-    def layers(self, content: StoreContent) -> Collection[str]:
-        """The IDs of the layers of ``content`` that must stay."""
-        return content.layers.keys() if self.blocked_by else self.users.keys()
-
-    def obstacles(self) -> list[str]:
-        """What to tell the caller of ``blocked_by``."""
-        return [
-            f"nothing is removed from the store while {printable(path)} can't be read: "
-            f"{self.unreadable[path]}"
-            for path in self.blocked_by
-        ]
-
-
-def find_needs(content: StoreContent, graphroots: Sequence[str] = ()) -> Needs:
-    """Look for users of the layers of ``content`` in all graphroots that can be seen, and those
-    named. Raises InputError if one of these isn't there."""
-    places = find_graphroots(graphroots)
-    searched = (*places.own, *places.others)
-    references = references_to(content, searched)
-    return Needs(
-        users=_down_to_bases(content, references),
-        graphroots=searched,
-        blocked_by=tuple(
-            sorted({*places.own_unseen, *(references.unreadable.keys() & set(places.own))})
-        ),
-        unreadable={**places.unseen, **references.unreadable},
-    )
-
-
-def needed_layers(
-    content: StoreContent, now: int, grace: int = GRACE, graphroots: Sequence[str] = ()
-) -> Collection[str]:
-    """The layers of ``content`` that a sync at the time ``now`` must keep for their users.
-
-    Nothing is looked for, and the answer is empty, while all that is retired is within ``grace``
-    (seconds).
-    """
-    retired = [layer.retired for layer in content.layers.values() if layer.retired is not None]
-    retired.extend(content.retired_entries.values())
-    retention = Retention(now, grace)
-    if grace > 0 and all(map(retention.has_grace, retired)):
-        return ()
-    needs = find_needs(content, graphroots)
-    for obstacle in needs.obstacles():
-        log.warning("%s", obstacle)
-    return needs.layers(content)
 
 
 def prune(
@@ -225,74 +154,6 @@ def _wanted(current: StoreContent) -> dict[str, StoredLayer]:
     """The layers of the listed images."""
     listed = (image for image in current.images.values() if not is_retired(image))
     return {layer.layer_id: layer for image in listed for layer in layers_of(current, image)}
-
-
-def _down_to_bases(content: StoreContent, references: References) -> dict[str, tuple[User, ...]]:
-    found: dict[str, set[User]] = {}
-    for layer_id, users in references.layers.items():
-        chain = [layer.layer_id for layer in chain_of(content, layer_id)]
-        for each in {layer_id, *chain}:
-            found.setdefault(each, set()).update(users)
-    return {layer_id: tuple(sorted(users)) for layer_id, users in found.items()}
-
-
-def vanished_layers(store: str, content: StoreContent, layer_ids: Iterable[str]) -> set[str]:
-    """Those of the layers ``layer_ids`` of ``content``, which ``store`` holds, whose files the
-    repository has no more.
-
-    A repository that isn't there just now proves nothing, nor does a file that can't be read: the
-    tree that held the files must be there, and they not.
-    """
-    found = set()
-    trees: dict[str, bool] = {}
-    for layer_id in layer_ids:
-        for target in _targets(f"{store}/{OVERLAY}", content.layers[layer_id]):
-            tree = next((target[: target.find(t) + len(t)] for t in _TREES if t in target), None)
-            if tree is None:
-                continue
-            if tree not in trees:
-                trees[tree] = _lists_something(tree)
-            if trees[tree] and _is_missing(target):
-                found.add(layer_id)
-    return found
-
-
-def _targets(overlay: str, layer: StoredLayer) -> Iterator[str]:
-    """Where what a layer shows leads to, as far as that is links."""
-    if layer.lowers is None:
-        paths = _parts(f"{overlay}/{layer.layer_id}")
-    else:
-        paths = iter([f"{overlay}/{piece_id}/diff" for piece_id in layer.lowers])
-    for path in paths:
-        if os.path.islink(path):
-            yield os.readlink(path)
-
-
-def _parts(directory: str) -> Iterator[str]:
-    """The parts of a layer of layout 4."""
-    for number in itertools.count():
-        path = f"{directory}/diff{number or ''}"
-        if not os.path.lexists(path):
-            return
-        yield path
-
-
-def _lists_something(directory: str) -> bool:
-    try:
-        with os.scandir(directory) as entries:
-            return next(entries, None) is not None
-    except OSError:
-        return False
-
-
-def _is_missing(path: str) -> bool:
-    try:
-        os.stat(path)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _date(moment: int) -> str:

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must stay in a store, because a container or an image of somebody's stands on it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from podman_cvmfs.errors import printable
+from podman_cvmfs.plan.retirement import GRACE, Retention
+from podman_cvmfs.store.records import StoreContent, chain_of
+from podman_cvmfs.usage.graphroots import find_graphroots
+from podman_cvmfs.usage.layer_users import References, User, references_to
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What must stay in a store: layer ID -> its users, all chains down to their bases.
+
+    ``blocked_by`` are files and graphroots of the caller, or named by him, that can't be read: on
+    their account everything stays. Other users' graphroots that can't be read are only reported
+    (``unreadable``), or one broken file of anybody's would keep a site's store growing.
+    """
+
+    users: Mapping[str, tuple[User, ...]] = field(default_factory=dict)
+    graphroots: tuple[str, ...] = ()
+    blocked_by: tuple[str, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+    def layers(self, content: StoreContent) -> Collection[str]:
+        """The IDs of the layers of ``content`` that must stay."""
+        return content.layers.keys() if self.blocked_by else self.users.keys()
+
+    def obstacles(self) -> list[str]:
+        """What to tell the caller of ``blocked_by``."""
+        return [
+            f"nothing is removed from the store while {printable(path)} can't be read: "
+            f"{self.unreadable[path]}"
+            for path in self.blocked_by
+        ]
+
+
+def find_needs(content: StoreContent, graphroots: Sequence[str] = ()) -> Needs:
+    """Look for users of the layers of ``content`` in all graphroots that can be seen, and those
+    named. Raises InputError if one of these isn't there."""
+    places = find_graphroots(graphroots)
+    searched = (*places.own, *places.others)
+    references = references_to(content, searched)
+    return Needs(
+        users=_down_to_bases(content, references),
+        graphroots=searched,
+        blocked_by=tuple(
+            sorted({*places.own_unseen, *(references.unreadable.keys() & set(places.own))})
+        ),
+        unreadable={**places.unseen, **references.unreadable},
+    )
+
+
+def needed_layers(
+    content: StoreContent, now: int, grace: int = GRACE, graphroots: Sequence[str] = ()
+) -> Collection[str]:
+    """The layers of ``content`` that a sync at the time ``now`` must keep for their users.
+
+    Nothing is looked for, and the answer is empty, while all that is retired is within ``grace``
+    (seconds).
+    """
+    retired = [layer.retired for layer in content.layers.values() if layer.retired is not None]
+    retired.extend(content.retired_entries.values())
+    retention = Retention(now, grace)
+    if grace > 0 and all(map(retention.has_grace, retired)):
+        return ()
+    needs = find_needs(content, graphroots)
+    for obstacle in needs.obstacles():
+        log.warning("%s", obstacle)
+    return needs.layers(content)
+
+
+def _down_to_bases(content: StoreContent, references: References) -> dict[str, tuple[User, ...]]:
+    found: dict[str, set[User]] = {}
+    for layer_id, users in references.layers.items():
+        chain = [layer.layer_id for layer in chain_of(content, layer_id)]
+        for each in {layer_id, *chain}:
+            found.setdefault(each, set()).update(users)
+    return {layer_id: tuple(sorted(users)) for layer_id, users in found.items()}

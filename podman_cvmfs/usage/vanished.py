@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds layers of a store whose files the repository has no more."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+
+from podman_cvmfs.store.layout import OVERLAY
+from podman_cvmfs.store.records import StoreContent, StoredLayer
+
+#: The trees of a repository in which layers and merged roots lie; the last is OSG's.
+_TREES = ("/.flat/", "/.layers/", "/.images/")
+
+
+def vanished_layers(store: str, content: StoreContent, layer_ids: Iterable[str]) -> set[str]:
+    """Those of the layers ``layer_ids`` of ``content``, which ``store`` holds, whose files the
+    repository has no more.
+
+    A repository that isn't there just now proves nothing, nor does a file that can't be read: the
+    tree that held the files must be there, and they not.
+    """
+    found = set()
+    trees: dict[str, bool] = {}
+    for layer_id in layer_ids:
+        for target in _targets(f"{store}/{OVERLAY}", content.layers[layer_id]):
+            tree = next((target[: target.find(t) + len(t)] for t in _TREES if t in target), None)
+            if tree is None:
+                continue
+            if tree not in trees:
+                trees[tree] = _lists_something(tree)
+            if trees[tree] and _is_missing(target):
+                found.add(layer_id)
+    return found
+
+
+def _targets(overlay: str, layer: StoredLayer) -> Iterator[str]:
+    """Where what a layer shows leads to, as far as that is links."""
+    if layer.lowers is None:
+        paths = _parts(f"{overlay}/{layer.layer_id}")
+    else:
+        paths = iter([f"{overlay}/{piece_id}/diff" for piece_id in layer.lowers])
+    for path in paths:
+        if os.path.islink(path):
+            yield os.readlink(path)
+
+
+def _parts(directory: str) -> Iterator[str]:
+    """The parts of a layer of layout 4."""
+    for number in itertools.count():
+        path = f"{directory}/diff{number or ''}"
+        if not os.path.lexists(path):
+            return
+        yield path
+
+
+def _lists_something(directory: str) -> bool:
+    try:
+        with os.scandir(directory) as entries:
+            return next(entries, None) is not None
+    except OSError:
+        return False
+
+
+def _is_missing(path: str) -> bool:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
