@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.files import write_whole
 from podman_cvmfs.foreign_file import read_bounded
-from podman_cvmfs.oci import MAX_DOCUMENT, Digest
+from podman_cvmfs.oci.documents import MAX_DOCUMENT, Digest
 from podman_cvmfs.repository.whiteouts import Markers, from_json
 
 #: A layer with more markers than fit is looked at again each time.

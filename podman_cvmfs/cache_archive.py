@@ -22,8 +22,8 @@ from typing import BinaryIO
 
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import InputError, RegistryError, StoreError, printable
-from podman_cvmfs.manifests import Genuine, Index, has_config, judge
-from podman_cvmfs.oci import MAX_DOCUMENT, Digest
+from podman_cvmfs.oci.documents import MAX_DOCUMENT, Digest
+from podman_cvmfs.oci.genuine import Genuine, Index, has_config, judge
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from podman_cvmfs.customary import CUSTOMARY
 from podman_cvmfs.errors import PodmanCvmfsError
 from podman_cvmfs.foreign_file import read_bounded
+from podman_cvmfs.oci.customary import CUSTOMARY
 from podman_cvmfs.storage_conf.places import Places, containers_files
 
 #: containers.conf(5): ``volumes`` are ``source:destination[:options]``, ``mounts`` are like podman

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from podman_cvmfs.errors import InputError, RegistryError, printable
-from podman_cvmfs.reference import ImageName, check_parts
+from podman_cvmfs.names.reference import ImageName, check_parts
 from podman_cvmfs.toml_file import TomlFile, drop_ins, read_toml
 
 SYSTEM_FILE = "/etc/containers/registries.conf"

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from podman_cvmfs import paths
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.mount_points import mount_points
-from podman_cvmfs.platforms import UNKNOWN, Platform, nearest
+from podman_cvmfs.oci.platform import UNKNOWN, Platform, nearest
 from podman_cvmfs.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.sharing import is_shared
 from podman_cvmfs.toml_file import TomlFile, drop_ins, read_toml

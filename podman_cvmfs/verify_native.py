@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from podman_cvmfs.oci.times import normal_time
 from podman_cvmfs.storage_native import Image, Layer, StoreReport, judge
 from podman_cvmfs.store.layout import synthetic_diff_id
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer
-from podman_cvmfs.times import normal_time
 
 
 def verify_native(store: str) -> tuple[StoreReport, list[str]]:

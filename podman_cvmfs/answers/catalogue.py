@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
 
-from podman_cvmfs.reference import podman_names
+from podman_cvmfs.names.reference import podman_names
 from podman_cvmfs.repository.offers import Offer, Offers, may_lie_below
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.store.records import StoreContent, StoredImage

@@ -14,9 +14,9 @@ from podman_cvmfs.answers.lookup import by_id, by_name, is_short, meanings, name
 from podman_cvmfs.answers.sources import content_of, known_platform, offers_of, selection_of
 from podman_cvmfs.errors import InputError, PodmanCvmfsError, RegistryError, printable
 from podman_cvmfs.foreign_file import read_bounded
-from podman_cvmfs.oci import parse_json
-from podman_cvmfs.platforms import UNKNOWN, Platform
-from podman_cvmfs.reference import ImageName
+from podman_cvmfs.names.reference import ImageName
+from podman_cvmfs.oci.documents import parse_json
+from podman_cvmfs.oci.platform import UNKNOWN, Platform
 from podman_cvmfs.registries_conf import load_registries_conf
 from podman_cvmfs.repository.offers import Offer, Offers
 from podman_cvmfs.settings import Settings

@@ -11,9 +11,9 @@ from dataclasses import replace
 from podman_cvmfs import paths
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import InputError, RepositoryError, printable
-from podman_cvmfs.image_spec import ImageSpec
-from podman_cvmfs.oci import Digest, parse_config, parse_manifest
-from podman_cvmfs.platforms import Platform
+from podman_cvmfs.names.spec import ImageSpec
+from podman_cvmfs.oci.documents import Digest, parse_config, parse_manifest
+from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.repository.ducc import Repository
 from podman_cvmfs.repository.offers import Offer, Offers, collect
 from podman_cvmfs.settings import DEFAULT, Settings

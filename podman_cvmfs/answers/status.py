@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from podman_cvmfs.foreign_file import read_bounded
-from podman_cvmfs.oci import MAX_DOCUMENT
+from podman_cvmfs.oci.documents import MAX_DOCUMENT
 from podman_cvmfs.plan.retirement import is_retired
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import GENUINE, UNANSWERED

@@ -13,7 +13,7 @@ from podman_cvmfs.doctor.probe import HangingError, bounded
 from podman_cvmfs.engine import SHORT_MOUNT_DATA
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.foreign_file import read_bounded
-from podman_cvmfs.oci import parse_json
+from podman_cvmfs.oci.documents import parse_json
 from podman_cvmfs.plan.lay_out import mount_bytes
 from podman_cvmfs.plan.retirement import is_retired
 from podman_cvmfs.policy import View

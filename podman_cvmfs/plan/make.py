@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from podman_cvmfs.oci import Digest
+from podman_cvmfs.names.reference import ImageName, assign_names
+from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.plan.lay_out import ImageView, Shown
 from podman_cvmfs.plan.layers import LayerChoice
 from podman_cvmfs.plan.retirement import (
@@ -18,7 +19,6 @@ from podman_cvmfs.plan.retirement import (
     retired_entries,
 )
 from podman_cvmfs.policy import Change
-from podman_cvmfs.reference import ImageName, assign_names
 from podman_cvmfs.resolve.image import ResolvedImage
 from podman_cvmfs.store.records import (
     ImageFiles,

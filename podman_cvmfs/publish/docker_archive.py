@@ -14,14 +14,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from podman_cvmfs import oci
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.oci import Descriptor, Digest, ImageConfig, Manifest
-from podman_cvmfs.platforms import Platform
+from podman_cvmfs.names.reference import ImageName
+from podman_cvmfs.oci import documents
+from podman_cvmfs.oci.documents import Descriptor, Digest, ImageConfig, Manifest
+from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.publish.files import Files, read
 from podman_cvmfs.publish.layer_stream import compression
 from podman_cvmfs.publish.source import SourceImage, archive_name, checked_image
-from podman_cvmfs.reference import ImageName
 
 MANIFEST = "manifest.json"
 
@@ -49,7 +49,7 @@ class DockerArchive:
 
     def images(self) -> Sequence[SourceImage]:
         what = f"{self._what}: {MANIFEST}"
-        found = oci.parse_json(read(self._files, MANIFEST), what)
+        found = documents.parse_json(read(self._files, MANIFEST), what)
         if not isinstance(found, list) or not all(isinstance(e, dict) for e in found):
             raise InputError(f"{what} is not a list of images")
         if not found:
@@ -76,7 +76,7 @@ class DockerArchive:
         tags = entry.get("RepoTags") or []
         if not _are_strings(tags):
             raise InputError(f"{self._what}: the tags in {MANIFEST} are not strings")
-        config = oci.parse_config(
+        config = documents.parse_config(
             read(self._files, config_file), f"{self._what}: {printable(config_file)}"
         )
         if len(files) != len(config.diff_ids):
@@ -105,14 +105,16 @@ class DockerArchive:
             blobs.append(self._blobs[layer])
         # Docker's manifests know no zstd, and podman refuses them for a layer that they don't know.
         is_oci = any(kind == "zstd" for kind, _, _ in blobs)
-        layer_type, sign = (oci.OCI_LAYER, "+") if is_oci else (oci.DOCKER_LAYER, ".")
+        layer_type, sign = (documents.OCI_LAYER, "+") if is_oci else (documents.DOCKER_LAYER, ".")
         layers = (
             Descriptor(layer_type if kind == "none" else f"{layer_type}{sign}{kind}", digest, size)
             for kind, digest, size in blobs
         )
-        config_type = oci.OCI_CONFIG if is_oci else oci.DOCKER_CONFIG
+        config_type = documents.OCI_CONFIG if is_oci else documents.DOCKER_CONFIG
         own = Descriptor(config_type, config.digest, len(config.raw))
-        return Manifest(oci.OCI_MANIFEST if is_oci else oci.DOCKER_MANIFEST, own, tuple(layers))
+        return Manifest(
+            documents.OCI_MANIFEST if is_oci else documents.DOCKER_MANIFEST, own, tuple(layers)
+        )
 
     def _blob(self, file: str, diff_id: Digest) -> tuple[str, Digest, int]:
         """How a layer is compressed, and its digest and size as it is in the archive."""

@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, Protocol
 
-from podman_cvmfs import oci
 from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.oci import documents
 from podman_cvmfs.publish.layer_stream import compression, decompress
 
 _CHUNK = 256 * 1024
@@ -34,7 +34,7 @@ class Files(Protocol):
         """Let go of what is open."""
 
 
-def read(files: Files, name: str, limit: int = oci.MAX_DOCUMENT) -> bytes:
+def read(files: Files, name: str, limit: int = documents.MAX_DOCUMENT) -> bytes:
     """The whole contents of a small file; InputError if it is larger than ``limit`` bytes."""
     size = files.size(name)
     if size > limit:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import zstandard
 
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.oci import Descriptor, Digest
+from podman_cvmfs.oci.documents import Descriptor, Digest
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.oci import Descriptor, Digest, ImageConfig, Manifest, parse_json
+from podman_cvmfs.names.reference import ImageName
+from podman_cvmfs.oci.big_data import big_data_file
+from podman_cvmfs.oci.documents import Descriptor, Digest, ImageConfig, Manifest, parse_json
 from podman_cvmfs.publish.source import SourceImage
-from podman_cvmfs.reference import ImageName
-from podman_cvmfs.store.layout import big_data_file
 
 LAYERS = ".layers"
 FLAT = ".flat"

@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from podman_cvmfs import oci
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.oci import Descriptor, Digest
-from podman_cvmfs.platforms import Platform
+from podman_cvmfs.names.reference import ImageName
+from podman_cvmfs.oci import documents
+from podman_cvmfs.oci.documents import Descriptor, Digest
+from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.publish.files import Files, read
 from podman_cvmfs.publish.source import (
     CONTAINERD_NAME,
@@ -21,7 +22,6 @@ from podman_cvmfs.publish.source import (
     is_index,
     listed,
 )
-from podman_cvmfs.reference import ImageName
 
 #: An index may name indexes; nobody nests them deeply.
 _MAX_NESTING = 4
@@ -66,7 +66,7 @@ class OciLayout:
         """The entries that are wanted by their names: those with one name are one image for
         several platforms."""
         what = f"{self._what}/index.json"
-        index = oci.parse_json(read(self._files, "index.json"), what)
+        index = documents.parse_json(read(self._files, "index.json"), what)
         entries = index.get("manifests") if isinstance(index, dict) else None
         if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
             raise InputError(f"{what} is not an OCI index")
@@ -108,7 +108,7 @@ class OciLayout:
                 yield entry
                 continue
             what = f"the manifest {self._digest(entry)}"
-            document = oci.parse_json(self._blob(self._digest(entry)), what)
+            document = documents.parse_json(self._blob(self._digest(entry)), what)
             if is_index(document):
                 yield from self._present(listed(document, what))
 
@@ -125,15 +125,15 @@ class OciLayout:
             if len(entries) > 1:
                 entry = choose_platform(entries, self._platform, str(name))
             data = self._blob(self._digest(entry))
-            document = oci.parse_json(data, f"the manifest of {name}")
+            document = documents.parse_json(data, f"the manifest of {name}")
             if not is_index(document):
                 break
             index = data
             entries = listed(document, f"the manifest of {name}")
             entries = [choose_platform(entries, self._platform, str(name))]
-        manifest = oci.parse_manifest(data, f"the manifest of {name}")
+        manifest = documents.parse_manifest(data, f"the manifest of {name}")
         raw = self._blob(manifest.config.digest)
-        config = oci.parse_config(raw, f"the configuration of {name}")
+        config = documents.parse_config(raw, f"the configuration of {name}")
         return checked_image(name, manifest, config, data, index)
 
     def _blob(self, digest: Digest) -> bytes:

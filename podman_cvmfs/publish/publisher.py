@@ -21,8 +21,9 @@ from podman_cvmfs.errors import (
     RepositoryError,
     printable,
 )
-from podman_cvmfs.oci import Descriptor, Digest, parse_config
-from podman_cvmfs.platforms import Platform
+from podman_cvmfs.names.reference import ImageName
+from podman_cvmfs.oci.documents import Descriptor, Digest, parse_config
+from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.progress import bytes_done
 from podman_cvmfs.publish import layout, singularity
 from podman_cvmfs.publish.layer_stream import LayerStream, WrongBlobError
@@ -30,7 +31,6 @@ from podman_cvmfs.publish.merge import Layer, Merger
 from podman_cvmfs.publish.source import SourceImage
 from podman_cvmfs.publish.unpack import unpack
 from podman_cvmfs.publish.workspace import Workspace, read_if_there, write_file
-from podman_cvmfs.reference import ImageName
 
 OpenLayer = Callable[[Descriptor], Iterator[bytes]]
 

@@ -7,10 +7,11 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from podman_cvmfs import oci
 from podman_cvmfs.errors import InputError, RegistryError
-from podman_cvmfs.oci import Descriptor, Digest
-from podman_cvmfs.platforms import Platform
+from podman_cvmfs.names.reference import ImageName
+from podman_cvmfs.oci import documents
+from podman_cvmfs.oci.documents import Descriptor, Digest
+from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.publish.source import (
     SourceImage,
     checked_image,
@@ -18,7 +19,6 @@ from podman_cvmfs.publish.source import (
     is_index,
     listed,
 )
-from podman_cvmfs.reference import ImageName
 from podman_cvmfs.registry.client import RegistryClient
 
 
@@ -43,7 +43,7 @@ class RegistrySource:
         data, _ = self._client.manifest(name)
         what = f"the manifest of {name}"
         with _registry_fault():
-            document = oci.parse_json(data, what)
+            document = documents.parse_json(data, what)
         index = None
         if is_index(document):
             index = data
@@ -54,12 +54,12 @@ class RegistrySource:
                 digest = Digest.parse(entry.get("digest"), f"the digest of {name}'s manifest")
             data, _ = self._client.manifest(name, str(digest))
         with _registry_fault():
-            manifest = oci.parse_manifest(data, what)
-        if manifest.config.size > oci.MAX_DOCUMENT:
+            manifest = documents.parse_manifest(data, what)
+        if manifest.config.size > documents.MAX_DOCUMENT:
             raise RegistryError(f"{name}: the image's configuration is too large")
         raw = self._client.blob(name, manifest.config.digest)
         with _registry_fault():
-            config = oci.parse_config(raw, f"the configuration of {name}")
+            config = documents.parse_config(raw, f"the configuration of {name}")
         image = checked_image(self._published_as, manifest, config, data, index)
         return [replace(image, is_from_registry=True)]
 

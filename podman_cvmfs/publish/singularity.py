@@ -13,8 +13,8 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from podman_cvmfs.image_schema import member
-from podman_cvmfs.oci import ImageConfig, parse_json
+from podman_cvmfs.oci.documents import ImageConfig, parse_json
+from podman_cvmfs.oci.schema import member
 from podman_cvmfs.publish import attributes
 from podman_cvmfs.publish.attributes import Attributes
 from podman_cvmfs.publish.safe_tree import (

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from podman_cvmfs import oci
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.oci import Descriptor, Digest, ImageConfig, Manifest
-from podman_cvmfs.platforms import Platform
-from podman_cvmfs.reference import ImageName, parse_name
+from podman_cvmfs.names.reference import ImageName, parse_name
+from podman_cvmfs.oci import documents
+from podman_cvmfs.oci.documents import Descriptor, Digest, ImageConfig, Manifest
+from podman_cvmfs.oci.platform import Platform
 
 CONTAINERD_NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -92,7 +92,7 @@ def archive_name(texts: Sequence[str | None], given: ImageName | None, what: str
 def is_index(document: object) -> bool:
     """Whether a parsed manifest is an OCI index or a Docker manifest list."""
     return isinstance(document, dict) and (
-        document.get("mediaType") in (oci.OCI_INDEX, oci.DOCKER_LIST)
+        document.get("mediaType") in (documents.OCI_INDEX, documents.DOCKER_LIST)
         or ("manifests" in document and "config" not in document)
     )
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol, TypeVar
 
 from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable
-from podman_cvmfs.oci import Digest
-from podman_cvmfs.reference import ImageName
+from podman_cvmfs.names.reference import ImageName
+from podman_cvmfs.oci.documents import Digest
 
 log = logging.getLogger(__name__)
 

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from podman_cvmfs import oci
 from podman_cvmfs.errors import InputError, RegistryError
-from podman_cvmfs.oci import Digest
-from podman_cvmfs.reference import ImageName, is_tag
+from podman_cvmfs.names.reference import ImageName, is_tag
+from podman_cvmfs.oci import documents
+from podman_cvmfs.oci.documents import Digest
 
 
 def check(name: ImageName, digest: Digest, data: bytes) -> None:
@@ -18,7 +18,7 @@ def check(name: ImageName, digest: Digest, data: bytes) -> None:
 def stated_type(data: bytes) -> str:
     """The media type that a manifest or index says it has, or nothing."""
     try:
-        document = oci.parse_json(data, "manifest")
+        document = documents.parse_json(data, "manifest")
     except InputError:
         return ""
     stated = document.get("mediaType") if isinstance(document, dict) else None
@@ -31,7 +31,7 @@ def tags_of(data: bytes, name: ImageName) -> list[str]:
     Raises RegistryError.
     """
     try:
-        document = oci.parse_json(data, f"the tag list of {name}")
+        document = documents.parse_json(data, f"the tag list of {name}")
     except InputError as err:
         raise RegistryError(err.message) from None
     tags = document.get("tags") if isinstance(document, dict) else None

@@ -12,8 +12,8 @@ import threading
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from podman_cvmfs import oci
 from podman_cvmfs.errors import InputError, RegistryError, printable
+from podman_cvmfs.oci import documents
 from podman_cvmfs.registry.bounds import ForbiddenAddressError, check_address, is_loopback
 from podman_cvmfs.registry.credentials import Credentials, CredentialStore
 from podman_cvmfs.registry.failures import refused
@@ -197,7 +197,7 @@ def _parse(header: str) -> _Challenge | None:
 
 def _checked(data: bytes, subject: str) -> str:
     try:
-        document = oci.parse_json(data, "token")
+        document = documents.parse_json(data, "token")
     except InputError:
         document = None
     if isinstance(document, dict):

@@ -16,15 +16,15 @@ from urllib.parse import parse_qs, urlsplit
 import requests
 import urllib3
 
-from podman_cvmfs import oci
 from podman_cvmfs.errors import (
     RegistryBusy,
     RegistryError,
     RegistryUnreachable,
     printable,
 )
-from podman_cvmfs.oci import Digest
-from podman_cvmfs.reference import DOCKER_HUB, ImageName, is_tag
+from podman_cvmfs.names.reference import DOCKER_HUB, ImageName, is_tag
+from podman_cvmfs.oci import documents
+from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.registries_conf import Endpoint, RegistriesConf, load_registries_conf
 from podman_cvmfs.registry.answers import check, stated_type, tags_of
 from podman_cvmfs.registry.auth import Authenticator, Door
@@ -37,7 +37,12 @@ from podman_cvmfs.registry.transport import CHUNK, Transport
 log = logging.getLogger(__name__)
 
 _DOCKER_HUB_HOST = "registry-1.docker.io"
-_MANIFEST_TYPES = (oci.OCI_MANIFEST, oci.OCI_INDEX, oci.DOCKER_MANIFEST, oci.DOCKER_LIST)
+_MANIFEST_TYPES = (
+    documents.OCI_MANIFEST,
+    documents.OCI_INDEX,
+    documents.DOCKER_MANIFEST,
+    documents.DOCKER_LIST,
+)
 #: How often a transfer is begun, at most, if it breaks off.
 _TRANSFERS = 3
 #: How often one document's transfer may come to a halt until it is given up.
@@ -117,7 +122,7 @@ class RegistryClient:
 
         return self._first(name, by_digest, ask)
 
-    def blob(self, name: ImageName, digest: Digest, limit: int = oci.MAX_DOCUMENT) -> bytes:
+    def blob(self, name: ImageName, digest: Digest, limit: int = documents.MAX_DOCUMENT) -> bytes:
         """Return the blob ``digest`` of ``name``'s repository, at most ``limit`` bytes, checked.
 
         Raises RegistryError.
@@ -195,7 +200,7 @@ class RegistryClient:
         path: str,
         headers: dict[str, str],
         what: str,
-        limit: int = oci.MAX_DOCUMENT,
+        limit: int = documents.MAX_DOCUMENT,
     ) -> tuple[bytes, Mapping[str, str]]:
         """A short answer as a whole, and its headers."""
         stalls = 0

@@ -33,12 +33,19 @@ import stat
 from collections.abc import Iterator
 
 from podman_cvmfs.errors import InputError, RepositoryError, printable
-from podman_cvmfs.oci import MAX_DOCUMENT, MAX_LAYER, Digest, Manifest, parse_json, parse_manifest
-from podman_cvmfs.platforms import Platform
-from podman_cvmfs.reference import ImageName, parse_repository_path
+from podman_cvmfs.names.reference import ImageName, parse_repository_path
+from podman_cvmfs.oci.big_data import big_data_file, manifest_digest_of
+from podman_cvmfs.oci.documents import (
+    MAX_DOCUMENT,
+    MAX_LAYER,
+    Digest,
+    Manifest,
+    parse_json,
+    parse_manifest,
+)
+from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.repository.records import OtherPlatforms, Problem, PublishedImage, PublishedLayer
 from podman_cvmfs.repository.tree import open_tree
-from podman_cvmfs.store.layout import big_data_file, manifest_digest_of
 
 _FLAT_TARGET = re.compile(r"\.flat/([0-9a-f]{2})/(\1[0-9a-f]{62})\Z")
 #: No registry nests its repositories deeper; a tree that does is not DUCC's.

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Union
 
 from podman_cvmfs.errors import PodmanCvmfsError, RepositoryError, printable
-from podman_cvmfs.image_spec import ImageSpec
-from podman_cvmfs.platforms import Platform
-from podman_cvmfs.reference import ImageName
+from podman_cvmfs.names.reference import ImageName
+from podman_cvmfs.names.spec import ImageSpec
+from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.repository.ducc import Repository
 from podman_cvmfs.repository.osg import OsgRepository
 from podman_cvmfs.repository.osg_names import OsgNames

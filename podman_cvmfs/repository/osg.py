@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from podman_cvmfs.errors import InputError, RepositoryError, printable
-from podman_cvmfs.oci import Digest, Manifest
+from podman_cvmfs.oci.documents import Digest, Manifest
 from podman_cvmfs.repository.osg_names import OsgNames, merged_root, source_id
 from podman_cvmfs.repository.records import OtherPlatforms, Problem, PublishedImage
 from podman_cvmfs.repository.tree import Tree

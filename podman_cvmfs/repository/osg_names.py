@@ -13,15 +13,15 @@ import hashlib
 from collections.abc import Iterable
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.image_spec import ImageSpec
-from podman_cvmfs.oci import Digest, Manifest
-from podman_cvmfs.reference import (
+from podman_cvmfs.names.reference import (
     DOCKER_HUB,
     ImageName,
     check_parts,
     parse_repository_path,
     split_domain,
 )
+from podman_cvmfs.names.spec import ImageSpec
+from podman_cvmfs.oci.documents import Digest, Manifest
 
 
 class OsgNames:

@@ -7,9 +7,9 @@ import posixpath
 from dataclasses import dataclass
 
 from podman_cvmfs.errors import PodmanCvmfsError
-from podman_cvmfs.oci import Digest, Manifest
-from podman_cvmfs.platforms import Platform
-from podman_cvmfs.reference import ImageName
+from podman_cvmfs.names.reference import ImageName
+from podman_cvmfs.oci.documents import Digest, Manifest
+from podman_cvmfs.oci.platform import Platform
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from podman_cvmfs.errors import InputError, RepositoryError
-from podman_cvmfs.oci import parse_json
+from podman_cvmfs.oci.documents import parse_json
 from podman_cvmfs.repository.tree import Tree, UnreadableError
 
 PREFIX = ".wh."

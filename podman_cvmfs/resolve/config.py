@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import InputError, RepositoryError
-from podman_cvmfs.oci import Digest, ImageConfig, parse_config
+from podman_cvmfs.oci.documents import Digest, ImageConfig, parse_config
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.repository.ducc import Repository
 from podman_cvmfs.repository.records import PublishedImage, PublishedLayer

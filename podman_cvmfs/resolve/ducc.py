@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import PodmanCvmfsError, RepositoryError
-from podman_cvmfs.oci import (
+from podman_cvmfs.oci.documents import (
     Descriptor,
     Digest,
     ImageConfig,

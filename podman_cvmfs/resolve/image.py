@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from podman_cvmfs.oci import Descriptor, Digest, ImageConfig
+from podman_cvmfs.oci.documents import Descriptor, Digest, ImageConfig
 from podman_cvmfs.policy import Policy, View
 from podman_cvmfs.repository.whiteouts import Markers
 from podman_cvmfs.resolve.manifest import REBUILT

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import RegistryError
-from podman_cvmfs.manifests import Genuine, Index, find_genuine, judge
-from podman_cvmfs.oci import ImageConfig, Manifest
+from podman_cvmfs.oci.documents import ImageConfig, Manifest
+from podman_cvmfs.oci.genuine import Genuine, Index, find_genuine, judge
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.repository.ducc import Repository
 from podman_cvmfs.repository.records import PublishedImage

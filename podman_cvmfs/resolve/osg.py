@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import InputError, RegistryError, RepositoryError, printable
-from podman_cvmfs.manifests import Genuine, find_genuine, judge
-from podman_cvmfs.oci import (
+from podman_cvmfs.names.reference import parse_name
+from podman_cvmfs.oci.documents import (
     MAX_DOCUMENT,
     OCI_CONFIG,
     OCI_LAYER,
@@ -30,9 +30,9 @@ from podman_cvmfs.oci import (
     parse_json,
     render_manifest,
 )
-from podman_cvmfs.platforms import Platform
+from podman_cvmfs.oci.genuine import Genuine, find_genuine, judge
+from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.policy import Policy
-from podman_cvmfs.reference import parse_name
 from podman_cvmfs.registry.access import RegistryAccess, RegistrySource
 from podman_cvmfs.repository.osg import OsgImage, OsgRepository
 from podman_cvmfs.repository.records import PublishedImage

@@ -25,9 +25,9 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from podman_cvmfs.customary import CUSTOMARY, STARTS
 from podman_cvmfs.errors import RepositoryError
-from podman_cvmfs.oci import ImageConfig
+from podman_cvmfs.oci.customary import CUSTOMARY, STARTS
+from podman_cvmfs.oci.documents import ImageConfig
 from podman_cvmfs.repository.tree import LinkedError, Tree, UnreadableError
 from podman_cvmfs.repository.whiteouts import Markers, parents_of
 from podman_cvmfs.store.records import Node

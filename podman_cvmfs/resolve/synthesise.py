@@ -23,7 +23,7 @@ import struct
 from collections.abc import Sequence
 
 from podman_cvmfs.errors import RepositoryError
-from podman_cvmfs.oci import Digest, ImageConfig, parse_config
+from podman_cvmfs.oci.documents import Digest, ImageConfig, parse_config
 from podman_cvmfs.repository.tree import Tree
 
 #: Label of a made-up configuration; its value names the image ID the repository gives.

@@ -15,7 +15,7 @@ import logging
 from typing import Any
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.oci import parse_json
+from podman_cvmfs.oci.documents import parse_json
 from podman_cvmfs.storage_native.errors import CallError, ChildError, PanicError
 
 log = logging.getLogger(__name__)

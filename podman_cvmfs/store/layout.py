@@ -54,7 +54,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
@@ -88,26 +87,6 @@ TOKEN_BYTES = 64
 
 #: An empty layer in stores of layout 4, which their other layers mount.
 SPACER_ID = hashlib.sha256(b"podman-cvmfs spacer").hexdigest()
-
-_PLAIN_KEY = re.compile(r"[a-z0-9.]+\Z")
-
-
-def big_data_file(key: str) -> str:
-    """The file name of an image's big data item (containers/storage ``images.go``,
-    ``makeBigDataBaseName``): a plain key as it is, any other as "=" and its base64."""
-    if _PLAIN_KEY.match(key):
-        return key
-    return "=" + base64.b64encode(key.encode()).decode()
-
-
-def manifest_digest_of(file_name: str) -> str | None:
-    """The digest in the file name of a big data item ``manifest-<digest>``; None for others."""
-    try:
-        key = base64.b64decode(file_name[1:], validate=True).decode("ascii")
-    except ValueError:
-        return None
-    prefix = "manifest-"
-    return key[len(prefix) :] if file_name[:1] == "=" and key.startswith(prefix) else None
 
 
 class Form(str, Enum):

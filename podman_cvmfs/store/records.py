@@ -8,15 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Union
 
-from podman_cvmfs.oci import Digest
-from podman_cvmfs.store.layout import (
-    Form,
-    big_data_file,
-    entry_key,
-    link_name,
-    piece_entry,
-    piece_of_entry,
-)
+from podman_cvmfs.oci.big_data import big_data_file
+from podman_cvmfs.oci.documents import Digest
+from podman_cvmfs.store.layout import Form, entry_key, link_name, piece_entry, piece_of_entry
 
 UNCOMPRESSED, GZIP, ZSTD = 0, 2, 4
 

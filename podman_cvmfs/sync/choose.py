@@ -7,12 +7,12 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from podman_cvmfs.errors import InputError, OtherPlatformError, PodmanCvmfsError, printable
-from podman_cvmfs.platforms import Platform
-from podman_cvmfs.reference import ImageName, parse_name, split_domain
+from podman_cvmfs.names.reference import ImageName, parse_name, split_domain
+from podman_cvmfs.names.short import candidates as short_name_candidates
+from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.registries_conf import load_registries_conf
 from podman_cvmfs.repository.offers import Held, Offer, Offers, may_lie_below
 from podman_cvmfs.repository.records import OtherPlatforms
-from podman_cvmfs.short_names import candidates as short_name_candidates
 from podman_cvmfs.sync.held import still_held
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from podman_cvmfs.reference import ImageName, parse_repository_path
+from podman_cvmfs.names.reference import ImageName, parse_repository_path
 from podman_cvmfs.repository.offers import Held, may_lie_below
 from podman_cvmfs.store.records import StoreContent
 

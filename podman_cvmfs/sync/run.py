@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from podman_cvmfs.errors import printable
+from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.plan.layers import freed_images, orphaned_views
 from podman_cvmfs.plan.make import Candidate, Plan, make_plan
 from podman_cvmfs.plan.retirement import Retention, is_retired
 from podman_cvmfs.policy import SHARED
-from podman_cvmfs.reference import ImageName
 from podman_cvmfs.repository.offers import AnyRepository, Offer, Offers, collect
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import UNANSWERED

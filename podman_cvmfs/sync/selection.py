@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from podman_cvmfs.image_spec import ImageSpec
-from podman_cvmfs.reference import ImageName, podman_names
+from podman_cvmfs.names.reference import ImageName, podman_names
+from podman_cvmfs.names.spec import ImageSpec
 
 
 class Selection:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import yaml
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.image_spec import ImageSpec
+from podman_cvmfs.names.spec import ImageSpec
 
 #: Far above any real list, in bytes; more is refused before it is parsed.
 MAX_WISH_LIST = 8 * 1024 * 1024

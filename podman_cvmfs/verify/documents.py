@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.oci import parse_json
-from podman_cvmfs.reference import parse_repository_path
+from podman_cvmfs.names.reference import parse_repository_path
+from podman_cvmfs.oci.documents import parse_json
 from podman_cvmfs.store.layout import FORMAT, KNOWN_FORMATS, STATE, SUMS, sums
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.verify.inspection import Inspection

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from podman_cvmfs.engine import SHORT_MOUNT_DATA, mount_data_limit
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.oci import (
+from podman_cvmfs.names.reference import ImageName, parse_repository_path, podman_names
+from podman_cvmfs.oci.big_data import big_data_file
+from podman_cvmfs.oci.documents import (
     Descriptor,
     Digest,
     ImageConfig,
@@ -19,7 +21,6 @@ from podman_cvmfs.oci import (
 )
 from podman_cvmfs.plan.lay_out import mount_bytes, stand_in_id
 from podman_cvmfs.plan.retirement import is_retired, retired_name
-from podman_cvmfs.reference import ImageName, parse_repository_path, podman_names
 from podman_cvmfs.repository.osg_names import merged_root, merged_root_of_index, source_id
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.store import layout
@@ -69,8 +70,8 @@ def _files(look: Inspection, entry: str, image: StoredImage) -> ImageFiles | Non
     names = look.names(entry)
     if names is None:
         return None
-    config_name = layout.big_data_file(f"sha256:{image.image_id}")
-    index_name = layout.big_data_file(f"manifest-{image.index_digest}")
+    config_name = big_data_file(f"sha256:{image.image_id}")
+    index_name = big_data_file(f"manifest-{image.index_digest}")
     index = look.read(f"{entry}/{index_name}") if image.index_digest is not None else None
     if index is not None and str(Digest.of(index)) != image.index_digest:
         look.error(f"{entry}/{index_name}", f"hasn't the digest {image.index_digest}")

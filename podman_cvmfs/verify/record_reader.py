@@ -15,7 +15,8 @@ from urllib.parse import unquote
 
 from podman_cvmfs.advice import on_store
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.oci import Digest
+from podman_cvmfs.oci.documents import Digest
+from podman_cvmfs.oci.times import normal_time
 from podman_cvmfs.policy import MOUNTS, SHARED, Overlay, Policy, Reuse, View
 from podman_cvmfs.resolve.config import CACHE, REGISTRY, REPOSITORY, SYNTHESISED
 from podman_cvmfs.resolve.manifest import GENUINE, REBUILT, UNANSWERED
@@ -29,7 +30,6 @@ from podman_cvmfs.store.layout import (
     synthetic_diff_id,
 )
 from podman_cvmfs.store.records import GZIP, UNCOMPRESSED, ZSTD, StoredImage, StoredLayer
-from podman_cvmfs.times import normal_time
 from podman_cvmfs.verify.inspection import Inspection
 
 LAYERS_PATH = f"{LAYERS}/{LAYERS_JSON}"

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from podman_cvmfs.blobcache import BlobCache
-from podman_cvmfs.oci import Digest
+from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.policy import Policy
 from podman_cvmfs.resolve.manifest import GENUINE
 from podman_cvmfs.store import layout

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.oci import Digest
+from podman_cvmfs.names.reference import parse_name
+from podman_cvmfs.oci.big_data import big_data_file
+from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.plan.retirement import is_retired
 from podman_cvmfs.policy import Policy
-from podman_cvmfs.reference import parse_name
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import (
     ImageFiles,
@@ -121,7 +122,7 @@ def good_configs(store: str, documents: Documents, content: StoreContent) -> lis
     found = []
     for image_id, image in documents.content.images.items():
         if image_id not in content.images:
-            name = layout.big_data_file(f"sha256:{image_id}")
+            name = big_data_file(f"sha256:{image_id}")
             data = look.read(f"{layout.POOL_IMAGES}/{image.entry}/{name}")
             if data is not None and Digest.of(data).hex == image_id:
                 found.append(data)

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from podman_cvmfs.store.layout import big_data_file
+from podman_cvmfs.oci.big_data import big_data_file
 from tests.support.many import REGISTRY
 
 #: Which image of the repository is spoiled; the others must come to no harm.

@@ -12,9 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from podman_cvmfs import oci, reference, registries_conf, times, toml_file
+from podman_cvmfs import registries_conf, toml_file
 from podman_cvmfs.errors import PodmanCvmfsError
-from podman_cvmfs.image_spec import ImageSpec
+from podman_cvmfs.names import reference
+from podman_cvmfs.names.spec import ImageSpec
+from podman_cvmfs.oci import documents, times
 from podman_cvmfs.policy import Policy
 from podman_cvmfs.publish.layer_stream import decompress
 from podman_cvmfs.registry import auth
@@ -66,26 +68,26 @@ def _text(data: bytes) -> str:
 
 
 def _manifest(data: bytes) -> None:
-    found = oci.parse_manifest(data)
+    found = documents.parse_manifest(data)
     go_json.assert_go_decodes(data, go_json.MANIFEST)
     # What podman is given if these bytes aren't the genuine ones.
-    rendered = oci.render_manifest(found)
+    rendered = documents.render_manifest(found)
     go_json.assert_go_decodes(rendered, go_json.MANIFEST)
-    again = oci.parse_manifest(rendered, as_it_is=True)
+    again = documents.parse_manifest(rendered, as_it_is=True)
     assert again.config.digest == found.config.digest
     assert [x.digest for x in again.layers] == [x.digest for x in found.layers]
     assert sum(layer.size for layer in found.layers) < 1 << 63
 
 
 def _config(data: bytes) -> None:
-    found = oci.parse_config(data)
+    found = documents.parse_config(data)
     go_json.assert_go_decodes(data, go_json.CONFIG)
     for text in (found.architecture, found.os, found.variant, found.working_dir, found.user):
         assert "\0" not in text.encode().decode(), text
     assert "\0" not in "".join(found.volumes).encode().decode()
-    assert found.digest == oci.Digest.of(data)
+    assert found.digest == documents.Digest.of(data)
     assert _TIME.match(found.created), found.created
-    for layer_id in oci.layer_ids(found.diff_ids):
+    for layer_id in documents.layer_ids(found.diff_ids):
         assert re.fullmatch("[0-9a-f]{64}", layer_id)
 
 
@@ -94,7 +96,7 @@ def _time(data: bytes) -> None:
 
 
 def _digest(data: bytes) -> None:
-    found = oci.Digest.parse(_text(data))
+    found = documents.Digest.parse(_text(data))
     assert re.fullmatch("[0-9a-f]{64}", found.hex)
 
 
@@ -118,7 +120,7 @@ def _path(data: bytes) -> None:
 
 def _facts(data: bytes) -> None:
     _, size = unpacked._layer_facts(data, "layers.json")
-    assert size is None or 0 <= size <= oci.MAX_LAYER
+    assert size is None or 0 <= size <= documents.MAX_LAYER
 
 
 def _environment(data: bytes) -> None:
@@ -241,9 +243,11 @@ def _documents() -> tuple[list[bytes], list[bytes]]:
     ducc = json.dumps(
         {
             "SchemaVersion": 2,
-            "MediaType": oci.DOCKER_MANIFEST,
-            "Config": {"MediaType": oci.DOCKER_CONFIG, "Size": 3, "Digest": f"sha256:{_HEX}"},
-            "Layers": [{"MediaType": oci.DOCKER_LAYER, "Size": 9, "Digest": f"sha256:{_HEX}"}],
+            "MediaType": documents.DOCKER_MANIFEST,
+            "Config": {"MediaType": documents.DOCKER_CONFIG, "Size": 3, "Digest": f"sha256:{_HEX}"},
+            "Layers": [
+                {"MediaType": documents.DOCKER_LAYER, "Size": 9, "Digest": f"sha256:{_HEX}"}
+            ],
         }
     ).encode()
     manifests = [*(each.manifest for each in built), ducc, json.dumps(MANIFEST).encode()]

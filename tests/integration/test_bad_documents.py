@@ -10,8 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from podman_cvmfs.errors import PartialError
-from podman_cvmfs.oci import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, OCI_LAYER, OCI_MANIFEST
-from podman_cvmfs.store.layout import big_data_file
+from podman_cvmfs.oci.big_data import big_data_file
+from podman_cvmfs.oci.documents import (
+    DOCKER_CONFIG,
+    DOCKER_LAYER,
+    DOCKER_MANIFEST,
+    OCI_LAYER,
+    OCI_MANIFEST,
+)
 from tests.support.cli import Target, podman_cvmfs, succeed
 from tests.support.many import REGISTRY, add_layer
 from tests.support.podman import Host, running

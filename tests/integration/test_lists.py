@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.reference import ImageName
+from podman_cvmfs.names.reference import ImageName
 from tests.support.cli import podman_cvmfs, succeed
 from tests.support.http import serving
 from tests.support.osg import OsgBuilt, add_link, add_root, describe

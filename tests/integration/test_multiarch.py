@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.platforms import Platform
+from podman_cvmfs.oci.platform import Platform
 from tests.integration.conftest import World
 from tests.support.cli import Target
 from tests.support.podman import Host, running

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.oci import Digest
+from podman_cvmfs.oci.documents import Digest
 from tests.integration.conftest import World
 from tests.support.cli import Target, podman_cvmfs, succeed
 from tests.support.osg import convert

@@ -14,9 +14,9 @@ import pytest
 import requests
 
 from podman_cvmfs.blobcache import BlobCache
-from podman_cvmfs.oci import OCI_INDEX, Digest
-from podman_cvmfs.platforms import Platform
-from podman_cvmfs.store.layout import big_data_file
+from podman_cvmfs.oci.big_data import big_data_file
+from podman_cvmfs.oci.documents import OCI_INDEX, Digest
+from podman_cvmfs.oci.platform import Platform
 from tests.support.cli import Target, podman_cvmfs, succeed
 from tests.support.http import Answer, give, serving
 from tests.support.images import LAYERS, Image, build, push, push_index, renamed

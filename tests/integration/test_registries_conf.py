@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.errors import RegistryError
-from podman_cvmfs.reference import parse_name
+from podman_cvmfs.names.reference import parse_name
 from podman_cvmfs.registries_conf import parse_registries_conf
 from podman_cvmfs.toml_file import parse_toml
 

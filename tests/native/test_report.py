@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from podman_cvmfs.errors import PodmanCvmfsError
+from podman_cvmfs.oci.big_data import big_data_file
 from podman_cvmfs.storage_native import Artefact, CallError, Kind, judge
-from podman_cvmfs.store.layout import big_data_file
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.verify_native import differences, verify_native

@@ -101,7 +101,7 @@ def htpasswd(directory: Path) -> dict[str, Any]:
 
 def push(url: str, repository: str, tag: str, blob: bytes, manifest: bytes, **how: Any) -> None:
     """Upload a blob and a Docker manifest; ``how`` goes to requests (auth, verify, cert, ..)."""
-    from podman_cvmfs.oci import DOCKER_MANIFEST, Digest
+    from podman_cvmfs.oci.documents import DOCKER_MANIFEST, Digest
 
     with requests.Session() as session:
         begun = session.post(f"{url}/v2/{repository}/blobs/uploads/", timeout=30, **how)

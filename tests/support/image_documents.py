@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from podman_cvmfs import oci
+from podman_cvmfs.oci import documents
 
 _DIGEST = "sha256:" + "a" * 64
 TIME = "2020-09-13T12:26:40.5+02:00"
@@ -42,7 +42,7 @@ CONFIG: dict[str, Any] = {
     "moby.buildkit.cache.v0": {"any": [1, 2.5, "thing"]},
 }
 DESCRIPTOR: dict[str, Any] = {
-    "mediaType": oci.OCI_LAYER,
+    "mediaType": documents.OCI_LAYER,
     "digest": _DIGEST,
     "size": 5,
     "urls": ["https://example.org/"],
@@ -56,9 +56,9 @@ DESCRIPTOR: dict[str, Any] = {
 }
 MANIFEST: dict[str, Any] = {
     "schemaVersion": 2,
-    "mediaType": oci.OCI_MANIFEST,
+    "mediaType": documents.OCI_MANIFEST,
     "artifactType": "text",
-    "config": {**DESCRIPTOR, "mediaType": oci.OCI_CONFIG},
+    "config": {**DESCRIPTOR, "mediaType": documents.OCI_CONFIG},
     "layers": [DESCRIPTOR],
     "subject": DESCRIPTOR,
     "annotations": {"name": "value"},

@@ -11,8 +11,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from podman_cvmfs.oci import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST
-from podman_cvmfs.store.layout import big_data_file
+from podman_cvmfs.oci.big_data import big_data_file
+from podman_cvmfs.oci.documents import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST
 
 REGISTRY = "registry.example.org"
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from podman_cvmfs.oci import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Digest, parse_manifest
+from podman_cvmfs.oci.documents import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Digest, parse_manifest
 from podman_cvmfs.repository.osg_names import merged_root
 
 #: Where the real repository is: its links are absolute.

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from podman_cvmfs.oci import OCI_MANIFEST, Digest, parse_config, parse_manifest
-from podman_cvmfs.reference import DOCKER_HUB, ImageName
+from podman_cvmfs.names.reference import DOCKER_HUB, ImageName
+from podman_cvmfs.oci.documents import OCI_MANIFEST, Digest, parse_config, parse_manifest
 from tests.support.http import Handler, Server
 from tests.support.many import add_layer
 from tests.support.osg import OsgBuilt, add_root

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.oci.big_data import big_data_file
 from podman_cvmfs.policy import DEFAULT_POLICY, Policy
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.reader import read_store
@@ -144,7 +145,7 @@ class Spoilt:
     def image_path(self, name: str) -> Path:
         """A file of the image in the pool: ``manifest`` or ``config``."""
         key = f"sha256:{self.image.image_id}" if name == "config" else name
-        return self.path / layout.POOL_IMAGES / self.image.entry / layout.big_data_file(key)
+        return self.path / layout.POOL_IMAGES / self.image.entry / big_data_file(key)
 
     def edit(self, name: str, change: Callable[[Any], Any]) -> None:
         """Change the document ``name`` as if it had been written so: checksums go with it."""

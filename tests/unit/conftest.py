@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from podman_cvmfs.reference import ImageName, parse_name
+from podman_cvmfs.names.reference import ImageName, parse_name
 from podman_cvmfs.registry import client, patience
 from tests.support.http import Server, serving
 

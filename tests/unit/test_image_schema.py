@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from podman_cvmfs import oci
 from podman_cvmfs.errors import InputError
+from podman_cvmfs.oci import documents
 from tests.support.image_documents import CONFIG, DESCRIPTOR, MANIFEST, SETTINGS
 
 A = "sha256:" + "a" * 64
@@ -20,19 +20,19 @@ def encoded(document: object) -> bytes:
 
 
 def test_all_that_podman_knows() -> None:
-    config = oci.parse_config(encoded(CONFIG))
+    config = documents.parse_config(encoded(CONFIG))
     assert config.created == "2020-09-13T10:26:40.5Z"
     assert config.volumes == ("/data", "80/tcp")
-    assert len(oci.parse_manifest(encoded(MANIFEST), as_it_is=True).layers) == 1
+    assert len(documents.parse_manifest(encoded(MANIFEST), as_it_is=True).layers) == 1
 
 
 def test_null_leaves_a_field_unset() -> None:
     for document in (CONFIG, {**CONFIG, "config": dict.fromkeys(SETTINGS)}):
         unset = {**dict.fromkeys(document), "rootfs": {"type": None, "diff_ids": None}}
-        assert oci.parse_config(encoded(unset)).diff_ids == ()
+        assert documents.parse_config(encoded(unset)).diff_ids == ()
     descriptor = {**dict.fromkeys(DESCRIPTOR), "digest": A}
     unset = {**dict.fromkeys(MANIFEST), "config": descriptor, "layers": [descriptor]}
-    assert oci.parse_manifest(encoded(unset)).layers[0].size == 0
+    assert documents.parse_manifest(encoded(unset)).layers[0].size == 0
 
 
 def places(document: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -60,7 +60,7 @@ UNKNOWN = ("moby.buildkit.cache.v0", "Memory")
 def test_a_field_of_a_config_with_a_wrong_type(way: tuple[Any, ...]) -> None:
     for value in (0.5, [[0.5]]):
         with pytest.raises(InputError) as caught:
-            oci.parse_config(changed(CONFIG, way, value), "it")
+            documents.parse_config(changed(CONFIG, way, value), "it")
         assert "it" in caught.value.message and caught.value.message.isprintable()
 
 
@@ -68,7 +68,7 @@ def test_a_field_of_a_config_with_a_wrong_type(way: tuple[Any, ...]) -> None:
 def test_a_field_of_a_manifest_with_a_wrong_type(way: tuple[Any, ...]) -> None:
     for value in (0.5, [[0.5]], 10**30):
         with pytest.raises(InputError, match="it"):
-            oci.parse_manifest(changed(MANIFEST, way, value), "it")
+            documents.parse_manifest(changed(MANIFEST, way, value), "it")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_field_of_a_manifest_with_a_wrong_type(way: tuple[Any, ...]) -> None:
 )
 def test_refused_configs_are_explained(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words) as caught:
-        oci.parse_config(encoded({**CONFIG, **changes}), "it")
+        documents.parse_config(encoded({**CONFIG, **changes}), "it")
     assert caught.value.message.isprintable()
 
 
@@ -113,51 +113,57 @@ def test_refused_configs_are_explained(changes: dict[str, Any], words: str) -> N
 )
 def test_what_only_python_takes_for_json(data: bytes) -> None:
     with pytest.raises(InputError, match="it is not valid JSON"):
-        oci.parse_config(data, "it")
+        documents.parse_config(data, "it")
 
 
 def test_an_oci_manifest_of_docker_s_config() -> None:
     """podman can't read it as it is; written anew it says what it is."""
-    config = {**DESCRIPTOR, "mediaType": oci.DOCKER_CONFIG}
+    config = {**DESCRIPTOR, "mediaType": documents.DOCKER_CONFIG}
     document = encoded({**MANIFEST, "config": config})
-    assert oci.parse_manifest(document, "it").config.media_type == oci.OCI_CONFIG
+    assert documents.parse_manifest(document, "it").config.media_type == documents.OCI_CONFIG
     with pytest.raises(InputError, match="doesn't belong in it"):
-        oci.parse_manifest(document, "it", as_it_is=True)
+        documents.parse_manifest(document, "it", as_it_is=True)
 
 
 def test_what_is_there_twice() -> None:
     """It matters where names have a meaning; podman passes over what it doesn't know."""
     for more in (b', "os": "linux"}', b', "config": {}}'):
         with pytest.raises(InputError, match="it: has a member twice"):
-            oci.parse_config(encoded(CONFIG)[:-1] + more, "it")
+            documents.parse_config(encoded(CONFIG)[:-1] + more, "it")
     labels = encoded({**CONFIG, "config": {"Labels": {"a": "1", "b": "2"}}}).replace(b'"b"', b'"a"')
-    assert oci.parse_config(labels, "it")
-    assert oci.parse_config(encoded(CONFIG)[:-1] + b', "x": {"y": 1, "y": 1e999}}', "it")
+    assert documents.parse_config(labels, "it")
+    assert documents.parse_config(encoded(CONFIG)[:-1] + b', "x": {"y": 1, "y": 1e999}}', "it")
 
 
 def test_a_time_with_escapes_in_it() -> None:
     """Go reads times without undoing escapes; in any other text they are as good as what they
     stand for."""
     document = encoded({**CONFIG, "author": "2020-09-13T12:26:40+00:00"})
-    assert oci.parse_config(document.replace(b"+00:00", b"\\u002b00:00"))
+    assert documents.parse_config(document.replace(b"+00:00", b"\\u002b00:00"))
     with pytest.raises(InputError, match="a time with escapes"):
-        oci.parse_config(document.replace(b"+02:00", b"\\u002b02:00"))
+        documents.parse_config(document.replace(b"+02:00", b"\\u002b02:00"))
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"mediaType": oci.DOCKER_MANIFEST}, "vnd.oci.image.layer.v1.tar' doesn't belong in it"),
+        (
+            {"mediaType": documents.DOCKER_MANIFEST},
+            "vnd.oci.image.layer.v1.tar' doesn't belong in it",
+        ),
         ({"config": {**DESCRIPTOR, "mediaType": "text/plain"}}, "doesn't belong in it"),
         ({"fsLayers": []}, "fsLayers doesn't belong in the manifest"),
-        ({"layers": [{**DESCRIPTOR, "size": oci.MAX_LAYER + 1}]}, "the size of layer 0 in it"),
+        (
+            {"layers": [{**DESCRIPTOR, "size": documents.MAX_LAYER + 1}]},
+            "the size of layer 0 in it",
+        ),
         ({"Layers": []}, "Layers is there twice"),
         ({"layers": [None]}, "layer 0 in it must be a JSON object"),
     ],
 )
 def test_refused_manifests_are_explained(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        oci.parse_manifest(encoded({**MANIFEST, **changes}), "it")
+        documents.parse_manifest(encoded({**MANIFEST, **changes}), "it")
 
 
 @pytest.mark.parametrize(
@@ -165,20 +171,24 @@ def test_refused_manifests_are_explained(changes: dict[str, Any], words: str) ->
     [
         {"mediaType": None, "schemaVersion": 1},
         {"config": {**DESCRIPTOR, "mediaType": ""}},
-        {"mediaType": oci.DOCKER_MANIFEST, "layers": [{**DESCRIPTOR, "mediaType": ""}]},
-        {"mediaType": "", "config": {**DESCRIPTOR, "mediaType": oci.DOCKER_CONFIG}, "layers": []},
+        {"mediaType": documents.DOCKER_MANIFEST, "layers": [{**DESCRIPTOR, "mediaType": ""}]},
+        {
+            "mediaType": "",
+            "config": {**DESCRIPTOR, "mediaType": documents.DOCKER_CONFIG},
+            "layers": [],
+        },
     ],
 )
 def test_what_a_manifest_lacks_is_added_unless_it_is_kept(changes: dict[str, Any]) -> None:
     data = encoded({**MANIFEST, **changes})
-    rendered = oci.render_manifest(oci.parse_manifest(data))
-    assert oci.parse_manifest(rendered, as_it_is=True)
+    rendered = documents.render_manifest(documents.parse_manifest(data))
+    assert documents.parse_manifest(rendered, as_it_is=True)
     with pytest.raises(InputError, match="podman can't read it"):
-        oci.parse_manifest(data, "it", as_it_is=True)
+        documents.parse_manifest(data, "it", as_it_is=True)
 
 
 def test_sizes_of_layers_never_add_up_to_more_than_podman_counts() -> None:
-    layer = {"digest": A, "size": oci.MAX_LAYER}
+    layer = {"digest": A, "size": documents.MAX_LAYER}
     shortest = len(json.dumps({"digest": A}, separators=(",", ":"))) + 1
-    assert oci.parse_manifest(encoded({**MANIFEST, "layers": [layer]}))
-    assert (oci.MAX_DOCUMENT // shortest) * oci.MAX_LAYER < 1 << 63
+    assert documents.parse_manifest(encoded({**MANIFEST, "layers": [layer]}))
+    assert (documents.MAX_DOCUMENT // shortest) * documents.MAX_LAYER < 1 << 63

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.image_spec import ImageSpec
-from podman_cvmfs.oci import Digest
-from podman_cvmfs.reference import DOCKER_HUB_ALIASES, ImageName, parse_name
+from podman_cvmfs.names.reference import DOCKER_HUB_ALIASES, ImageName, parse_name
+from podman_cvmfs.names.spec import ImageSpec
+from podman_cvmfs.oci.documents import Digest
 from tests.support.shared_data import DUCC_RECIPE, OSG_LIST, shared_data
 
 HEX = "0123456789abcdef" * 4

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podman_cvmfs import oci
 from podman_cvmfs.errors import RegistryError
-from podman_cvmfs.manifests import Child, Genuine, Index, Moved, find_genuine, has_config, judge
-from podman_cvmfs.oci import Digest
+from podman_cvmfs.oci import documents
+from podman_cvmfs.oci.documents import Digest
+from podman_cvmfs.oci.genuine import Child, Genuine, Index, Moved, find_genuine, has_config, judge
 
 CONFIG, OTHER = Digest.of(b"config"), Digest.of(b"other")
 IS_IT = has_config(CONFIG)
@@ -22,8 +22,8 @@ IS_IT = has_config(CONFIG)
 def manifest(config: Digest = CONFIG, **more: Any) -> bytes:
     document = {
         "schemaVersion": 2,
-        "mediaType": oci.OCI_MANIFEST,
-        "config": {"mediaType": oci.OCI_CONFIG, "digest": str(config), "size": 6},
+        "mediaType": documents.OCI_MANIFEST,
+        "config": {"mediaType": documents.OCI_CONFIG, "digest": str(config), "size": 6},
         "layers": [],
         **more,
     }
@@ -31,14 +31,14 @@ def manifest(config: Digest = CONFIG, **more: Any) -> bytes:
 
 
 def entry(data: bytes, platform: object = None) -> dict[str, Any]:
-    found: dict[str, Any] = {"mediaType": oci.OCI_MANIFEST, "digest": str(Digest.of(data))}
+    found: dict[str, Any] = {"mediaType": documents.OCI_MANIFEST, "digest": str(Digest.of(data))}
     if isinstance(platform, str):
         platform = dict(zip(("os", "architecture", "variant"), platform.split("/")))
     return {**found, "size": len(data), **({} if platform is None else {"platform": platform})}
 
 
 def index(*entries: object, **more: Any) -> bytes:
-    return json.dumps({"mediaType": oci.OCI_INDEX, "manifests": entries, **more}).encode()
+    return json.dumps({"mediaType": documents.OCI_INDEX, "manifests": entries, **more}).encode()
 
 
 def test_genuine() -> None:
@@ -79,7 +79,7 @@ def test_an_index_may_not_say_that_it_is_one() -> None:
         (manifest(manifests=[]), "both a manifest and an index"),
         (index(layers=[]), "both a manifest and an index"),
         (b'{"manifests": 5}', "without a list of manifests"),
-        (json.dumps({"mediaType": oci.OCI_INDEX}).encode(), "without a list of manifests"),
+        (json.dumps({"mediaType": documents.OCI_INDEX}).encode(), "without a list of manifests"),
         (index(5), "entry 0 in m is no descriptor"),
         (index({"digest": "md5:1"}), "the digest of entry 0 in m is not a sha256 digest"),
         (index({**entry(b""), "platform": {"os": 5}}), "the platform of sha256:"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import RepositoryError
-from podman_cvmfs.oci import Digest
+from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.repository.tree import Tree, UnreadableError
 from podman_cvmfs.repository.whiteouts import DirectoryFacts, Markers, from_json, parents_of, scan
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podman_cvmfs import oci
 from podman_cvmfs.errors import InputError
+from podman_cvmfs.oci import documents
 
 A, B = "a" * 64, "b" * 64
 
@@ -23,20 +23,20 @@ A, B = "a" * 64, "b" * 64
 )
 def test_a_digest_that_is_none_is_refused(text: object) -> None:
     with pytest.raises(InputError, match="the thing is not a sha256 digest"):
-        oci.Digest.parse(text, "the thing")
+        documents.Digest.parse(text, "the thing")
 
 
 def test_digest_round_trip() -> None:
-    assert str(oci.Digest.parse(f"sha256:{A}")) == f"sha256:{A}"
-    assert oci.Digest.of(b"x").hex == hashlib.sha256(b"x").hexdigest()
+    assert str(documents.Digest.parse(f"sha256:{A}")) == f"sha256:{A}"
+    assert documents.Digest.of(b"x").hex == hashlib.sha256(b"x").hexdigest()
 
 
 def _manifest(**changes: object) -> bytes:
     document: dict[str, object] = {
         "schemaVersion": 2,
-        "mediaType": oci.OCI_MANIFEST,
-        "config": {"mediaType": oci.OCI_CONFIG, "digest": f"sha256:{A}", "size": 3},
-        "layers": [{"mediaType": oci.OCI_LAYER, "digest": f"sha256:{B}", "size": 4}],
+        "mediaType": documents.OCI_MANIFEST,
+        "config": {"mediaType": documents.OCI_CONFIG, "digest": f"sha256:{A}", "size": 3},
+        "layers": [{"mediaType": documents.OCI_LAYER, "digest": f"sha256:{B}", "size": 4}],
     }
     document.update(changes)
     return json.dumps(document).encode()
@@ -47,18 +47,18 @@ def test_standard_and_ducc_form_of_a_manifest_are_equal() -> None:
         {
             "SchemaVersion": 2,
             "MediaType": "",
-            "Config": {"MediaType": oci.OCI_CONFIG, "Size": 3, "Digest": f"sha256:{A}"},
-            "Layers": [{"MediaType": oci.OCI_LAYER, "Size": 4, "Digest": f"sha256:{B}"}],
+            "Config": {"MediaType": documents.OCI_CONFIG, "Size": 3, "Digest": f"sha256:{A}"},
+            "Layers": [{"MediaType": documents.OCI_LAYER, "Size": 4, "Digest": f"sha256:{B}"}],
         }
     ).encode()
-    assert oci.parse_manifest(ducc) == oci.parse_manifest(_manifest())
+    assert documents.parse_manifest(ducc) == documents.parse_manifest(_manifest())
 
 
 def test_manifest_without_media_type_takes_its_configs_side() -> None:
-    config = {"mediaType": oci.DOCKER_CONFIG, "digest": f"sha256:{A}", "size": 3}
-    assert oci.parse_manifest(_manifest(mediaType=None)).media_type == oci.OCI_MANIFEST
-    docker = oci.parse_manifest(_manifest(mediaType=None, config=config, layers=[]))
-    assert docker.media_type == oci.DOCKER_MANIFEST
+    config = {"mediaType": documents.DOCKER_CONFIG, "digest": f"sha256:{A}", "size": 3}
+    assert documents.parse_manifest(_manifest(mediaType=None)).media_type == documents.OCI_MANIFEST
+    docker = documents.parse_manifest(_manifest(mediaType=None, config=config, layers=[]))
+    assert docker.media_type == documents.DOCKER_MANIFEST
 
 
 @pytest.mark.parametrize(
@@ -73,27 +73,29 @@ def test_manifest_without_media_type_takes_its_configs_side() -> None:
         (_manifest(layers={}), "can't read it: layers must be an array"),
         (_manifest(layers=[{"digest": f"sha256:{A}", "size": -1}]), "size of layer 0"),
         (_manifest(layers=[{"digest": f"sha256:{A}", "size": True}]), r"layers\[0\].size must be"),
-        (_manifest(mediaType=oci.OCI_INDEX), "unsupported media type"),
+        (_manifest(mediaType=documents.OCI_INDEX), "unsupported media type"),
         (b'{"manifests": []}', "manifests doesn't belong in the manifest"),
         (b"{}", "names no config"),
     ],
 )
 def test_broken_manifests_are_named(data: bytes, words: str) -> None:
     with pytest.raises(InputError, match=words) as caught:
-        oci.parse_manifest(data, "it")
+        documents.parse_manifest(data, "it")
     assert caught.value.message.isprintable()
 
 
 def test_rendered_manifest_reads_back() -> None:
-    layer = {"mediaType": oci.DOCKER_LAYER, "digest": f"sha256:{B}", "size": 4}
-    for data in (_manifest(), _manifest(mediaType=oci.DOCKER_MANIFEST, layers=[layer])):
-        manifest = oci.parse_manifest(data)
-        assert oci.parse_manifest(oci.render_manifest(manifest), as_it_is=True) == manifest
+    layer = {"mediaType": documents.DOCKER_LAYER, "digest": f"sha256:{B}", "size": 4}
+    for data in (_manifest(), _manifest(mediaType=documents.DOCKER_MANIFEST, layers=[layer])):
+        manifest = documents.parse_manifest(data)
+        assert (
+            documents.parse_manifest(documents.render_manifest(manifest), as_it_is=True) == manifest
+        )
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_bring_the_parsers_down(data: bytes) -> None:
-    for parse in (oci.parse_manifest, oci.parse_config):
+    for parse in (documents.parse_manifest, documents.parse_config):
         with pytest.raises(InputError):
             parse(data)
 
@@ -117,7 +119,7 @@ JSON = st.recursive(
 @given(JSON)
 def test_no_json_brings_the_parsers_down(document: object) -> None:
     data = json.dumps(document).encode()
-    for parse in (oci.parse_manifest, oci.parse_config):
+    for parse in (documents.parse_manifest, documents.parse_config):
         try:
             parse(data)
         except InputError as err:
@@ -127,8 +129,8 @@ def test_no_json_brings_the_parsers_down(document: object) -> None:
 def test_layer_ids_of_a_chain() -> None:
     """The IDs that podman 4.3.1 gave to a real pull of an image of six layers, two of them equal
     (the sample repository's app:1.0, here by the rule itself)."""
-    a, b = oci.Digest(A), oci.Digest(B)
+    a, b = documents.Digest(A), documents.Digest(B)
     second = hashlib.sha256(f"{A}+{B}".encode()).hexdigest()
     third = hashlib.sha256(f"{second}+{B}".encode()).hexdigest()
-    assert oci.layer_ids([a, b, b]) == (A, second, third)
-    assert oci.layer_ids([]) == ()
+    assert documents.layer_ids([a, b, b]) == (A, second, third)
+    assert documents.layer_ids([]) == ()

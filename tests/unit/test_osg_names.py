@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.image_spec import ImageSpec
-from podman_cvmfs.oci import OCI_LAYER, OCI_MANIFEST, Descriptor, Digest, Manifest
+from podman_cvmfs.names.spec import ImageSpec
+from podman_cvmfs.oci.documents import OCI_LAYER, OCI_MANIFEST, Descriptor, Digest, Manifest
 from podman_cvmfs.repository.osg_names import OsgNames, merged_root
 from podman_cvmfs.sync.wish_list import read_wish_list
 from tests.support.shared_data import OSG_LIST, shared_data

@@ -9,13 +9,13 @@ from dataclasses import replace
 import pytest
 
 from podman_cvmfs.errors import RepositoryError
-from podman_cvmfs.oci import Descriptor, Digest, layer_ids, parse_config
+from podman_cvmfs.names.reference import ImageName, assign_names, parse_repository_path
+from podman_cvmfs.oci.documents import Descriptor, Digest, layer_ids, parse_config
 from podman_cvmfs.plan.lay_out import EMPTY, ImageView, image_layer_id, view_of
 from podman_cvmfs.plan.layers import freed_images, orphaned_views
 from podman_cvmfs.plan.make import Plan, candidate_of, make_plan
 from podman_cvmfs.plan.retirement import GRACE, Retention, is_retired, retired_since
 from podman_cvmfs.policy import DEFAULT_POLICY, Overlay, Policy, Reuse, View
-from podman_cvmfs.reference import ImageName, assign_names, parse_repository_path
 from podman_cvmfs.repository.whiteouts import DirectoryFacts, Markers
 from podman_cvmfs.resolve.image import FlatRoot, Layer, ResolvedImage
 from podman_cvmfs.resolve.skeleton import Skeleton

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from podman_cvmfs.oci import Digest
+from podman_cvmfs.names.reference import ImageName, parse_repository_path, podman_names
+from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.plan.lay_out import view_of
 from podman_cvmfs.plan.make import candidate_of, make_plan
 from podman_cvmfs.plan.retirement import GRACE, Retention, is_retired
 from podman_cvmfs.policy import DEFAULT_POLICY
-from podman_cvmfs.reference import ImageName, parse_repository_path, podman_names
 from podman_cvmfs.resolve.image import ResolvedImage
 from podman_cvmfs.store.json_files import images_json, layers_json
 from podman_cvmfs.store.records import StoreContent

@@ -13,9 +13,9 @@ import pytest
 
 from podman_cvmfs.blobcache import BlobCache
 from podman_cvmfs.errors import InputError, OtherPlatformError
-from podman_cvmfs.oci import Digest
-from podman_cvmfs.platforms import UNKNOWN, Platform
-from podman_cvmfs.store.layout import big_data_file
+from podman_cvmfs.oci.big_data import big_data_file
+from podman_cvmfs.oci.documents import Digest
+from podman_cvmfs.oci.platform import UNKNOWN, Platform
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.report import SyncReport

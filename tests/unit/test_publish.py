@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs import oci
 from podman_cvmfs.errors import InputError, RegistryError, RepositoryError
-from podman_cvmfs.oci import Descriptor, Digest
+from podman_cvmfs.names.reference import parse_name
+from podman_cvmfs.oci import documents
+from podman_cvmfs.oci.documents import Descriptor, Digest
 from podman_cvmfs.publish.merge import Merger
 from podman_cvmfs.publish.publisher import Published, check_directory, publish
 from podman_cvmfs.publish.source import SourceImage, checked_image
-from podman_cvmfs.reference import parse_name
 from tests.support.layers import Blob, Entry, directory, file, pack, symlink, whiteout
 from tests.support.trees import snapshot
 
@@ -51,14 +51,14 @@ class Images:
                 "rootfs": {"type": "layers", "diff_ids": [blob.diff_id for blob in blobs]},
             }
         ).encode()
-        config = oci.parse_config(raw)
+        config = documents.parse_config(raw)
         layers = []
         for blob in blobs:
             digest = Digest.parse(blob.digest)
             self.blobs[digest] = blob.data
-            layers.append(Descriptor(oci.OCI_LAYER + "+gzip", digest, len(blob.data)))
-        own = Descriptor(oci.OCI_CONFIG, config.digest, len(raw))
-        manifest = oci.Manifest(oci.OCI_MANIFEST, own, tuple(layers))
+            layers.append(Descriptor(documents.OCI_LAYER + "+gzip", digest, len(blob.data)))
+        own = Descriptor(documents.OCI_CONFIG, config.digest, len(raw))
+        manifest = documents.Manifest(documents.OCI_MANIFEST, own, tuple(layers))
         return checked_image(parse_name(name), manifest, config)
 
     def layer(self, layer: Descriptor) -> Iterator[bytes]:
@@ -99,11 +99,11 @@ def test_layout(repository: Path, images: Images) -> None:
     )
     assert list(manifest) == ["SchemaVersion", "MediaType", "Config", "Layers"]
     assert manifest["Config"] == {
-        "MediaType": oci.OCI_CONFIG,
+        "MediaType": documents.OCI_CONFIG,
         "Size": len(image.config.raw),
         "Digest": str(config),
     }
-    assert oci.parse_manifest(json.dumps(manifest).encode()) == image.manifest
+    assert documents.parse_manifest(json.dumps(manifest).encode()) == image.manifest
     for layer, diff_id in zip(image.manifest.layers, image.config.diff_ids):
         place = repository / ".layers" / layer.digest.hex[:2] / layer.digest.hex
         assert json.loads((place / ".metadata/origin.json").read_bytes()) == {
@@ -178,7 +178,7 @@ def test_a_retag_swaps_the_link(repository: Path, images: Images) -> None:
     assert put(repository, images, new) == Published(2, 1, True)
     assert (repository / "example.org/a:1/opt/app").exists()
     manifest = repository / ".metadata/example.org/a:1/manifest.json"
-    assert oci.parse_manifest(manifest.read_bytes()) == new.manifest
+    assert documents.parse_manifest(manifest.read_bytes()) == new.manifest
     assert len(list(repository.glob(".flat/*/*"))) == 2
 
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.oci import Descriptor, Digest
+from podman_cvmfs.oci.documents import Descriptor, Digest
 from podman_cvmfs.publish import layer_stream
 from podman_cvmfs.publish.layer_stream import LayerStream, compression, decompress
 

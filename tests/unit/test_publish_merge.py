@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.oci import Descriptor, Digest
+from podman_cvmfs.oci.documents import Descriptor, Digest
 from podman_cvmfs.publish.layer_stream import LayerStream
 from podman_cvmfs.publish.merge import Layer, Merger
 from podman_cvmfs.publish.unpack import unpack

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.oci import parse_config
+from podman_cvmfs.oci.documents import parse_config
 from podman_cvmfs.publish.singularity import add_files, environment, go_quote, runscript
 from tests.support.trees import snapshot
 

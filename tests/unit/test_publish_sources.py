@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from podman_cvmfs import oci
 from podman_cvmfs.cli import publish as cli
 from podman_cvmfs.errors import (
     InputError,
@@ -25,11 +24,12 @@ from podman_cvmfs.errors import (
     RegistryError,
     RepositoryError,
 )
-from podman_cvmfs.platforms import Platform
+from podman_cvmfs.names.reference import ImageName, parse_name
+from podman_cvmfs.oci import documents as oci
+from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.publish.open_source import open_source
 from podman_cvmfs.publish.registry_source import RegistrySource
 from podman_cvmfs.publish.source import SourceImage, choose_platform
-from podman_cvmfs.reference import ImageName, parse_name
 from podman_cvmfs.registry.client import RegistryClient
 from tests.support.layers import Blob, directory, file, pack, sha256
 

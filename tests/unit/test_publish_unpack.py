@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.oci import Descriptor, Digest
+from podman_cvmfs.oci.documents import Descriptor, Digest
 from podman_cvmfs.publish.layer_stream import LayerStream
 from podman_cvmfs.publish.unpack import unpack
 from tests.support.layers import (

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.oci import Digest
-from podman_cvmfs.reference import ImageName, parse_name, parse_repository_path, podman_names
+from podman_cvmfs.names.reference import ImageName, parse_name, parse_repository_path, podman_names
+from podman_cvmfs.oci.documents import Digest
 
 HEX = "0123456789abcdef" * 4
 

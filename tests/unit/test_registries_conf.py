@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from podman_cvmfs import registries_conf
 from podman_cvmfs.errors import InputError, RegistryError
-from podman_cvmfs.reference import parse_name
+from podman_cvmfs.names.reference import parse_name
 from podman_cvmfs.registries_conf import (
     Endpoint,
     RegistriesConf,

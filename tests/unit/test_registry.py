@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from podman_cvmfs import oci
 from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable
-from podman_cvmfs.oci import Digest
-from podman_cvmfs.reference import ImageName, parse_name
+from podman_cvmfs.names.reference import ImageName, parse_name
+from podman_cvmfs.oci import documents
+from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.registries_conf import RegistriesConf
 from podman_cvmfs.registry import client as client_module
 from podman_cvmfs.registry import transport
@@ -25,7 +25,7 @@ from podman_cvmfs.registry.client import RegistryClient
 from podman_cvmfs.registry.credentials import CredentialStore
 from tests.support.http import Answer, Handler, Server, give, in_turn
 
-MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": oci.OCI_MANIFEST, "x": " "}).encode()
+MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": documents.OCI_MANIFEST, "x": " "}).encode()
 DIGEST = Digest.of(MANIFEST)
 BLOB = bytes(range(256)) * 4000
 SECRET = "secret-token-value"
@@ -50,13 +50,18 @@ def client() -> Iterator[RegistryClient]:
 
 def test_manifest(server: Server, client: RegistryClient, name: ImageName) -> None:
     server.answers["/v2/group/app/manifests/1"] = give(
-        MANIFEST, Content_Type=f"{oci.OCI_MANIFEST}; charset=utf-8"
+        MANIFEST, Content_Type=f"{documents.OCI_MANIFEST}; charset=utf-8"
     )
-    assert client.manifest(name) == (MANIFEST, oci.OCI_MANIFEST)
+    assert client.manifest(name) == (MANIFEST, documents.OCI_MANIFEST)
     accept = server.requests[0][1]["Accept"]
     assert all(
         kind in accept
-        for kind in (oci.OCI_MANIFEST, oci.OCI_INDEX, oci.DOCKER_MANIFEST, oci.DOCKER_LIST)
+        for kind in (
+            documents.OCI_MANIFEST,
+            documents.OCI_INDEX,
+            documents.DOCKER_MANIFEST,
+            documents.DOCKER_LIST,
+        )
     )
     assert server.requests[0][1]["Accept-Encoding"] == "identity"
 
@@ -65,7 +70,7 @@ def test_media_type_from_the_document(
     server: Server, client: RegistryClient, name: ImageName
 ) -> None:
     server.answers["/v2/"] = give(MANIFEST, Content_Type="text/plain")
-    assert client.manifest(name)[1] == oci.OCI_MANIFEST
+    assert client.manifest(name)[1] == documents.OCI_MANIFEST
     server.answers["/v2/"] = give(b"no JSON", Content_Type="text/plain")
     assert client.manifest(name) == (b"no JSON", "text/plain")
 
@@ -97,7 +102,7 @@ def test_blob(server: Server, client: RegistryClient, name: ImageName) -> None:
 
 
 def test_manifest_size_is_limited(server: Server, client: RegistryClient, name: ImageName) -> None:
-    server.answers["/v2/"] = give(b" " * (oci.MAX_DOCUMENT + 1))
+    server.answers["/v2/"] = give(b" " * (documents.MAX_DOCUMENT + 1))
     with pytest.raises(RegistryError, match="exceeds"):
         client.manifest(name)
 

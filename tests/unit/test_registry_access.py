@@ -19,10 +19,10 @@ from urllib.parse import parse_qs
 import pytest
 import requests
 
-from podman_cvmfs import oci
 from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable
-from podman_cvmfs.oci import Digest
-from podman_cvmfs.reference import ImageName, parse_name
+from podman_cvmfs.names.reference import ImageName, parse_name
+from podman_cvmfs.oci import documents
+from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.registries_conf import Mirror, RegistriesConf, RegistryTable
 from podman_cvmfs.registry import patience
 from podman_cvmfs.registry.access import RegistryAccess, RegistrySource
@@ -33,7 +33,7 @@ from podman_cvmfs.registry.patience import Patience
 from podman_cvmfs.registry.transport import Transport
 from tests.support.http import Answer, Handler, Server, give, in_turn
 
-MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": oci.OCI_MANIFEST}).encode()
+MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": documents.OCI_MANIFEST}).encode()
 SECRET, TOKEN = "s3cr3t-passw0rd", "t0ken-value"
 REALM = 'Bearer realm="http://tokens.example.org/token"'
 BASIC = "Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode()

@@ -15,18 +15,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from podman_cvmfs import oci
 from podman_cvmfs.errors import InputError, RegistryError
-from podman_cvmfs.oci import Descriptor, Digest
+from podman_cvmfs.names.reference import ImageName, parse_name
+from podman_cvmfs.oci import documents
+from podman_cvmfs.oci.documents import Descriptor, Digest
 from podman_cvmfs.publish.layer_stream import LayerStream
-from podman_cvmfs.reference import ImageName, parse_name
 from podman_cvmfs.registries_conf import RegistriesConf
 from podman_cvmfs.registry.bounds import ForbiddenAddressError, check_address, is_inside
 from podman_cvmfs.registry.client import RegistryClient
 from podman_cvmfs.registry.credentials import CredentialStore
 from tests.support.http import Answer, Handler, Server, give, serving
 
-MANIFEST = b'{"schemaVersion": 2, "mediaType": "%s"}' % oci.OCI_MANIFEST.encode()
+MANIFEST = b'{"schemaVersion": 2, "mediaType": "%s"}' % documents.OCI_MANIFEST.encode()
 DIGEST = Digest.of(MANIFEST)
 PUBLIC = "http://registry.example.org"
 
@@ -261,7 +261,7 @@ def test_deeply_nested_json(
     data, media_type = client.manifest(name)
     assert (data, media_type) == (body, "")
     with pytest.raises(InputError, match="nested too deeply"):
-        oci.parse_manifest(data)
+        documents.parse_manifest(data)
     server.answers = {"/token": give(body), "/v2/": _challenge(f"http://{server.address}/token")}
     with pytest.raises(RegistryError, match="gave no token"):
         client.manifest(name)

@@ -14,8 +14,8 @@ import pytest
 import urllib3
 
 from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable
-from podman_cvmfs.oci import Digest
-from podman_cvmfs.reference import ImageName, parse_name
+from podman_cvmfs.names.reference import ImageName, parse_name
+from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.registries_conf import RegistriesConf
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.registry.client import RegistryClient

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs import oci
 from podman_cvmfs.errors import RegistryError
-from podman_cvmfs.oci import Digest
-from podman_cvmfs.reference import ImageName, parse_name
+from podman_cvmfs.names.reference import ImageName, parse_name
+from podman_cvmfs.oci import documents
+from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.registries_conf import RegistriesConf, RegistryTable
 from podman_cvmfs.registry import certificates, transport
 from podman_cvmfs.registry import client as client_module
@@ -26,7 +26,7 @@ from podman_cvmfs.registry.credentials import CredentialStore
 from tests.support.http import Handler, Server, give, serving
 from tests.support.tls import Authority, Certificate
 
-MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": oci.OCI_MANIFEST}).encode()
+MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": documents.OCI_MANIFEST}).encode()
 BLOB = b"blob"
 TOKEN = "token"
 

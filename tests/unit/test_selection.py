@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from podman_cvmfs.image_spec import ImageSpec
-from podman_cvmfs.reference import ImageName, parse_name
+from podman_cvmfs.names.reference import ImageName, parse_name
+from podman_cvmfs.names.spec import ImageSpec
 from podman_cvmfs.sync.selection import Selection
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.short_names import candidates
+from podman_cvmfs.names.short import candidates
 
 HEX = "0123456789abcdef" * 4
 ALIASES = {"debian": "docker.io/library/debian", "ubi8": "registry.example.org/ubi8"}

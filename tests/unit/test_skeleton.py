@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.oci import ImageConfig, parse_config
+from podman_cvmfs.oci.documents import ImageConfig, parse_config
 from podman_cvmfs.repository.tree import Tree
 from podman_cvmfs.repository.whiteouts import scan
 from podman_cvmfs.resolve.skeleton import ShownRoot, Skeleton, Terms, skeleton_of

@@ -22,9 +22,9 @@ from podman_cvmfs.errors import (
     RepositoryError,
     StoreError,
 )
-from podman_cvmfs.oci import Digest, parse_manifest, render_manifest
+from podman_cvmfs.names.reference import ImageName
+from podman_cvmfs.oci.documents import Digest, parse_manifest, render_manifest
 from podman_cvmfs.plan.retirement import is_retired
-from podman_cvmfs.reference import ImageName
 from podman_cvmfs.repository.tree import Tree
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.errors import RepositoryError
-from podman_cvmfs.oci import Digest
+from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.repository.tree import Tree
 from podman_cvmfs.resolve.synthesise import (
     SYNTHESISED_LABEL,

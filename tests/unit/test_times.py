@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from podman_cvmfs.times import is_time, normal_time
+from podman_cvmfs.oci.times import is_time, normal_time
 
 _YEAR_1 = "0001-01-01T00:00:00Z"
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.errors import RepositoryError
-from podman_cvmfs.oci import MAX_LAYER, Digest
+from podman_cvmfs.oci.big_data import big_data_file
+from podman_cvmfs.oci.documents import MAX_LAYER, Digest
 from podman_cvmfs.repository.ducc import Repository
 from podman_cvmfs.repository.records import Problem, PublishedImage
 from podman_cvmfs.repository.tree import LinkedError
-from podman_cvmfs.store.layout import big_data_file
 from tests.support.many import REGISTRY, make_repository
 
 

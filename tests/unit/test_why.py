@@ -20,7 +20,7 @@ from podman_cvmfs.answers.sources import target_of
 from podman_cvmfs.answers.why import Code, judge
 from podman_cvmfs.cli.why import _as_text
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.platforms import Platform
+from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.settings import Settings, load_settings
 from podman_cvmfs.setup.store import ensure_store
 from podman_cvmfs.storage_conf.generation import Generation

@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.oci import Digest
-from podman_cvmfs.reference import (
+from podman_cvmfs.names.reference import (
     DOCKER_HUB,
     DOCKER_HUB_ALIASES,
     ImageName,
     check_parts,
     split_domain,
 )
+from podman_cvmfs.oci.documents import Digest
 
 _WILDCARDS = frozenset("*?[")
 _IPV6 = re.compile(r"\A\[[0-9A-Fa-f:.]+\]")

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any, Callable, Optional
 
 from podman_cvmfs.errors import printable
-from podman_cvmfs.times import is_time
+from podman_cvmfs.oci.times import is_time
 
 
 class Repeated(dict[str, Any]):

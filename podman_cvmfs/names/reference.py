@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.oci import Digest
+from podman_cvmfs.oci.documents import Digest
 
 #: Docker Hub as podman writes it, and every other name it goes by.
 DOCKER_HUB = "docker.io"

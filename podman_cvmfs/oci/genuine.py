@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Union
 
-from podman_cvmfs import oci
 from podman_cvmfs.errors import InputError, RegistryError
-from podman_cvmfs.oci import Digest, Manifest
+from podman_cvmfs.oci import documents
+from podman_cvmfs.oci.documents import Digest, Manifest
 
-_INDEX_TYPES = (oci.OCI_INDEX, oci.DOCKER_LIST)
+_INDEX_TYPES = (documents.OCI_INDEX, documents.DOCKER_LIST)
 #: An index is asked for this many of its manifests at most.
 _MOST_ASKED = 4
 _MOST_ENTRIES = 10_000
@@ -95,7 +95,7 @@ def judge(data: bytes, is_it: Test, what: str) -> Judgement:
     pretend to be both.
     """
     try:
-        document = oci.parse_json(data, what)
+        document = documents.parse_json(data, what)
         if not isinstance(document, dict):
             raise InputError(f"{what} is no manifest")
         has_children = "manifests" in document
@@ -104,7 +104,7 @@ def judge(data: bytes, is_it: Test, what: str) -> Judgement:
             raise InputError(f"{what} is both a manifest and an index")
         if has_children or document.get("mediaType") in _INDEX_TYPES:
             return Index(data, _children(document, what))
-        manifest = oci.parse_manifest(data, what, as_it_is=True)
+        manifest = documents.parse_manifest(data, what, as_it_is=True)
     except InputError as err:
         raise RegistryError(err.message) from None
     if is_it(manifest):

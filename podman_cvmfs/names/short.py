@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from podman_cvmfs.reference import DOCKER_HUB, ImageName, parse_name, split_domain
+from podman_cvmfs.names.reference import DOCKER_HUB, ImageName, parse_name, split_domain
 
 
 def candidates(

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.image_schema import Check, Repeated, config_problem, manifest_problem, member
-from podman_cvmfs.platforms import Platform
-from podman_cvmfs.times import normal_time
+from podman_cvmfs.oci.platform import Platform
+from podman_cvmfs.oci.schema import Check, Repeated, config_problem, manifest_problem, member
+from podman_cvmfs.oci.times import normal_time
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
