@@ -6,13 +6,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from podman_cvmfs.advice import on_store
 from podman_cvmfs.errors import InputError, StoreError, printable
-from podman_cvmfs.foreign_file import read_bounded
 from podman_cvmfs.oci.big_data import big_data_file
 from podman_cvmfs.oci.documents import MAX_DOCUMENT, Digest, ImageConfig, parse_config
+from podman_cvmfs.settings.advice import on_store
 from podman_cvmfs.store.layout import CURRENT, IMAGES, OVERLAY
 from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer, chain_of
+from podman_cvmfs.util.foreign_file import read_bounded
 
 #: No layer of layout 4 has more: the format of containers/storage ends at diff999.
 _MAX_PARTS = 1000

@@ -13,23 +13,23 @@ from podman_cvmfs.answers.catalogue import offered
 from podman_cvmfs.answers.lookup import by_id, by_name, is_short, meanings, names_of
 from podman_cvmfs.answers.sources import content_of, known_platform, offers_of, selection_of
 from podman_cvmfs.errors import InputError, PodmanCvmfsError, RegistryError, printable
-from podman_cvmfs.foreign_file import read_bounded
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci.documents import parse_json
 from podman_cvmfs.oci.platform import UNKNOWN, Platform
-from podman_cvmfs.registries_conf import load_registries_conf
-from podman_cvmfs.repository.offers import Offer, Offers
-from podman_cvmfs.settings import Settings
-from podman_cvmfs.storage_conf.effective import (
+from podman_cvmfs.podman.storage_conf.effective import (
     Places,
     as_replaced,
     check_driver,
     read_effective,
 )
-from podman_cvmfs.storage_conf.generation import find_generation
+from podman_cvmfs.podman.storage_conf.generation import find_generation
+from podman_cvmfs.registry.registries_conf import load_registries_conf
+from podman_cvmfs.repository.offers import Offer, Offers
+from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.layout import IMAGES, IMAGES_JSON, LAYERS, LAYERS_JSON
 from podman_cvmfs.store.records import StoreContent, StoredImage, chain_of
 from podman_cvmfs.usage.graphroots import find_graphroots
+from podman_cvmfs.util.foreign_file import read_bounded
 
 #: Larger records of a user's own images are refused, in bytes.
 _MAX_JSON = 256 << 20

@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from podman_cvmfs.advice import on_store
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.names.reference import DOCKER_HUB, ImageName, parse_name, split_domain
 from podman_cvmfs.names.short import candidates
 from podman_cvmfs.oci.documents import Digest
-from podman_cvmfs.registries_conf import load_registries_conf
+from podman_cvmfs.registry.registries_conf import load_registries_conf
+from podman_cvmfs.settings.advice import on_store
 from podman_cvmfs.store.records import StoreContent, StoredImage
 
 _ID = re.compile(r"(?:sha256:)?([0-9a-f]{3,64})\Z")

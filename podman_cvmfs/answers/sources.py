@@ -8,15 +8,15 @@ import logging
 import os
 from dataclasses import replace
 
-from podman_cvmfs import paths
-from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import InputError, RepositoryError, printable
 from podman_cvmfs.names.spec import ImageSpec
 from podman_cvmfs.oci.documents import Digest, parse_config, parse_manifest
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.repository.ducc import Repository
 from podman_cvmfs.repository.offers import Offer, Offers, collect
-from podman_cvmfs.settings import DEFAULT, Settings
+from podman_cvmfs.settings import paths
+from podman_cvmfs.settings.files import DEFAULT, Settings
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.sync.held import held_by

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from podman_cvmfs.foreign_file import read_bounded
 from podman_cvmfs.oci.documents import MAX_DOCUMENT
 from podman_cvmfs.plan.retirement import is_retired
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import GENUINE, UNANSWERED
-from podman_cvmfs.settings import Settings
+from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.layout import CURRENT, SPACER_ID
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.sync.stamp import generation_of, revision_of, stamp_path
+from podman_cvmfs.util.foreign_file import read_bounded
 
 #: A stamp that expires later than this never does, in seconds since 1970.
 _NEVER = 1 << 60

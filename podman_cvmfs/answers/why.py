@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from podman_cvmfs.advice import on_store
 from podman_cvmfs.answers.evidence import Evidence
 from podman_cvmfs.errors import printable
 from podman_cvmfs.resolve.config import SYNTHESISED
+from podman_cvmfs.settings.advice import on_store
 
 #: So many other tags are named.
 _SHOWN = 5

@@ -15,8 +15,8 @@ from typing import BinaryIO, TextIO
 
 import click
 
-from podman_cvmfs.blobcache import BlobCache
-from podman_cvmfs.cache_archive import Shipped, export_cache, import_cache
+from podman_cvmfs.cache.archive import Shipped, export_cache, import_cache
+from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.cli.options import DIRECTORY, FILE, settings_given
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.sync.stamp import forget

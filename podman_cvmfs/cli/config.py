@@ -8,7 +8,7 @@ import json
 import click
 
 from podman_cvmfs.cli.options import settings_given
-from podman_cvmfs.settings import Settings
+from podman_cvmfs.settings.files import Settings
 
 
 @click.command("config")

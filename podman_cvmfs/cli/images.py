@@ -19,7 +19,7 @@ from podman_cvmfs.answers.sources import (
 from podman_cvmfs.answers.table import show_table
 from podman_cvmfs.cli.options import DIRECTORY, arch_option, settings_given, stored_names
 from podman_cvmfs.repository.offers import Offer
-from podman_cvmfs.settings import Settings
+from podman_cvmfs.settings.files import Settings
 
 log = logging.getLogger(__name__)
 

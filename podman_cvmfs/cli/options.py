@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from podman_cvmfs import paths
 from podman_cvmfs.errors import PodmanCvmfsError
-from podman_cvmfs.policy import Overlay, Reuse, View
+from podman_cvmfs.settings import paths
+from podman_cvmfs.settings.policy import Overlay, Reuse, View
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from podman_cvmfs.settings import Settings
+    from podman_cvmfs.settings.files import Settings
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ FILE = _Place("FILE", "file")
 def stored_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The names in the store that begin so, for the shell to complete; no repository is asked."""
     from podman_cvmfs.answers.sources import target_of
-    from podman_cvmfs.settings import load_settings
+    from podman_cvmfs.settings.files import load_settings
     from podman_cvmfs.store.reader import read_store
 
     try:
@@ -61,7 +61,7 @@ def stored_names(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 def settings_given(repositories: Sequence[str] = (), **others: object) -> Settings:
     """The settings, with what the command line says, by their names: None, and no repositories, say
     nothing. What is odd in the files is logged. Raises InputError."""
-    from podman_cvmfs.settings import load_settings
+    from podman_cvmfs.settings.files import load_settings
 
     settings = load_settings({"repositories": list(repositories) or None, **others})
     for warning in settings.warnings:

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 
 import click
 
-from podman_cvmfs.advice import on_store
 from podman_cvmfs.cli.options import DIRECTORY, settings_given
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.policy import Overlay
+from podman_cvmfs.podman.storage_conf.effective import Places, read_effective
+from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
+from podman_cvmfs.settings.advice import on_store
+from podman_cvmfs.settings.policy import Overlay
 from podman_cvmfs.setup import manifest as records
 from podman_cvmfs.setup.changes import Change, as_diff, make
 from podman_cvmfs.setup.mounts import volumes_for
@@ -23,8 +25,6 @@ from podman_cvmfs.setup.request import Wishes
 from podman_cvmfs.setup.snippet import PROFILE, names_a_store, present_program
 from podman_cvmfs.setup.store import can_be_opened, ensure_store, is_store, open_store
 from podman_cvmfs.setup.users import is_ordinary, owner_of_files, shadowed
-from podman_cvmfs.storage_conf.effective import Places, read_effective
-from podman_cvmfs.storage_conf.generation import Generation, find_generation
 from podman_cvmfs.store.store import Store
 
 log = logging.getLogger(__name__)

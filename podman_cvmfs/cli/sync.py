@@ -25,8 +25,8 @@ from podman_cvmfs.errors import (
     RegistryError,
     printable,
 )
-from podman_cvmfs.settings import OnOutage, Settings
-from podman_cvmfs.sharing import is_open
+from podman_cvmfs.settings.files import OnOutage, Settings
+from podman_cvmfs.settings.sharing import is_open
 from podman_cvmfs.sync.about_sharing import remarks
 from podman_cvmfs.sync.stamp import Stamp, is_current, last_report, stamp_path
 
@@ -185,7 +185,7 @@ def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list
 
     Raises InputError for a list that can't be read.
     """
-    from podman_cvmfs.blobcache import BlobCache
+    from podman_cvmfs.cache.blobs import BlobCache
     from podman_cvmfs.store.store import Store
     from podman_cvmfs.sync.request import Wishes
     from podman_cvmfs.sync.selection import Selection
@@ -239,7 +239,7 @@ def _keep_stamps(
     stamps: list[Stamp], settings: Settings, wishes: str, report: SyncReport, now: int
 ) -> list[str]:
     """Let the next sync know that there is nothing to do; returns a warning where that fails."""
-    from podman_cvmfs.files import write_whole
+    from podman_cvmfs.util.files import write_whole
 
     expires = _FOR_EVER if report.next_due is None else report.next_due
     if report.synthesised and not settings.offline:

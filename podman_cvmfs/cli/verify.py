@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from podman_cvmfs import advice
 from podman_cvmfs.answers.sources import target_of
 from podman_cvmfs.cli.options import settings_given, store_options, text_or_json
 from podman_cvmfs.errors import PartialError, PodmanCvmfsError, StoreError, printable
-from podman_cvmfs.settings import Settings
+from podman_cvmfs.settings import advice
+from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.verify.broken import broken_users
 from podman_cvmfs.verify.finding import Finding, Severity
 from podman_cvmfs.verify.store import Verdict, verify

@@ -7,7 +7,7 @@ import glob
 import re
 import shlex
 
-from podman_cvmfs.foreign_file import read_bounded
+from podman_cvmfs.util.foreign_file import read_bounded
 
 _DIRECTORY = "/etc/cvmfs"
 #: Larger files are left out, in bytes.

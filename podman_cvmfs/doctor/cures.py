@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import shlex
 
-from podman_cvmfs import paths
 from podman_cvmfs.doctor.facts import Facts
 from podman_cvmfs.doctor.mounting import layout_used
 from podman_cvmfs.errors import printable
-from podman_cvmfs.policy import Overlay
+from podman_cvmfs.settings import paths
+from podman_cvmfs.settings.policy import Overlay
 
 
 def setup(facts: Facts, *options: str) -> str:

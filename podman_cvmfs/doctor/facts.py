@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from podman_cvmfs.storage_conf.effective import Effective
+from podman_cvmfs.podman.storage_conf.effective import Effective
 from podman_cvmfs.usage.broken_layers import BrokenUsers
 
 

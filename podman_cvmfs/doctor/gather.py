@@ -7,7 +7,6 @@ import os
 import shutil
 import time
 
-from podman_cvmfs import paths
 from podman_cvmfs.doctor.facts import Configuration, Contents, Facts, Native, Place, Presence
 from podman_cvmfs.doctor.look_client import look_at_clients
 from podman_cvmfs.doctor.look_engine import (
@@ -28,11 +27,12 @@ from podman_cvmfs.doctor.look_machine import (
 from podman_cvmfs.doctor.look_repository import look_at_repositories
 from podman_cvmfs.doctor.look_store import look_at_contents, look_at_place
 from podman_cvmfs.doctor.probe import HangingError, bounded
-from podman_cvmfs.settings import COMMAND_LINE, Settings, file_that_sets
+from podman_cvmfs.podman.storage_conf.effective import Places
+from podman_cvmfs.podman.storage_conf.generation import Generation
+from podman_cvmfs.settings import paths
+from podman_cvmfs.settings.files import COMMAND_LINE, Settings, file_that_sets
+from podman_cvmfs.settings.sharing import files_naming
 from podman_cvmfs.setup.users import shadowed
-from podman_cvmfs.sharing import files_naming
-from podman_cvmfs.storage_conf.effective import Places
-from podman_cvmfs.storage_conf.generation import Generation
 
 #: A full store, or podman with one, takes so many times as long as one look at a file system.
 _FULL_LOOK = 6

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from podman_cvmfs import paths
 from podman_cvmfs.doctor import cures
 from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import Facts, Place, Presence
 from podman_cvmfs.doctor.finding import Finding
 from podman_cvmfs.errors import printable
+from podman_cvmfs.settings import paths
 
 
 def access(facts: Facts, place: Place, is_ours: bool) -> Iterator[Finding]:

@@ -11,8 +11,8 @@ from podman_cvmfs.doctor.facts import Facts, Presence
 from podman_cvmfs.doctor.finding import Finding
 from podman_cvmfs.doctor.mounting import mount_program, needs_fuse
 from podman_cvmfs.errors import printable
+from podman_cvmfs.podman.storage_conf.effective import is_overlay
 from podman_cvmfs.setup.users import is_ordinary
-from podman_cvmfs.storage_conf.effective import is_overlay
 
 #: With so many images podman 4 takes 0.1 s longer for each command that only looks.
 _MANY = 1000

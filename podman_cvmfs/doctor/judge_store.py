@@ -19,8 +19,8 @@ from podman_cvmfs.doctor.mounting import (
     needs_fuse,
 )
 from podman_cvmfs.errors import printable
-from podman_cvmfs.policy import Overlay
-from podman_cvmfs.storage_conf.effective import stores_of_options
+from podman_cvmfs.podman.storage_conf.effective import stores_of_options
+from podman_cvmfs.settings.policy import Overlay
 from podman_cvmfs.store.layout import LOCK_FILES
 from podman_cvmfs.verify.finding import REMOVE
 

@@ -14,9 +14,8 @@ from typing import Any
 from podman_cvmfs.doctor.facts import Configuration, Engine, Native
 from podman_cvmfs.doctor.probe import HangingError, bounded
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.setup.snippet import PROFILE, present_program
-from podman_cvmfs.storage_conf.edit import STORES
-from podman_cvmfs.storage_conf.effective import (
+from podman_cvmfs.podman.storage_conf.edit import STORES
+from podman_cvmfs.podman.storage_conf.effective import (
     Effective,
     Places,
     as_replaced,
@@ -25,8 +24,9 @@ from podman_cvmfs.storage_conf.effective import (
     read_effective,
     read_userns,
 )
-from podman_cvmfs.storage_conf.generation import Generation, find_generation
-from podman_cvmfs.storage_conf.toml_file import plain, read_file, section, strings
+from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
+from podman_cvmfs.podman.storage_conf.toml_file import plain, read_file, section, strings
+from podman_cvmfs.setup.snippet import PROFILE, present_program
 
 #: They change which configuration podman reads, or where it runs.
 VARIABLES = (

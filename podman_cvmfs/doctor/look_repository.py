@@ -13,7 +13,7 @@ from podman_cvmfs.doctor.facts import Presence, Repository
 from podman_cvmfs.doctor.probe import HangingError, bounded
 from podman_cvmfs.errors import printable
 from podman_cvmfs.repository.offers import LAYOUT
-from podman_cvmfs.settings import Settings
+from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.sync.stamp import revision_of
 

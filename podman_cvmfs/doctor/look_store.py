@@ -10,18 +10,18 @@ from collections.abc import Iterator
 from podman_cvmfs.answers.status import counts_of
 from podman_cvmfs.doctor.facts import Contents, Fault, Place, Presence
 from podman_cvmfs.doctor.probe import HangingError, bounded
-from podman_cvmfs.engine import SHORT_MOUNT_DATA
 from podman_cvmfs.errors import InputError, StoreError, printable
-from podman_cvmfs.foreign_file import read_bounded
 from podman_cvmfs.oci.documents import parse_json
 from podman_cvmfs.plan.lay_out import mount_bytes
 from podman_cvmfs.plan.retirement import is_retired
-from podman_cvmfs.policy import View
+from podman_cvmfs.podman.features import SHORT_MOUNT_DATA
+from podman_cvmfs.settings.policy import View
+from podman_cvmfs.settings.sharing import is_open
 from podman_cvmfs.setup.store import NEEDED, lacking
-from podman_cvmfs.sharing import is_open
 from podman_cvmfs.store.layout import IMAGES, IMAGES_JSON, LOCK_FILES, PUBLIC
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.util.foreign_file import read_bounded
 from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.store import glance
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from podman_cvmfs.doctor.facts import Facts
-from podman_cvmfs.policy import Overlay
+from podman_cvmfs.settings.policy import Overlay
 
 #: User namespaces in which IDs are those that containers have anyway.
 _USUAL = ("", "host", "private", "nomap")

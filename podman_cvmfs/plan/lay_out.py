@@ -29,10 +29,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from podman_cvmfs.errors import RepositoryError
-from podman_cvmfs.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.repository.whiteouts import Markers, parents_of
 from podman_cvmfs.resolve.image import Layer, ResolvedImage
 from podman_cvmfs.resolve.skeleton import Skeleton
+from podman_cvmfs.settings.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.store.layout import link_name
 from podman_cvmfs.store.records import (
     GZIP,

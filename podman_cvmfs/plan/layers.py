@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from podman_cvmfs.plan.lay_out import Shown
 from podman_cvmfs.plan.retirement import Retention, hidden
-from podman_cvmfs.policy import Change
+from podman_cvmfs.settings.policy import Change
 from podman_cvmfs.store.records import (
     UNCOMPRESSED,
     LayerDirectory,

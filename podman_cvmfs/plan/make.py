@@ -18,8 +18,8 @@ from podman_cvmfs.plan.retirement import (
     keep_spacer,
     retired_entries,
 )
-from podman_cvmfs.policy import Change
 from podman_cvmfs.resolve.image import ResolvedImage
+from podman_cvmfs.settings.policy import Change
 from podman_cvmfs.store.records import (
     ImageFiles,
     LayerDirectory,

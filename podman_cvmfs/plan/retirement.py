@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from podman_cvmfs.policy import Change
+from podman_cvmfs.settings.policy import Change
 from podman_cvmfs.store.layout import SPACER_ID, piece_entry
 from podman_cvmfs.store.records import (
     UNCOMPRESSED,

@@ -25,13 +25,13 @@ from podman_cvmfs.errors import (
 from podman_cvmfs.names.reference import DOCKER_HUB, ImageName, is_tag
 from podman_cvmfs.oci import documents
 from podman_cvmfs.oci.documents import Digest
-from podman_cvmfs.registries_conf import Endpoint, RegistriesConf, load_registries_conf
 from podman_cvmfs.registry.answers import check, stated_type, tags_of
 from podman_cvmfs.registry.auth import Authenticator, Door
 from podman_cvmfs.registry.bounds import is_led_away, promised_length
 from podman_cvmfs.registry.credentials import CredentialStore
 from podman_cvmfs.registry.failures import TIMEOUTS, BrokenOffError, StalledError, refused
 from podman_cvmfs.registry.patience import pause
+from podman_cvmfs.registry.registries_conf import Endpoint, RegistriesConf, load_registries_conf
 from podman_cvmfs.registry.transport import CHUNK, Transport
 
 log = logging.getLogger(__name__)

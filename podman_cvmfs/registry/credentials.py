@@ -22,7 +22,7 @@ from typing import Any
 
 from podman_cvmfs.errors import printable
 from podman_cvmfs.names.reference import DOCKER_HUB_ALIASES
-from podman_cvmfs.registries_conf import AUTH_FILES
+from podman_cvmfs.registry.registries_conf import AUTH_FILES
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import InputError, RepositoryError
 from podman_cvmfs.oci.documents import Digest, ImageConfig, parse_config
 from podman_cvmfs.registry.access import RegistryAccess

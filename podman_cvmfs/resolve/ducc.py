@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import PodmanCvmfsError, RepositoryError
 from podman_cvmfs.oci.documents import (
     Descriptor,
@@ -16,7 +16,6 @@ from podman_cvmfs.oci.documents import (
     layer_ids,
     render_manifest,
 )
-from podman_cvmfs.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.repository.ducc import Repository
 from podman_cvmfs.repository.records import PublishedImage, PublishedLayer
@@ -27,6 +26,7 @@ from podman_cvmfs.resolve.image import FlatRoot, Layer, ResolvedImage, view_show
 from podman_cvmfs.resolve.manifest import REBUILT, ManifestLadder
 from podman_cvmfs.resolve.skeleton import ShownRoot, Skeleton
 from podman_cvmfs.resolve.skeletons import Skeletons, is_a_strangers
+from podman_cvmfs.settings.policy import Overlay, Policy, Reuse, View
 
 #: Layers whose description is remembered: bases are shared by many images, others by few.
 _LAYERS_KEPT = 4096

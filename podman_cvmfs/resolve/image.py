@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from podman_cvmfs.oci.documents import Descriptor, Digest, ImageConfig
-from podman_cvmfs.policy import Policy, View
 from podman_cvmfs.repository.whiteouts import Markers
 from podman_cvmfs.resolve.manifest import REBUILT
 from podman_cvmfs.resolve.skeleton import Skeleton
+from podman_cvmfs.settings.policy import Policy, View
 
 
 @dataclass(frozen=True)

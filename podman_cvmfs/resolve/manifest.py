@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import RegistryError
 from podman_cvmfs.oci.documents import ImageConfig, Manifest
 from podman_cvmfs.oci.genuine import Genuine, Index, find_genuine, judge

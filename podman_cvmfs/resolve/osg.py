@@ -13,7 +13,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import InputError, RegistryError, RepositoryError, printable
 from podman_cvmfs.names.reference import parse_name
 from podman_cvmfs.oci.documents import (
@@ -32,7 +32,6 @@ from podman_cvmfs.oci.documents import (
 )
 from podman_cvmfs.oci.genuine import Genuine, find_genuine, judge
 from podman_cvmfs.oci.platform import Platform
-from podman_cvmfs.policy import Policy
 from podman_cvmfs.registry.access import RegistryAccess, RegistrySource
 from podman_cvmfs.repository.osg import OsgImage, OsgRepository
 from podman_cvmfs.repository.records import PublishedImage
@@ -42,6 +41,7 @@ from podman_cvmfs.resolve.image import Layer, ResolvedImage
 from podman_cvmfs.resolve.manifest import GENUINE, REBUILT
 from podman_cvmfs.resolve.skeletons import Skeletons
 from podman_cvmfs.resolve.synthesise import architecture_of, synthesise
+from podman_cvmfs.settings.policy import Policy
 
 log = logging.getLogger(__name__)
 

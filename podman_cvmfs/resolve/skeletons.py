@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from podman_cvmfs.oci.documents import ImageConfig
-from podman_cvmfs.policy import Overlay, Policy
 from podman_cvmfs.repository.tree import Tree, lies_on_fuse
 from podman_cvmfs.resolve.skeleton import ShownRoot, Skeleton, Terms, skeleton_of
+from podman_cvmfs.settings.policy import Overlay, Policy
 
 
 class Skeletons:

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from podman_cvmfs.errors import PodmanCvmfsError, printable
-from podman_cvmfs.files import write_whole
+from podman_cvmfs.podman.storage_conf.edit import STORES, VOLUMES, remove
+from podman_cvmfs.podman.storage_conf.toml_file import read_file
 from podman_cvmfs.setup.changes import Change, make, missing_directories
-from podman_cvmfs.storage_conf.edit import STORES, VOLUMES, remove
-from podman_cvmfs.storage_conf.toml_file import read_file
+from podman_cvmfs.util.files import write_whole
 
 SYSTEM_MANIFEST = "/var/lib/podman-cvmfs/setup.json"
 

@@ -13,16 +13,16 @@ import os
 
 import tomlkit
 
-from podman_cvmfs import settings
 from podman_cvmfs.errors import printable
+from podman_cvmfs.podman.storage_conf.edit import STORES, add, remove
+from podman_cvmfs.podman.storage_conf.effective import names_store, stores_in
+from podman_cvmfs.podman.storage_conf.places import Places, with_drop_ins
+from podman_cvmfs.podman.storage_conf.toml_file import array_in, plain, read_file
+from podman_cvmfs.settings import files as settings
+from podman_cvmfs.settings.sharing import ORDINARY
 from podman_cvmfs.setup import snippet
 from podman_cvmfs.setup.manifest import Manifest
 from podman_cvmfs.setup.request import Plan, Wishes
-from podman_cvmfs.sharing import ORDINARY
-from podman_cvmfs.storage_conf.edit import STORES, add, remove
-from podman_cvmfs.storage_conf.effective import names_store, stores_in
-from podman_cvmfs.storage_conf.places import Places, with_drop_ins
-from podman_cvmfs.storage_conf.toml_file import array_in, plain, read_file
 
 _GUARD = "00-podman-cvmfs-stores.conf"
 _GUARD_HEADER = """\

@@ -10,11 +10,8 @@ from dataclasses import replace
 import tomlkit
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.setup import ordinary
-from podman_cvmfs.setup.mounts import destination, drop_in
-from podman_cvmfs.setup.request import Plan, Wishes
-from podman_cvmfs.storage_conf.edit import STORES, VOLUMES, add, remove, set_mount_program
-from podman_cvmfs.storage_conf.effective import (
+from podman_cvmfs.podman.storage_conf.edit import STORES, VOLUMES, add, remove, set_mount_program
+from podman_cvmfs.podman.storage_conf.effective import (
     Effective,
     Places,
     check_driver,
@@ -25,8 +22,11 @@ from podman_cvmfs.storage_conf.effective import (
     stores_in,
     stores_of_options,
 )
-from podman_cvmfs.storage_conf.generation import Generation
-from podman_cvmfs.storage_conf.toml_file import array_in, plain, read_file, section
+from podman_cvmfs.podman.storage_conf.generation import Generation
+from podman_cvmfs.podman.storage_conf.toml_file import array_in, plain, read_file, section
+from podman_cvmfs.setup import ordinary
+from podman_cvmfs.setup.mounts import destination, drop_in
+from podman_cvmfs.setup.request import Plan, Wishes
 
 #: Sorted behind the others: a drop-in whose array doesn't append takes away what came before.
 #: The user's has a name of its own, for of two with one name only the user's is read, and comes

@@ -16,7 +16,7 @@ import shlex
 import shutil
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.storage_conf.toml_file import read_file
+from podman_cvmfs.podman.storage_conf.toml_file import read_file
 
 PROFILE = "/etc/profile.d/podman-cvmfs.sh"
 #: systemd.environment-generator(7): for what a user's service manager and desktop start.

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import os
 
-from podman_cvmfs.advice import on_store
 from podman_cvmfs.errors import StoreError, printable
-from podman_cvmfs.sharing import is_open
+from podman_cvmfs.settings.advice import on_store
+from podman_cvmfs.settings.sharing import is_open
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.store import Store
 

@@ -9,8 +9,8 @@ import os
 from collections.abc import Iterator, Sequence
 
 from podman_cvmfs.errors import PodmanCvmfsError, printable
-from podman_cvmfs.storage_conf.effective import Places, check_driver, read_effective
-from podman_cvmfs.storage_conf.generation import Generation
+from podman_cvmfs.podman.storage_conf.effective import Places, check_driver, read_effective
+from podman_cvmfs.podman.storage_conf.generation import Generation
 
 _PASSWD = "/etc/passwd"
 _FIRST_UID = 1000

@@ -7,9 +7,9 @@ import os
 import sys
 from typing import Any
 
-from podman_cvmfs.advice import repair
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.oci.documents import Digest, parse_json
+from podman_cvmfs.settings.advice import repair
 from podman_cvmfs.store.layout import (
     CURRENT,
     IMAGES,

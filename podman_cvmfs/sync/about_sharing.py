@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 
 from podman_cvmfs.errors import printable
-from podman_cvmfs.settings import COMMAND_LINE, Settings, file_that_sets
-from podman_cvmfs.sharing import files_naming, reads_drop_ins
+from podman_cvmfs.settings.files import COMMAND_LINE, Settings, file_that_sets
+from podman_cvmfs.settings.sharing import files_naming, reads_drop_ins
 
 
 def remarks(settings: Settings) -> list[str]:

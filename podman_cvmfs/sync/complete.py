@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from podman_cvmfs.engine import SHORT_MOUNT_DATA, mount_data_limit
 from podman_cvmfs.errors import (
     InputError,
     OtherPlatformError,
@@ -19,7 +18,7 @@ from podman_cvmfs.errors import (
 )
 from podman_cvmfs.plan.lay_out import mount_bytes, view_of
 from podman_cvmfs.plan.make import Candidate, candidate_of
-from podman_cvmfs.progress import track
+from podman_cvmfs.podman.features import SHORT_MOUNT_DATA, mount_data_limit
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.repository.offers import Offer
 from podman_cvmfs.repository.osg import OsgRepository
@@ -30,6 +29,7 @@ from podman_cvmfs.resolve.manifest import UNANSWERED
 from podman_cvmfs.resolve.osg import OsgResolver
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.util.progress import track
 
 #: Reading an image's few files from a local disk or a warm cache takes less, in seconds.
 _SLOW = 0.01

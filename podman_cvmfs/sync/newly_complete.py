@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from podman_cvmfs.errors import RepositoryError
-from podman_cvmfs.policy import Policy, Reuse, View
 from podman_cvmfs.repository.ducc import Repository
 from podman_cvmfs.repository.offers import Offer, Offers
+from podman_cvmfs.settings.policy import Policy, Reuse, View
 from podman_cvmfs.store.records import StoreContent, chain_of
 
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.plan.retirement import GRACE
-from podman_cvmfs.policy import DEFAULT_POLICY, Policy
 from podman_cvmfs.registry.access import RegistrySource
+from podman_cvmfs.settings.policy import DEFAULT_POLICY, Policy
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.selection import Selection
 

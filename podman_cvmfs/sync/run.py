@@ -13,10 +13,10 @@ from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.plan.layers import freed_images, orphaned_views
 from podman_cvmfs.plan.make import Candidate, Plan, make_plan
 from podman_cvmfs.plan.retirement import Retention, is_retired
-from podman_cvmfs.policy import SHARED
 from podman_cvmfs.repository.offers import AnyRepository, Offer, Offers, collect
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import UNANSWERED
+from podman_cvmfs.settings.policy import SHARED
 from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.store.strangers import Stranger
 from podman_cvmfs.sync.choose import choose_requested, choose_selected, keep_old, meanings

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.foreign_file import read_bounded
 from podman_cvmfs.oci.documents import parse_json
 from podman_cvmfs.store.layout import SPACER_ID
+from podman_cvmfs.util.foreign_file import read_bounded
 
 _CONTAINERS = (
     "overlay-containers/containers.json",

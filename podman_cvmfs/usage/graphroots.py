@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from podman_cvmfs.errors import InputError, PodmanCvmfsError, printable
-from podman_cvmfs.foreign_file import read_bounded
-from podman_cvmfs.storage_conf.effective import Places, storage_files
-from podman_cvmfs.storage_conf.generation import Generation
-from podman_cvmfs.storage_conf.toml_file import plain, section
+from podman_cvmfs.podman.storage_conf.effective import Places, storage_files
+from podman_cvmfs.podman.storage_conf.generation import Generation
+from podman_cvmfs.podman.storage_conf.toml_file import plain, section
+from podman_cvmfs.util.foreign_file import read_bounded
 
 _PASSWD = "/etc/passwd"
 #: The users that may run podman without root, among them those of a directory service (subuid(5)).

@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.foreign_file import read_bounded
 from podman_cvmfs.oci.documents import parse_json
 from podman_cvmfs.store.layout import Form, link_name
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.util.foreign_file import read_bounded
 
 _CONTAINERS = (
     "overlay-containers/containers.json",

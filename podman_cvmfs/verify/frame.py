@@ -9,7 +9,7 @@ import re
 import stat
 import struct
 
-from podman_cvmfs.advice import on_store
+from podman_cvmfs.settings.advice import on_store
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.entries import retired_links
 from podman_cvmfs.store.records import StoreContent

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 
-from podman_cvmfs.engine import SHORT_MOUNT_DATA, mount_data_limit
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.names.reference import ImageName, parse_repository_path, podman_names
 from podman_cvmfs.oci.big_data import big_data_file
@@ -21,6 +20,7 @@ from podman_cvmfs.oci.documents import (
 )
 from podman_cvmfs.plan.lay_out import mount_bytes, stand_in_id
 from podman_cvmfs.plan.retirement import is_retired, retired_name
+from podman_cvmfs.podman.features import SHORT_MOUNT_DATA, mount_data_limit
 from podman_cvmfs.repository.osg_names import merged_root, merged_root_of_index, source_id
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.store import layout

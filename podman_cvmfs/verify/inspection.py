@@ -12,8 +12,8 @@ import os
 import stat
 from collections.abc import Collection
 
-from podman_cvmfs.advice import on_store, repair
 from podman_cvmfs.errors import printable
+from podman_cvmfs.settings.advice import on_store, repair
 from podman_cvmfs.verify.finding import REMOVE, Finding, Severity
 
 #: The index of a million images fits.

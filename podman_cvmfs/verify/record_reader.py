@@ -13,13 +13,13 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
-from podman_cvmfs.advice import on_store
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.oci.times import normal_time
-from podman_cvmfs.policy import MOUNTS, SHARED, Overlay, Policy, Reuse, View
 from podman_cvmfs.resolve.config import CACHE, REGISTRY, REPOSITORY, SYNTHESISED
 from podman_cvmfs.resolve.manifest import GENUINE, REBUILT, UNANSWERED
+from podman_cvmfs.settings.advice import on_store
+from podman_cvmfs.settings.policy import MOUNTS, SHARED, Overlay, Policy, Reuse, View
 from podman_cvmfs.store.json_files import image_json, image_state, layer_json, layer_state
 from podman_cvmfs.store.layout import (
     IMAGES,

@@ -16,10 +16,10 @@ import stat
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.oci.documents import Digest
-from podman_cvmfs.policy import Policy
 from podman_cvmfs.resolve.manifest import GENUINE
+from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.entries import (
     remove_entry,

@@ -13,7 +13,7 @@ from podman_cvmfs.names.reference import parse_name
 from podman_cvmfs.oci.big_data import big_data_file
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.plan.retirement import is_retired
-from podman_cvmfs.policy import Policy
+from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import (
     ImageFiles,

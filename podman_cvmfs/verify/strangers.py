@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import stat
 
-from podman_cvmfs.advice import on_store, repair
 from podman_cvmfs.errors import printable
+from podman_cvmfs.settings.advice import on_store, repair
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.strangers import find_strangers
 from podman_cvmfs.verify.inspection import Inspection

@@ -11,9 +11,9 @@ import stat
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from podman_cvmfs.advice import on_store, repair
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.repository.tree import READERS, LinkedError, Tree
+from podman_cvmfs.settings.advice import on_store, repair
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import Link, Piece, StoreContent, StoredLayer
 from podman_cvmfs.verify.inspection import Inspection

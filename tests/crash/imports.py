@@ -6,9 +6,9 @@ from __future__ import annotations
 import importlib
 
 for _module in (
-    "podman_cvmfs.blobcache",
+    "podman_cvmfs.cache.blobs",
     "podman_cvmfs.cli.sync",
-    "podman_cvmfs.files",
+    "podman_cvmfs.util.files",
     "podman_cvmfs.usage.prune",
     "podman_cvmfs.registry",
     "podman_cvmfs.sync.selection",

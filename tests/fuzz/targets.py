@@ -12,24 +12,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from podman_cvmfs import registries_conf, toml_file
 from podman_cvmfs.errors import PodmanCvmfsError
 from podman_cvmfs.names import reference
 from podman_cvmfs.names.spec import ImageSpec
 from podman_cvmfs.oci import documents, times
-from podman_cvmfs.policy import Policy
 from podman_cvmfs.publish.layer_stream import decompress
-from podman_cvmfs.registry import auth
+from podman_cvmfs.registry import auth, registries_conf
 from podman_cvmfs.registry.credentials import VARIABLE as AUTH_VARIABLE
 from podman_cvmfs.registry.credentials import CredentialStore
 from podman_cvmfs.repository import ducc as unpacked
 from podman_cvmfs.repository import whiteouts
 from podman_cvmfs.resolve import synthesise
-from podman_cvmfs.settings import VARIABLE as SETTINGS_VARIABLE
-from podman_cvmfs.settings import load_settings
+from podman_cvmfs.settings.files import VARIABLE as SETTINGS_VARIABLE
+from podman_cvmfs.settings.files import load_settings
+from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.setup.store import ensure_store
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.sync import wish_list
+from podman_cvmfs.util import toml
 from podman_cvmfs.verify.store import verify
 from tests.fuzz import go_json
 from tests.support.image_documents import CONFIG, MANIFEST
@@ -167,7 +167,7 @@ def _spec(data: bytes) -> None:
 
 
 def _registries(data: bytes) -> None:
-    found = registries_conf.parse_registries_conf(toml_file.parse_toml(data, "registries.conf"))
+    found = registries_conf.parse_registries_conf(toml.parse_toml(data, "registries.conf"))
     found.endpoints(_NAME)
 
 

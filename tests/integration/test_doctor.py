@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from podman_cvmfs.errors import InputError, PartialError, RepositoryError, StoreError
-from podman_cvmfs.storage_conf.generation import Generation, find_generation
+from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
 from tests.support.cli import succeed
 from tests.support.images import IMAGES, build, push
 from tests.support.many import make_repository

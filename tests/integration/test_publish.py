@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.oci.big_data import big_data_file
 from podman_cvmfs.oci.documents import OCI_INDEX, Digest
 from podman_cvmfs.oci.platform import Platform

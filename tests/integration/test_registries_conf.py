@@ -12,8 +12,8 @@ import pytest
 
 from podman_cvmfs.errors import RegistryError
 from podman_cvmfs.names.reference import parse_name
-from podman_cvmfs.registries_conf import parse_registries_conf
-from podman_cvmfs.toml_file import parse_toml
+from podman_cvmfs.registry.registries_conf import parse_registries_conf
+from podman_cvmfs.util.toml import parse_toml
 
 #: No name in it exists, so that all places are tried.
 CONF = """\

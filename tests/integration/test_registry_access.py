@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 from requests import PreparedRequest
 
-from podman_cvmfs import registries_conf
 from podman_cvmfs.errors import RegistryError, RegistryUnreachable
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci.documents import DOCKER_CONFIG, DOCKER_MANIFEST, Digest
-from podman_cvmfs.registry import certificates
+from podman_cvmfs.registry import certificates, registries_conf
 from podman_cvmfs.registry.client import RegistryClient
 from tests.support.cli import Target, podman_cvmfs
 from tests.support.guarded_registry import (

@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.errors import StoreError
-from podman_cvmfs.paths import SYSTEM_CACHE
+from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
+from podman_cvmfs.settings.paths import SYSTEM_CACHE
 from podman_cvmfs.setup import snippet
-from podman_cvmfs.storage_conf.generation import Generation, find_generation
 from tests.packaging.conftest import CHECKOUT
 from tests.support.cli import Target, podman_cvmfs
 from tests.support.ducc_sample import Sample

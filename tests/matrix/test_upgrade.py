@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.policy import DEFAULT_POLICY
+from podman_cvmfs.settings.policy import DEFAULT_POLICY
 from podman_cvmfs.store.reader import read_store
 from tests.matrix import real_layers
 from tests.matrix.bench import Bench

@@ -60,7 +60,7 @@ def shown(file: Path) -> dict[str, object]:
     """The settings with ``file`` as the only source."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PODMAN_CVMFS_CONFIG", str(file))
-        from podman_cvmfs.settings import load_settings
+        from podman_cvmfs.settings.files import load_settings
 
         settings = load_settings()
         assert settings.warnings == ()

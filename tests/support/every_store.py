@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from podman_cvmfs.errors import PodmanCvmfsError
-from podman_cvmfs.paths import SYSTEM_STORE
+from podman_cvmfs.settings.paths import SYSTEM_STORE
 from podman_cvmfs.storage_native import Artefact
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.store import Store

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.oci.big_data import big_data_file
-from podman_cvmfs.policy import DEFAULT_POLICY, Policy
+from podman_cvmfs.settings.policy import DEFAULT_POLICY, Policy
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from podman_cvmfs import cache_archive
-from podman_cvmfs.blobcache import BlobCache
-from podman_cvmfs.cache_archive import Shipped, export_cache, import_cache
+from podman_cvmfs.cache import archive as cache_archive
+from podman_cvmfs.cache.archive import Shipped, export_cache, import_cache
+from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import InputError, StoreError
 from podman_cvmfs.oci.documents import MAX_DOCUMENT, OCI_CONFIG, OCI_MANIFEST, Digest
 from podman_cvmfs.sync.stamp import stamp_path

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from podman_cvmfs import paths
 from podman_cvmfs.answers.sources import target_of
 from podman_cvmfs.doctor import edits, look_engine
 from podman_cvmfs.doctor.conditions import CONDITIONS
@@ -46,9 +45,10 @@ from podman_cvmfs.doctor.look_machine import (
 from podman_cvmfs.doctor.look_repository import look_at_repositories
 from podman_cvmfs.doctor.look_store import look_at_contents, look_at_place
 from podman_cvmfs.doctor.probe import HangingError, bounded
-from podman_cvmfs.settings import Settings
-from podman_cvmfs.storage_conf.effective import Effective
-from podman_cvmfs.storage_conf.generation import Generation
+from podman_cvmfs.podman.storage_conf.effective import Effective
+from podman_cvmfs.podman.storage_conf.generation import Generation
+from podman_cvmfs.settings import paths
+from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.usage.broken_layers import Broken, BrokenUsers
 from podman_cvmfs.verify.finding import REMOVE
 from tests.support.cli import podman_cvmfs

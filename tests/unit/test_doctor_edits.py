@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.doctor import edits
-from podman_cvmfs.storage_conf.toml_file import plain
+from podman_cvmfs.podman.storage_conf.toml_file import plain
 
 
 def _run(command: str, path: Path) -> dict[str, object]:

@@ -20,7 +20,7 @@ from manual.pages import TEXTS, Page, pages
 from podman_cvmfs import errors
 from podman_cvmfs.cli.main import COMMANDS, cli
 from podman_cvmfs.doctor.conditions import CONDITIONS
-from podman_cvmfs.settings import Settings
+from podman_cvmfs.settings.files import Settings
 from tests.support.comparison import ADDED, MADE
 from tests.support.required import required
 

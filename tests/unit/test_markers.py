@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.repository.tree import Tree, UnreadableError

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.mount_points import mount_points
-from podman_cvmfs.policy import Policy
-from podman_cvmfs.storage_conf.places import Places
+from podman_cvmfs.podman.mount_points import mount_points
+from podman_cvmfs.podman.storage_conf.places import Places
+from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.verify.record_reader import parse_policy
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from podman_cvmfs.answers.catalogue import catalogue
 from podman_cvmfs.answers.upstream import upstream
-from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import RegistryUnreachable, RepositoryError
 from podman_cvmfs.names.spec import ImageSpec
 from podman_cvmfs.oci.documents import Digest

@@ -15,10 +15,10 @@ from podman_cvmfs.plan.lay_out import EMPTY, ImageView, image_layer_id, view_of
 from podman_cvmfs.plan.layers import freed_images, orphaned_views
 from podman_cvmfs.plan.make import Plan, candidate_of, make_plan
 from podman_cvmfs.plan.retirement import GRACE, Retention, is_retired, retired_since
-from podman_cvmfs.policy import DEFAULT_POLICY, Overlay, Policy, Reuse, View
 from podman_cvmfs.repository.whiteouts import DirectoryFacts, Markers
 from podman_cvmfs.resolve.image import FlatRoot, Layer, ResolvedImage
 from podman_cvmfs.resolve.skeleton import Skeleton
+from podman_cvmfs.settings.policy import DEFAULT_POLICY, Overlay, Policy, Reuse, View
 from podman_cvmfs.store.json_files import images_json, layer_json, layers_json
 from podman_cvmfs.store.layout import SPACER_ID, piece_of_entry
 from podman_cvmfs.store.records import (

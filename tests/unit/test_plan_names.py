@@ -19,8 +19,8 @@ from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.plan.lay_out import view_of
 from podman_cvmfs.plan.make import candidate_of, make_plan
 from podman_cvmfs.plan.retirement import GRACE, Retention, is_retired
-from podman_cvmfs.policy import DEFAULT_POLICY
 from podman_cvmfs.resolve.image import ResolvedImage
+from podman_cvmfs.settings.policy import DEFAULT_POLICY
 from podman_cvmfs.store.json_files import images_json, layers_json
 from podman_cvmfs.store.records import StoreContent
 from tests.unit.test_plan import image

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import InputError, OtherPlatformError
 from podman_cvmfs.oci.big_data import big_data_file
 from podman_cvmfs.oci.documents import Digest

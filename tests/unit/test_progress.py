@@ -18,7 +18,7 @@ from tests.support.many import make_repository
 
 _BYTES = """
 import time
-from podman_cvmfs.progress import bytes_done
+from podman_cvmfs.util.progress import bytes_done
 with bytes_done(100 << 20, "Unpacking") as done:
     for _ in range(100):
         time.sleep(0.01)

@@ -17,8 +17,8 @@ from podman_cvmfs.names.reference import parse_repository_path
 from podman_cvmfs.plan.lay_out import view_of
 from podman_cvmfs.plan.make import candidate_of, make_plan
 from podman_cvmfs.plan.retirement import GRACE, Retention, is_retired, retired_name
-from podman_cvmfs.policy import Policy, View
 from podman_cvmfs.resolve.image import FlatRoot, ResolvedImage
+from podman_cvmfs.settings.policy import Policy, View
 from podman_cvmfs.store.layout import link_name, lower_of
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.storage_conf.effective import Places
+from podman_cvmfs.podman.storage_conf.effective import Places
 from podman_cvmfs.store.layout import link_name
 from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer
 from podman_cvmfs.usage.graphroots import find_graphroots

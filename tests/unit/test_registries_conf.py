@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podman_cvmfs import registries_conf
 from podman_cvmfs.errors import InputError, RegistryError
 from podman_cvmfs.names.reference import parse_name
-from podman_cvmfs.registries_conf import (
+from podman_cvmfs.registry import registries_conf
+from podman_cvmfs.registry.registries_conf import (
     Endpoint,
     RegistriesConf,
     load_registries_conf,
     parse_registries_conf,
 )
-from podman_cvmfs.toml_file import parse_toml
+from podman_cvmfs.util.toml import parse_toml
 
 HEX = "0123456789abcdef" * 4
 

@@ -17,12 +17,12 @@ from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable
 from podman_cvmfs.names.reference import ImageName, parse_name
 from podman_cvmfs.oci import documents
 from podman_cvmfs.oci.documents import Digest
-from podman_cvmfs.registries_conf import RegistriesConf
 from podman_cvmfs.registry import client as client_module
 from podman_cvmfs.registry import transport
 from podman_cvmfs.registry.bounds import is_loopback
 from podman_cvmfs.registry.client import RegistryClient
 from podman_cvmfs.registry.credentials import CredentialStore
+from podman_cvmfs.registry.registries_conf import RegistriesConf
 from tests.support.http import Answer, Handler, Server, give, in_turn
 
 MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": documents.OCI_MANIFEST, "x": " "}).encode()

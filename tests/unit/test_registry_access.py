@@ -23,13 +23,13 @@ from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable
 from podman_cvmfs.names.reference import ImageName, parse_name
 from podman_cvmfs.oci import documents
 from podman_cvmfs.oci.documents import Digest
-from podman_cvmfs.registries_conf import Mirror, RegistriesConf, RegistryTable
 from podman_cvmfs.registry import patience
 from podman_cvmfs.registry.access import RegistryAccess, RegistrySource
 from podman_cvmfs.registry.auth import Authenticator, Door, _Challenge, _parse
 from podman_cvmfs.registry.client import RegistryClient
 from podman_cvmfs.registry.credentials import Credentials, CredentialStore
 from podman_cvmfs.registry.patience import Patience
+from podman_cvmfs.registry.registries_conf import Mirror, RegistriesConf, RegistryTable
 from podman_cvmfs.registry.transport import Transport
 from tests.support.http import Answer, Handler, Server, give, in_turn
 

@@ -20,10 +20,10 @@ from podman_cvmfs.names.reference import ImageName, parse_name
 from podman_cvmfs.oci import documents
 from podman_cvmfs.oci.documents import Descriptor, Digest
 from podman_cvmfs.publish.layer_stream import LayerStream
-from podman_cvmfs.registries_conf import RegistriesConf
 from podman_cvmfs.registry.bounds import ForbiddenAddressError, check_address, is_inside
 from podman_cvmfs.registry.client import RegistryClient
 from podman_cvmfs.registry.credentials import CredentialStore
+from podman_cvmfs.registry.registries_conf import RegistriesConf
 from tests.support.http import Answer, Handler, Server, give, serving
 
 MANIFEST = b'{"schemaVersion": 2, "mediaType": "%s"}' % documents.OCI_MANIFEST.encode()

@@ -16,11 +16,11 @@ import urllib3
 from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable
 from podman_cvmfs.names.reference import ImageName, parse_name
 from podman_cvmfs.oci.documents import Digest
-from podman_cvmfs.registries_conf import RegistriesConf
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.registry.client import RegistryClient
 from podman_cvmfs.registry.credentials import CredentialStore
 from podman_cvmfs.registry.pace import PacedAdapter
+from podman_cvmfs.registry.registries_conf import RegistriesConf
 from tests.support.http import Answer, Handler, Server, give, in_turn
 from tests.support.tls import Authority
 

@@ -18,11 +18,11 @@ from podman_cvmfs.errors import RegistryError
 from podman_cvmfs.names.reference import ImageName, parse_name
 from podman_cvmfs.oci import documents
 from podman_cvmfs.oci.documents import Digest
-from podman_cvmfs.registries_conf import RegistriesConf, RegistryTable
 from podman_cvmfs.registry import certificates, transport
 from podman_cvmfs.registry import client as client_module
 from podman_cvmfs.registry.client import RegistryClient
 from podman_cvmfs.registry.credentials import CredentialStore
+from podman_cvmfs.registry.registries_conf import RegistriesConf, RegistryTable
 from tests.support.http import Handler, Server, give, serving
 from tests.support.tls import Authority, Certificate
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.plan.retirement import GRACE, is_retired
-from podman_cvmfs.policy import DEFAULT_POLICY, Overlay, Policy, Reuse, View
 from podman_cvmfs.repository.offers import Offer
+from podman_cvmfs.settings.policy import DEFAULT_POLICY, Overlay, Policy, Reuse, View
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import (
     StoreContent,

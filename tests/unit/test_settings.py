@@ -13,11 +13,11 @@ import tomlkit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from podman_cvmfs import settings as module
-from podman_cvmfs import toml_file
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.policy import Overlay, Policy, Reuse, View
-from podman_cvmfs.settings import OnOutage, Settings, load_settings
+from podman_cvmfs.settings import files as module
+from podman_cvmfs.settings.files import OnOutage, Settings, load_settings
+from podman_cvmfs.settings.policy import Overlay, Policy, Reuse, View
+from podman_cvmfs.util import toml
 from tests.support.cli import podman_cvmfs
 
 Files = dict[str, str]
@@ -248,7 +248,7 @@ def test_files_that_cannot_be_read(etc: Path, monkeypatch: pytest.MonkeyPatch) -
     (etc / "config.toml").write_bytes(b"\xff")
     with pytest.raises(InputError, match=r"config\.toml: not valid TOML"):
         load_settings()
-    monkeypatch.setattr(toml_file, "MAX_TOML", 10)
+    monkeypatch.setattr(toml, "MAX_TOML", 10)
     (etc / "config.toml").write_bytes(b"#" * 11)
     with pytest.raises(InputError, match="longer than 10 bytes"):
         load_settings()

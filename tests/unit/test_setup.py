@@ -20,6 +20,9 @@ from hypothesis import strategies as st
 from podman_cvmfs.cli import setup as setup_command
 from podman_cvmfs.cli.setup import command
 from podman_cvmfs.errors import InputError, PodmanCvmfsError, StoreError
+from podman_cvmfs.podman.storage_conf.effective import Places, read_effective, read_volumes
+from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
+from podman_cvmfs.podman.storage_conf.toml_file import plain
 from podman_cvmfs.setup import manifest as records
 from podman_cvmfs.setup import snippet
 from podman_cvmfs.setup.changes import Change, as_diff, make
@@ -28,9 +31,6 @@ from podman_cvmfs.setup.plan import plan_setup, serves, storage_drop_in
 from podman_cvmfs.setup.request import Plan, Wishes
 from podman_cvmfs.setup.store import can_be_opened, ensure_store, is_store, open_store
 from podman_cvmfs.setup.users import owner_of_files, shadowed
-from podman_cvmfs.storage_conf.effective import Places, read_effective, read_volumes
-from podman_cvmfs.storage_conf.generation import Generation, find_generation
-from podman_cvmfs.storage_conf.toml_file import plain
 from tests.support.cli import Target
 from tests.support.many import make_repository
 from tests.unit.test_storage_conf import DEBIAN, FEDORA, NEW, OLD, SHAPES, STORE

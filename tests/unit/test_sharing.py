@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs import paths, sharing
-from podman_cvmfs import settings as settings_module
-from podman_cvmfs.settings import Settings, load_settings
-from podman_cvmfs.storage_conf.edit import STORES
-from podman_cvmfs.storage_conf.effective import Places, read_effective
-from podman_cvmfs.storage_conf.generation import Generation
+from podman_cvmfs.podman.storage_conf.edit import STORES
+from podman_cvmfs.podman.storage_conf.effective import Places, read_effective
+from podman_cvmfs.podman.storage_conf.generation import Generation
+from podman_cvmfs.settings import files as settings_module
+from podman_cvmfs.settings import paths, sharing
+from podman_cvmfs.settings.files import Settings, load_settings
 from podman_cvmfs.sync.about_sharing import remarks
 
 STORE = "/var/lib/podman-cvmfs/store"

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.cli.sync import _wishes_text
 from podman_cvmfs.errors import InputError, PartialError, RegistryError, RepositoryError
-from podman_cvmfs.policy import Policy
-from podman_cvmfs.settings import Settings
+from podman_cvmfs.settings.files import Settings
+from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.sync import stamp as stamp_module

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from podman_cvmfs.cli.status import _when
-from podman_cvmfs.policy import DEFAULT_POLICY
+from podman_cvmfs.settings.policy import DEFAULT_POLICY
 from podman_cvmfs.sync.stamp import stamp_path
 from tests.support.cli import Target, podman_cvmfs, succeed
 from tests.support.many import REGISTRY, make_repository

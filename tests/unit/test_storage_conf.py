@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.storage_conf.edit import STORES, VOLUMES, add, remove, set_mount_program
-from podman_cvmfs.storage_conf.effective import (
+from podman_cvmfs.podman.storage_conf.edit import STORES, VOLUMES, add, remove, set_mount_program
+from podman_cvmfs.podman.storage_conf.effective import (
     Places,
     check_driver,
     driver_of,
@@ -21,8 +21,8 @@ from podman_cvmfs.storage_conf.effective import (
     read_volumes,
     stores_of_options,
 )
-from podman_cvmfs.storage_conf.generation import Generation
-from podman_cvmfs.storage_conf.toml_file import plain
+from podman_cvmfs.podman.storage_conf.generation import Generation
+from podman_cvmfs.podman.storage_conf.toml_file import plain
 
 OLD = Generation("4.3.1", drop_ins=False, appends=False)
 NEW = Generation("6.0.0", drop_ins=True, appends=True)

@@ -21,8 +21,8 @@ from podman_cvmfs.names.reference import parse_repository_path
 from podman_cvmfs.plan.lay_out import view_of
 from podman_cvmfs.plan.make import candidate_of, make_plan
 from podman_cvmfs.plan.retirement import Retention
-from podman_cvmfs.policy import Policy
 from podman_cvmfs.resolve.skeleton import Skeleton
+from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import Node

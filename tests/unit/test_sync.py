@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import pytest
 
-from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import (
     InputError,
     RegistryBusy,

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from podman_cvmfs.plan.lay_out import EMPTY
-from podman_cvmfs.policy import Overlay, Policy, Reuse, View
+from podman_cvmfs.settings.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.entries import write_layer_entry
 from podman_cvmfs.store.records import LayerDirectory, StoreContent

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import RepositoryError, StoreError
-from podman_cvmfs.policy import Policy, View
+from podman_cvmfs.settings.policy import Policy, View
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.report import SyncReport

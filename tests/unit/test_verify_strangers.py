@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.policy import Policy, View
+from podman_cvmfs.settings.policy import Policy, View
 from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.store import Verdict, verify
 from tests.support.corrupt_files import STRANGER, plant

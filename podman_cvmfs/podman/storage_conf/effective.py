@@ -12,13 +12,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.storage_conf.edit import STORES, VOLUMES
-from podman_cvmfs.storage_conf.generation import Generation
-from podman_cvmfs.storage_conf.places import Places as Places
-from podman_cvmfs.storage_conf.places import containers_files as containers_files
-from podman_cvmfs.storage_conf.places import storage_files as storage_files
-from podman_cvmfs.storage_conf.places import system_mains
-from podman_cvmfs.storage_conf.toml_file import array_in, plain, read_file, refuse_bom, section
+from podman_cvmfs.podman.storage_conf.edit import STORES, VOLUMES
+from podman_cvmfs.podman.storage_conf.generation import Generation
+from podman_cvmfs.podman.storage_conf.places import Places as Places
+from podman_cvmfs.podman.storage_conf.places import containers_files as containers_files
+from podman_cvmfs.podman.storage_conf.places import storage_files as storage_files
+from podman_cvmfs.podman.storage_conf.places import system_mains
+from podman_cvmfs.podman.storage_conf.toml_file import (
+    array_in,
+    plain,
+    read_file,
+    refuse_bom,
+    section,
+)
 
 _OVERLAY_NAMES = ("overlay", "overlay2")
 _DRIVERS = ("overlay", "vfs", "btrfs", "zfs")

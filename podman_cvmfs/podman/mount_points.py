@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 
 from podman_cvmfs.errors import PodmanCvmfsError
-from podman_cvmfs.foreign_file import read_bounded
 from podman_cvmfs.oci.customary import CUSTOMARY
-from podman_cvmfs.storage_conf.places import Places, containers_files
+from podman_cvmfs.podman.storage_conf.places import Places, containers_files
+from podman_cvmfs.util.foreign_file import read_bounded
 
 #: containers.conf(5): ``volumes`` are ``source:destination[:options]``, ``mounts`` are like podman
 #: run's ``--mount``. Which files count depends on podman's version; one too many does no harm.
@@ -48,7 +48,7 @@ def _files(places: Places) -> Iterator[str]:
 
 
 def _named_in(path: str, data: bytes) -> Iterator[str]:
-    from podman_cvmfs.storage_conf.toml_file import plain, section
+    from podman_cvmfs.podman.storage_conf.toml_file import plain, section
 
     containers = section(path, plain(path, data), "containers")
     for volume in _texts(containers.get("volumes")):

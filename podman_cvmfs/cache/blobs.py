@@ -15,10 +15,10 @@ import os
 from collections.abc import Sequence
 
 from podman_cvmfs.errors import InputError, StoreError, printable
-from podman_cvmfs.files import write_whole
-from podman_cvmfs.foreign_file import read_bounded
 from podman_cvmfs.oci.documents import MAX_DOCUMENT, Digest
 from podman_cvmfs.repository.whiteouts import Markers, from_json
+from podman_cvmfs.util.files import write_whole
+from podman_cvmfs.util.foreign_file import read_bounded
 
 #: A layer with more markers than fit is looked at again each time.
 _MAX_MARKERS = 64 * 1024 * 1024

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from podman_cvmfs.blobcache import BlobCache
+from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import InputError, RegistryError, StoreError, printable
 from podman_cvmfs.oci.documents import MAX_DOCUMENT, Digest
 from podman_cvmfs.oci.genuine import Genuine, Index, has_config, judge

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeVar
 
-from podman_cvmfs import paths
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.mount_points import mount_points
 from podman_cvmfs.oci.platform import UNKNOWN, Platform, nearest
-from podman_cvmfs.policy import Overlay, Policy, Reuse, View
-from podman_cvmfs.sharing import is_shared
-from podman_cvmfs.toml_file import TomlFile, drop_ins, read_toml
+from podman_cvmfs.podman.mount_points import mount_points
+from podman_cvmfs.settings import paths
+from podman_cvmfs.settings.policy import Overlay, Policy, Reuse, View
+from podman_cvmfs.settings.sharing import is_shared
+from podman_cvmfs.util.toml import TomlFile, drop_ins, read_toml
 
 SYSTEM_DIRECTORY = "/etc/podman-cvmfs"
 VARIABLE = "PODMAN_CVMFS_CONFIG"

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import shlex
 
-from podman_cvmfs import paths
 from podman_cvmfs.errors import printable
+from podman_cvmfs.settings import paths
 
 
 def on_store(store: str, *words: str) -> str:

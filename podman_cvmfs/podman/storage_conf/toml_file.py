@@ -14,7 +14,7 @@ from tomlkit import TOMLDocument
 from tomlkit.exceptions import ParseError, TOMLKitError
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.toml_file import reason_of
+from podman_cvmfs.util.toml import reason_of
 
 #: The byte order mark that some editors put before UTF-8. podman 5 and later skip it.
 BOM = codecs.BOM_UTF8

@@ -20,10 +20,10 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from podman_cvmfs import paths
 from podman_cvmfs.errors import PodmanCvmfsError
-from podman_cvmfs.foreign_file import read_bounded
-from podman_cvmfs.storage_conf.places import Places, with_drop_ins
+from podman_cvmfs.podman.storage_conf.places import Places, with_drop_ins
+from podman_cvmfs.settings import paths
+from podman_cvmfs.util.foreign_file import read_bounded
 
 #: An ordinary user without files of their own. nobody's user ID has no directory of its own either.
 ORDINARY = Places(65534, "/usr/share/containers", "/etc/containers", "/nonexistent", "")
@@ -88,8 +88,8 @@ def reads_drop_ins(cache: str) -> bool:
     except (ValueError, KeyError, TypeError):
         pass
     # Not at the top: as a rule nobody has to ask.
-    from podman_cvmfs.files import write_whole
-    from podman_cvmfs.storage_conf.generation import find_generation
+    from podman_cvmfs.podman.storage_conf.generation import find_generation
+    from podman_cvmfs.util.files import write_whole
 
     try:
         answer = find_generation().drop_ins

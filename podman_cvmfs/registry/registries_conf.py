@@ -15,7 +15,7 @@ from typing import Any
 
 from podman_cvmfs.errors import InputError, RegistryError, printable
 from podman_cvmfs.names.reference import ImageName, check_parts
-from podman_cvmfs.toml_file import TomlFile, drop_ins, read_toml
+from podman_cvmfs.util.toml import TomlFile, drop_ins, read_toml
 
 SYSTEM_FILE = "/etc/containers/registries.conf"
 VARIABLES = ("CONTAINERS_REGISTRIES_CONF", "REGISTRIES_CONFIG_PATH")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from podman_cvmfs.storage_conf.generation import Generation
+    from podman_cvmfs.podman.storage_conf.generation import Generation
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Array
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.storage_conf.toml_file import BOM, parse, refuse_capitals, section, strings
+from podman_cvmfs.podman.storage_conf.toml_file import BOM, parse, refuse_capitals, section, strings
 
 #: Table and key of the two arrays we add to.
 STORES = ("storage", "options", "additionalimagestores")
