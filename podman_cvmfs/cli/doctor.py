@@ -9,15 +9,15 @@ import os
 
 import click
 
-from podman_cvmfs.answers.sources import target_of
-from podman_cvmfs.answers.table import plain_table
 from podman_cvmfs.cli.options import DIRECTORY, settings_given, text_or_json
+from podman_cvmfs.cli.table import plain_table
 from podman_cvmfs.doctor.facts import Facts, Presence
 from podman_cvmfs.doctor.finding import Finding, Level, count, failure
-from podman_cvmfs.doctor.gather import gather
-from podman_cvmfs.doctor.judge import judge
+from podman_cvmfs.doctor.judge.judges import judge
+from podman_cvmfs.doctor.look.gather import gather
 from podman_cvmfs.doctor.mounting import mount_program
 from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.reports.sources import target_of
 
 log = logging.getLogger(__name__)
 

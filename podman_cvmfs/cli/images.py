@@ -8,16 +8,16 @@ import logging
 
 import click
 
-from podman_cvmfs.answers.catalogue import Row, State, catalogue, counts
-from podman_cvmfs.answers.sources import (
+from podman_cvmfs.cli.options import DIRECTORY, arch_option, settings_given, stored_names
+from podman_cvmfs.cli.table import show_table
+from podman_cvmfs.reports.images import Row, State, catalogue, counts
+from podman_cvmfs.reports.sources import (
     content_of,
     known_platform,
     offers_of,
     selection_of,
     target_of,
 )
-from podman_cvmfs.answers.table import show_table
-from podman_cvmfs.cli.options import DIRECTORY, arch_option, settings_given, stored_names
 from podman_cvmfs.repository.offers import Offer
 from podman_cvmfs.settings.files import Settings
 
@@ -105,8 +105,8 @@ def command(
 
 
 def _upstream(settings: Settings, rows: list[Row]) -> list[str]:
-    from podman_cvmfs.answers.upstream import upstream
     from podman_cvmfs.registry.client import RegistryClient
+    from podman_cvmfs.reports.upstream import upstream
 
     patience = settings.registries
 

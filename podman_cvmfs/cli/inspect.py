@@ -7,11 +7,11 @@ import json
 
 import click
 
-from podman_cvmfs.answers.anatomy import Anatomy, LayerAnatomy, anatomy_of
-from podman_cvmfs.answers.lookup import find, names_of, no_such_image
-from podman_cvmfs.answers.sources import content_of, target_of
 from podman_cvmfs.cli.options import DIRECTORY, settings_given, stored_names
 from podman_cvmfs.errors import printable
+from podman_cvmfs.reports.find import find, names_of, no_such_image
+from podman_cvmfs.reports.image import Anatomy, LayerAnatomy, anatomy_of
+from podman_cvmfs.reports.sources import content_of, target_of
 from podman_cvmfs.store.records import StoreContent
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from podman_cvmfs import __version__, journal
+from podman_cvmfs import __version__
+from podman_cvmfs.cli import journal
 from podman_cvmfs.errors import PodmanCvmfsError, printable
 
 if TYPE_CHECKING:

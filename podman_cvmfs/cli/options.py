@@ -44,7 +44,7 @@ FILE = _Place("FILE", "file")
 
 def stored_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The names in the store that begin so, for the shell to complete; no repository is asked."""
-    from podman_cvmfs.answers.sources import target_of
+    from podman_cvmfs.reports.sources import target_of
     from podman_cvmfs.settings.files import load_settings
     from podman_cvmfs.store.reader import read_store
 

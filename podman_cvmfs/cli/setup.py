@@ -16,7 +16,7 @@ from podman_cvmfs.podman.storage_conf.effective import Places, read_effective
 from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
 from podman_cvmfs.settings.advice import on_store
 from podman_cvmfs.settings.policy import Overlay
-from podman_cvmfs.setup import manifest as records
+from podman_cvmfs.setup import record as records
 from podman_cvmfs.setup.changes import Change, as_diff, make
 from podman_cvmfs.setup.mounts import volumes_for
 from podman_cvmfs.setup.ordinary import LOGGED_IN, were_given

@@ -10,11 +10,11 @@ from datetime import datetime, timezone
 
 import click
 
-from podman_cvmfs.answers.sources import content_of, target_of
-from podman_cvmfs.answers.status import RepositoryStatus, Status, status_of
-from podman_cvmfs.answers.table import plain_table
 from podman_cvmfs.cli.options import DIRECTORY, settings_given, text_or_json
+from podman_cvmfs.cli.table import plain_table
 from podman_cvmfs.errors import printable
+from podman_cvmfs.reports.sources import content_of, target_of
+from podman_cvmfs.reports.status import RepositoryStatus, Status, status_of
 from podman_cvmfs.settings.advice import on_store
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from podman_cvmfs.answers.sources import target_of
 from podman_cvmfs.cli.options import settings_given, store_options, text_or_json
 from podman_cvmfs.errors import PartialError, PodmanCvmfsError, StoreError, printable
+from podman_cvmfs.reports.sources import target_of
 from podman_cvmfs.settings import advice
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.verify.broken import broken_users
@@ -105,7 +105,7 @@ def _repair(settings: Settings, verdict: Verdict) -> SyncReport:
 def _ask_library(store: str) -> list[Finding]:
     """What the real library finds wrong. Raises Unavailable if it isn't here."""
     from podman_cvmfs.storage_native import Unavailable
-    from podman_cvmfs.verify_native import verify_native
+    from podman_cvmfs.verify.native import verify_native
 
     try:
         _, sentences = verify_native(store)

@@ -8,9 +8,6 @@ import sys
 
 import click
 
-from podman_cvmfs.answers.evidence import Evidence, gather
-from podman_cvmfs.answers.sources import target_of
-from podman_cvmfs.answers.why import Answer, judge
 from podman_cvmfs.cli.options import (
     DIRECTORY,
     arch_option,
@@ -19,6 +16,9 @@ from podman_cvmfs.cli.options import (
     text_or_json,
 )
 from podman_cvmfs.errors import printable
+from podman_cvmfs.reports.evidence import Evidence, gather
+from podman_cvmfs.reports.sources import target_of
+from podman_cvmfs.reports.why import Answer, judge
 
 
 @click.command("why")

@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Fill a repository with unpacked images, in DUCC's layout."""

@@ -15,7 +15,7 @@ from podman_cvmfs.errors import InputError
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci.big_data import big_data_file
 from podman_cvmfs.oci.documents import Descriptor, Digest, ImageConfig, Manifest, parse_json
-from podman_cvmfs.publish.source import SourceImage
+from podman_cvmfs.publish.source.image import SourceImage
 
 LAYERS = ".layers"
 FLAT = ".flat"

@@ -25,10 +25,10 @@ from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci.documents import Descriptor, Digest, parse_config
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.publish import layout, singularity
-from podman_cvmfs.publish.layer_stream import LayerStream, WrongBlobError
-from podman_cvmfs.publish.merge import Layer, Merger
-from podman_cvmfs.publish.source import SourceImage
-from podman_cvmfs.publish.unpack import unpack
+from podman_cvmfs.publish.source.image import SourceImage
+from podman_cvmfs.publish.source.layer_stream import LayerStream, WrongBlobError
+from podman_cvmfs.publish.unpack.layer import unpack
+from podman_cvmfs.publish.unpack.merge import Layer, Merger
 from podman_cvmfs.publish.workspace import Workspace, read_if_there, write_file
 from podman_cvmfs.util.progress import bytes_done
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from podman_cvmfs.oci.documents import ImageConfig, parse_json
 from podman_cvmfs.oci.schema import member
-from podman_cvmfs.publish import attributes
-from podman_cvmfs.publish.attributes import Attributes
-from podman_cvmfs.publish.safe_tree import (
+from podman_cvmfs.publish.unpack import attributes
+from podman_cvmfs.publish.unpack.attributes import Attributes
+from podman_cvmfs.publish.unpack.safe_tree import (
     BUILD_MODE,
     CREATE_FILE,
     directory,

@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Iterator
 from types import TracebackType
 
-from podman_cvmfs.publish.safe_tree import remove, write_all
+from podman_cvmfs.publish.unpack.safe_tree import remove, write_all
 
 _LOCK = ".podman-cvmfs-lock"
 _PREFIX = ".podman-cvmfs-tmp-"

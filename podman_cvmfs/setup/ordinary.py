@@ -21,7 +21,7 @@ from podman_cvmfs.podman.storage_conf.toml_file import array_in, plain, read_fil
 from podman_cvmfs.settings import files as settings
 from podman_cvmfs.settings.sharing import ORDINARY
 from podman_cvmfs.setup import snippet
-from podman_cvmfs.setup.manifest import Manifest
+from podman_cvmfs.setup.record import Manifest
 from podman_cvmfs.setup.request import Plan, Wishes
 
 _GUARD = "00-podman-cvmfs-stores.conf"

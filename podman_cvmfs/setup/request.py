@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from podman_cvmfs.podman.storage_conf.toml_file import read_file
 from podman_cvmfs.setup.changes import Change
-from podman_cvmfs.setup.manifest import Manifest, undo_of
+from podman_cvmfs.setup.record import Manifest, undo_of
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.doctor import look_client
 from podman_cvmfs.doctor.facts import Client
-from podman_cvmfs.doctor.look_client import look_at_clients
+from podman_cvmfs.doctor.look import client as look_client
+from podman_cvmfs.doctor.look.client import look_at_clients
 from podman_cvmfs.usage.graphroots import Graphroots
 from tests.support.cli import podman_cvmfs
 from tests.support.mounted import Mounted, mounted

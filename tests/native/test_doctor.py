@@ -9,12 +9,8 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.doctor.facts import Facts, Native, Place
-from podman_cvmfs.doctor.judge import judge
-from podman_cvmfs.doctor.look_engine import (
-    look_at_configuration,
-    look_at_engine,
-    look_at_native,
-)
+from podman_cvmfs.doctor.judge.judges import judge
+from podman_cvmfs.doctor.look.engine import look_at_configuration, look_at_engine, look_at_native
 from podman_cvmfs.storage_native import Artefact
 
 _CONF = """\

@@ -19,7 +19,7 @@ from podman_cvmfs.oci.big_data import big_data_file
 from podman_cvmfs.storage_native import Artefact, CallError, Kind, judge
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
-from podman_cvmfs.verify_native import differences, verify_native
+from podman_cvmfs.verify.native import differences, verify_native
 from tests.support.native import CHECKOUT
 
 

@@ -23,7 +23,7 @@ from podman_cvmfs.storage_native import Artefact, Kind, Unavailable, judge
 from podman_cvmfs.storage_native.build import SOURCE, Toolchain, build, toolchain
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
-from podman_cvmfs.verify_native import differences
+from podman_cvmfs.verify.native import differences
 from tests.support.namespace import Namespace
 from tests.support.roots import GENERATIONS, default_directory, host_codename, present
 

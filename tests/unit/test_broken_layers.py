@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from podman_cvmfs.doctor.look_machine import look_at_broken
+from podman_cvmfs.doctor.look.machine import look_at_broken
 from podman_cvmfs.store.layout import SPACER_ID
 from podman_cvmfs.usage.broken_layers import Broken, cure_of, find_broken
 from podman_cvmfs.verify.broken import broken_users

@@ -239,7 +239,7 @@ def test_version_imports_nothing_it_does_not_need() -> None:
     ours = {name for name in imported if name.startswith("podman_cvmfs")}
     assert ours == {
         *("podman_cvmfs", "podman_cvmfs.cli", "podman_cvmfs.cli.main"),
-        *("podman_cvmfs.errors", "podman_cvmfs.journal"),
+        *("podman_cvmfs.errors", "podman_cvmfs.cli.journal"),
     }
     heavy = {"json", "requests", "rich", "ssl", "subprocess", "tomlkit", "yaml"}
     assert not heavy & imported

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from podman_cvmfs.answers.sources import target_of
-from podman_cvmfs.doctor import edits, look_engine
+from podman_cvmfs.doctor import edits
 from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import (
     Client,
@@ -33,8 +32,9 @@ from podman_cvmfs.doctor.facts import (
     User,
 )
 from podman_cvmfs.doctor.finding import Level, failure, worst_first
-from podman_cvmfs.doctor.judge import judge
-from podman_cvmfs.doctor.look_machine import (
+from podman_cvmfs.doctor.judge.judges import judge
+from podman_cvmfs.doctor.look import engine
+from podman_cvmfs.doctor.look.machine import (
     _end,
     _subordinate,
     look_at_disks,
@@ -42,11 +42,12 @@ from podman_cvmfs.doctor.look_machine import (
     look_at_wish_lists,
     read_units,
 )
-from podman_cvmfs.doctor.look_repository import look_at_repositories
-from podman_cvmfs.doctor.look_store import look_at_contents, look_at_place
-from podman_cvmfs.doctor.probe import HangingError, bounded
+from podman_cvmfs.doctor.look.probe import HangingError, bounded
+from podman_cvmfs.doctor.look.repository import look_at_repositories
+from podman_cvmfs.doctor.look.store import look_at_contents, look_at_place
 from podman_cvmfs.podman.storage_conf.effective import Effective
 from podman_cvmfs.podman.storage_conf.generation import Generation
+from podman_cvmfs.reports.sources import target_of
 from podman_cvmfs.settings import paths
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.usage.broken_layers import Broken, BrokenUsers
@@ -980,17 +981,17 @@ def test_what_an_unknown_podman_reads(tmp_path: Path, monkeypatch: pytest.Monkey
         ("", "/none", ()),
     ):
         monkeypatch.setenv("PATH", str(bin_path))
-        found = look_engine.look_at_configuration(Generation(version, False, False), STORE)
+        found = engine.look_at_configuration(Generation(version, False, False), STORE)
         assert found.with_append == expected, (version, bin_path)
 
 
 def test_the_variables_that_are_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in look_engine.VARIABLES:
+    for name in engine.VARIABLES:
         monkeypatch.delenv(name, raising=False)
     path = tmp_path / "storage.conf"
     path.write_text(f'[storage.options]\nadditionalimagestores = ["{STORE}", {{append=true}}]\n')
     monkeypatch.setenv("CONTAINERS_STORAGE_CONF_OVERRIDE", str(path))
-    found = look_engine.look_at_configuration(Generation("6.0.0", True, True), STORE)
+    found = engine.look_at_configuration(Generation("6.0.0", True, True), STORE)
     assert found.environment == {"CONTAINERS_STORAGE_CONF_OVERRIDE": str(path)}
     assert STORE in found.effective.stores
 
@@ -1005,10 +1006,10 @@ def test_the_library_resolves_links(tmp_path: Path) -> None:
     theirs = Native(
         version="1.43", graphroot=f"{there}/storage", stores=(f"{there}/store", "/elsewhere")
     )
-    found = look_engine.as_spelt(theirs, configuration)
+    found = engine.as_spelt(theirs, configuration)
     assert (found.graphroot, found.stores) == (f"{here}/storage", (f"{here}/store", "/elsewhere"))
     stores = (f"{there}/store", "/other")
-    agreed = look_engine.as_spelt(replace(theirs, stores=stores), configuration)
+    agreed = engine.as_spelt(replace(theirs, stores=stores), configuration)
     assert judge(replace(ROOT, configuration=configuration, native=agreed)) == []
 
 
@@ -1020,7 +1021,7 @@ def test_storage_remembers_its_mount_program(
     program.touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     (tmp_path / "overlay").mkdir()
-    assert look_engine._remembered_program(str(tmp_path)) == ""
+    assert engine._remembered_program(str(tmp_path)) == ""
     for text, found in (("false", ""), ("true", str(program))):
         (tmp_path / "overlay/.has-mount-program").write_text(text)
-        assert look_engine._remembered_program(str(tmp_path)) == found
+        assert engine._remembered_program(str(tmp_path)) == found

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.doctor.client_conf import client_settings, is_on
-from podman_cvmfs.doctor.look_client import look_at_clients
+from podman_cvmfs.doctor.look.client import look_at_clients
+from podman_cvmfs.doctor.look.client_conf import client_settings, is_on
 
 NAME = "unpacked.example.org"
 MODE = "CVMFS_SERVER_CACHE_MODE"

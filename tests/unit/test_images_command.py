@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from podman_cvmfs.answers.table import plain_table, show_table
+from podman_cvmfs.cli.table import plain_table, show_table
 from tests.support.cli import Target, podman_cvmfs, succeed
 from tests.support.ducc_sample import Sample
 from tests.support.many import REGISTRY, make_repository

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.journal import tagged
+from podman_cvmfs.cli.journal import tagged
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.answers.catalogue import catalogue
-from podman_cvmfs.answers.upstream import upstream
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import RegistryUnreachable, RepositoryError
 from podman_cvmfs.names.spec import ImageSpec
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.oci.platform import Platform
+from podman_cvmfs.reports.images import catalogue
+from podman_cvmfs.reports.upstream import upstream
 from podman_cvmfs.repository.offers import collect
 from podman_cvmfs.resolve.synthesise import SYNTHESISED_LABEL
 from podman_cvmfs.store.reader import read_store

@@ -21,9 +21,9 @@ from podman_cvmfs.errors import InputError, RegistryError, RepositoryError
 from podman_cvmfs.names.reference import parse_name
 from podman_cvmfs.oci import documents
 from podman_cvmfs.oci.documents import Descriptor, Digest
-from podman_cvmfs.publish.merge import Merger
 from podman_cvmfs.publish.publisher import Published, check_directory, publish
-from podman_cvmfs.publish.source import SourceImage, checked_image
+from podman_cvmfs.publish.source.image import SourceImage, checked_image
+from podman_cvmfs.publish.unpack.merge import Merger
 from tests.support.layers import Blob, Entry, directory, file, pack, symlink, whiteout
 from tests.support.trees import snapshot
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.oci.documents import Descriptor, Digest
-from podman_cvmfs.publish import layer_stream
-from podman_cvmfs.publish.layer_stream import LayerStream, compression, decompress
+from podman_cvmfs.publish.source import layer_stream
+from podman_cvmfs.publish.source.layer_stream import LayerStream, compression, decompress
 
 DATA = os.urandom(3000) + b"a" * 3_000_000 + os.urandom(70_000)
 

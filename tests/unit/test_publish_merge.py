@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.oci.documents import Descriptor, Digest
-from podman_cvmfs.publish.layer_stream import LayerStream
-from podman_cvmfs.publish.merge import Layer, Merger
-from podman_cvmfs.publish.unpack import unpack
+from podman_cvmfs.publish.source.layer_stream import LayerStream
+from podman_cvmfs.publish.unpack.layer import unpack
+from podman_cvmfs.publish.unpack.merge import Layer, Merger
 from tests.support.layers import (
     CAPABILITY,
     MTIME,

@@ -27,9 +27,9 @@ from podman_cvmfs.errors import (
 from podman_cvmfs.names.reference import ImageName, parse_name
 from podman_cvmfs.oci import documents as oci
 from podman_cvmfs.oci.platform import Platform
-from podman_cvmfs.publish.open_source import open_source
-from podman_cvmfs.publish.registry_source import RegistrySource
-from podman_cvmfs.publish.source import SourceImage, choose_platform
+from podman_cvmfs.publish.source.image import SourceImage, choose_platform
+from podman_cvmfs.publish.source.open import open_source
+from podman_cvmfs.publish.source.registry import RegistrySource
 from podman_cvmfs.registry.client import RegistryClient
 from tests.support.layers import Blob, directory, file, pack, sha256
 

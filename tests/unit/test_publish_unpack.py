@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.oci.documents import Descriptor, Digest
-from podman_cvmfs.publish.layer_stream import LayerStream
-from podman_cvmfs.publish.unpack import unpack
+from podman_cvmfs.publish.source.layer_stream import LayerStream
+from podman_cvmfs.publish.unpack.layer import unpack
 from tests.support.layers import (
     CAPABILITY,
     MTIME,
@@ -355,8 +355,8 @@ def test_deep_trees(do: Unpack, root: Path) -> None:
     path = "d/" * 1100 + "end"
     do([file(path, "deep")])
     # shutil and pathlib recurse; so pytest can't remove this, but safe_tree can.
-    from podman_cvmfs.publish.safe_tree import directory as opened
-    from podman_cvmfs.publish.safe_tree import remove
+    from podman_cvmfs.publish.unpack.safe_tree import directory as opened
+    from podman_cvmfs.publish.unpack.safe_tree import remove
 
     fd = os.open(root, os.O_RDONLY)
     with opened(os.fsencode("/".join(["d"] * 1100)), fd) as deep:

@@ -19,7 +19,7 @@ from podman_cvmfs.errors import InputError, RegistryError
 from podman_cvmfs.names.reference import ImageName, parse_name
 from podman_cvmfs.oci import documents
 from podman_cvmfs.oci.documents import Descriptor, Digest
-from podman_cvmfs.publish.layer_stream import LayerStream
+from podman_cvmfs.publish.source.layer_stream import LayerStream
 from podman_cvmfs.registry.bounds import ForbiddenAddressError, check_address, is_inside
 from podman_cvmfs.registry.client import RegistryClient
 from podman_cvmfs.registry.credentials import CredentialStore

@@ -23,7 +23,7 @@ from podman_cvmfs.errors import InputError, PodmanCvmfsError, StoreError
 from podman_cvmfs.podman.storage_conf.effective import Places, read_effective, read_volumes
 from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
 from podman_cvmfs.podman.storage_conf.toml_file import plain
-from podman_cvmfs.setup import manifest as records
+from podman_cvmfs.setup import record as records
 from podman_cvmfs.setup import snippet
 from podman_cvmfs.setup.changes import Change, as_diff, make
 from podman_cvmfs.setup.mounts import drop_in, volumes_for

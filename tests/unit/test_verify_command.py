@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from podman_cvmfs import verify_native
 from podman_cvmfs.cli.verify import command
 from podman_cvmfs.errors import PartialError, PodmanCvmfsError, StoreError
 from podman_cvmfs.storage_native import CallError, StoreReport, Unavailable
+from podman_cvmfs.verify import native
 from tests.support.stores import Spoilt, small_repository
 
 
@@ -99,7 +99,7 @@ def test_what_the_library_finds(
             raise answer
         return StoreReport("1", {}, {}, {}, {}, (), True), answer
 
-    monkeypatch.setattr(verify_native, "verify_native", asked)
+    monkeypatch.setattr(native, "verify_native", asked)
     done = run(store, "--native")
     assert isinstance(done.exception, StoreError) == bool(answer)
     assert words in done.output
@@ -109,7 +109,7 @@ def test_no_library(store: Spoilt, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(path: str) -> None:
         raise Unavailable("there is no library")
 
-    monkeypatch.setattr(verify_native, "verify_native", missing)
+    monkeypatch.setattr(native, "verify_native", missing)
     assert isinstance(run(store, "--native").exception, Unavailable)
 
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from podman_cvmfs.answers import evidence as evidence_module
-from podman_cvmfs.answers.evidence import Configured, Evidence, OwnCopy, gather, own_copy
-from podman_cvmfs.answers.sources import target_of
-from podman_cvmfs.answers.why import Code, judge
 from podman_cvmfs.cli.why import _as_text
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.podman.storage_conf.generation import Generation
+from podman_cvmfs.reports import evidence as evidence_module
+from podman_cvmfs.reports.evidence import Configured, Evidence, OwnCopy, gather, own_copy
+from podman_cvmfs.reports.sources import target_of
+from podman_cvmfs.reports.why import Code, judge
 from podman_cvmfs.settings import paths
 from podman_cvmfs.settings.files import Settings, load_settings
 from podman_cvmfs.setup.store import ensure_store

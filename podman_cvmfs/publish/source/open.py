@@ -11,11 +11,11 @@ from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.names.reference import ImageName, split_domain
 from podman_cvmfs.names.spec import ImageSpec
 from podman_cvmfs.oci.platform import Platform
-from podman_cvmfs.publish.docker_archive import MANIFEST, DockerArchive
-from podman_cvmfs.publish.files import DirectoryFiles, TarFiles
-from podman_cvmfs.publish.oci_layout import OciLayout
-from podman_cvmfs.publish.registry_source import RegistrySource
-from podman_cvmfs.publish.source import ImageSource
+from podman_cvmfs.publish.source.docker_archive import MANIFEST, DockerArchive
+from podman_cvmfs.publish.source.files import DirectoryFiles, TarFiles
+from podman_cvmfs.publish.source.image import ImageSource
+from podman_cvmfs.publish.source.oci_layout import OciLayout
+from podman_cvmfs.publish.source.registry import RegistrySource
 from podman_cvmfs.registry.bounds import is_loopback
 from podman_cvmfs.registry.client import RegistryClient
 

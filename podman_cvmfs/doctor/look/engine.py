@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from podman_cvmfs.doctor.facts import Configuration, Engine, Native
-from podman_cvmfs.doctor.probe import HangingError, bounded
+from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.podman.storage_conf.edit import STORES
 from podman_cvmfs.podman.storage_conf.effective import (

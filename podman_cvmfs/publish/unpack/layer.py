@@ -21,10 +21,10 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.publish import attributes
-from podman_cvmfs.publish.attributes import DEFAULT_DIRECTORY, Attributes
-from podman_cvmfs.publish.layer_stream import LayerStream
-from podman_cvmfs.publish.safe_tree import (
+from podman_cvmfs.publish.source.layer_stream import LayerStream
+from podman_cvmfs.publish.unpack import attributes
+from podman_cvmfs.publish.unpack.attributes import DEFAULT_DIRECTORY, Attributes
+from podman_cvmfs.publish.unpack.safe_tree import (
     BUILD_MODE,
     CREATE_FILE,
     MAX_PATH,

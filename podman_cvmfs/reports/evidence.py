@@ -8,10 +8,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from podman_cvmfs.answers.anatomy import config_of, places_of
-from podman_cvmfs.answers.catalogue import offered
-from podman_cvmfs.answers.lookup import by_id, by_name, is_short, meanings, names_of
-from podman_cvmfs.answers.sources import content_of, known_platform, offers_of, selection_of
 from podman_cvmfs.errors import InputError, PodmanCvmfsError, RegistryError, printable
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci.documents import parse_json
@@ -24,6 +20,10 @@ from podman_cvmfs.podman.storage_conf.effective import (
 )
 from podman_cvmfs.podman.storage_conf.generation import find_generation
 from podman_cvmfs.registry.registries_conf import load_registries_conf
+from podman_cvmfs.reports.find import by_id, by_name, is_short, meanings, names_of
+from podman_cvmfs.reports.image import config_of, places_of
+from podman_cvmfs.reports.images import offered
+from podman_cvmfs.reports.sources import content_of, known_platform, offers_of, selection_of
 from podman_cvmfs.repository.offers import Offer, Offers
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.layout import IMAGES, IMAGES_JSON, LAYERS, LAYERS_JSON

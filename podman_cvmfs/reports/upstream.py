@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 
-from podman_cvmfs.answers.catalogue import Row
 from podman_cvmfs.names.reference import parse_name
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.oci.genuine import Genuine, Moved, Test, find_genuine, has_config
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.registry.access import RegistryAccess, RegistrySource
+from podman_cvmfs.reports.images import Row
 from podman_cvmfs.resolve.config import SYNTHESISED
 
 _ASKED_AT_ONCE = 8

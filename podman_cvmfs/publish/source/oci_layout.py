@@ -11,8 +11,8 @@ from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci import documents
 from podman_cvmfs.oci.documents import Descriptor, Digest
 from podman_cvmfs.oci.platform import Platform
-from podman_cvmfs.publish.files import Files, read
-from podman_cvmfs.publish.source import (
+from podman_cvmfs.publish.source.files import Files, read
+from podman_cvmfs.publish.source.image import (
     CONTAINERD_NAME,
     REF_NAME,
     SourceImage,

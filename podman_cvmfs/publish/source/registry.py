@@ -12,7 +12,7 @@ from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci import documents
 from podman_cvmfs.oci.documents import Descriptor, Digest
 from podman_cvmfs.oci.platform import Platform
-from podman_cvmfs.publish.source import (
+from podman_cvmfs.publish.source.image import (
     SourceImage,
     checked_image,
     choose_platform,

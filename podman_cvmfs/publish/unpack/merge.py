@@ -13,9 +13,10 @@ import os
 import stat
 from dataclasses import dataclass
 
-from podman_cvmfs.publish import attributes
-from podman_cvmfs.publish.attributes import DEFAULT_DIRECTORY
-from podman_cvmfs.publish.safe_tree import (
+from podman_cvmfs.publish.unpack import attributes
+from podman_cvmfs.publish.unpack.attributes import DEFAULT_DIRECTORY
+from podman_cvmfs.publish.unpack.layer import META, OPAQUE, WHITEOUT
+from podman_cvmfs.publish.unpack.safe_tree import (
     BUILD_MODE,
     CREATE_FILE,
     directory,
@@ -25,7 +26,6 @@ from podman_cvmfs.publish.safe_tree import (
     remove,
     write_all,
 )
-from podman_cvmfs.publish.unpack import META, OPAQUE, WHITEOUT
 
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 16 << 20

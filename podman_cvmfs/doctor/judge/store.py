@@ -10,7 +10,7 @@ from podman_cvmfs.doctor import cures
 from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import Facts, Place, Presence
 from podman_cvmfs.doctor.finding import Finding
-from podman_cvmfs.doctor.judge_access import access, closed_to_user
+from podman_cvmfs.doctor.judge.access import access, closed_to_user
 from podman_cvmfs.doctor.mounting import (
     is_strange,
     layout_used,

@@ -8,10 +8,10 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from podman_cvmfs.answers.status import status_of
 from podman_cvmfs.doctor.facts import Presence, Repository
-from podman_cvmfs.doctor.probe import HangingError, bounded
+from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.errors import printable
+from podman_cvmfs.reports.status import status_of
 from podman_cvmfs.repository.offers import LAYOUT
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.records import StoreContent

@@ -7,14 +7,14 @@ import os
 import stat
 from collections.abc import Iterator
 
-from podman_cvmfs.answers.status import counts_of
 from podman_cvmfs.doctor.facts import Contents, Fault, Place, Presence
-from podman_cvmfs.doctor.probe import HangingError, bounded
+from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.oci.documents import parse_json
 from podman_cvmfs.plan.lay_out import mount_bytes
 from podman_cvmfs.plan.retirement import is_retired
 from podman_cvmfs.podman.features import SHORT_MOUNT_DATA
+from podman_cvmfs.reports.status import counts_of
 from podman_cvmfs.settings.policy import View
 from podman_cvmfs.settings.sharing import is_open
 from podman_cvmfs.setup.store import NEEDED, lacking

@@ -8,15 +8,15 @@ import shutil
 import time
 
 from podman_cvmfs.doctor.facts import Configuration, Contents, Facts, Native, Place, Presence
-from podman_cvmfs.doctor.look_client import look_at_clients
-from podman_cvmfs.doctor.look_engine import (
+from podman_cvmfs.doctor.look.client import look_at_clients
+from podman_cvmfs.doctor.look.engine import (
     as_spelt,
     ask_podman,
     look_at_configuration,
     look_at_engine,
     look_at_native,
 )
-from podman_cvmfs.doctor.look_machine import (
+from podman_cvmfs.doctor.look.machine import (
     look_at_broken,
     look_at_disks,
     look_at_registries,
@@ -24,9 +24,9 @@ from podman_cvmfs.doctor.look_machine import (
     look_at_user,
     look_at_wish_lists,
 )
-from podman_cvmfs.doctor.look_repository import look_at_repositories
-from podman_cvmfs.doctor.look_store import look_at_contents, look_at_place
-from podman_cvmfs.doctor.probe import HangingError, bounded
+from podman_cvmfs.doctor.look.probe import HangingError, bounded
+from podman_cvmfs.doctor.look.repository import look_at_repositories
+from podman_cvmfs.doctor.look.store import look_at_contents, look_at_place
 from podman_cvmfs.podman.storage_conf.effective import Places
 from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.settings import paths

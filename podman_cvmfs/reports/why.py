@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from podman_cvmfs.answers.evidence import Evidence
 from podman_cvmfs.errors import printable
+from podman_cvmfs.reports.evidence import Evidence
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.settings.advice import on_store
 

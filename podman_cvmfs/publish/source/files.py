@@ -12,7 +12,7 @@ from typing import IO, Protocol
 
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.oci import documents
-from podman_cvmfs.publish.layer_stream import compression, decompress
+from podman_cvmfs.publish.source.layer_stream import compression, decompress
 
 _CHUNK = 256 * 1024
 _MAX_LINKS = 10

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 
 from podman_cvmfs.doctor.facts import Disk, Registries, Units, User
-from podman_cvmfs.doctor.probe import HangingError, bounded
+from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.errors import InputError, RegistryError, printable
 from podman_cvmfs.names.reference import parse_name
 from podman_cvmfs.registry.registries_conf import load_registries_conf

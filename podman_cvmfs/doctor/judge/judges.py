@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts all judges together, the causes before what follows from them. Pure."""
+
+from __future__ import annotations
+
+from podman_cvmfs.doctor.facts import Facts
+from podman_cvmfs.doctor.finding import Finding, worst_first
+from podman_cvmfs.doctor.judge import engine, machine, store
+
+_JUDGES = (
+    store.session,
+    engine.configuration,
+    engine.mounting,
+    store.places,
+    engine.user,
+    machine.repositories,
+    machine.clients,
+    store.contents,
+    store.layout,
+    machine.cut_off,
+    machine.registries,
+    machine.disks,
+    engine.native,
+    machine.units,
+    engine.engine,
+)
+
+
+def judge(facts: Facts) -> list[Finding]:
+    """All that is to be said of a machine, the worst first."""
+    return worst_first(finding for judges in _JUDGES for finding in judges(facts))
