@@ -12,9 +12,23 @@ import pytest
 from tests.matrix.site import Site, site
 from tests.support import ducc_sample
 from tests.support.ducc_sample import Sample, SampleMissingError
+from tests.support.long_tests import is_long
 from tests.support.podman import Host, PodmanUnavailableError, host
 from tests.support.registry import Registry
 from tests.support.required import required
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--long``: all variants of the tests that are long (see ``tests.support.long_tests``)."""
+    parser.addoption("--long", action="store_true", help="run all variants of long tests")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave long variants out, and say how many, unless all are asked for."""
+    if not config.getoption("--long"):
+        long = [item for item in items if is_long(item.nodeid)]
+        items[:] = [item for item in items if not is_long(item.nodeid)]
+        config.hook.pytest_deselected(items=long)
 
 
 @pytest.fixture

@@ -61,9 +61,15 @@ class Retention:
 
 def stays(current: StoreContent, layer: StoredLayer, retention: Retention) -> bool:
     """Whether ``layer`` of ``current`` stays although no image has it any more."""
-    useless = any(link.layer_id in retention.useless for link in chain_of(current, layer.layer_id))
-    usable = retention.has_grace(layer.retired) and not useless
+    usable = retention.has_grace(layer.retired) and not is_useless(current, layer, retention)
     return usable or layer.layer_id in retention.needed
+
+
+def is_useless(current: StoreContent, layer: StoredLayer, retention: Retention) -> bool:
+    """Whether ``layer``, or one below it, has no grace."""
+    if not retention.useless:
+        return False
+    return any(link.layer_id in retention.useless for link in chain_of(current, layer.layer_id))
 
 
 def add_retired_layers(
@@ -154,11 +160,17 @@ def retired_entries(
             # A piece that several layers mount is left with the last of them.
             left[entry] = _later(left.get(entry, 0), layer.retired)
     left.update(current.retired_entries)
+    graceless = {
+        entry
+        for layer in current.layers.values()
+        if is_useless(current, layer, retention)
+        for entry in (layer.entry, *map(piece_entry, layer.lowers or ()))
+    }
     left = {entry: since for entry, since in left.items() if entry not in used}
     return {
         entry: retention.since(since)
         for entry, since in left.items()
-        if retention.has_grace(since)
+        if (retention.has_grace(since) and entry not in graceless)
         or entry in retired
         or entry.partition("-")[0] in retention.needed
     }

@@ -12,11 +12,10 @@ import ctypes
 import logging
 import os
 import shutil
-import stat
 from collections.abc import Collection, Iterable, Iterator
 
 from podman_cvmfs.errors import InputError, StoreError, printable
-from podman_cvmfs.store import layout
+from podman_cvmfs.store import access, layout
 from podman_cvmfs.store.entries import (
     remove_entry,
     retired_links,
@@ -29,7 +28,7 @@ from podman_cvmfs.store.json_files import images_json, layers_json, state_json
 from podman_cvmfs.store.locks import create_lock_files, podman_locked_out, sync_lock
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Piece, StoreContent
-from podman_cvmfs.store.strangers import Stranger, clean_pool, lock_away
+from podman_cvmfs.store.strangers import Stranger
 
 log = logging.getLogger(__name__)
 
@@ -163,36 +162,18 @@ class Store:
         return True
 
     def keep_others_out(self, shared: bool, seize: bool) -> list[Stranger]:
-        """Let nobody but the writer change the store; unless it is ``shared``, nor read it.
-
-        If others could reach it until now, what they have put into it is removed; returns that.
-        With ``seize`` no local directory stays theirs: for stores of layout 4, where it might.
-        Raises StoreError.
-        """
+        """Let nobody but the writer change the store; unless it is ``shared``, nor read it. Returns
+        what others have put into it (see ``access``). Raises StoreError."""
         try:
-            was_open = stat.S_IMODE(os.stat(self.path).st_mode) & 0o077
-            if not shared and was_open:
-                os.chmod(self.path, 0o700)
-            pool = f"{self.path}/{layout.POOL_LAYERS}"
-            return clean_pool(pool, seize) if was_open else []
+            return access.keep_others_out(self.path, shared, seize)
         except OSError as err:
             raise self._error(err) from err
 
     def share(self, content: StoreContent, *, anew: bool) -> None:
-        """Let all users read the store, which holds ``content``. If it is shared ``anew``, some of
-        what is retired was meant for the writer alone; that stays closed. Raises StoreError."""
+        """Let all users read the store, which holds ``content``; see ``access``. Raises
+        StoreError."""
         try:
-            if anew:
-                pool = f"{self.path}/{layout.POOL_LAYERS}"
-                used = {
-                    entry
-                    for layer in content.layers.values()
-                    if layer.retired is None
-                    for entry in (layer.entry, *map(layout.piece_entry, layer.lowers or ()))
-                }
-                for entry in used.intersection(lock_away(pool)):
-                    os.chmod(f"{pool}/{entry}", 0o755)
-            os.chmod(self.path, 0o755)
+            access.share(self.path, content, anew=anew)
         except OSError as err:
             raise self._error(err) from err
 

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of which every run takes a part, so that it ends in time; ``tests/long.sh`` takes all.
+
+Each of these has a variant that always runs on each podman, or for each user or view.
+"""
+
+from __future__ import annotations
+
+import re
+
+#: What follows the name of a test file in the names of its tests.
+_LONG = {
+    "test_changes.py": (
+        r"keep_what_was_changed\[(trixie-rootless-kernel-flat|(bookworm|trixie)-root-kernel-layers"
+        r"|(bookworm|sid)-rootless-kernel-layers)"
+    ),
+    "test_real_layers.py": (
+        r"survives\[(bookworm-layers|trixie-auto)|(two_stores|made_again)\[(bookworm|trixie)\]"
+        r"|found_and_mended\[(bookworm|trixie)\]"
+    ),
+    "test_upgrade.py": (r"stays\[(bookworm-root|trixie-(root auto|user)|sid-(root layers|user))"),
+    "test_lock_up.py": (
+        r"it_hangs\[(bookworm-rootless|trixie-rootless|sid-root-)"
+        r"|our_store_hangs\[(bookworm-(root-foreign-layers|rootless-user-layers|rootless-foreign)"
+        r"|trixie-(root-foreign-flat|rootless-user|rootless-foreign-layers)"
+        r"|sid-(root-foreign-layers|rootless-user-flat|rootless-foreign))"
+        r"|shared_store_hangs\[(bookworm|trixie)"
+    ),
+}
+
+
+def is_long(node: str) -> bool:
+    """Whether the test of the name ``node`` (pytest's node ID) runs only when all are asked for."""
+    path, _, name = node.partition("::")
+    pattern = _LONG.get(path.rpartition("/")[2])
+    return pattern is not None and re.search(pattern, name) is not None
