@@ -27,13 +27,10 @@ from podman_cvmfs.errors import (
 )
 from podman_cvmfs.settings.files import OnOutage, Settings
 from podman_cvmfs.settings.sharing import is_open
-from podman_cvmfs.sync.about_sharing import remarks
 from podman_cvmfs.sync.stamp import Stamp, is_current, last_report, stamp_path
 
 if TYPE_CHECKING:
-    from podman_cvmfs.registry.access import RegistrySource
     from podman_cvmfs.sync.report import SyncReport
-    from podman_cvmfs.sync.request import Wishes
 
 log = logging.getLogger(__name__)
 
@@ -125,13 +122,21 @@ def _follow(
     follow(lambda: _run(settings, images, "quiet", told), interval, notification_file)
 
 
+def _about_users(settings: Settings) -> list[str]:
+    if settings.shared is None:
+        return []
+    from podman_cvmfs.sync.about_sharing import remarks
+
+    return remarks(settings)
+
+
 def _run(
     settings: Settings, images: tuple[str, ...], output: str, told: list[str] | None = None
 ) -> None:
     """Sync once, and report. ``told`` are the warnings of the last time, which this one's replace:
     where they are the same and nothing has changed, nothing is printed."""
     now = int(time.time())
-    about_users = remarks(settings)
+    about_users = _about_users(settings)
     wishes = _wishes_text(settings)
     as_wished = is_open(settings.store) == settings.policy.shared
     if (
@@ -168,6 +173,7 @@ def _run(
 
 def _sync(settings: Settings, images: tuple[str, ...]) -> tuple[SyncReport, list[str]]:
     """What the sync did, and what is to be said of wishes."""
+    from podman_cvmfs.sync.from_settings import wishes_of
     from podman_cvmfs.sync.run import sync
 
     wishes, warnings = wishes_of(settings, images)
@@ -178,50 +184,6 @@ def _sync(settings: Settings, images: tuple[str, ...]) -> tuple[SyncReport, list
             for spec in wishes.selection.unmatched()
         ]
     return report, warnings
-
-
-def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list[str]]:
-    """What a sync is asked for, and what is wrong with single entries of wish lists.
-
-    Raises InputError for a list that can't be read.
-    """
-    from podman_cvmfs.cache.blobs import BlobCache
-    from podman_cvmfs.store.store import Store
-    from podman_cvmfs.sync.request import Wishes
-    from podman_cvmfs.sync.selection import Selection
-
-    specs = None
-    warnings: list[str] = []
-    if settings.wish_lists:
-        from podman_cvmfs.sync.wish_list import read_wish_list
-
-        lists = [read_wish_list(path) for path in settings.wish_lists]
-        for each in lists:
-            warnings += [*each.warnings, *(problem.message for problem in each.problems)]
-        specs = [spec for each in lists for spec in each.specs]
-    wishes = Wishes(
-        repositories=settings.repositories,
-        store=Store(settings.store),
-        cache=BlobCache(settings.cache),
-        registry=None if settings.offline else lambda: _registry(settings),
-        requested=images,
-        selection=Selection(specs, settings.include, settings.exclude),
-        platform=settings.platform,
-        policy=settings.policy,
-        grace=settings.grace_days * 24 * 3600,
-        hide_outage=settings.on_outage is OnOutage.HIDE,
-    )
-    return wishes, warnings
-
-
-def _registry(settings: Settings) -> RegistrySource:
-    from podman_cvmfs.registry.client import RegistryClient
-
-    return RegistryClient(
-        timeout=settings.registries.timeout,
-        retries=settings.registries.retries,
-        max_pause=settings.registries.max_pause,
-    )
 
 
 def _wishes_text(settings: Settings) -> str:

@@ -90,7 +90,7 @@ def command(
 
 
 def _repair(settings: Settings, verdict: Verdict) -> SyncReport:
-    from podman_cvmfs.cli.sync import wishes_of
+    from podman_cvmfs.sync.from_settings import wishes_of
     from podman_cvmfs.verify.repair import repair
 
     wishes, warnings = wishes_of(settings, ())

@@ -12,6 +12,8 @@ for _module in (
     "podman_cvmfs.usage.prune",
     "podman_cvmfs.registry",
     "podman_cvmfs.sync.selection",
+    "podman_cvmfs.sync.about_sharing",
+    "podman_cvmfs.sync.from_settings",
     "podman_cvmfs.sync.run",
 ):
     importlib.import_module(_module)

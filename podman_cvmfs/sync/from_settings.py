@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a sync is asked for, by settings and wish lists."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from podman_cvmfs.cache.blobs import BlobCache
+from podman_cvmfs.settings.files import OnOutage, Settings
+from podman_cvmfs.store.store import Store
+from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.selection import Selection
+
+if TYPE_CHECKING:
+    from podman_cvmfs.registry.access import RegistrySource
+
+
+def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list[str]]:
+    """What a sync is asked for, and what is wrong with single entries of wish lists.
+
+    Raises InputError for a list that can't be read.
+    """
+    specs = None
+    warnings: list[str] = []
+    if settings.wish_lists:
+        from podman_cvmfs.sync.wish_list import read_wish_list
+
+        lists = [read_wish_list(path) for path in settings.wish_lists]
+        for each in lists:
+            warnings += [*each.warnings, *(problem.message for problem in each.problems)]
+        specs = [spec for each in lists for spec in each.specs]
+    wishes = Wishes(
+        repositories=settings.repositories,
+        store=Store(settings.store),
+        cache=BlobCache(settings.cache),
+        registry=None if settings.offline else lambda: _registry(settings),
+        requested=images,
+        selection=Selection(specs, settings.include, settings.exclude),
+        platform=settings.platform,
+        policy=settings.policy,
+        grace=settings.grace_days * 24 * 3600,
+        hide_outage=settings.on_outage is OnOutage.HIDE,
+    )
+    return wishes, warnings
+
+
+def _registry(settings: Settings) -> RegistrySource:
+    from podman_cvmfs.registry.client import RegistryClient
+
+    return RegistryClient(
+        timeout=settings.registries.timeout,
+        retries=settings.registries.retries,
+        max_pause=settings.registries.max_pause,
+    )
