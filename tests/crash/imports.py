@@ -8,12 +8,12 @@ import importlib
 for _module in (
     "podman_cvmfs.cache.blobs",
     "podman_cvmfs.cli.sync",
-    "podman_cvmfs.util.files",
-    "podman_cvmfs.usage.prune",
     "podman_cvmfs.registry",
-    "podman_cvmfs.sync.selection",
     "podman_cvmfs.sync.about_sharing",
     "podman_cvmfs.sync.from_settings",
     "podman_cvmfs.sync.run",
+    "podman_cvmfs.sync.selection",
+    "podman_cvmfs.usage.prune",
+    "podman_cvmfs.util.files",
 ):
     importlib.import_module(_module)
