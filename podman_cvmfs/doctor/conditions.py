@@ -83,7 +83,11 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
         ("repository-hangs", _E, "containers of its images hang"),
         ("repository-broken", _E, "containers of its images fail"),
         ("repository-closed", _E, "this user can't run its images"),
-        ("starts-may-hang", _W, "containers that start can hang whatever uses that file system"),
+        (
+            "starts-may-hang",
+            _W,
+            "containers that make files can hang all that uses the file system",
+        ),
         ("repository-foreign", _E, "it is in no layout that is known: a sync finds no images"),
     ),
     Area.REGISTRY: (

@@ -101,7 +101,8 @@ class Place:
     ``closed_at`` are directories on the way to it that others than their owner (or, for an ordinary
     user, this user) may not enter or read; ``lacking`` is what podman needs and isn't there,
     ``locks`` maps a lock file to its size, ``names`` are those of its images. ``real`` is the path
-    without links. ``is_open`` says that the directory itself lets everybody in.
+    without links. ``is_open`` says that the directory itself lets everybody in, ``by_us`` that a
+    sync has written it.
     """
 
     path: str
@@ -113,6 +114,7 @@ class Place:
     names: frozenset[str] = frozenset()
     owner: int | None = None
     is_open: bool = False
+    by_us: bool = False
 
 
 @dataclass(frozen=True)

@@ -381,6 +381,12 @@ TABLE: list[tuple[str, Facts, str, str]] = [
     ),
     ("store-closed-to-users", other(closed_at=("/theirs",)), "/theirs", "chmod go+rX /theirs"),
     (
+        "store-closed-to-users",
+        other(closed_at=("/srv", "/theirs"), by_us=True),
+        "/theirs",
+        "chmod go+x /srv; podman-cvmfs sync --shared --store /theirs",
+    ),
+    (
         "users-locked-out",
         store(NAMED, closed_at=(STORE,)),
         f"/etc/p.sh names the store to ordinary users, and closed to them is: {STORE}",

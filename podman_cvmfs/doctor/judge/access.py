@@ -11,6 +11,7 @@ from podman_cvmfs.doctor.facts import Facts, Place, Presence
 from podman_cvmfs.doctor.finding import Finding
 from podman_cvmfs.errors import printable
 from podman_cvmfs.settings import paths
+from podman_cvmfs.settings.advice import on_store
 
 
 def access(facts: Facts, place: Place, is_ours: bool) -> Iterator[Finding]:
@@ -38,12 +39,16 @@ def _split(place: Place) -> tuple[list[str], list[str]]:
 def _closed(place: Place, name: str) -> Finding:
     above, own = _split(place)
     # Others need to pass what lies above the store, not to list it.
-    commands = [("chmod", "go+x", *above)] if above else []
-    commands += [("chmod", "go+rX", *own)] if own else []
+    commands = [cures.shell("chmod", "go+x", *above)] if above else []
+    if own and place.by_us:
+        # Its directories have the modes of images: others could write in them.
+        commands.append(on_store(place.path, "sync", "--shared"))
+    elif own:
+        commands.append(cures.shell("chmod", "go+rX", *own))
     return Finding(
         CONDITIONS[name],
         f"closed to others than its owner: {', '.join(map(printable, [*above, *own]))}",
-        "; ".join(cures.shell(*command) for command in commands),
+        "; ".join(commands),
     )
 
 

@@ -18,7 +18,7 @@ from podman_cvmfs.reports.status import counts_of
 from podman_cvmfs.settings.policy import View
 from podman_cvmfs.settings.sharing import is_open
 from podman_cvmfs.setup.store import NEEDED, lacking
-from podman_cvmfs.store.layout import IMAGES, IMAGES_JSON, LOCK_FILES, PUBLIC
+from podman_cvmfs.store.layout import CURRENT, IMAGES, IMAGES_JSON, LOCK_FILES, PUBLIC
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.util.foreign_file import read_bounded
@@ -69,6 +69,7 @@ def _place(path: str) -> Place:
         names=_names(path),
         owner=owner,
         is_open=is_open(path),
+        by_us=os.path.islink(f"{path}/{CURRENT}"),
     )
 
 
