@@ -52,10 +52,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sample_store(tmp_path_factory: pytest.TempPathFactory, sample: Sample) -> Path:
-    """A store made of the repository that DUCC wrote."""
+    """A store made of the repository that DUCC wrote, which ordinary users may read."""
     root = tmp_path_factory.mktemp("native-sample")
     target = Target(sample.repository, root / "store", root / "cache")
-    target.sync("--offline")
+    target.sync("--offline", "--shared")
     return target.store
 
 
