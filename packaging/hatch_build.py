@@ -30,7 +30,7 @@ _SHARE = {
     "podman-cvmfs/config.toml": "packaging/debian/config.toml",
     "podman-cvmfs/containers.conf.d": "packaging/containers.conf.d",
     "podman-cvmfs/selinux": "packaging/selinux",
-    "podman-cvmfs/storage.rootful.conf.d": "storage.rootful.conf.d",
+    "podman-cvmfs/storage.rootful.conf.d": "storage.conf.d",
     "podman-cvmfs/systemd": "packaging/systemd",
     "podman-cvmfs/tmpfiles.d": "packaging/tmpfiles.d",
 }

@@ -103,7 +103,7 @@ def test_installed_by_pip(built: Path, tmp_path: Path) -> None:
     for name in ("containers.conf.d", "selinux", "systemd", "tmpfiles.d"):
         assert files(share / "podman-cvmfs" / name) == files(CHECKOUT / "packaging" / name)
     drop_ins = share / "podman-cvmfs/storage.rootful.conf.d"
-    assert files(drop_ins) == files(CHECKOUT / "storage.rootful.conf.d") != {}
+    assert files(drop_ins) == files(CHECKOUT / "storage.conf.d") != {}
 
 
 def files(top: Path) -> dict[str, bytes]:

@@ -147,7 +147,7 @@ def test_old_podman_gets_the_vendor_s_file_with_one_more_line(root: Path) -> Non
 def test_new_podman_gets_the_shipped_drop_in(root: Path) -> None:
     _write(root / "admin/storage.conf", FEDORA)
     Machine(root, NEW).set_up()
-    shipped = (TOP / "storage.rootful.conf.d/99-podman-cvmfs.conf").read_bytes()
+    shipped = (TOP / "storage.conf.d/99-podman-cvmfs.conf").read_bytes()
     assert (root / "admin/storage.rootful.conf.d/99-podman-cvmfs.conf").read_bytes() == shipped
     assert shipped == storage_drop_in([STORE])
     assert plain("f", shipped) == {
