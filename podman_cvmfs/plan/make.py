@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -74,7 +75,20 @@ def candidate_of(image: ResolvedImage, view: ImageView, repository: str) -> Cand
 def _from(shown: Shown, repository: str) -> Shown:
     """A layer, with the repository that it shows files of, if it does."""
     stored, directory = shown
-    return (replace(stored, repository=repository), directory) if directory.lowers else shown
+    if not directory.lowers:
+        return shown
+    # Thousands of images may have one base; the layer that shows an image is its own.
+    return _shared(shown, repository) if stored.shows is None else _placed(shown, repository)
+
+
+def _placed(shown: Shown, repository: str) -> Shown:
+    stored, directory = shown
+    return replace(stored, repository=repository), directory
+
+
+@functools.lru_cache(maxsize=4096)
+def _shared(shown: Shown, repository: str) -> Shown:
+    return _placed(shown, repository)
 
 
 @dataclass(frozen=True)
