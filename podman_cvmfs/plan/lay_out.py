@@ -93,8 +93,8 @@ class _Layout:
         else:
             self._check_complete()
             files = self._files(image.layers)
-        layers = self._below()
         genuine = self._genuine()
+        layers = self._below(genuine[:1])
         top = self._top(kind, files, layers[-1][0] if layers else None)
         if len(image.layers) == 1 and genuine and genuine[0][1].lowers == top[1].lowers:
             # The only layer is all of the image, and shown alike: so it serves pulls as well.
@@ -140,12 +140,13 @@ class _Layout:
     def _has_base(self) -> bool:
         return self._policy.reuse is not Reuse.NONE and self._image.layers[0].files is not None
 
-    def _below(self) -> list[Shown]:
-        """The records below the top layer, base first."""
+    def _below(self, base: Sequence[Shown]) -> list[Shown]:
+        """The records below the top layer, base first: the ``base``, if there is one, and layers
+        that stand in for others."""
         shown: list[Shown] = []
-        for layer in self._image.layers[:-1]:
-            if not shown and self._has_base:
-                shown.append(self._exact((layer,)))
+        for _ in self._image.layers[:-1]:
+            if not shown and base:
+                shown.extend(base)
             else:
                 shown.append(_stand_in(shown[-1][0].layer_id if shown else None))
         return shown
