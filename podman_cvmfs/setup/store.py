@@ -9,11 +9,10 @@ import os
 from podman_cvmfs.errors import StoreError, printable
 from podman_cvmfs.settings.advice import on_store
 from podman_cvmfs.settings.sharing import is_open
+from podman_cvmfs.store.layout import CLOSED, OPEN
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.store import Store
 
-#: Modes of a store that only its writer may read, and of one for all users.
-CLOSED, OPEN = 0o700, 0o755
 #: What podman needs of an additional image store.
 NEEDED = (
     "overlay",

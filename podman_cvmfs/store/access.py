@@ -21,7 +21,7 @@ def keep_others_out(store: str, shared: bool, seize: bool) -> list[Stranger]:
     """
     was_open = stat.S_IMODE(os.stat(store).st_mode) & 0o077
     if not shared and was_open:
-        os.chmod(store, 0o700)
+        os.chmod(store, layout.CLOSED)
     return clean_pool(f"{store}/{layout.POOL_LAYERS}", seize) if was_open else []
 
 
@@ -38,4 +38,4 @@ def share(store: str, content: StoreContent, *, anew: bool) -> None:
         }
         for entry in used.intersection(lock_away(pool)):
             os.chmod(f"{pool}/{entry}", 0o755)
-    os.chmod(store, 0o755)
+    os.chmod(store, layout.OPEN)

@@ -82,6 +82,8 @@ IMAGES_JSON = "images.json"
 #: In the order in which they are taken (containers/storage ``store.go``: layers, then images).
 LOCK_FILES = {"layers.lock": LAYERS, "images.lock": IMAGES}
 SYNC_LOCK = "sync.lock"
+#: Modes of a store that its writer alone can reach, and of one for all users.
+CLOSED, OPEN = 0o700, 0o755
 #: Bytes of the last-writer token in a lock file (containers/storage ``pkg/lockfile``).
 TOKEN_BYTES = 64
 

@@ -92,7 +92,7 @@ class Store:
         if not os.path.isdir(self.path):
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
             # Nobody but the writer, until somebody asks for it.
-            os.mkdir(self.path, 0o700)
+            os.mkdir(self.path, layout.CLOSED)
         foreign = set(os.listdir(self.path)) - _OUR_NAMES
         if foreign:
             raise StoreError(

@@ -20,8 +20,6 @@ from podman_cvmfs.verify.record_reader import entry_id, parse_policy
 _GENERATION = re.compile(rf"{layout.GENERATIONS}/(0|[1-9][0-9]*)\Z")
 _POOL = "pool"
 _CURRENT_NEW = layout.CURRENT + ".new"
-#: The modes of a store that its owner alone can reach, and of one for all users.
-CLOSED, OPEN = 0o700, 0o755
 _NEXT_SYNC = "nothing: the next sync that changes something removes it"
 
 
@@ -78,9 +76,9 @@ def check_top(look: Inspection, content: StoreContent) -> None:
         return
     mode = stat.S_IMODE(attributes.st_mode) & ~stat.S_ISGID
     if policy is not None:
-        look.mode("", attributes, OPEN if policy.shared else CLOSED)
-    elif mode != OPEN:
-        look.mode("", attributes, CLOSED)
+        look.mode("", attributes, layout.OPEN if policy.shared else layout.CLOSED)
+    elif mode != layout.OPEN:
+        look.mode("", attributes, layout.CLOSED)
 
 
 def check_locks(look: Inspection, generation: str) -> None:

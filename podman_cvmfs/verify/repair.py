@@ -33,7 +33,6 @@ from podman_cvmfs.store.strangers import clean_pool
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.sync.run import sync
-from podman_cvmfs.verify.frame import CLOSED, OPEN
 from podman_cvmfs.verify.record_reader import parse_choices
 from podman_cvmfs.verify.salvage import Salvage, good_configs, salvage
 from podman_cvmfs.verify.store import Verdict
@@ -195,9 +194,9 @@ def _mend_top(store: str, policy: Policy | None) -> None:
     knows the ``policy`` stays open to all users if it is. Raises OSError."""
     attributes = os.lstat(store)
     owner = attributes.st_uid
-    is_open = stat.S_IMODE(attributes.st_mode) & ~stat.S_ISGID == OPEN
+    is_open = stat.S_IMODE(attributes.st_mode) & ~stat.S_ISGID == layout.OPEN
     is_shared = is_open if policy is None else policy.shared
-    _set_right(store, OPEN if is_shared else CLOSED, owner)
+    _set_right(store, layout.OPEN if is_shared else layout.CLOSED, owner)
     for name in layout.DIRECTORIES:
         _set_right(f"{store}/{name}", 0o755, owner)
     for name in os.listdir(f"{store}/{layout.LOCKS}"):
