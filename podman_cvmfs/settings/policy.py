@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from urllib.parse import quote
 
 #: The number of the layout that this version writes.
 LAYOUT = "5"
 #: Further words of a policy as a store remembers it.
-SHARED, MOUNTS = "shared", "mounts="
+SHARED, MOUNTS, REUSE_FROM = "shared", "mounts=", "reuse-from="
 
 
 class View(str, Enum):
@@ -43,7 +43,8 @@ class Policy:
 
     ``shared``: other users than the writer may read the store. Then no directory in it can be
     written by anybody else, whatever modes an image has. ``mounts`` are the mount points that
-    every container gets.
+    every container gets. ``reuse_from`` are the repositories whose layers other images may use, in
+    order of preference. None stands for the only repository that there is.
     """
 
     view: View = View.AUTO
@@ -51,6 +52,14 @@ class Policy:
     overlay: Overlay = Overlay.KERNEL
     shared: bool = False
     mounts: tuple[str, ...] = ()
+    reuse_from: tuple[str, ...] | None = None
+
+    def of(self, repository: str) -> Policy:
+        """The policy for images of ``repository``: pulls find none of its layers if nobody has
+        said that they may."""
+        if self.reuse_from is None or repository in self.reuse_from:
+            return self
+        return replace(self, reuse=Reuse.NONE)
 
     def __str__(self) -> str:
         """What a store remembers of it. The number goes up when layers are laid out otherwise."""
@@ -58,6 +67,8 @@ class Policy:
         words += [SHARED] if self.shared else []
         # In order and quoted, so that equal policies give equal texts without blanks.
         words += [MOUNTS + ",".join(map(quote, sorted(set(self.mounts))))] if self.mounts else []
+        if self.reuse_from is not None:
+            words.append(REUSE_FROM + ",".join(map(quote, self.reuse_from)))
         return " ".join(words)
 
 

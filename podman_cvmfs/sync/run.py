@@ -10,13 +10,13 @@ from dataclasses import replace
 
 from podman_cvmfs.errors import printable
 from podman_cvmfs.names.reference import ImageName
-from podman_cvmfs.plan.layers import freed_images, orphaned_views
+from podman_cvmfs.plan.layers import found_by_none, freed_images, orphaned_views
 from podman_cvmfs.plan.make import Candidate, Plan, make_plan
 from podman_cvmfs.plan.retirement import Retention, is_retired
 from podman_cvmfs.repository.offers import AnyRepository, Offer, Offers, collect
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import UNANSWERED
-from podman_cvmfs.settings.policy import SHARED
+from podman_cvmfs.settings.policy import SHARED, Reuse
 from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.store.strangers import Stranger
 from podman_cvmfs.sync.choose import choose_requested, choose_selected, keep_old, meanings
@@ -32,6 +32,10 @@ from podman_cvmfs.usage.vanished import vanished_layers
 _LOOK_AGAIN = 24 * 3600
 #: So many users of a hidden repository's layers are named.
 _SHOWN = 5
+_NOBODY_TRUSTED = (
+    "pulls and builds use no layer of the store: there are several repositories, and none is named "
+    "for it (name those that you trust in the setting reuse_from)"
+)
 
 
 def sync(wishes: Wishes) -> SyncReport:
@@ -75,6 +79,8 @@ def _prepare(
         raise next(iter(offers.down.values()))
     report.failed.update(offers.down)
     report.notices = [notice for each in _repositories(offers) for notice in _owner_notices(each)]
+    if len(wishes.repositories) > 1 and wishes.policy.reuse_from == ():
+        report.notices += [_NOBODY_TRUSTED] if wishes.policy.reuse is not Reuse.NONE else []
     if requested:
         chosen = choose_requested(offers, requested, wishes.platform, report)
         there = {name: each for name, each in held.items() if each.repository not in offers.forged}
@@ -101,7 +107,7 @@ def _prepare(
         report.failed.update(report.left_out)
         report.left_out.clear()
     keep_old(wanted, held, (o for o in offers.offers if o.image.image_id.hex in undone), report)
-    stuck = _stuck(current, hidden) - candidates.keys()
+    stuck = _stuck(current, hidden, found_by_none(current, wishes.policy)) - candidates.keys()
     wanted = {name: source for name, source in wanted.items() if source not in stuck}
     return _plan(current, wanted, candidates, hidden, gone, wishes, retention, report)
 
@@ -118,7 +124,8 @@ def _plan(
 ) -> Plan:
     """Plan the next generation. Layers that users still stand on are looked for only when some are
     about to go: past their grace, or in a hidden repository, or with files that their repository
-    has removed. Pulls must not find these: whatever they made on them couldn't be mounted."""
+    has removed, or of a repository whose layers pulls may use no more. Pulls must not find
+    these."""
     sources = set(wanted.values())
     stay = (image for image in current.images.values() if image.all_sources & sources)
     used = {layer.layer_id for image in stay for layer in layers_of(current, image)}
@@ -127,12 +134,14 @@ def _plan(
         if image.repository in hidden:
             layers = layers_of(current, image)
             useless.update(layer.layer_id for layer in layers if not layer.repository)
+    useless |= found_by_none(current, wishes.policy)
     useless |= vanished_layers(wishes.store.path, current, current.layers.keys() - used)
     needs: Needs | None = None
     if useless:
         needs = find_needs(current)
         retention = replace(retention, needed=needs.layers(current), useless=useless)
-    plan = make_plan(current, wanted, candidates, str(wishes.policy), retention, gone)
+    order = [os.path.abspath(root) for root in wishes.repositories]
+    plan = make_plan(current, wanted, candidates, str(wishes.policy), retention, gone, order)
     if needs is not None:
         report.warnings = [*needs.obstacles(), *_kept(plan.content, needs, sorted(hidden))]
     return plan
@@ -181,12 +190,15 @@ def _gone(
     return ({layer.repository for layer in current.layers.values()} - known - {""}) | {*hidden}
 
 
-def _stuck(current: StoreContent, hidden: Collection[str]) -> set[str]:
+def _stuck(current: StoreContent, hidden: Collection[str], distrusted: Collection[str]) -> set[str]:
     """The source IDs of images that the store can only show with files of ``hidden``
-    repositories."""
+    repositories, or on the layers ``distrusted`` (IDs), which pulls would find."""
     found: set[str] = set()
-    for image in current.images.values() if hidden else ():
-        if any(layer.repository in hidden for layer in layers_of(current, image)):
+    for image in current.images.values() if hidden or distrusted else ():
+        if any(
+            layer.repository in hidden or layer.layer_id in distrusted
+            for layer in layers_of(current, image)
+        ):
             found |= image.all_sources
     return found
 

@@ -8,7 +8,7 @@ can't make sense of is left out of its result.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
@@ -19,7 +19,15 @@ from podman_cvmfs.oci.times import normal_time
 from podman_cvmfs.resolve.config import CACHE, REGISTRY, REPOSITORY, SYNTHESISED
 from podman_cvmfs.resolve.manifest import GENUINE, REBUILT, UNANSWERED
 from podman_cvmfs.settings.advice import on_store
-from podman_cvmfs.settings.policy import MOUNTS, SHARED, Overlay, Policy, Reuse, View
+from podman_cvmfs.settings.policy import (
+    MOUNTS,
+    REUSE_FROM,
+    SHARED,
+    Overlay,
+    Policy,
+    Reuse,
+    View,
+)
 from podman_cvmfs.store.json_files import image_json, image_state, layer_json, layer_state
 from podman_cvmfs.store.layout import (
     IMAGES,
@@ -73,12 +81,21 @@ def parse_choices(text: object) -> Policy | None:
         policy = Policy(View(words[1]), Reuse(words[2]), Overlay(words[3]))
     except ValueError:
         return None
-    mounts = next((word for word in words[4:] if word.startswith(MOUNTS)), "")
     return replace(
         policy,
         shared=SHARED in words[4:],
-        mounts=tuple(map(unquote, mounts[len(MOUNTS) :].split(","))) if mounts else (),
+        mounts=_listed(words[4:], MOUNTS) or (),
+        reuse_from=_listed(words[4:], REUSE_FROM),
     )
+
+
+def _listed(words: Sequence[str], key: str) -> tuple[str, ...] | None:
+    """The paths that the word which begins with ``key`` lists; None if there is no such word."""
+    for word in words:
+        if word.startswith(key):
+            listed = word[len(key) :]
+            return tuple(map(unquote, listed.split(","))) if listed else ()
+    return None
 
 
 def _get(record: Mapping[str, Any], key: str, kind: type, default: Any = ...) -> Any:
