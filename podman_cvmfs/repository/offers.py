@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Union
@@ -13,6 +12,7 @@ from podman_cvmfs.errors import PodmanCvmfsError, RepositoryError, printable
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.names.spec import ImageSpec
 from podman_cvmfs.oci.platform import Platform
+from podman_cvmfs.repository import layout
 from podman_cvmfs.repository.ducc import Repository
 from podman_cvmfs.repository.osg import OsgRepository
 from podman_cvmfs.repository.osg_names import OsgNames
@@ -20,11 +20,6 @@ from podman_cvmfs.repository.records import OtherPlatforms, Problem, PublishedIm
 from podman_cvmfs.repository.tree import LinkedError, open_tree
 
 AnyRepository = Union[Repository, OsgRepository]
-
-#: One of these is in every repository's root (``.images`` in OSG's), and in nothing else.
-LAYOUT = (".metadata", ".layers", ".flat", ".images")
-#: What stands before the path of a name in parts of DUCC's tree.
-_PREFIX = re.compile(r"(?:\.metadata(?:/|\Z))?(?:\.multiarch(?:/[^/]*)?(?:/|\Z))?")
 
 
 @dataclass(frozen=True)
@@ -114,7 +109,7 @@ def collect(
             repository = open_repository(root, platform, specs)
             others: list[OtherPlatforms] = []
             images = list(repository.images(problems, others))
-            is_foreign = not any(repository.tree.lstat(name) is not None for name in LAYOUT)
+            is_foreign = not any(repository.tree.lstat(name) is not None for name in layout.PARTS)
         except RepositoryError as err:
             found.down[os.path.abspath(root)] = err
             continue
@@ -139,6 +134,6 @@ def _nothing_listed(repository: AnyRepository, problems: Sequence[Problem]) -> P
 def may_lie_below(published: str, path: str) -> bool:
     """Whether the image with the name ``published`` may be found at or below ``path`` in the
     repository, "" for anywhere. OSG's paths lack the registry."""
-    place = path[_PREFIX.match(path).end() :]  # type: ignore[union-attr]
+    place = layout.public_path(path)
     ways = (published, published.partition("/")[2])
     return not place or any(f"{way}/".startswith(f"{place}/") for way in ways)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from podman_cvmfs.errors import PodmanCvmfsError, printable
 from podman_cvmfs.podman.storage_conf.effective import Places, check_driver, read_effective
 from podman_cvmfs.podman.storage_conf.generation import Generation
+from podman_cvmfs.repository.layout import FILE_TREES
 
 _PASSWD = "/etc/passwd"
 _FIRST_UID = 1000
@@ -61,7 +62,7 @@ def owner_of_files(repositories: Sequence[str]) -> tuple[str, int] | None:
     """The first of ``repositories`` that is there, and the user its files belong to; None if none
     is. Told by the directory that holds merged roots, or layers."""
     for repository in repositories:
-        for name in (".flat", ".layers", ".images"):
+        for name in FILE_TREES:
             with contextlib.suppress(OSError):
                 return repository, os.lstat(f"{repository}/{name}").st_uid
     return None

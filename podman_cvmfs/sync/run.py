@@ -13,6 +13,7 @@ from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.plan.layers import freed_images, orphaned_views
 from podman_cvmfs.plan.make import Candidate, Plan, make_plan
 from podman_cvmfs.plan.retirement import Retention, is_retired
+from podman_cvmfs.repository.layout import FILE_TREES
 from podman_cvmfs.repository.offers import AnyRepository, Offer, Offers, collect
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import UNANSWERED
@@ -245,7 +246,7 @@ def _repositories(offers: Offers) -> list[AnyRepository]:
 def _owner_notices(repository: AnyRepository) -> Iterator[str]:
     """What it means for containers that all files belong to one user, as a CernVM-FS client shows
     them by default: told by the directory that holds the merged roots, or the layers."""
-    for name in (".flat", ".layers", ".images"):
+    for name in FILE_TREES:
         attributes = repository.tree.lstat(name)
         if attributes is None or attributes.st_uid == os.geteuid():
             continue

@@ -12,7 +12,7 @@ from podman_cvmfs.doctor.facts import Presence, Repository
 from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.errors import printable
 from podman_cvmfs.reports.status import status_of
-from podman_cvmfs.repository.offers import LAYOUT
+from podman_cvmfs.repository.layout import PARTS, ROOT_TREES
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.sync.stamp import revision_of
@@ -71,7 +71,7 @@ def _look(path: str) -> Repository:
     return Repository(
         path,
         empty=not names,
-        foreign=names.isdisjoint(LAYOUT),
+        foreign=names.isdisjoint(PARTS),
         owners=_owners(path),
     )
 
@@ -89,7 +89,7 @@ def _owners(path: str) -> tuple[int, ...]:
 
 def _roots(path: str) -> Iterator[str]:
     """Merged roots, or the files of layers."""
-    for directory, below in ((".flat", ""), (".images", ""), (".layers", "/layerfs")):
+    for directory, below in ROOT_TREES:
         try:
             for group in sorted(os.listdir(f"{path}/{directory}")):
                 for name in sorted(os.listdir(f"{path}/{directory}/{group}")):
