@@ -294,6 +294,19 @@ class Repository:
         attributes = self.tree.lstat(place)
         return place if attributes is not None and stat.S_ISDIR(attributes.st_mode) else None
 
+    def has_merged_root(self, image: PublishedImage) -> bool:
+        """Whether DUCC has published the merged root of ``image``, and the link, which comes last.
+
+        Raises RepositoryError.
+        """
+        return image.linked and self.flat_root(image.image_id) is not None
+
+    def has_base(self, image: PublishedImage) -> bool:
+        """Whether the lowest layer of ``image`` is there. Raises RepositoryError."""
+        blobs = self.manifest(image).layers
+        base = next((blob.digest for blob in blobs if not blob.is_foreign), None)
+        return base is not None and self.layer(base) is not None
+
 
 def _layer_facts(data: bytes, what: str) -> tuple[Digest | None, int | None]:
     """Read diff ID and diff size from a layer's ``layers.json``, a list with one entry."""

@@ -90,6 +90,17 @@ class OsgRepository:
         # What is unmounted by now looks like a repository that has lost its images.
         next(self.tree.entries("", required=True), None)
 
+    def has_merged_root(self, image: PublishedImage) -> bool:
+        """Always: an image is nothing else here."""
+        return True
+
+    def has_base(self, image: PublishedImage) -> bool:
+        """Never: no layer is kept."""
+        return False
+
+    def config_blob(self, digest: Digest) -> None:
+        """No config is kept."""
+
     def _links(self, directory: str, depth: int, problems: list[Problem]) -> Iterator[str]:
         try:
             entries = list(self.tree.entries(directory, required=True))

@@ -11,9 +11,9 @@ from podman_cvmfs.names.reference import ImageName, parse_name, split_domain
 from podman_cvmfs.names.short import candidates as short_name_candidates
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.registry.registries_conf import load_registries_conf
-from podman_cvmfs.repository.offers import Held, Offer, Offers, may_lie_below
+from podman_cvmfs.repository.offers import Offer, Offers, may_lie_below
 from podman_cvmfs.repository.records import OtherPlatforms
-from podman_cvmfs.sync.held import still_held
+from podman_cvmfs.sync.held import Held, still_held
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
 

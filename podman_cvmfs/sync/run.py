@@ -13,8 +13,10 @@ from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.plan.layers import freed_images, orphaned_views
 from podman_cvmfs.plan.make import Candidate, Plan, make_plan
 from podman_cvmfs.plan.retirement import Retention, is_retired
+from podman_cvmfs.repository.collect import collect
 from podman_cvmfs.repository.layout import FILE_TREES
-from podman_cvmfs.repository.offers import AnyRepository, Offer, Offers, collect
+from podman_cvmfs.repository.offers import Offer, Offers
+from podman_cvmfs.repository.protocol import AnyRepository
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import UNANSWERED
 from podman_cvmfs.settings.policy import SHARED
@@ -22,7 +24,7 @@ from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.store.strangers import Stranger
 from podman_cvmfs.sync.choose import choose_requested, choose_selected, keep_old, meanings
 from podman_cvmfs.sync.complete import resolve_all
-from podman_cvmfs.sync.held import held_by
+from podman_cvmfs.sync.held import held_by, repositories_of
 from podman_cvmfs.sync.newly_complete import completed_since
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
@@ -70,7 +72,9 @@ def _prepare(
 ) -> Plan:
     """Read what there is and plan what the store shall hold."""
     held = held_by(current)
-    offers = collect(wishes.repositories, held, wishes.platform, wishes.selection.specs)
+    offers = collect(
+        wishes.repositories, repositories_of(held), wishes.platform, wishes.selection.specs
+    )
     hidden = offers.down.keys() if wishes.hide_outage else offers.forged
     if len(offers.down) == len(wishes.repositories) and not hidden:
         raise next(iter(offers.down.values()))
