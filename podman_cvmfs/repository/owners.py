@@ -71,6 +71,11 @@ def _file_systems(root: str) -> Iterator[str]:
             continue
 
 
+def are_foreign(owners: Collection[int], uid: int) -> bool:
+    """Whether the files belong to others than the user ``uid``, as far as ``owners`` tell."""
+    return bool(owners) and uid not in owners
+
+
 def serve_users(owners: Collection[int]) -> bool:
     """Whether the podman of an ordinary user can start containers on files of these ``owners``,
     mounted by the kernel. It can where they are that user's own, or nothing tells otherwise."""

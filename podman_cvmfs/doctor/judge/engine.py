@@ -12,7 +12,7 @@ from podman_cvmfs.doctor.finding import Finding
 from podman_cvmfs.doctor.mounting import mount_program, needs_fuse
 from podman_cvmfs.errors import printable
 from podman_cvmfs.podman.storage_conf.effective import is_overlay
-from podman_cvmfs.setup.users import is_ordinary
+from podman_cvmfs.repository.owners import serve_users
 
 #: With so many images podman 4 takes 0.1 s longer for each command that only looks.
 _MANY = 1000
@@ -150,7 +150,7 @@ def configuration(facts: Facts) -> Iterator[Finding]:
 def _strange_owners(facts: Facts) -> list[int]:
     """Who owns the repositories' files, if nobody who logs in does."""
     owners = sorted({owner for each in facts.repositories for owner in each.owners})
-    return [] if any(map(is_ordinary, owners)) else owners
+    return [] if serve_users(owners) else owners
 
 
 def _leaves_users_out(facts: Facts) -> bool:
