@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from podman_cvmfs.errors import RegistryError, printable
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci.platform import UNKNOWN, Platform
+from podman_cvmfs.registry.meanings import is_short, meanings
 from podman_cvmfs.registry.registries_conf import load_registries_conf
 from podman_cvmfs.reports.configured import Configured, configured_store
-from podman_cvmfs.reports.find import by_id, by_name, is_short, meanings, names_of
+from podman_cvmfs.reports.find import by_id, by_name, names_of
 from podman_cvmfs.reports.image import config_of, places_of
 from podman_cvmfs.reports.images import offered
 from podman_cvmfs.reports.own_copy import OwnCopy, own_copy, own_places

@@ -13,6 +13,7 @@ from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.plan.layers import freed_images, orphaned_views
 from podman_cvmfs.plan.make import Candidate, Plan, make_plan
 from podman_cvmfs.plan.retirement import Retention, is_retired
+from podman_cvmfs.registry.meanings import meanings
 from podman_cvmfs.repository.collect import collect
 from podman_cvmfs.repository.offers import Offer, Offers
 from podman_cvmfs.repository.owners import owner_of
@@ -22,7 +23,7 @@ from podman_cvmfs.resolve.manifest import UNANSWERED
 from podman_cvmfs.settings.policy import SHARED
 from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.store.strangers import Stranger
-from podman_cvmfs.sync.choose import choose_requested, choose_selected, keep_old, meanings
+from podman_cvmfs.sync.choose import choose_requested, choose_selected, keep_old
 from podman_cvmfs.sync.complete import resolve_all
 from podman_cvmfs.sync.held import held_by, repositories_of
 from podman_cvmfs.sync.newly_complete import completed_since
