@@ -48,12 +48,35 @@ def _spelt(source: str) -> set[str]:
 
 
 _MODULES = sorted(str(path.relative_to(_PACKAGE)) for path in _PACKAGE.rglob("*.py"))
+#: A text, and the one module that may have it.
+_ELSEWHERE = {
+    "--version": "podman/storage_conf/ask.py",
+    "overlay-containers": "usage/foreign_store.py",
+    "docker://": "registry/meanings.py",
+}
 
 
 @pytest.mark.parametrize("module", [each for each in _MODULES if each != _LAYOUT])
 def test_the_layout_of_repositories_is_told_once(module: str) -> None:
     spelt = _spelt((_PACKAGE / module).read_text(encoding="utf-8"))
     assert not spelt - _OTHERS.get(module, set()), "say it in repository/layout.py"
+
+
+@pytest.mark.parametrize("text", _ELSEWHERE)
+def test_other_things_that_are_done_in_one_place(text: str) -> None:
+    sources = {module: (_PACKAGE / module).read_text(encoding="utf-8") for module in _MODULES}
+    found = [
+        module
+        for module, source in sources.items()
+        if text in source and any(text in each for each in _texts(source))
+    ]
+    assert found == [_ELSEWHERE[text]]
+
+
+def test_nobody_asks_of_which_layout_a_repository_is() -> None:
+    asked = re.compile(r"isinstance\([^)]*\b(?:Osg)?Repository\b")
+    for module in _MODULES:
+        assert not asked.search((_PACKAGE / module).read_text(encoding="utf-8")), module
 
 
 def test_the_layout_imports_nothing() -> None:
