@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What podman's configuration says of a store."""
+"""Tells whether podman's configuration has it use a store, and what to do if not."""
 
 from __future__ import annotations
 

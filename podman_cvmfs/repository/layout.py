@@ -24,8 +24,8 @@ Since 2025 DUCC also publishes images for several architectures::
     .metadata/.multiarch/<architecture>[:<variant>]/<registry>/<repository>:<tag>/manifest.json
     <registry>/<repository>:<tag>    link -> ../../.multiarch/$(CVMFS_ARCH:-amd64)/..
 
-The client expands the last one. DUCC writes it for images without an index, too. Of these there is
-nothing in ``.multiarch``: their manifest names them, which is in its usual place.
+The client expands the last one. DUCC writes it for images without an index, too. Such an image has
+nothing in ``.multiarch``: only its manifest, in the usual place, tells of it.
 
 OSG's layout (cvmfs-singularity-sync)::
 

@@ -77,8 +77,8 @@ def are_foreign(owners: Collection[int], uid: int) -> bool:
 
 
 def serve_users(owners: Collection[int]) -> bool:
-    """Whether the podman of an ordinary user can start containers on files of these ``owners``,
-    mounted by the kernel. It can where they are that user's own, or nothing tells otherwise."""
+    """Whether an ordinary user's podman may start containers on files of these ``owners``, mounted
+    by the kernel: one of them is somebody who logs in, or no owner is known."""
     return not owners or any(map(is_ordinary, owners))
 
 

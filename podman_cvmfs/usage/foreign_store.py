@@ -33,9 +33,9 @@ _TEXTS = ("layer", "parent", "image")
 class ForeignStore:
     """The store or graphroot in the directory ``path`` while it is read.
 
-    A missing file counts as empty. ``unreadable`` are files that can't be read or are no JSON, and
-    why; ``malformed`` are files with something else than records, and that they are. A caller who
-    asks for whatever can be had ignores both.
+    A missing file counts as empty. ``unreadable`` has a line for each file that can't be read or
+    isn't JSON, ``malformed`` one for each file that holds anything besides records. The caller
+    reports these lines or ignores them.
     """
 
     def __init__(self, path: str) -> None:
@@ -45,7 +45,7 @@ class ForeignStore:
 
     @property
     def problem(self) -> str | None:
-        """The first of what is wrong; files that can't be read come before others."""
+        """The first line of ``unreadable``, else of ``malformed``, else None."""
         return next(iter([*self.unreadable, *self.malformed]), None)
 
     def containers(self) -> Iterator[dict[str, Any]]:

@@ -31,8 +31,7 @@ def why_unused(store: str, effective: Effective, dropped: Sequence[str] = ()) ->
 
 
 def why_unnamed(effective: Effective) -> Unused:
-    """Why a store isn't among those of this configuration, which nothing in the environment
-    changes."""
+    """Why this configuration lacks a store, if the environment takes none away."""
     return Unused.INHERITED if effective.inherited else Unused.UNNAMED
 
 
