@@ -28,8 +28,8 @@ from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import Node
 from podman_cvmfs.store.store import Store
 from tests.support.processes import started
+from tests.support.resolved import image
 from tests.support.trees import snapshot
-from tests.unit.plan.test_plan import image
 
 
 def put(store: Store, letters: str, now: int = 1000) -> bool:
