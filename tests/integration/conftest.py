@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
 from tests.support.cli import Target, podman_cvmfs, succeed
 from tests.support.ducc_sample import Sample
 from tests.support.images import IMAGES, Built, build, push
@@ -59,6 +60,12 @@ def world(
             target.sync()
             server.stop()
             yield World(server.address, images, target, podman, plain)
+
+
+@pytest.fixture(scope="session")
+def generation() -> Generation:
+    """What the podman under test understands."""
+    return find_generation()
 
 
 @pytest.fixture
