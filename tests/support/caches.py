@@ -6,11 +6,12 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import tempfile
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from podman_cvmfs.cache import archive as cache_archive
 from podman_cvmfs.cache.archive import export_cache
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.oci.documents import OCI_CONFIG, OCI_MANIFEST, Digest
@@ -20,16 +21,16 @@ BLOBS = [b"", b"one", b"x" * 512, b"y" * 5000, b'{"architecture": "amd64"}']
 
 def filled(directory: Path, blobs: Iterable[bytes] = BLOBS) -> BlobCache:
     """A cache with these blobs."""
-    cache = BlobCache(str(directory))
+    made = BlobCache(str(directory))
     for blob in blobs:
-        cache.put(blob)
-    return cache
+        made.put(blob)
+    return made
 
 
-def exported(cache: BlobCache) -> bytes:
+def exported(held: BlobCache) -> bytes:
     """The archive of a cache."""
     output = io.BytesIO()
-    export_cache(cache, output)
+    export_cache(held, output)
     return output.getvalue()
 
 
@@ -42,10 +43,10 @@ def files(directory: Path) -> dict[str, bytes]:
     }
 
 
-def name_of(data: bytes) -> str:
+def name_of(data: bytes, kind: str = "sha256") -> str:
     """Where a cache and its archive have a blob."""
     digest = Digest.of(data).hex
-    return f"sha256/{digest[:2]}/{digest}"
+    return f"{kind}/{digest[:2]}/{digest}"
 
 
 def manifest_of(config: Digest, **annotations: str) -> bytes:
@@ -68,7 +69,7 @@ GENUINE, OF_ANOTHER = manifest_of(IMAGE), manifest_of(Digest("2" * 64))
 def member(
     name: str, data: bytes = b"", form: Literal[0, 1, 2] = tarfile.USTAR_FORMAT, **more: object
 ) -> bytes:
-    """A member of an archive, as an export would write it unless told otherwise."""
+    """A member of an archive, as Python writes it."""
     entry = tarfile.TarInfo(name)
     entry.size = len(data)
     for key, value in more.items():
@@ -79,7 +80,28 @@ def member(
 END = bytes(1024)
 
 
-def note_member(text: bytes) -> bytes:
-    """A note of which manifests an image has, as a member of an archive."""
-    header = cache_archive._header(Digest.of(text), len(text), "manifests")
-    return header + text + bytes(-len(text) % 512)
+@cache
+def _a_header() -> bytes:
+    """The header of some file, as an export writes it."""
+    with tempfile.TemporaryDirectory() as directory:
+        return exported(filled(Path(directory), [b""]))[:512]
+
+
+def with_checksum(header: bytearray) -> bytes:
+    """A header with the checksum that it should have (POSIX.1-2008 pax, "ustar")."""
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+def header_of(name: str, size: int = 0) -> bytes:
+    """The header of a file, as an export writes it."""
+    header = bytearray(_a_header())
+    header[:100] = name.encode().ljust(100, b"\0")
+    header[124:135] = b"%011o" % size
+    return with_checksum(header)
+
+
+def shipped(data: bytes, kind: str = "sha256") -> bytes:
+    """A file in an archive, as an export writes it."""
+    return header_of(name_of(data, kind), len(data)) + data + bytes(-len(data) % 512)

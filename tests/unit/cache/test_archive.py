@@ -18,7 +18,7 @@ from podman_cvmfs.cache.archive import Shipped, export_cache, import_cache
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import InputError, StoreError
 from podman_cvmfs.oci.documents import Digest
-from tests.support.caches import BLOBS, exported, files, filled, name_of
+from tests.support.caches import BLOBS, END, exported, files, filled, name_of, shipped
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -44,9 +44,11 @@ def test_any_tar_can_read_it(tmp_path: Path) -> None:
     subprocess.run(["tar", "-xf", archive, "-C", tmp_path / "out"], check=True)
     assert files(tmp_path / "out") == files(tmp_path / "a")
     with tarfile.open(archive) as tar:
-        for member in tar:
-            assert (member.uid, member.gid, member.mtime, member.mode) == (0, 0, 0, 0o644)
+        for each in tar:
+            assert (each.uid, each.gid, each.mtime, each.mode) == (0, 0, 0, 0o644)
         assert tar.getnames() == sorted(tar.getnames())
+    # What hostile archives are made of is what an export writes.
+    assert exported(filled(tmp_path / "one", [b"one"])) == shipped(b"one") + END
 
 
 def test_only_sound_blobs_are_exported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from podman_cvmfs.cache import archive as cache_archive
 from podman_cvmfs.cache.archive import import_cache
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import StoreError
@@ -25,7 +24,7 @@ from tests.support.caches import (
     files,
     filled,
     manifest_of,
-    note_member,
+    shipped,
 )
 
 
@@ -65,7 +64,7 @@ def test_a_worthless_note_keeps_no_better_one_away(
 ) -> None:
     cache = filled(tmp_path / "cache", [])
     text = f"{IMAGE}\n{Digest.of(data or b'lost')}\n".encode()
-    archive = note_member(text) + (
+    archive = shipped(text, "manifests") + (
         b"" if data is None else exported(filled(tmp_path / "a", [data]))
     )
     if data is None:
@@ -131,8 +130,7 @@ def test_two_notes_of_an_image_are_both_taken_back(
     for data, kind in [(note, "manifests") for note, _ in made] + [
         (blob, "sha256") for _, blob in sorted(made, key=lambda pair: Digest.of(pair[1]).hex)
     ]:
-        header = cache_archive._header(Digest.of(data), len(data), kind)
-        archive += header + data + bytes(-len(data) % 512)
+        archive += shipped(data, kind)
     cache = filled(tmp_path, [])
     image = Digest.parse(made[0][0].decode().splitlines()[0])
     cache.keep_manifest_digests(image, [Digest.of(b"gone")])

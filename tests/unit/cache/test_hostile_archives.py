@@ -11,26 +11,27 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from podman_cvmfs.cache import archive as cache_archive
 from podman_cvmfs.cache.archive import import_cache
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.oci.documents import MAX_DOCUMENT, Digest
-from tests.support.caches import END, member, name_of, note_member
+from podman_cvmfs.oci.documents import MAX_DOCUMENT
+from tests.support.caches import END, header_of, member, name_of, shipped, with_checksum
 
 
 def patched(fields: dict[int, bytes], name: str = "sha256/ff/ff" + "0" * 62) -> bytes:
     """The header of an empty blob with other fields, by place, and a checksum that is right."""
-    header = bytearray(cache_archive._header(Digest(name[-64:]), 0))
-    for place, value in {**fields, 148: b" " * 8}.items():
+    header = bytearray(header_of(name))
+    for place, value in fields.items():
         header[place : place + len(value)] = value
-    header[148:156] = b"%06o\0 " % sum(header)
-    return bytes(header)
+    return with_checksum(header)
 
 
-GOOD = cache_archive._header(Digest.of(b"one"), 3) + b"one".ljust(512, b"\0")
+GOOD = shipped(b"one")
 NOTE_TEXT = f"sha256:{'a' * 64}\nsha256:{'b' * 64}\n".encode()
-NOTE, NOTE_OF_NOTHING = note_member(NOTE_TEXT), note_member(b"sha256:" + b"a" * 64 + b"\n")
+NOTE, NOTE_OF_NOTHING = (
+    shipped(NOTE_TEXT, "manifests"),
+    shipped(b"sha256:" + b"a" * 64 + b"\n", "manifests"),
+)
 
 
 def hostile() -> dict[str, bytes]:

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.doctor.facts import Native
+from podman_cvmfs.doctor.facts import Engine, Native
 from podman_cvmfs.doctor.judge.judges import judge
 from podman_cvmfs.doctor.look import engine
 from podman_cvmfs.podman.storage_conf.generation import Generation
@@ -67,7 +68,11 @@ def test_storage_remembers_its_mount_program(
     program.touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     (tmp_path / "overlay").mkdir()
-    assert engine._remembered_program(str(tmp_path)) == ""
+    podman = tmp_path / "bin/podman"
+    said = {"store": {"graphDriverName": "overlay", "graphRoot": str(tmp_path)}}
+    podman.write_text(f"#!/bin/sh\necho '{json.dumps(said)}'\n")
+    podman.chmod(0o755)
+    assert engine.ask_podman(Engine("5.4.2"), 60).mount_program == ""
     for text, found in (("false", ""), ("true", str(program))):
         (tmp_path / "overlay/.has-mount-program").write_text(text)
-        assert engine._remembered_program(str(tmp_path)) == found
+        assert engine.ask_podman(Engine("5.4.2"), 60).mount_program == found

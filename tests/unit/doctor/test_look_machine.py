@@ -4,27 +4,43 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from podman_cvmfs.doctor.facts import User
 from podman_cvmfs.doctor.look.machine import (
-    _end,
-    _subordinate,
     look_at_disks,
     look_at_registries,
+    look_at_user,
     look_at_wish_lists,
 )
 
 
-def test_subordinate_ids(tmp_path: Path) -> None:
-    path = tmp_path / "subuid"
+def test_subordinate_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, none = tmp_path / "subuid", str(tmp_path / "none")
+    files = {"/etc/subuid": str(path), "/etc/subgid": none, "/etc/nsswitch.conf": none}
+    real = open
+
+    def redirected(file: Any, *args: Any, **more: Any) -> Any:
+        return real(files.get(file, file), *args, **more)
+
+    monkeypatch.setattr("builtins.open", redirected)
+
+    def seen_by(name: str, uid: int) -> User:
+        monkeypatch.setattr(os, "geteuid", lambda: uid)
+        monkeypatch.setattr(pwd, "getpwuid", lambda uid: SimpleNamespace(pw_name=name))
+        return look_at_user()
+
     path.write_text("u:100000:65536\n1000:300000:10\nother:1:1\nbroken\nu:x:y\n")
-    assert _subordinate(str(path), "u", 1000) == 65546
-    assert _subordinate(str(path), "nobody", 1) == 0
-    assert _subordinate(str(tmp_path / "none"), "u", 1000) == 0
-    assert _end(str(path)) == 300010
-    assert _end(str(tmp_path / "none")) == 0
+    found = seen_by("u", 1000)
+    assert (found.subuids, found.subgids, found.free_id) == (65546, 0, 300010)
+    assert seen_by("nobody", 1).subuids == 0
+    files["/etc/subuid"] = none
+    assert (seen_by("u", 1000).subuids, seen_by("u", 1000).free_id) == (0, 100_000)
 
 
 def test_disks(tmp_path: Path) -> None:
