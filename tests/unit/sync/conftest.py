@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.many import make_repository
+from tests.support.settled import age
 from tests.support.world import World
 
 
@@ -24,3 +26,11 @@ def world(tmp_path: Path) -> Iterator[World]:
 def four_images(world: World) -> Path:
     """The world's repository, of four images."""
     return world.make("repository", 4)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository in which nothing has happened for a while."""
+    root = make_repository(tmp_path / "repository", 3, layers=2, shared=1)
+    age(root)
+    return root
