@@ -12,8 +12,8 @@ from podman_cvmfs.errors import InputError
 from podman_cvmfs.podman.storage_conf.effective import read_volumes
 from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.podman.storage_conf.toml_file import plain
+from podman_cvmfs.repository.owners import owner_of_first
 from podman_cvmfs.setup.plan import storage_drop_in
-from podman_cvmfs.setup.users import owner_of_files
 from tests.support.set_up import CVMFS, MIDDLE, Machine, every_generation, tree_of, write
 from tests.support.storage_confs import DEBIAN, FEDORA, NEW, OLD, STORE
 
@@ -149,8 +149,8 @@ def test_whose_files_they_are(tmp_path: Path) -> None:
     flat = tmp_path / "second/.flat"
     flat.mkdir(parents=True)
     places = [str(tmp_path / name) for name in ("first", "second")]
-    assert owner_of_files(places[:1]) is None
-    assert owner_of_files(places) == (places[1], flat.stat().st_uid)
+    assert owner_of_first(places[:1]) is None
+    assert owner_of_first(places) == (places[1], flat.stat().st_uid)
 
 
 def test_overlay_is_switched(root: Path) -> None:
