@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _FENCE = re.compile(
-    r"^(?:<!-- not run: (?P<reason>.*) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.M | re.S
+    r"^(?:<!-- not run: (?P<reason>[^\n]*) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$",
+    re.M | re.S,
 )
 _LITERAL = re.compile(
     r"^(?:\.\. not run: (?P<reason>.*)\n\n)?^(?P<lead>.*)::\n\n(?P<text>(?:    .*\n|\n)+)", re.M
