@@ -100,8 +100,9 @@ class Reader:
         done = self.type(command.line, user=command.user)
         if not command.line.startswith(_ANSWERS):
             assert done.returncode == 0, f"{command.line}: {done.returncode}\n{done.stdout}"
-        if command.output is not None:
-            assert is_as_shown(command.output, done.stdout), f"{command.line}\n{done.stdout}"
+        if command.output is not None and not is_as_shown(command.output, done.stdout):
+            text = f"{command.line}\nis shown with\n{command.output}\nand prints\n{done.stdout}"
+            pytest.fail(text, pytrace=False)
 
 
 def is_as_shown(shown: str, real: str) -> bool:
