@@ -16,6 +16,7 @@ from podman_cvmfs.errors import printable
 from podman_cvmfs.reports.sources import content_of, target_of
 from podman_cvmfs.reports.status import RepositoryStatus, Status, status_of
 from podman_cvmfs.settings.advice import on_store
+from podman_cvmfs.settings.policy import Policy
 
 
 @click.command("status")
@@ -94,8 +95,9 @@ def _number(status: Status) -> str:
 
 
 def _policy(text: str) -> str:
-    """A policy as its user chose it: without the number of the format."""
-    return text.partition(" ")[2] or "none"
+    """A policy as its user chose it."""
+    policy = Policy.parse(text)
+    return (text or "none") if policy is None else policy.choices
 
 
 def _iso(seconds: int | None) -> str | None:

@@ -16,7 +16,7 @@ from podman_cvmfs.plan.retirement import Retention, is_retired
 from podman_cvmfs.repository.offers import AnyRepository, Offer, Offers, collect
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import UNANSWERED
-from podman_cvmfs.settings.policy import SHARED
+from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.store.strangers import Stranger
 from podman_cvmfs.sync.choose import choose_requested, choose_selected, keep_old, meanings
@@ -50,7 +50,8 @@ def sync(wishes: Wishes) -> SyncReport:
         plan = _prepare(current, requested, wishes, report)
         report.changed = wishes.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
         if wishes.policy.shared:
-            was_shared = SHARED in current.policy.split()
+            former = Policy.parse(current.policy)
+            was_shared = former is not None and former.shared
             wishes.store.share(plan.content, anew=not was_shared)
     report.warnings = [*report.warnings, *_planted(strangers)]
     report.added, report.removed, report.moved = plan.added, plan.removed, plan.moved

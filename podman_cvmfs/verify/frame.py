@@ -10,12 +10,13 @@ import stat
 import struct
 
 from podman_cvmfs.settings.advice import on_store
+from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.entries import retired_links
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.verify.finding import REMOVE
 from podman_cvmfs.verify.inspection import Inspection
-from podman_cvmfs.verify.record_reader import entry_id, parse_policy
+from podman_cvmfs.verify.record_reader import entry_id
 
 _GENERATION = re.compile(rf"{layout.GENERATIONS}/(0|[1-9][0-9]*)\Z")
 _POOL = "pool"
@@ -71,11 +72,11 @@ def check_top(look: Inspection, content: StoreContent) -> None:
     """Examine who can reach the store: all users where it is shared with them, else its owner
     alone. Of a store without a policy, and of one of an earlier version, nobody can tell."""
     attributes = look.attributes("")
-    policy = parse_policy(content.policy)
+    policy = Policy.parse(content.policy)
     if attributes is None:
         return
     mode = stat.S_IMODE(attributes.st_mode) & ~stat.S_ISGID
-    if policy is not None:
+    if policy is not None and policy.is_written:
         look.mode("", attributes, layout.OPEN if policy.shared else layout.CLOSED)
     elif mode != layout.OPEN:
         look.mode("", attributes, layout.CLOSED)

@@ -27,7 +27,7 @@ from podman_cvmfs.verify.documents import Documents
 from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.pieces import check_piece
-from podman_cvmfs.verify.record_reader import entry_id, parse_policy
+from podman_cvmfs.verify.record_reader import entry_id
 from podman_cvmfs.verify.store import Verdict, examine
 
 _POOLS = (layout.POOL_LAYERS, layout.POOL_IMAGES)
@@ -91,7 +91,7 @@ def salvage(store: str, verdict: Verdict) -> Salvage:
         images=images,
         sound=frozenset(content.entries() - _damaged(store, told)) | sound,
         lost=tuple(sorted(_images_names(names) - set(content.names))) if known else None,
-        policy=parse_policy(verdict.documents.content.policy or content.policy),
+        policy=Policy.parse(verdict.documents.content.policy or content.policy),
     )
 
 

@@ -20,7 +20,7 @@ from podman_cvmfs.doctor.mounting import (
 )
 from podman_cvmfs.errors import printable
 from podman_cvmfs.podman.storage_conf.effective import stores_of_options
-from podman_cvmfs.settings.policy import Overlay
+from podman_cvmfs.settings.policy import Overlay, Policy
 from podman_cvmfs.store.layout import LOCK_FILES
 from podman_cvmfs.verify.finding import REMOVE
 
@@ -232,16 +232,19 @@ def _freshness(facts: Facts) -> Iterator[Finding]:
 def _policy_changed(facts: Facts) -> Finding:
     inside, condition = facts.contents, CONDITIONS["policy-changed"]
     found = f"it is laid out for '{inside.policy}', settings want '{inside.policy_wanted}'"
-    has, wants = inside.policy.split(), inside.policy_wanted.split()
+    has, wants = Policy.parse(inside.policy), Policy.parse(inside.policy_wanted)
     used, fuse = layout_used(facts), Overlay.FUSE.value
     if needs_fuse(facts) and used != fuse and fuse in (facts.wanted_overlay, inside.overlay):
         return Finding(condition, found, cures.use_fuse(facts))
-    if used != facts.wanted_overlay and has[:1] == wants[:1] and inside.overlay == used:
+    is_right = used != facts.wanted_overlay and inside.overlay == used
+    if is_right and has is not None and wants is not None and has.layout == wants.layout:
         # The store is right, and a sync by the settings would spoil it.
-        keys = ("view", "reuse", "overlay")
-        lines = [
-            f'{key} = "{one}"' for key, one, other in zip(keys, has[1:], wants[1:]) if one != other
-        ]
+        pairs = (
+            ("view", has.view, wants.view),
+            ("reuse", has.reuse, wants.reuse),
+            ("overlay", has.overlay, wants.overlay),
+        )
+        lines = [f'{key} = "{one.value}"' for key, one, other in pairs if one is not other]
         cure = f"set {' and '.join(lines)} in {printable(facts.settings_file)}"
         return Finding(condition, f"{found}, podman mounts with {used}", cure, by_hand=True)
     return Finding(condition, found, cures.sync(facts))

@@ -15,7 +15,7 @@ from podman_cvmfs.plan.lay_out import mount_bytes
 from podman_cvmfs.plan.retirement import is_retired
 from podman_cvmfs.podman.features import SHORT_MOUNT_DATA
 from podman_cvmfs.reports.status import counts_of
-from podman_cvmfs.settings.policy import View
+from podman_cvmfs.settings.policy import Policy, View
 from podman_cvmfs.settings.sharing import is_open
 from podman_cvmfs.setup.store import NEEDED, lacking
 from podman_cvmfs.store.layout import CURRENT, IMAGES, IMAGES_JSON, LOCK_FILES, PUBLIC
@@ -143,10 +143,11 @@ def _contents(path: str, wanted: str) -> Contents:
     except StoreError as err:
         return Contents(problem=err.message, faults=faults)
     shown = [image for image in content.images.values() if not is_retired(image)]
+    policy = Policy.parse(content.policy)
     return Contents(
         counts=counts_of(content),
         by_layers=sum(image.view == View.LAYERS.value for image in shown),
-        overlay=" ".join(content.policy.split()[3:4]),
+        overlay="" if policy is None else policy.overlay.value,
         policy=content.policy,
         policy_wanted=wanted,
         too_deep=tuple(_too_deep(path, content)),
