@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 
 import click
 
-from podman_cvmfs.cli.options import DIRECTORY, settings_given, text_or_json
+from podman_cvmfs.cli.options import DIRECTORY, setting, settings_given, text_or_json
 from podman_cvmfs.cli.table import plain_table
 from podman_cvmfs.errors import printable
 from podman_cvmfs.reports.sources import content_of, target_of
@@ -20,21 +20,22 @@ from podman_cvmfs.settings.policy import Policy
 
 
 @click.command("status")
-@click.option("--store", type=DIRECTORY, help="The additional image store.")
-@click.option(
+@setting("store", "--store", type=DIRECTORY, help="The additional image store.")
+@setting(
+    "repositories",
     "--repository",
     type=DIRECTORY,
     multiple=True,
     help="The unpacked repository; again for others.",
 )
-@click.option("--cache", type=DIRECTORY, help="Where syncs keep what they remember.")
+@setting("cache", "--cache", type=DIRECTORY, help="Where syncs keep what they remember.")
 @text_or_json
-def command(store: str | None, repository: tuple[str, ...], cache: str | None, output: str) -> None:
+def command(output: str) -> None:
     """Show how the store stands: its last sync, revisions, counts, and what is due next.
 
     What is wrong with a store is for 'podman-cvmfs verify' to tell.
     """
-    settings = target_of(settings_given(repository, store=store, cache=cache))
+    settings = target_of(settings_given())
     status = status_of(settings, content_of(settings))
     if output == "json":
         click.echo(json.dumps(_as_data(status), indent=2))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from podman_cvmfs.cli.options import FILE, settings_given, store_options, text_or_json
+from podman_cvmfs.cli.options import FILE, setting, settings_given, store_options, text_or_json
 from podman_cvmfs.errors import (
     PartialError,
     PodmanCvmfsError,
@@ -42,8 +42,9 @@ _FOR_EVER = 1 << 62
 @click.command("sync")
 @click.argument("images", metavar="[IMAGE]...", nargs=-1)
 @store_options
-@click.option("--offline", is_flag=True, default=None, help="Ask no registry.")
-@click.option(
+@setting("offline", "--offline", is_flag=True, default=None, help="Ask no registry.")
+@setting(
+    "on_outage",
     "--on-outage",
     type=click.Choice([each.value for each in OnOutage]),
     help="Keep the images of a repository that can't be read, or hide them until it can, so that "
@@ -66,16 +67,6 @@ _FOR_EVER = 1 << 62
 @text_or_json
 def command(
     images: tuple[str, ...],
-    repository: tuple[str, ...],
-    store: str | None,
-    cache: str | None,
-    view: str | None,
-    reuse: str | None,
-    overlay: str | None,
-    shared: bool | None,
-    arch: str | None,
-    offline: bool | None,
-    on_outage: str | None,
     watch: bool,
     interval: float,
     notification_file: str | None,
@@ -92,18 +83,7 @@ def command(
         raise click.UsageError("--interval is for --watch")
     if not watch and notification_file is not None:
         raise click.UsageError("--notification-file is for --watch")
-    settings = settings_given(
-        repository,
-        store=store,
-        cache=cache,
-        view=view,
-        reuse=reuse,
-        overlay=overlay,
-        shared=shared,
-        arch=arch,
-        offline=offline,
-        on_outage=on_outage,
-    )
+    settings = settings_given()
     if watch:
         if output == "json":
             raise click.UsageError("--watch makes no report for --format json")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from podman_cvmfs.cli.options import settings_given, store_options, text_or_json
+from podman_cvmfs.cli.options import setting, settings_given, store_options, text_or_json
 from podman_cvmfs.errors import PartialError, PodmanCvmfsError, StoreError, printable
 from podman_cvmfs.reports.sources import target_of
 from podman_cvmfs.settings import advice
@@ -28,20 +28,11 @@ log = logging.getLogger(__name__)
 @click.command("verify")
 @store_options
 @click.option("--repair", is_flag=True, help="Mend what is wrong, from the repository if need be.")
-@click.option("--offline", is_flag=True, default=None, help="With --repair: ask no registry.")
+@setting("offline", "--offline", is_flag=True, default=None, help="With --repair: ask no registry.")
 @click.option("--native", is_flag=True, help="Also ask the real containers/storage library.")
 @text_or_json
 def command(
-    repository: tuple[str, ...],
-    store: str | None,
-    cache: str | None,
-    view: str | None,
-    reuse: str | None,
-    overlay: str | None,
-    shared: bool | None,
-    arch: str | None,
     repair: bool,
-    offline: bool | None,
     native: bool,
     output: str,
 ) -> None:
@@ -56,17 +47,7 @@ def command(
     options but --store and --native. The store stays laid out as it is, if it can still be told
     how. What is printed is then what is left.
     """
-    settings = settings_given(
-        repository,
-        store=store,
-        cache=cache,
-        view=view,
-        reuse=reuse,
-        overlay=overlay,
-        shared=shared,
-        arch=arch,
-        offline=offline,
-    )
+    settings = settings_given()
     if not repair:
         settings = target_of(settings)
     verdict = verify(settings.store)
