@@ -290,9 +290,9 @@ def test_what_can_only_be_shown_by_its_layers_is_not_resolved_each_time(
     shutil.copytree(other, below, symlinks=True, dirs_exist_ok=True)
     resolved: list[str] = []
 
-    def noting(wishes: Wishes, todo: dict[str, list[Offer]], report: SyncReport) -> object:
+    def noting(wishes: Wishes, todo: dict[str, list[Offer]]) -> object:
         resolved.extend(todo)
-        return resolve_all(wishes, todo, report)
+        return resolve_all(wishes, todo)
 
     monkeypatch.setattr("podman_cvmfs.sync.run.resolve_all", noting)
     for repository in (same, below):
