@@ -16,7 +16,7 @@ from podman_cvmfs.reports.sources import target_of
 from podman_cvmfs.settings import advice
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.verify.broken import broken_users
-from podman_cvmfs.verify.finding import Finding, Severity
+from podman_cvmfs.verify.fault import Fault, Kind, Severity
 from podman_cvmfs.verify.store import Verdict, verify
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _repair(settings: Settings, verdict: Verdict) -> SyncReport:
     return report
 
 
-def _ask_library(store: str) -> list[Finding]:
+def _ask_library(store: str) -> list[Fault]:
     """What the real library finds wrong. Raises Unavailable if it isn't here."""
     from podman_cvmfs.storage_native import Unavailable
     from podman_cvmfs.verify.native import verify_native
@@ -97,11 +97,12 @@ def _ask_library(store: str) -> list[Finding]:
         sentences = [err.message]
     place = printable(store)
     return [
-        Finding(Severity.ERROR, place, printable(text), advice.repair(store)) for text in sentences
+        Fault(Severity.ERROR, Kind.NATIVE, place, printable(text), advice.repair(store))
+        for text in sentences
     ]
 
 
-def _print(store: str, findings: list[Finding], report: SyncReport | None, output: str) -> None:
+def _print(store: str, findings: list[Fault], report: SyncReport | None, output: str) -> None:
     if output == "json":
         document: dict[str, object] = {
             "store": store,

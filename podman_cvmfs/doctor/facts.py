@@ -9,6 +9,7 @@ from enum import Enum
 
 from podman_cvmfs.podman.storage_conf.effective import Effective
 from podman_cvmfs.usage.broken_layers import BrokenUsers
+from podman_cvmfs.verify.fault import Fault
 
 
 class Presence(str, Enum):
@@ -115,16 +116,6 @@ class Place:
     owner: int | None = None
     is_open: bool = False
     by_us: bool = False
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something that a quick examination of our store has found."""
-
-    is_error: bool
-    path: str
-    what: str
-    cure: str
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from podman_cvmfs.store.layout import (
     synthetic_diff_id,
 )
 from podman_cvmfs.store.records import GZIP, UNCOMPRESSED, ZSTD, StoredImage, StoredLayer
+from podman_cvmfs.verify.fault import Kind
 from podman_cvmfs.verify.inspection import Inspection
 
 LAYERS_PATH = f"{LAYERS}/{LAYERS_JSON}"
@@ -117,7 +118,7 @@ class RecordReader:
         if found is not None and not found.has_pieces:
             what = "is of an earlier version: layers of that layout aren't checked in full"
             place = f"{self._generation}/{STATE}"
-            self._look.warning(place, what, on_store(self._look.store, "sync"))
+            self._look.warning(Kind.FORMER_LAYOUT, place, what, on_store(self._look.store, "sync"))
             return str(found)
         if policy == "" or (found is not None and found.is_written):
             return str(policy)

@@ -24,7 +24,7 @@ from podman_cvmfs.store.records import (
     chain_of,
 )
 from podman_cvmfs.verify.documents import Documents
-from podman_cvmfs.verify.finding import Severity
+from podman_cvmfs.verify.fault import Severity
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.pieces import check_piece
 from podman_cvmfs.verify.record_reader import entry_id

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Piece
 from podman_cvmfs.verify.documents import Documents, read_documents
-from podman_cvmfs.verify.finding import Finding, Severity
+from podman_cvmfs.verify.fault import Fault, Kind, Severity
 from podman_cvmfs.verify.frame import (
     check_frame,
     check_generation,
@@ -43,7 +43,7 @@ class Verdict:
     not so. ``gone`` are the IDs of layers whose files have left the repository.
     """
 
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Fault, ...] = ()
     documents: Documents = field(default_factory=Documents)
     layers: Mapping[str, LayerDirectory] = field(default_factory=dict)
     pieces: Mapping[str, Piece] = field(default_factory=dict)
@@ -70,7 +70,7 @@ def verify(store: str) -> Verdict:
     return verdict
 
 
-def glance(store: str) -> tuple[Finding, ...]:
+def glance(store: str) -> tuple[Fault, ...]:
     """Examine all but what the store's layers lead to: repositories aren't read."""
     look = Inspection(os.path.abspath(store))
     generation = current_generation(look)
@@ -85,7 +85,8 @@ def examine(look: Inspection, generation: str) -> Verdict:
     if look.closed:
         what = "holds directories that are closed to you, and isn't checked"
         more = f" (nor {len(look.closed) - 1} more)" if look.closed[1:] else ""
-        look.warning(look.closed[0], what + more, f"nothing, or run {look.verify_as_owner()}")
+        cure = f"nothing, or run {look.verify_as_owner()}"
+        look.warning(Kind.UNCHECKED, look.closed[0], what + more, cure)
     if layers is None:
         return Verdict(look.findings, documents)
     gone = check_targets(look, documents.content, layers.pieces)

@@ -12,6 +12,7 @@ from podman_cvmfs.errors import printable
 from podman_cvmfs.settings.advice import on_store, repair
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.strangers import find_strangers
+from podman_cvmfs.verify.fault import Kind
 from podman_cvmfs.verify.inspection import Inspection
 
 #: A sync that runs meanwhile removes entries of the pool.
@@ -24,7 +25,7 @@ def note_stranger(look: Inspection, relative: str, uid: int) -> None:
     if _is_open(look):
         cure = f"{on_store(look.store, 'sync')}, or {cure}"
     what = f"is a file of user {uid} that no sync has put there: containers show it"
-    look.error(relative, what, cure)
+    look.error(relative, what, cure, Kind.PLANTED)
 
 
 def check_strangers(look: Inspection) -> None:

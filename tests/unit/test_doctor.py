@@ -22,7 +22,6 @@ from podman_cvmfs.doctor.facts import (
     Disk,
     Engine,
     Facts,
-    Fault,
     Native,
     Place,
     Presence,
@@ -51,7 +50,7 @@ from podman_cvmfs.reports.sources import target_of
 from podman_cvmfs.settings import paths
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.usage.broken_layers import Broken, BrokenUsers
-from podman_cvmfs.verify.finding import REMOVE
+from podman_cvmfs.verify.fault import Fault, Kind, Severity
 from tests.support.cli import podman_cvmfs
 from tests.support.stores import Spoilt, small_repository
 
@@ -92,6 +91,9 @@ USER = replace(
     repositories=(replace(MOUNTED, owners=(1000,)),),
 )
 
+DAMAGED = Fault(Severity.ERROR, Kind.DAMAGED, "/a", "is bad", "mend it")
+FOREIGN = Fault(Severity.ERROR, Kind.FOREIGN, "/a", "is", "")
+LEFTOVER = Fault(Severity.WARNING, Kind.LEFTOVER, "/a", "is", "")
 SHARED = replace(ROOT, shared=True, wants_shared=True)
 NAMED = replace(ROOT, named_by=("/etc/p.sh",), wants_shared=True)
 SETUP = f"podman-cvmfs setup --system --store {STORE}"
@@ -445,12 +447,12 @@ TABLE: list[tuple[str, Facts, str, str]] = [
     ),
     (
         "store-damaged",
-        contents(faults=(Fault(True, "/a", "is bad", "mend it"),) * 2),
+        contents(faults=(DAMAGED,) * 2),
         "/a is bad (and 1 more)",
         f"podman-cvmfs verify --store {STORE} --repair",
     ),
-    ("store-strange-files", contents(faults=(Fault(True, "/a", "is", REMOVE),)), "/a", "# remove"),
-    ("store-leftovers", contents(faults=(Fault(False, "/a", "is", ""),)), "/a", "# nothing"),
+    ("store-strange-files", contents(faults=(FOREIGN,)), "/a", "# remove"),
+    ("store-leftovers", contents(faults=(LEFTOVER,)), "/a", "# nothing"),
     ("store-empty", counts(images=0), STORE, SYNC),
     ("store-stale", repository(revision=9, synced=NOW - 2 * 86400), "revision 9", SYNC),
     ("sync-incomplete", repository(synced=None), REPOSITORY, SYNC),
@@ -840,7 +842,10 @@ def test_spoilt_store(spoilt: Spoilt) -> None:
     place = look_at_place(str(spoilt.path), 10)
     assert place.lacking == ("overlay-images/images.lock",)
     assert set(place.locks.values()) == {0}
-    assert any(each.is_error for each in look_at_contents(str(spoilt.path), "", 60).faults)
+    assert any(
+        each.severity is Severity.ERROR
+        for each in look_at_contents(str(spoilt.path), "", 60).faults
+    )
     (spoilt.generation / "state.json").write_text("{")
     assert "state.json" in look_at_contents(str(spoilt.path), "", 60).problem
 

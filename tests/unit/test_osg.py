@@ -29,7 +29,7 @@ from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.sync.run import sync
 from podman_cvmfs.sync.selection import Selection
 from podman_cvmfs.sync.stamp import directories_of
-from podman_cvmfs.verify.finding import Severity
+from podman_cvmfs.verify.fault import Severity
 from podman_cvmfs.verify.repair import repair
 from podman_cvmfs.verify.store import verify
 from tests.support.osg import OsgBuilt, add_link, add_root, describe

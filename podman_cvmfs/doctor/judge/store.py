@@ -22,7 +22,7 @@ from podman_cvmfs.errors import printable
 from podman_cvmfs.podman.storage_conf.effective import stores_of_options
 from podman_cvmfs.settings.policy import Overlay, Policy
 from podman_cvmfs.store.layout import LOCK_FILES
-from podman_cvmfs.verify.finding import REMOVE
+from podman_cvmfs.verify.fault import REMOVE, Kind, Severity
 
 #: A store that was synced this long ago, in seconds, is stale if the repository has moved on.
 _OLD = 24 * 3600
@@ -133,10 +133,14 @@ def contents(facts: Facts) -> Iterator[Finding]:
         return
     # Locks and rights have conditions of their own.
     told = {*facts.store.closed_at, *facts.store.locks}
-    errors = [each for each in inside.faults if each.is_error and not _is_told(each.path, told)]
-    strange = [each for each in errors if each.cure == REMOVE]
-    damaged = [each for each in errors if each.cure != REMOVE]
-    repair = cures.on_store(facts, "verify", "--repair")
+    errors = [
+        each
+        for each in inside.faults
+        if each.severity is Severity.ERROR and not _is_told(each.path, told)
+    ]
+    strange = [each for each in errors if each.kind is Kind.FOREIGN]
+    damaged = [each for each in errors if each.kind is not Kind.FOREIGN]
+    repair = cures.store_command(facts, "verify", "--repair")
     if inside.problem and not damaged:
         yield Finding(CONDITIONS["store-damaged"], inside.problem, repair)
     if damaged:
@@ -150,7 +154,7 @@ def contents(facts: Facts) -> Iterator[Finding]:
             REMOVE,
             by_hand=True,
         )
-    leftovers = [each for each in inside.faults if not each.is_error]
+    leftovers = [each for each in inside.faults if each.kind is Kind.LEFTOVER]
     if leftovers:
         yield Finding(
             CONDITIONS["store-leftovers"],
@@ -204,7 +208,7 @@ def _images(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             CONDITIONS["images-retired"],
             f"{counts['retired_images']} images",
-            cures.on_store(facts, "prune"),
+            cures.store_command(facts, "prune"),
         )
 
 

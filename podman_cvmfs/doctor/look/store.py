@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from podman_cvmfs.doctor.facts import Contents, Fault, Place, Presence
+from podman_cvmfs.doctor.facts import Contents, Place, Presence
 from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.oci.documents import parse_json
@@ -22,7 +22,6 @@ from podman_cvmfs.store.layout import CURRENT, IMAGES, IMAGES_JSON, LOCK_FILES, 
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.util.foreign_file import read_bounded
-from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.store import glance
 
 #: Larger indexes of others' stores are refused, in bytes.
@@ -134,10 +133,7 @@ def look_at_contents(path: str, wanted: str, seconds: float) -> Contents:
 
 
 def _contents(path: str, wanted: str) -> Contents:
-    faults = tuple(
-        Fault(each.severity is Severity.ERROR, each.path, each.what, each.cure)
-        for each in glance(path)
-    )
+    faults = glance(path)
     try:
         content = read_store(path) or StoreContent()
     except StoreError as err:
