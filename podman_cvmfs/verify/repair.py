@@ -13,7 +13,7 @@ import ctypes
 import functools
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from podman_cvmfs.cache.blobs import BlobCache
@@ -93,20 +93,23 @@ class _MendedStore(Store):
     """The store at ``path``, taken to hold what is ``saved``."""
 
     def __init__(self, path: str, saved: Salvage) -> None:
-        super().__init__(path)
+        super().__init__(path, lambda path: self._saved_content)
         self._saved = saved
-        self._content = saved.content
+        self._saved_content = saved.content
 
-    def _begin(self) -> None:
-        if os.path.isdir(self.path):
-            _mend_locks(self.path)
-        super()._begin()
-
-    def _read(self) -> StoreContent:
-        # Called under the lock against other syncs.
-        _mend_top(self.path, self._saved.policy)
-        clean_pool(f"{self.path}/{layout.POOL_LAYERS}", seize=False)
-        return self._content
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[StoreContent]:
+        """Lock the store and yield what is saved of it. Raises StoreError."""
+        try:
+            if os.path.isdir(self.path):
+                _mend_locks(self.path)
+        except OSError as err:
+            raise self.write_error(err) from err
+        with super().opened() as content:
+            # Only under the lock against other syncs.
+            _mend_top(self.path, self._saved.policy)
+            clean_pool(f"{self.path}/{layout.POOL_LAYERS}", seize=False)
+            yield content
 
     def replace(
         self,
@@ -134,10 +137,10 @@ class _MendedStore(Store):
                 write = functools.partial(write_image_entry, image=known_images[entry])
                 _put(f"{self.path}/{layout.POOL_IMAGES}/{entry}", write)
         except OSError as err:
-            raise self._error(err) from err
+            raise self.write_error(err) from err
         # What was put there isn't to be swept away before the new generation leads to it.
         retired = {**self._saved.content.retired_entries, **dict.fromkeys(wrong, 0)}
-        self._content = replace(self._saved.content, retired_entries=retired)
+        self._saved_content = replace(self._saved.content, retired_entries=retired)
         return super().replace(content, (), (), anew=anew)
 
 
