@@ -48,7 +48,7 @@ class Store:
     """The additional image store in the directory ``path``."""
 
     def __init__(self, path: str, read: Callable[[str], StoreContent | None] = read_store) -> None:
-        """``read`` tells what is in it. Raises InputError for a path that podman can't mount from."""
+        """``read`` tells what it holds. Raises InputError for a path podman can't mount from."""
         self._read = read
         self.path = os.path.abspath(path)
         bad = [c for c in self.path if c in _BAD_IN_PATH or not c.isprintable()]

@@ -21,7 +21,6 @@ from typing import Any
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.oci.documents import parse_json
 from podman_cvmfs.store.layout import Form, link_name
-from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.util.foreign_file import read_bounded
 
@@ -59,11 +58,6 @@ class References:
 
     layers: Mapping[str, tuple[User, ...]] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
-
-
-def find_references(store: str, graphroots: Sequence[str]) -> References:
-    """Who in ``graphroots`` uses layers of the store at the path ``store``. Raises StoreError."""
-    return references_to(read_store(store) or StoreContent(), graphroots)
 
 
 def references_to(content: StoreContent, graphroots: Sequence[str]) -> References:

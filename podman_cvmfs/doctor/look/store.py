@@ -26,8 +26,6 @@ from podman_cvmfs.verify.store import glance
 
 #: Larger indexes of others' stores are refused, in bytes.
 _MAX_JSON = 256 << 20
-#: Fewer layers than this always fit.
-_SHALLOW = 15
 
 
 def look_at_place(path: str, seconds: float) -> Place:
