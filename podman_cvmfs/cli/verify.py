@@ -97,7 +97,7 @@ def _ask_library(store: str) -> list[Fault]:
         sentences = [err.message]
     place = printable(store)
     return [
-        Fault(Severity.ERROR, Kind.NATIVE, place, printable(text), advice.repair(store))
+        Fault(Severity.ERROR, Kind.NATIVE, place, printable(text), advice.repair_of(store))
         for text in sentences
     ]
 

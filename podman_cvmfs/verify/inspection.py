@@ -13,7 +13,7 @@ import stat
 from collections.abc import Collection
 
 from podman_cvmfs.errors import printable
-from podman_cvmfs.settings.advice import on_store, repair
+from podman_cvmfs.settings.advice import on_store, repair_of
 from podman_cvmfs.verify.fault import REMOVE, Fault, Kind, Severity
 
 #: The index of a million images fits.
@@ -50,7 +50,7 @@ class Inspection:
         self, relative: str, what: str, cure: str | None = None, kind: Kind = Kind.DAMAGED
     ) -> None:
         """Note an error of the file at ``relative``, which a repair cures if nothing is said."""
-        self._note(Severity.ERROR, kind, relative, what, cure or repair(self.store))
+        self._note(Severity.ERROR, kind, relative, what, cure or repair_of(self.store))
 
     def foreign(self, relative: str) -> None:
         """Note what is at ``relative`` and is no work of ours."""

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.repository.tree import READERS, LinkedError, Tree
-from podman_cvmfs.settings.advice import on_store, repair
+from podman_cvmfs.settings.advice import on_store, repair_of
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import Link, Piece, StoreContent, StoredLayer
 from podman_cvmfs.verify.fault import Kind
@@ -84,7 +84,7 @@ def check_targets(
 
 
 def _sync(store: str) -> str:
-    return f"{on_store(store, 'sync')}, and if it stays, {repair(store)}"
+    return f"{on_store(store, 'sync')}, and if it stays, {repair_of(store)}"
 
 
 def _why_down(root: str) -> str | None:
