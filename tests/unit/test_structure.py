@@ -38,7 +38,7 @@ ROOMS = (
     "cli",  # parses and prints
 )
 #: What may lie loose at the top. Every room may import ``errors`` and the package's own version.
-_LOOSE = {"ARCHITECTURE.md", "__init__.py", "__main__.py", "errors.py", "py.typed"}
+_LOOSE = {"ARCHITECTURE.md", "FILES.md", "__init__.py", "__main__.py", "errors.py", "py.typed"}
 
 
 def _name_of(path: Path) -> str:
