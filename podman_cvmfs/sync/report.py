@@ -44,3 +44,21 @@ class SyncReport:
     warnings: Sequence[str] = ()
     #: When (seconds since 1970) something is to be done even if nothing changes; None: never.
     next_due: int | None = None
+
+    def as_data(self, store: str) -> dict[str, object]:
+        """The report on the directory ``store`` as JSON has it."""
+        return {
+            "store": store,
+            "images": self.images,
+            "synthesised": self.synthesised,
+            "changed": self.changed,
+            "added": list(self.added),
+            "removed": list(self.removed),
+            "moved": list(self.moved),
+            "notices": list(self.notices),
+            "warnings": list(self.warnings),
+            "silent": dict(self.silent),
+            "waiting": {name: list(each) for name, each in self.waiting.items()},
+            "left_out": {name: err.message for name, err in self.left_out.items()},
+            "failed": {name: err.line for name, err in self.failed.items()},
+        }

@@ -25,7 +25,8 @@ from podman_cvmfs.store import layout
 from podman_cvmfs.store.json_files import image_state, layer_state, state_json
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer
-from podman_cvmfs.sync.stamp import Stamp, is_current, last_report, stamp_path
+from podman_cvmfs.sync.new_stamp import Stamp
+from podman_cvmfs.sync.stamp import is_current, last_report, stamp_path
 from tests.support.stores import Spoilt, small_repository
 
 FILES = Path(podman_cvmfs.__file__).parent / "FILES.md"

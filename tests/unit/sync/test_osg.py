@@ -24,11 +24,11 @@ from podman_cvmfs.resolve.synthesise import SYNTHESISED_LABEL
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage
 from podman_cvmfs.store.store import Store
+from podman_cvmfs.sync.new_stamp import directories_of
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.sync.run import sync
 from podman_cvmfs.sync.selection import Selection
-from podman_cvmfs.sync.stamp import directories_of
 from podman_cvmfs.verify.fault import Severity
 from podman_cvmfs.verify.repair import repair
 from podman_cvmfs.verify.store import verify
