@@ -36,18 +36,18 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an examination has found.
-
-    ``documents`` is what the store's JSON says. ``layers``, ``pieces`` and ``images``, by ID, are
-    what the pool holds as it was written; of layers that is known even where their directories are
-    not so. ``gone`` are the IDs of layers whose files have left the repository.
-    """
+    """What an examination has found."""
 
     findings: tuple[Fault, ...] = ()
+    #: What the store's JSON says.
     documents: Documents = field(default_factory=Documents)
+    #: Layer ID -> its directory as it was written, even where it isn't so any more.
     layers: Mapping[str, LayerDirectory] = field(default_factory=dict)
+    #: Piece ID -> the piece, where the pool holds it as it was written.
     pieces: Mapping[str, Piece] = field(default_factory=dict)
+    #: Image ID -> its documents, where the pool holds them as they were written.
     images: Mapping[str, ImageFiles] = field(default_factory=dict)
+    #: The IDs of layers whose files have left the repository.
     gone: frozenset[str] = frozenset()
 
     @property
