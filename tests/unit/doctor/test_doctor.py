@@ -94,6 +94,7 @@ USER = replace(
 DAMAGED = Fault(Severity.ERROR, Kind.DAMAGED, "/a", "is bad", "mend it")
 FOREIGN = Fault(Severity.ERROR, Kind.FOREIGN, "/a", "is", "")
 LEFTOVER = Fault(Severity.WARNING, Kind.LEFTOVER, "/a", "is", "")
+FORMER = Fault(Severity.WARNING, Kind.FORMER_LAYOUT, "/a", "is", "")
 SHARED = replace(ROOT, shared=True, wants_shared=True)
 NAMED = replace(ROOT, named_by=("/etc/p.sh",), wants_shared=True)
 SETUP = f"podman-cvmfs setup --system --store {STORE}"
@@ -715,6 +716,8 @@ _HEALTHY = {
     "user": USER,
     "root alone": _PRIVATE,
     "shared": store(SHARED, is_open=True),
+    # The policy tells it.
+    "of a former layout": contents(faults=(FORMER,)),
     "named": store(NAMED, is_open=True),
     # Nobody gets to it.
     "open in a closed directory": store(is_open=True, closed_at=("/var",)),
