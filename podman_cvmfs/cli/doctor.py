@@ -9,7 +9,7 @@ import os
 
 import click
 
-from podman_cvmfs.cli.options import DIRECTORY, settings_given, text_or_json
+from podman_cvmfs.cli.options import DIRECTORY, setting, settings_given, text_or_json
 from podman_cvmfs.cli.table import plain_table
 from podman_cvmfs.doctor.facts import Facts, Presence
 from podman_cvmfs.doctor.finding import Finding, Level, count, failure
@@ -30,14 +30,15 @@ log = logging.getLogger(__name__)
     help="Examine your own store, or the whole machine's. Default: your own if "
     "there is one. Root always examines the machine's.",
 )
-@click.option("--store", type=DIRECTORY, help="The additional image store to examine.")
-@click.option(
+@setting("store", "--store", type=DIRECTORY, help="The additional image store to examine.")
+@setting(
+    "repositories",
     "--repository",
     type=DIRECTORY,
     multiple=True,
     help="The repository. Repeat it for more.",
 )
-@click.option("--cache", metavar="DIR", help="The cache. It holds notes of the last sync.")
+@setting("cache", "--cache", metavar="DIR", help="The cache. It holds notes of the last sync.")
 @click.option(
     "--wait",
     "seconds",
@@ -50,9 +51,6 @@ log = logging.getLogger(__name__)
 @text_or_json
 def command(
     for_user: bool | None,
-    store: str | None,
-    repository: tuple[str, ...],
-    cache: str | None,
     seconds: float,
     output: str,
 ) -> None:
@@ -68,7 +66,7 @@ def command(
     """
     if for_user and os.geteuid() == 0:
         raise InputError("root examines the whole machine", "run it as the user concerned")
-    settings = target_of(settings_given(repository, store=store, cache=cache), for_user)
+    settings = target_of(settings_given(), for_user)
     facts = gather(settings, seconds)
     findings = judge(facts)
     if output == "json":

@@ -8,7 +8,7 @@ import logging
 
 import click
 
-from podman_cvmfs.cli.options import DIRECTORY, arch_option, settings_given, stored_names
+from podman_cvmfs.cli.options import DIRECTORY, arch_option, setting, settings_given, stored_names
 from podman_cvmfs.cli.table import show_table
 from podman_cvmfs.reports.images import Row, State, catalogue, counts
 from podman_cvmfs.reports.sources import (
@@ -41,8 +41,9 @@ _COLOURS = {
 
 @click.command("images")
 @click.argument("pattern", required=False, shell_complete=stored_names)
-@click.option("--store", type=DIRECTORY, help="The additional image store.")
-@click.option(
+@setting("store", "--store", type=DIRECTORY, help="The additional image store.")
+@setting(
+    "repositories",
     "--repository",
     type=DIRECTORY,
     multiple=True,
@@ -59,9 +60,6 @@ _COLOURS = {
 )
 def command(
     pattern: str | None,
-    store: str | None,
-    repository: tuple[str, ...],
-    arch: str | None,
     registry: bool,
     output: str,
 ) -> None:
@@ -77,7 +75,7 @@ def command(
 
     With --registry, the tag in the registry is the "same" as in the repository, or has "moved".
     """
-    settings = target_of(settings_given(repository, store=store, arch=arch))
+    settings = target_of(settings_given())
     content = content_of(settings)
     selection = selection_of(settings)
     offers = offers_of(settings, content, selection)

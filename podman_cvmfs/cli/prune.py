@@ -8,7 +8,7 @@ import logging
 
 import click
 
-from podman_cvmfs.cli.options import DIRECTORY, settings_given, text_or_json
+from podman_cvmfs.cli.options import DIRECTORY, setting, settings_given, text_or_json
 from podman_cvmfs.errors import printable
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ _SHOWN = 3
 
 
 @click.command("prune")
-@click.option("--store", type=DIRECTORY, help="The additional image store.")
+@setting("store", "--store", type=DIRECTORY, help="The additional image store.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go, what would stay, and why.")
 @click.option(
     "--grace",
@@ -37,7 +37,6 @@ _SHOWN = 3
 )
 @text_or_json
 def command(
-    store: str | None,
     dry_run: bool,
     grace: int | None,
     graphroots: tuple[str, ...],
@@ -54,7 +53,7 @@ def command(
     from podman_cvmfs.store.store import Store
     from podman_cvmfs.usage.prune import prune
 
-    settings = settings_given(store=store)
+    settings = settings_given()
     target = Store(settings.store)
     seconds = (settings.grace_days if grace is None else grace) * _DAY
     report = prune(target, seconds, graphroots, dry_run)

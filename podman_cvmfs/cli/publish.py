@@ -73,9 +73,7 @@ class _Outcome:
     default="text",
     help="With json: print a list of the results on standard output.",
 )
-def command(
-    sources: tuple[str, ...], repository: str, name: str | None, arch: str | None, output: str
-) -> None:
+def command(sources: tuple[str, ...], repository: str, name: str | None, output: str) -> None:
     """Unpack images into a repository in DUCC's layout.
 
     A SOURCE is one of these: an image in a registry (https://registry/repository:tag, or
@@ -89,7 +87,7 @@ def command(
     if name is not None and len(sources) > 1:
         raise InputError("--name can name but one SOURCE", "publish them one by one")
     given = parse_name(name) if name is not None else None
-    settings = settings_given(arch=arch)
+    settings = settings_given()
     patience = settings.registries
     check_directory(repository)
     outcomes: list[_Outcome] = []

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import click
 
-from podman_cvmfs.cli.options import DIRECTORY, settings_given
+from podman_cvmfs.cli.options import DIRECTORY, setting, settings_given
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.podman.storage_conf.effective import Places, read_effective
 from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
@@ -39,7 +39,8 @@ log = logging.getLogger(__name__)
     help="Set up podman for you, or for the whole machine. Default: for the "
     "machine if you are root, otherwise for you.",
 )
-@click.option(
+@setting(
+    "store",
     "--store",
     type=DIRECTORY,
     help="The additional image store. Default: the settings' store.",
@@ -68,7 +69,6 @@ log = logging.getLogger(__name__)
 )
 def command(
     for_user: bool | None,
-    store: str | None,
     undo: bool,
     dry_run: bool,
     repositories: str | None,
@@ -92,7 +92,7 @@ def command(
     if undo:
         _undo(manifest_path, dry_run)
     else:
-        settings = settings_given(store=store)
+        settings = settings_given()
         generation = find_generation()
         store = Store(settings.store).path
         earlier = records.load(manifest_path)

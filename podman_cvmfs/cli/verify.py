@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from podman_cvmfs.cli.options import settings_given, store_options, text_or_json
+from podman_cvmfs.cli.options import setting, settings_given, store_options, text_or_json
 from podman_cvmfs.errors import PartialError, PodmanCvmfsError, StoreError, printable
 from podman_cvmfs.reports.sources import target_of
 from podman_cvmfs.settings import advice
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.verify.broken import broken_users
-from podman_cvmfs.verify.finding import Finding, Severity
+from podman_cvmfs.verify.fault import Fault, Kind, Severity
 from podman_cvmfs.verify.store import Verdict, verify
 
 if TYPE_CHECKING:
@@ -28,20 +28,11 @@ log = logging.getLogger(__name__)
 @click.command("verify")
 @store_options
 @click.option("--repair", is_flag=True, help="Repair the store, from the repository if necessary.")
-@click.option("--offline", is_flag=True, default=None, help="With --repair: ask no registry.")
+@setting("offline", "--offline", is_flag=True, default=None, help="With --repair: ask no registry.")
 @click.option("--native", is_flag=True, help="Also ask the library that podman itself uses.")
 @text_or_json
 def command(
-    repository: tuple[str, ...],
-    store: str | None,
-    cache: str | None,
-    view: str | None,
-    reuse: str | None,
-    overlay: str | None,
-    shared: bool | None,
-    arch: str | None,
     repair: bool,
-    offline: bool | None,
     native: bool,
     output: str,
 ) -> None:
@@ -57,17 +48,7 @@ def command(
     except --store and --native are for --repair. The layout of the store stays as it is, if it
     can still be read. The remaining errors are printed.
     """
-    settings = settings_given(
-        repository,
-        store=store,
-        cache=cache,
-        view=view,
-        reuse=reuse,
-        overlay=overlay,
-        shared=shared,
-        arch=arch,
-        offline=offline,
-    )
+    settings = settings_given()
     if not repair:
         settings = target_of(settings)
     verdict = verify(settings.store)
@@ -103,7 +84,7 @@ def _repair(settings: Settings, verdict: Verdict) -> SyncReport:
     return report
 
 
-def _ask_library(store: str) -> list[Finding]:
+def _ask_library(store: str) -> list[Fault]:
     """What the real library finds wrong. Raises Unavailable if it isn't here."""
     from podman_cvmfs.storage_native import Unavailable
     from podman_cvmfs.verify.native import verify_native
@@ -117,11 +98,12 @@ def _ask_library(store: str) -> list[Finding]:
         sentences = [err.message]
     place = printable(store)
     return [
-        Finding(Severity.ERROR, place, printable(text), advice.repair(store)) for text in sentences
+        Fault(Severity.ERROR, Kind.NATIVE, place, printable(text), advice.repair_of(store))
+        for text in sentences
     ]
 
 
-def _print(store: str, findings: list[Finding], report: SyncReport | None, output: str) -> None:
+def _print(store: str, findings: list[Fault], report: SyncReport | None, output: str) -> None:
     if output == "json":
         document: dict[str, object] = {
             "store": store,

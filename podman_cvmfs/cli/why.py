@@ -11,6 +11,7 @@ import click
 from podman_cvmfs.cli.options import (
     DIRECTORY,
     arch_option,
+    setting,
     settings_given,
     stored_names,
     text_or_json,
@@ -23,8 +24,9 @@ from podman_cvmfs.reports.why import Answer, judge
 
 @click.command("why")
 @click.argument("image", shell_complete=stored_names)
-@click.option("--store", type=DIRECTORY, help="The additional image store.")
-@click.option(
+@setting("store", "--store", type=DIRECTORY, help="The additional image store.")
+@setting(
+    "repositories",
     "--repository",
     type=DIRECTORY,
     multiple=True,
@@ -34,9 +36,6 @@ from podman_cvmfs.reports.why import Answer, judge
 @text_or_json
 def command(
     image: str,
-    store: str | None,
-    repository: tuple[str, ...],
-    arch: str | None,
     output: str,
 ) -> None:
     """Say what 'podman run IMAGE' will do, and why.
@@ -47,7 +46,7 @@ def command(
 
     Exit code 0 for a hit, 1 for a miss.
     """
-    settings = target_of(settings_given(repository, store=store, arch=arch))
+    settings = target_of(settings_given())
     evidence = gather(image, settings)
     answer = judge(evidence)
     if output == "json":

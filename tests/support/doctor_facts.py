@@ -21,6 +21,7 @@ from podman_cvmfs.doctor.facts import (
 )
 from podman_cvmfs.podman.storage_conf.effective import Effective
 from podman_cvmfs.usage.broken_layers import Broken
+from podman_cvmfs.verify.fault import Fault, Kind, Severity
 
 STORE = "/var/lib/podman-cvmfs/store"
 REPOSITORY = "/cvmfs/unpacked.cern.ch"
@@ -58,6 +59,10 @@ USER = replace(
     store=replace(PLACE, owner=1000),
     repositories=(replace(MOUNTED, owners=(1000,)),),
 )
+DAMAGED = Fault(Severity.ERROR, Kind.DAMAGED, "/a", "is bad", "mend it")
+FOREIGN = Fault(Severity.ERROR, Kind.FOREIGN, "/a", "is", "")
+LEFTOVER = Fault(Severity.WARNING, Kind.LEFTOVER, "/a", "is", "")
+FORMER = Fault(Severity.WARNING, Kind.FORMER_LAYOUT, "/a", "is", "")
 SHARED = replace(ROOT, shared=True, wants_shared=True)
 NAMED = replace(ROOT, named_by=("/etc/p.sh",), wants_shared=True)
 SETUP = f"podman-cvmfs setup --system --store {STORE}"

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from podman_cvmfs.doctor.facts import Fault, Presence
-from podman_cvmfs.verify.finding import REMOVE
+from podman_cvmfs.doctor.facts import Presence
 from tests.support.doctor_facts import (
+    DAMAGED,
     EFFECTIVE,
+    FOREIGN,
+    LEFTOVER,
     NAMED,
     NOW,
     PRUNE,
@@ -121,12 +123,12 @@ STORE_CASES: list[Case] = [
     ),
     (
         "store-damaged",
-        contents(faults=(Fault(True, "/a", "is bad", "mend it"),) * 2),
+        contents(faults=(DAMAGED,) * 2),
         "/a is bad (and 1 more)",
         f"podman-cvmfs verify --store {STORE} --repair",
     ),
-    ("store-strange-files", contents(faults=(Fault(True, "/a", "is", REMOVE),)), "/a", "# remove"),
-    ("store-leftovers", contents(faults=(Fault(False, "/a", "is", ""),)), "/a", "# nothing"),
+    ("store-strange-files", contents(faults=(FOREIGN,)), "/a", "# remove"),
+    ("store-leftovers", contents(faults=(LEFTOVER,)), "/a", "# nothing"),
     ("store-empty", counts(images=0), STORE, SYNC),
     ("store-stale", repository(revision=9, synced=NOW - 2 * 86400), "revision 9", SYNC),
     ("sync-incomplete", repository(synced=None), REPOSITORY, SYNC),

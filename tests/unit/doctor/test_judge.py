@@ -12,6 +12,7 @@ from podman_cvmfs.doctor.finding import Level, failure, worst_first
 from podman_cvmfs.doctor.judge.judges import judge
 from tests.support.doctor_facts import (
     EFFECTIVE,
+    FORMER,
     NAMED,
     ROOT,
     SHARED,
@@ -63,6 +64,8 @@ _HEALTHY = {
     "shared": store(SHARED, is_open=True),
     "named": store(NAMED, is_open=True),
     # Nobody gets to it.
+    # The policy tells it.
+    "of a former layout": contents(faults=(FORMER,)),
     "open in a closed directory": store(is_open=True, closed_at=("/var",)),
     "root's, seen by a user": store(USER, is_open=True, owner=0),
 }

@@ -19,6 +19,7 @@ from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.doctor.look.repository import look_at_repositories
 from podman_cvmfs.doctor.look.store import look_at_contents, look_at_place
 from podman_cvmfs.settings.files import Settings
+from podman_cvmfs.verify.fault import Severity
 from tests.support.doctor_facts import ROOT
 from tests.support.stores import Spoilt
 
@@ -72,7 +73,8 @@ def test_spoilt_store(spoilt: Spoilt) -> None:
     place = look_at_place(str(spoilt.path), 10)
     assert place.lacking == ("overlay-images/images.lock",)
     assert set(place.locks.values()) == {0}
-    assert any(each.is_error for each in look_at_contents(str(spoilt.path), "", 60).faults)
+    faults = look_at_contents(str(spoilt.path), "", 60).faults
+    assert any(each.severity is Severity.ERROR for each in faults)
     (spoilt.generation / "state.json").write_text("{")
     assert "state.json" in look_at_contents(str(spoilt.path), "", 60).problem
 

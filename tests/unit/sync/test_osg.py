@@ -21,10 +21,10 @@ from podman_cvmfs.reports.images import catalogue
 from podman_cvmfs.reports.upstream import upstream
 from podman_cvmfs.repository.collect import collect
 from podman_cvmfs.resolve.synthesise import SYNTHESISED_LABEL
+from podman_cvmfs.sync.new_stamp import directories_of
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.selection import Selection
-from podman_cvmfs.sync.stamp import directories_of
-from podman_cvmfs.verify.finding import Severity
+from podman_cvmfs.verify.fault import Severity
 from podman_cvmfs.verify.repair import repair
 from podman_cvmfs.verify.store import verify
 from tests.support.blobs import Blobs

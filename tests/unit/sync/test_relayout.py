@@ -13,7 +13,6 @@ from podman_cvmfs.repository.offers import Offer
 from podman_cvmfs.settings.policy import Overlay, Policy, Reuse
 from podman_cvmfs.store.records import chain_of
 from podman_cvmfs.sync.complete import resolve_all
-from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.verify.store import verify
 from tests.support.many import make_repository
@@ -155,9 +154,9 @@ def test_what_can_only_be_shown_by_its_layers_is_not_resolved_each_time(
     shutil.copytree(other, below, symlinks=True, dirs_exist_ok=True)
     resolved: list[str] = []
 
-    def noting(wishes: Wishes, todo: dict[str, list[Offer]], report: SyncReport) -> object:
+    def noting(wishes: Wishes, todo: dict[str, list[Offer]]) -> object:
         resolved.extend(todo)
-        return resolve_all(wishes, todo, report)
+        return resolve_all(wishes, todo)
 
     monkeypatch.setattr("podman_cvmfs.sync.run.resolve_all", noting)
     for repository in (same, below):

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.cache.blobs import BlobCache
-from podman_cvmfs.cli.sync import _wishes_text
 from podman_cvmfs.errors import PartialError, RegistryError
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.sync import stamp as stamp_module
-from podman_cvmfs.sync.stamp import Stamp, directories_of, is_current, stamp_path
+from podman_cvmfs.sync.new_stamp import Stamp, directories_of
+from podman_cvmfs.sync.stamp import is_current, stamp_path, wishes_text
 from tests.support.cli import podman_cvmfs, succeed
 from tests.support.http import Server, give
 from tests.support.many import REGISTRY
@@ -55,9 +55,9 @@ def test_a_version_that_lays_stores_out_otherwise_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings()
-    before = _wishes_text(settings)
+    before = wishes_text(settings)
     monkeypatch.setattr(Policy, "__str__", lambda policy: "another layout")
-    assert _wishes_text(settings) != before
+    assert wishes_text(settings) != before
 
 
 def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path: Path, repository: Path) -> None:
