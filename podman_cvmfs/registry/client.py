@@ -28,6 +28,7 @@ from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.registry.answers import check, stated_type, tags_of
 from podman_cvmfs.registry.auth import Authenticator, Door
 from podman_cvmfs.registry.bounds import is_led_away, promised_length
+from podman_cvmfs.registry.connection import distance_of_host
 from podman_cvmfs.registry.credentials import CredentialStore
 from podman_cvmfs.registry.failures import TIMEOUTS, BrokenOffError, StalledError, refused
 from podman_cvmfs.registry.patience import pause
@@ -249,7 +250,8 @@ class RegistryClient:
             challenge = response.headers.get("WWW-Authenticate", "")
             is_encrypted = response.url.startswith("https:")
             response.close()
-            door = Door(host, registry, repository, is_encrypted, insecure)
+            distance = distance_of_host(response)
+            door = Door(host, registry, repository, is_encrypted, insecure, distance)
             authorization = self._authenticator.renew(door, challenge, authorization, subject)
             is_renewed = True
         if response.status_code in (200, 206):

@@ -20,7 +20,6 @@ from podman_cvmfs.names.reference import ImageName, parse_name
 from podman_cvmfs.oci import documents
 from podman_cvmfs.oci.documents import Descriptor, Digest
 from podman_cvmfs.publish.source.layer_stream import LayerStream
-from podman_cvmfs.registry.bounds import ForbiddenAddressError, check_address, is_inside
 from podman_cvmfs.registry.client import RegistryClient
 from podman_cvmfs.registry.credentials import CredentialStore
 from podman_cvmfs.registry.registries_conf import RegistriesConf
@@ -51,35 +50,6 @@ def client(pauses: list[float]) -> Iterator[RegistryClient]:
 
 
 # ---------------------------------------------------------------------- ways that lead inside
-
-
-@pytest.mark.parametrize(
-    "host",
-    [
-        *("127.0.0.1", "127.1", "2130706433", "0x7f.0.0.1", "localhost", "localhost."),
-        *("x.localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "[::]"),
-        *("169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]"),
-    ],
-)
-def test_addresses_inside(host: str) -> None:
-    with pytest.raises(ForbiddenAddressError, match="this machine or its link"):
-        check_address("https://192.0.2.1/", f"http://{host}:8080/x")
-    check_address("http://127.0.0.1:5000/", f"http://{host}:8080/x")
-
-
-@pytest.mark.parametrize(
-    "address",
-    *[["file:///etc/passwd", "ftp://192.0.2.1/", "http:///x", "http://[::1/x", "//", "", "x:y"]],
-)
-def test_what_is_no_address(address: str) -> None:
-    with pytest.raises(ForbiddenAddressError, match="no address"):
-        check_address("http://127.0.0.1/", address)
-
-
-def test_addresses_outside() -> None:
-    for host in ("192.0.2.1", "10.1.2.3", "[2001:db8::1]", "no-such-host.invalid"):
-        check_address("https://192.0.2.7/", f"http://{host}/x")
-    assert not is_inside("\udcff.example.org")
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
