@@ -10,8 +10,10 @@ import gc
 import gzip
 import json
 import resource
+import socket
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -20,10 +22,11 @@ from podman_cvmfs.names.reference import ImageName, parse_name
 from podman_cvmfs.oci import documents
 from podman_cvmfs.oci.documents import Descriptor, Digest
 from podman_cvmfs.publish.source.layer_stream import LayerStream
+from podman_cvmfs.registry.addresses import looked_up
 from podman_cvmfs.registry.client import RegistryClient
 from podman_cvmfs.registry.credentials import CredentialStore
 from podman_cvmfs.registry.registries_conf import RegistriesConf
-from tests.support.http import Answer, Handler, Server, give, serving
+from tests.support.http import Answer, Handler, Server, give, in_turn, serving
 
 MANIFEST = b'{"schemaVersion": 2, "mediaType": "%s"}' % documents.OCI_MANIFEST.encode()
 DIGEST = Digest.of(MANIFEST)
@@ -96,6 +99,67 @@ def test_a_token_service_inside(
         client.manifest(parse_name("registry.example.org/app:1"))
     assert server.requests == []
     assert not any("169.254" in path for path in internet.paths)
+
+
+def test_a_name_that_stands_for_this_machine_here(
+    internet: Server, client: RegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy may know it by another address; but no good registry sends us to such a name."""
+    look_up_as(monkeypatch, {"inner.example.org": "127.0.0.1"})
+    internet.answers[PUBLIC] = _challenge("http://inner.example.org/token")
+    with pytest.raises(RegistryError, match="this machine or its link"):
+        client.manifest(parse_name("registry.example.org/app:1"))
+    assert not any("inner.example.org" in path for path in internet.paths)
+
+
+@pytest.mark.parametrize("claimed", ["127.0.0.1", "10.0.0.5"])
+@pytest.mark.parametrize("target", ["127.0.0.1", "10.0.0.6", "[fd00::5]"])
+def test_a_registry_behind_the_proxy_that_claims_to_be_inside(
+    internet: Server,
+    server: Server,
+    client: RegistryClient,
+    monkeypatch: pytest.MonkeyPatch,
+    claimed: str,
+    target: str,
+) -> None:
+    """What its name stands for here says nothing of where the proxy found it."""
+    look_up_as(monkeypatch, {"registry.example.org": claimed})
+    internet.answers[PUBLIC] = _challenge(f"http://{target}:{server.server_port}/token")
+    with pytest.raises(RegistryError, match=r"sends us (to this machine|into a private network)"):
+        client.manifest(parse_name("registry.example.org/app:1"))
+    assert server.requests == []
+    assert not any("/token" in path for path in internet.paths)
+
+
+def test_a_private_registry_and_its_token_service_behind_the_proxy(
+    internet: Server, client: RegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy may ask both; so may a registry by its address."""
+    look_up_as(monkeypatch, {"auth.example.org": "10.0.0.6"})
+    internet.answers = {
+        PUBLIC: _guarded("http://auth.example.org/token"),
+        "http://10.0.0.5": _guarded("http://10.0.0.6/token"),
+        "http://auth.example.org/token": give(b'{"token": "good"}'),
+        "http://10.0.0.6/token": give(b'{"token": "good"}'),
+    }
+    for host in ("registry.example.org", "10.0.0.5"):
+        assert client.manifest(parse_name(f"{host}/app:1"))[0] == MANIFEST
+
+
+def _guarded(realm: str) -> Answer:
+    return in_turn(_challenge(realm), give(MANIFEST))
+
+
+def look_up_as(monkeypatch: pytest.MonkeyPatch, names: dict[str, str]) -> None:
+    """Have ``names`` stand for addresses, and nothing else change."""
+    real = socket.getaddrinfo
+
+    def look_up(host: Any, *args: Any, **options: Any) -> Any:
+        is_name = not options.get("flags", 0) & socket.AI_NUMERICHOST
+        return real(names.get(host, host) if is_name else host, *args, **options)
+
+    looked_up.cache_clear()
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
 
 
 # ---------------------------------------------------------------------- answers that are too much
