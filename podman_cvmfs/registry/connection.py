@@ -23,6 +23,7 @@ from requests.utils import select_proxy
 
 from podman_cvmfs.registry.addresses import (
     Distance,
+    ForbiddenAddressError,
     Reach,
     distance_by_name,
     distance_of,
@@ -70,7 +71,12 @@ class BoundedAdapter(HTTPAdapter):
 def distance_of_host(response: requests.Response) -> Distance:
     """How near the host is that gave this response of a BoundedAdapter."""
     met: Distance | None = response.distance  # type: ignore[attr-defined]
-    return distance_by_name(parse_address(response.url).host) if met is None else met
+    if met is not None:
+        return met
+    try:
+        return distance_by_name(parse_address(response.url).host)
+    except ForbiddenAddressError:
+        return Distance.ELSEWHERE
 
 
 class _Checked:
