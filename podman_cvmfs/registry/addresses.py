@@ -25,6 +25,8 @@ from urllib.parse import urljoin, urlsplit
 from urllib3.util import parse_url
 
 _Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+#: A name or an IPv4 address, or an IPv6 address.
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]*:[0-9a-f:.]*")
 _HINT = (
     "is the registry itself in your private network? "
     "then let it be asked there: list it in NO_PROXY, or give its private address as its location "
@@ -142,7 +144,7 @@ def parse_address(text: str, base: str = "") -> WebAddress:
 
     requests connects by urllib3's parser, since 2.32 by urllib.parse's after that. A URL which the
     two read differently is refused, and so is what makes parsers differ: a backslash, a user part,
-    a percent sign in the host, control characters, blanks, other scripts.
+    control characters, blanks, other scripts, in a host anything that names and addresses lack.
     """
     try:
         is_plain = re.fullmatch(r"[!-\[\]-~]*", text) is not None
@@ -154,7 +156,7 @@ def parse_address(text: str, base: str = "") -> WebAddress:
         raise ForbiddenAddressError("it sends us to an address that is not valid") from None
     if split.scheme not in ("http", "https") or not host:
         raise ForbiddenAddressError("it sends us to something that is not an address of the web")
-    if not (is_plain and is_same) or re.search("[@%]", split.netloc):
+    if not (is_plain and is_same and _HOST.fullmatch(host)) or "@" in split.netloc:
         raise ForbiddenAddressError("it sends us to an address that is not valid")
     return WebAddress(split.scheme, host, split.netloc)
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 
 import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
+import urllib3
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from podman_cvmfs.registry.addresses import (
     Distance,
@@ -128,7 +132,16 @@ _ODD = (
         "http://a/\u2028",
     ),
     *("http://a:x/", "http://a:99999/", "http://a:-1/", "http://a:0x50/", "http://a:80:80/"),
-    *("http://a:+80/", "http://a: 80/", "http://a:8_0/", "http://a,b@c/"),
+    *(
+        "http://a:+80/",
+        "http://a: 80/",
+        "http://a:8_0/",
+        "http://a,b@c/",
+        "http://{/",
+        "http://a;b/",
+        "http://a$b/",
+        "http://*/",
+    ),
 )
 
 
@@ -187,3 +200,31 @@ def test_check_and_connection_agree(address: str, monkeypatch: pytest.MonkeyPatc
         assert {host.rstrip(".") for host in asked} == {checked.rstrip(".")}
     else:
         assert asked == []
+
+
+_PIECES = st.sampled_from(
+    [
+        *("http://", "https://", "//", "/", "\\", "@", ":", "?", "#", "%", "%2f", "%40", "[", "]"),
+        *(".", "127.0.0.1", "1", "0x7f", "::1", "a", "example.org", "80", " ", "\t", "\n", "\x00"),
+        *("\xe4", "\u3002", "\u2488", "\uff0f", ";", "&", "xn--", "localhost", "%25lo", "*"),
+    ]
+)
+
+
+@settings(max_examples=500)
+@given(st.lists(_PIECES | st.text(max_size=3), max_size=9).map("".join))
+def test_whatever_is_taken_is_read_alike(tail: str) -> None:
+    """By requests, and by the pools of urllib3: both name the host that was checked."""
+    address = f"http://{tail}"
+    try:
+        checked = parse_address(address)
+    except ForbiddenAddressError:
+        return
+    try:
+        prepared = requests.Request("GET", address).prepare()
+        with urllib3.PoolManager() as manager:
+            pool = manager.connection_from_url(prepared.url or "")
+    except (requests.RequestException, ValueError):
+        return
+    assert (pool.host or "").strip("[]") == checked.host
+    assert urlsplit(prepared.url).hostname == checked.host
