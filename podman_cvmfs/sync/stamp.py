@@ -21,15 +21,16 @@ import os
 import time
 from collections.abc import Mapping
 
+from podman_cvmfs.repository import layout
+
 _FORMAT = 2
 #: Extended attributes of a CernVM-FS mount (client 2.12): the catalogue's revision and its hash.
 _XATTRS = ("user.revision", "user.root_hash")
 #: Coarsest time step of file systems in use, in nanoseconds (NFS and ext3: a second).
 _RACY = 2_000_000_000
 #: Directories of DUCC's whose directories are those of architectures.
-_ARCHITECTURES = (".multiarch", ".metadata/.multiarch")
-_INNER = (".metadata", *_ARCHITECTURES)
-_MANIFEST = "manifest.json"
+_ARCHITECTURES = (layout.MULTIARCH, layout.MULTIARCH_METADATA)
+_INNER = (layout.METADATA, *_ARCHITECTURES)
 
 #: path -> (mtime in ns, inode) of each directory or manifest, or the extended attributes' values.
 State = dict[str, list[int]]
@@ -71,7 +72,7 @@ def directories_of(repository: str) -> State | None:
                 if _holds_names(directory, entry):
                     pending.append(inner)
                 elif _describes_alone(repository, inner, entry):
-                    described = [inner, f"{inner}/{_MANIFEST}"]
+                    described = [inner, f"{inner}/{layout.MANIFEST}"]
                     for each in described:
                         with contextlib.suppress(FileNotFoundError):
                             facts = os.stat(os.path.join(repository, each), follow_symlinks=False)
@@ -83,7 +84,7 @@ def directories_of(repository: str) -> State | None:
 
 def _describes_alone(repository: str, path: str, entry: os.DirEntry[str]) -> bool:
     """Whether a directory in ``.metadata`` describes an image that has no public link."""
-    prefix = ".metadata/"
+    prefix = f"{layout.METADATA}/"
     return (
         path.startswith(prefix)
         and ":" in entry.name
@@ -97,10 +98,10 @@ def _holds_names(directory: str, entry: os.DirEntry[str]) -> bool:
         return False
     if directory in _ARCHITECTURES:
         return True
-    if directory in (".", ".metadata") or os.path.dirname(directory) in _ARCHITECTURES:
+    if directory in (".", layout.METADATA) or os.path.dirname(directory) in _ARCHITECTURES:
         if entry.name.startswith("."):
             return os.path.normpath(os.path.join(directory, entry.name)) in _INNER
-        return entry.name != "podmanStore"
+        return not layout.holds_no_names(entry.name)
     # A colon below a registry is the tag: that directory holds a manifest, no names.
     return ":" not in entry.name
 
