@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Addresses that a registry sends us to, and how near they lead. Pure, but for ``looked_up``.
+"""Addresses that a registry sends us to, and how near they lead.
 
-A registry is not trusted. By a redirect or as its token service it must not make us ask what only
-this machine or this site can reach: it would get the answer as its token. So a host may send us as
-near as it is itself, and no nearer. A host that an image name or the administrator names may be
-anywhere.
+A registry is not trusted. It sends us on by a redirect, or to its token service. It must not send
+us to services that only this machine or this site can reach: it would get their answer as its
+token. So a host may send us as near as it is itself, and no nearer. A host that an image name or
+the administrator names may be anywhere. Only ``looked_up`` asks a resolver.
 
 Ranges: the special-purpose address registries of IANA (RFC 6890), and the addresses at which clouds
 give their machines secrets.
@@ -28,16 +28,16 @@ _Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 #: A name or an IPv4 address, or an IPv6 address.
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]*:[0-9a-f:.]*")
 _HINT = (
-    "is the registry itself in your private network? "
-    "then let it be asked there: list it in NO_PROXY, or give its private address as its location "
-    "in registries.conf"
+    "if the registry itself is in your private network, list it in NO_PROXY, "
+    "or give its private address as its location in registries.conf"
 )
 
 
 class ForbiddenAddressError(ValueError):
-    """A registry sends us where it has no business to; the text says where, ``hint`` what to do.
+    """A registry sends us to a place where it must not; the text says where, ``hint`` what to do.
 
-    No OSError and no error of requests or urllib3: those would wrap it, or try again.
+    It is no OSError and no error of requests or urllib3, because those libraries would wrap it or
+    try again.
     """
 
     def __init__(self, text: str, hint: str | None = None) -> None:
@@ -142,9 +142,10 @@ def parse_address(text: str, base: str = "") -> WebAddress:
     """Take the URL ``text``, seen from the URL ``base``, apart as the connection will be made.
     Raises ForbiddenAddressError for one that is not plain.
 
-    requests connects by urllib3's parser, since 2.32 by urllib.parse's after that. A URL which the
-    two read differently is refused, and so is what makes parsers differ: a backslash, a user part,
-    control characters, blanks, other scripts, in a host anything that names and addresses lack.
+    requests connects by urllib3's parser, and since 2.32 by that of urllib.parse after it. A URL
+    that the two read differently is refused. Backslashes, user parts, control characters, blanks
+    and other scripts are refused as well, because parsers differ on them. A host consists of the
+    characters of names and IP addresses.
     """
     try:
         is_plain = re.fullmatch(r"[!-\[\]-~]*", text) is not None
