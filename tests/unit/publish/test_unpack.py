@@ -23,13 +23,13 @@ from tests.support.layers import (
     CAPABILITY,
     MTIME,
     Entry,
-    _padded,
-    _pax,
     directory,
     fifo,
     file,
     hardlink,
     opaque,
+    padded,
+    pax,
     symlink,
     tar,
     whiteout,
@@ -86,7 +86,7 @@ def entry(**fields: object) -> bytes:
     info.size = len(data)
     for key, value in fields.items():
         setattr(info, key, value)
-    return info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape") + _padded(data)
+    return info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape") + padded(data)
 
 
 # ---------------------------------------------------------------------- honest layers
@@ -146,8 +146,8 @@ def test_odd_names_in_pax_records(do: Unpack, root: Path) -> None:
     """Also raw bytes without a hdrcharset record, which is how Go writes them."""
     data = b""
     for name in (b"p/latin-\xe9", b"p/new\nline", b"p/" + b"long/" * 60 + b"end"):
-        data += _pax({"path": name}) + entry(name="short", data=b"x")
-    data += _pax({"path": b"p/l", "linkpath": b"to-\xff"}) + entry(name="s", type=tarfile.SYMTYPE)
+        data += pax({"path": name}) + entry(name="short", data=b"x")
+    data += pax({"path": b"p/l", "linkpath": b"to-\xff"}) + entry(name="s", type=tarfile.SYMTYPE)
     do(data + END)
     assert sorted(os.listdir(os.fsencode(root) + b"/p")) == [
         b"l",
@@ -285,13 +285,13 @@ def test_sparse_files(do: Unpack, root: Path, tmp_path: Path) -> None:
 
 def test_times_to_the_nanosecond(do: Unpack, root: Path) -> None:
     do(
-        _pax({"mtime": b"1600000000.123456789"})
+        pax({"mtime": b"1600000000.123456789"})
         + entry(name="x")
-        + _pax({"mtime": b"-1.5"})
+        + pax({"mtime": b"-1.5"})
         + entry(name="y")
-        + _pax({"mtime": b"1e400"})
+        + pax({"mtime": b"1e400"})
         + entry(name="z")
-        + _pax({"mtime": b"junk"})
+        + pax({"mtime": b"junk"})
         + entry(name="j")
         + END
     )
@@ -339,7 +339,7 @@ def test_devices_are_left_out_but_for_overlay_whiteouts(do: Unpack, root: Path) 
 
 
 def test_global_headers_change_nothing(do: Unpack, root: Path) -> None:
-    header = bytearray(_pax({"path": b"forced", "comment": b"commit 1"}))
+    header = bytearray(pax({"path": b"forced", "comment": b"commit 1"}))
     info = tarfile.TarInfo.frombuf(bytes(header[:512]), "utf-8", "strict")
     info.type = tarfile.XGLTYPE
     do(info.tobuf(tarfile.USTAR_FORMAT) + bytes(header[512:]) + entry(name="own", data=b"x") + END)
@@ -506,16 +506,16 @@ def test_refused(do: Unpack, entries: list[Entry], message: str) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (_pax({"path": b"a\0b"}) + entry(name="x"), "impossible name"),
-        (_pax({"path": b"x" * 5000}) + entry(name="x"), "impossible name"),
+        (pax({"path": b"a\0b"}) + entry(name="x"), "impossible name"),
+        (pax({"path": b"x" * 5000}) + entry(name="x"), "impossible name"),
         (entry(name="x", uid=-5), "impossible owner"),
         (entry(name="x", gid=2**40), "impossible owner"),
-        (_pax({"size": b"-5"}) + entry(name="x"), "impossible size|contradict|invalid offset"),
-        (_pax({"path": b"alone"}), "damaged"),
+        (pax({"size": b"-5"}) + entry(name="x"), "impossible size|contradict|invalid offset"),
+        (pax({"path": b"alone"}), "damaged"),
         (b"garbage" * 200, "damaged"),
         (entry(name="ok") + b"garbage" * 200 + END, "damaged"),
-        (_pax({"GNU.sparse.map": b"5,junk", "GNU.sparse.size": b"9"}) + entry(name="x"), "damaged"),
-        (b"".join(_pax({"comment": b"x"}) for _ in range(3000)) + entry(name="x"), "damaged"),
+        (pax({"GNU.sparse.map": b"5,junk", "GNU.sparse.size": b"9"}) + entry(name="x"), "damaged"),
+        (b"".join(pax({"comment": b"x"}) for _ in range(3000)) + entry(name="x"), "damaged"),
     ],
 )
 def test_nonsense_headers(do: Unpack, data: bytes, message: str) -> None:
@@ -542,7 +542,7 @@ def test_mutated_tars_only_raise_input_errors(
 ) -> None:
     chance = random.Random(seed)
     data = bytearray(
-        _pax({"path": b"p\xe9", "mtime": b"1.5"})
+        pax({"path": b"p\xe9", "mtime": b"1.5"})
         + entry(name="x", data=b"12")
         + tar([directory("d"), symlink("d/l", "../x"), hardlink("h", "x"), file("y" * 150)])
     )

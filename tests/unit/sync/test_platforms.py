@@ -18,10 +18,10 @@ from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.oci.platform import UNKNOWN, Platform
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.store import Store
+from podman_cvmfs.sync.new_stamp import directories_of
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.sync.run import sync
-from podman_cvmfs.sync.stamp import directories_of
 from tests.support.cli import podman_cvmfs, succeed
 from tests.support.many import REGISTRY, make_repository
 

@@ -19,7 +19,7 @@ from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.verify import repair as repair_module
-from podman_cvmfs.verify.finding import Severity
+from podman_cvmfs.verify.fault import Severity
 from podman_cvmfs.verify.repair import repair
 from podman_cvmfs.verify.store import verify
 from tests.support.corrupt_files import FILES, plant
