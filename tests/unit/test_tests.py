@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tests themselves: where they lie, how long they are, and what they know of the product."""
+"""The tests themselves: their places, their length, and their ways into the product."""
 
 from __future__ import annotations
 
