@@ -18,7 +18,6 @@ _MOST_LINES = 400
 _LONG = {
     "unit/publish/test_publisher.py",
     "unit/publish/test_sources.py",
-    "unit/publish/test_unpack.py",
     "unit/registry/test_access.py",
     "unit/registry/test_client.py",
 }
@@ -42,6 +41,10 @@ _KNOWN = {
 }
 
 _FILES = {str(path.relative_to(_TESTS)): path for path in sorted(_TESTS.rglob("*.py"))}
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def _is_private(name: str) -> bool:
@@ -84,24 +87,23 @@ def test_what_spans_rooms_lies_above_them() -> None:
     assert loose <= {f"test_{each}.py" for each in (*whole, "manual")}
 
 
-@pytest.mark.parametrize("name", _FILES)
-def test_files_are_short(name: str) -> None:
-    lines = len(_FILES[name].read_text(encoding="utf-8").splitlines())
-    assert lines <= _MOST_LINES or name in _LONG
+def test_files_are_short() -> None:
+    lines = {name: len(_text(path).splitlines()) for name, path in _FILES.items()}
+    assert {name for name, number in lines.items() if number > _MOST_LINES} <= _LONG
 
 
-@pytest.mark.parametrize("name", _FILES)
-def test_tests_go_by_public_ways(name: str) -> None:
-    found = set(_private_names(ast.parse(_FILES[name].read_text(encoding="utf-8"))))
-    assert found <= _KNOWN.get(name, set())
+def test_tests_go_by_public_ways() -> None:
+    for name, path in _FILES.items():
+        assert set(_private_names(ast.parse(_text(path)))) <= _KNOWN.get(name, set()), name
 
 
-@pytest.mark.parametrize("name", [each for each in _FILES if "/test_" in each])
-def test_no_test_file_imports_another(name: str) -> None:
-    """What two files need lies in tests/support, or in their folder's conftest."""
-    for node in ast.walk(ast.parse(_FILES[name].read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and name != "unit/test_tests.py":
-            assert not (node.module or "").rpartition(".")[2].startswith("test_"), node.module
+def test_no_test_file_imports_another() -> None:
+    """Two files share helpers in tests/support, and fixtures in their folder's conftest."""
+    for name, path in _FILES.items():
+        for node in ast.walk(ast.parse(_text(path))):
+            if isinstance(node, ast.ImportFrom) and path != Path(__file__).resolve():
+                module = (node.module or "").rpartition(".")[2]
+                assert not module.startswith("test_"), f"{name} imports {node.module}"
 
 
 @pytest.mark.parametrize(
