@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is done with the Debian packages on a clean machine, and what is there then."""
+"""Steps on a clean machine with the Debian packages, and the state of the machine after them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The services of the Debian packages: where they may write, and what the journal knows."""
+"""The Debian packages' services: the places they write to, and their lines in the journal."""
 
 from __future__ import annotations
 

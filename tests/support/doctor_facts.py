@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What doctor finds on a machine where nothing is wrong, and functions that spoil it."""
+"""The facts of a machine where nothing is wrong, and functions that spoil them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A machine that falls ill: what doctor says of it, and whether podman works."""
+"""A machine that falls ill: doctor gives its opinion, and podman works or fails."""
 
 from __future__ import annotations
 

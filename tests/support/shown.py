@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the layers of a world's store show files, and repositories that make that hard."""
+"""The files that layers of a world's store show, and repositories that are hard to show."""
 
 from __future__ import annotations
 

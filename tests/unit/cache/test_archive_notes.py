@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Manifests of images in archives of caches."""
+"""Notes in archives of caches: they tell which manifests an image has."""
 
 from __future__ import annotations
 

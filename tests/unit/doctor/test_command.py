@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``podman-cvmfs doctor`` prints."""
+"""The output of ``podman-cvmfs doctor``."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What doctor concludes, of the healthy too, and in which order it tells that."""
+"""Conclusions from facts: for healthy machines, for exit codes, and in their order."""
 
 from __future__ import annotations
 

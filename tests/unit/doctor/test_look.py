@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What doctor reads of stores, repositories and units."""
+"""doctor looks at stores, repositories and units."""
 
 from __future__ import annotations
 

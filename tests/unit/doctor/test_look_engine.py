@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What doctor reads of podman's configuration."""
+"""doctor looks at podman and its configuration."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What doctor reads of the machine: users, disks, wish lists, registries."""
+"""doctor looks at the machine: users, disks, wish lists, registries."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stays in a store when images leave it, and for how long."""
+"""Layers that stay in a store when images leave it, and the time they stay."""
 
 from __future__ import annotations
 

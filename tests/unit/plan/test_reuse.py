@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pulls may find of layers: whole ones, twins, and never what may delete."""
+"""Layers that pulls find: whole layers and twins, never a layer that may delete files."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What podman reads in all its files together."""
+"""The configuration that podman puts together from all its files."""
 
 from __future__ import annotations
 

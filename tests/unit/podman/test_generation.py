@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""podman is asked what it understands."""
+"""podman itself tells which syntax it understands."""
 
 from __future__ import annotations
 

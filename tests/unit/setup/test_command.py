@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``podman-cvmfs setup`` does with its options and the settings."""
+"""``podman-cvmfs setup`` with its options and the settings."""
 
 from __future__ import annotations
 

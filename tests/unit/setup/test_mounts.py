@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What containers see of /cvmfs."""
+"""The volumes that show /cvmfs to containers."""
 
 from __future__ import annotations
 

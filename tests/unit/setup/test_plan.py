@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What set-up decides and writes: the files of each podman."""
+"""Set-up plans and writes the files of each podman."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What set-up records, and how all is taken back, even when it was cut off."""
+"""Set-up records its changes and takes them back, even after it was cut off."""
 
 from __future__ import annotations
 

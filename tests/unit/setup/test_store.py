@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The store that set-up makes or opens."""
+"""Set-up makes a store, or opens one to users."""
 
 from __future__ import annotations
 

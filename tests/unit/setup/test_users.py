@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who gets the store: ordinary users or root alone, and whose own settings stand before it."""
+"""The users who get the store, and users whose own settings hide it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests of stores share."""
+"""The umask of all tests of stores."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Directories that are to become stores: which may, which may not."""
+"""Directories that may become a store, and directories that may not."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changes that are cut off, by a full disk, an interrupt or a kill, and what the next one finds."""
+"""Changes that a full disk, an interrupt or a kill cuts off, and the change after them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Syncs and readers that meet: who waits for whom."""
+"""Syncs and readers at one time: each waits for the other."""
 
 from __future__ import annotations
 

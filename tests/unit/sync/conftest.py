@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The world that whole syncs work in."""
+"""The worlds and repositories of whole syncs."""
 
 from __future__ import annotations
 

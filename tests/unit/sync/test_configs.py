@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the configs of images come from, and what happens without one."""
+"""The sources of configs, and images without a config."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several repositories: which of them shows an image, and what one leaves when it goes."""
+"""Several repositories: one shows an image, another takes its place."""
 
 from __future__ import annotations
 

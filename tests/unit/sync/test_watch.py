@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``sync --watch``: what wakes it, what it says, and how it ends."""
+"""``sync --watch`` wakes, reports and ends."""
 
 from __future__ import annotations
 
