@@ -18,6 +18,7 @@ from podman_cvmfs.doctor.look.gather import gather
 from podman_cvmfs.doctor.mounting import mount_program
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.reports.sources import target_of
+from podman_cvmfs.util.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ def _overview(facts: Facts) -> list[list[str]]:
 def _state(facts: Facts) -> str:
     parts = [facts.store.presence.value]
     if facts.store.presence is Presence.THERE:
-        parts.append(f"{facts.contents.images} images")
+        parts.append(counted(facts.contents.images, "image"))
     parts.append("podman uses it" if facts.is_configured else "podman doesn't use it")
     return ", ".join(parts)
 
@@ -133,7 +134,7 @@ def _units(facts: Facts) -> str:
 
 
 def _summary(findings: list[Finding]) -> str:
-    counts = (f"{count(findings, level)} {level.value}s" for level in Level)
+    counts = (counted(count(findings, level), level.value) for level in Level)
     return ", ".join(counts)
 
 

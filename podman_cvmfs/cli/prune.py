@@ -87,7 +87,7 @@ def command(
             gone = " (the repository has no files for it)" if each.vanished else ""
             click.echo(f"{what}{gone}: {_reasons(each.reasons)}")
     log.info(
-        "%s: %d %s, %d stay",
+        "%s: %d %s, %d kept",
         target.path,
         len(going),
         "would go" if dry_run else "removed",

@@ -12,6 +12,7 @@ import click
 from podman_cvmfs.errors import PartialError, PodmanCvmfsError, RegistryError, printable
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.sync.report import SyncReport
+from podman_cvmfs.util.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -35,17 +36,21 @@ def show(report: SyncReport, store: str, warnings: Sequence[str], output: str) -
     made_up = f", {report.synthesised} with a synthesised config" if report.synthesised else ""
     other = f", {len(report.left_out)} of another architecture left out" if report.left_out else ""
     log.info(
-        "%s: %d images%s%s; %d names added, %d moved, %d removed, %d failed%s",
+        "%s: %s%s%s; %s added, %d moved, %d removed, %d failed%s",
         store,
-        report.images,
+        counted(report.images, "image"),
         made_up,
         other,
-        len(report.added),
+        counted(len(report.added), "name"),
         len(report.moved),
         len(report.removed),
         len(report.failed),
         "" if report.changed else "; nothing changed",
     )
+
+
+def _made_up(number: int) -> str:
+    return f"{counted(number, 'name')} with a made-up config or manifest"
 
 
 def failures(report: SyncReport) -> list[str]:
@@ -55,7 +60,7 @@ def failures(report: SyncReport) -> list[str]:
         text = error.line
         lines.append(f"failed {text if name in text else f'{printable(name)}: {text}'}")
     for host, names in report.waiting.items():
-        lines.append(f"{len(names)} names have a made-up config or manifest: {report.silent[host]}")
+        lines.append(f"{_made_up(len(names))}: {report.silent[host]}")
     return lines
 
 
@@ -72,17 +77,19 @@ def error_of(
         down = sum(each in settings.repositories for each in report.failed)
         counts = []
         if down < len(report.failed):
-            counts.append(f"{len(report.failed) - down} of the images could not be done")
+            images_failed = counted(len(report.failed) - down, "image")
+            counts.append(f"{images_failed} could not be done")
         if down:
-            counts.append(f"{down} of the repositories could not be read")
+            repositories = counted(down, "repository", "repositories")
+            counts.append(f"{repositories} could not be read")
         error = PartialError(", ".join(counts))
         if not done:
             error.exit_code = first.exit_code
         return error
     if report.waiting:
         return RegistryError(
-            f"{sum(map(len, report.waiting.values()))} names have a made-up config or manifest, "
+            f"{_made_up(sum(map(len, report.waiting.values())))}, "
             f"since {', '.join(map(printable, report.waiting))} didn't answer",
-            "sync again when they do, or with --offline if they never will",
+            "sync again when the registry answers; if it never will, sync with --offline",
         )
     return None

@@ -15,6 +15,7 @@ from podman_cvmfs.errors import (
     RepositoryError,
     StoreError,
 )
+from podman_cvmfs.util.words import counted
 
 
 class Level(str, Enum):
@@ -93,6 +94,6 @@ def failure(findings: Iterable[Finding]) -> PodmanCvmfsError | None:
     errors, warnings = count(ordered, Level.ERROR), count(ordered, Level.WARNING)
     if errors:
         worst = ordered[0].condition
-        text = f"{errors} errors, first of all {worst.name}: {ordered[0].means}"
+        text = f"{counted(errors, 'error')}, the worst is {worst.name}: {ordered[0].means}"
         return _ERRORS[worst.area](text)
-    return PartialError(f"{warnings} warnings") if warnings else None
+    return PartialError(counted(warnings, "warning")) if warnings else None

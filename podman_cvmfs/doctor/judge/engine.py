@@ -14,6 +14,7 @@ from podman_cvmfs.errors import printable
 from podman_cvmfs.podman.storage_conf.effective import is_overlay
 from podman_cvmfs.podman.storage_conf.use import in_words, why_unnamed
 from podman_cvmfs.repository.owners import serve_users
+from podman_cvmfs.util.words import counted
 
 #: With so many images podman 4 takes 0.1 s longer for each command that only looks.
 _MANY = 1000
@@ -43,7 +44,7 @@ def engine(facts: Facts) -> Iterator[Finding]:
     if major == 4 and facts.contents.images > _MANY:
         yield Finding(
             CONDITIONS["podman-slow"],
-            f"podman {podman.version} and {facts.contents.images} images",
+            f"podman {podman.version} and {counted(facts.contents.images, 'image')}",
             "name the images you need in a wish list (wish_lists in config.toml), or use podman 5",
             by_hand=True,
         )

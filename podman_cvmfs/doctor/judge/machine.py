@@ -14,6 +14,7 @@ from podman_cvmfs.doctor.finding import Finding
 from podman_cvmfs.doctor.mounting import mount_program
 from podman_cvmfs.errors import printable
 from podman_cvmfs.usage.broken_layers import cure_of
+from podman_cvmfs.util.words import counted
 
 _CVMFS = "/cvmfs/"
 #: Has the client move what it fetches within one directory of its cache, for which no lock of the
@@ -111,7 +112,7 @@ def registries(facts: Facts) -> Iterator[Finding]:
         name = next(iter(conf.blocked))
         yield Finding(
             CONDITIONS["registry-blocked"],
-            f"{len(conf.blocked)} names of the store, such as {printable(name)}",
+            f"{counted(len(conf.blocked), 'name')} of the store, such as {printable(name)}",
             "nothing: registries.conf says so",
             by_hand=True,
         )

@@ -23,6 +23,7 @@ from podman_cvmfs.podman.storage_conf.effective import stores_of_options
 from podman_cvmfs.repository.owners import are_foreign
 from podman_cvmfs.settings.policy import Overlay, Policy
 from podman_cvmfs.store.layout import LOCK_FILES
+from podman_cvmfs.util.words import counted
 from podman_cvmfs.verify.fault import REMOVE, Kind, Severity
 
 #: A store that was synced this long ago, in seconds, is stale if the repository has moved on.
@@ -120,9 +121,9 @@ def _twice(facts: Facts) -> Iterator[Finding]:
     for (one, other), names in both.items():
         yield Finding(
             CONDITIONS["names-in-two-stores"],
-            f"{len(names)} names, such as {printable(names[0])}, are in {printable(one)} and "
-            f"{printable(other)}",
-            "nothing, or put the store that shall win first in additionalimagestores",
+            f"{counted(len(names), 'name')}, such as {printable(names[0])}, "
+            f"in {printable(one)} and in {printable(other)}",
+            "nothing, or put the store that should win first in additionalimagestores",
             by_hand=True,
         )
 
@@ -151,7 +152,7 @@ def contents(facts: Facts) -> Iterator[Finding]:
     if strange:
         yield Finding(
             CONDITIONS["store-strange-files"],
-            f"{len(strange)} files or directories, such as {strange[0].path}",
+            f"files or directories of others: {len(strange)}, such as {strange[0].path}",
             REMOVE,
             by_hand=True,
         )
@@ -159,7 +160,7 @@ def contents(facts: Facts) -> Iterator[Finding]:
     if leftovers:
         yield Finding(
             CONDITIONS["store-leftovers"],
-            f"{len(leftovers)} files or directories, such as {leftovers[0].path}",
+            f"leftover files or directories: {len(leftovers)}, such as {leftovers[0].path}",
             "nothing: the next sync that changes something removes it",
             by_hand=True,
         )
@@ -184,31 +185,31 @@ def _images(facts: Facts) -> Iterator[Finding]:
         names = facts.contents.too_deep
         yield Finding(
             CONDITIONS["images-too-deep"],
-            f"{len(names)} images, such as {printable(names[0])}, with podman "
+            f"{counted(len(names), 'image')}, such as {printable(names[0])}, with podman "
             f"{facts.engine.version}",
             cures.sync(facts, "--view", "flat"),
         )
     if counts.get("synthesised"):
-        found = f"{counts['synthesised']} images have a made-up config"
+        found = f"{counted(counts['synthesised'], 'image')} with a made-up config"
         if facts.offline:
             cure = "set offline = false in config.toml, then 'podman-cvmfs sync'; or import a cache"
             yield Finding(CONDITIONS["images-synthesised"], found, cure, by_hand=True)
         else:
             yield Finding(CONDITIONS["images-synthesised"], found, sync)
     if counts.get("rebuilt_manifests"):
-        found = f"{counts['rebuilt_manifests']} images have a rebuilt manifest"
+        found = f"{counted(counts['rebuilt_manifests'], 'image')} with a rebuilt manifest"
         cure, by_hand = (
             "nothing: when they were synced nobody had theirs, or was asked for it",
             True,
         )
         if counts.get("unanswered_manifests"):
-            found += f", {counts['unanswered_manifests']} since their registry didn't answer"
+            found += f", {counts['unanswered_manifests']} because the registry didn't answer"
             cure, by_hand = sync, False
         yield Finding(CONDITIONS["manifests-rebuilt"], found, cure, by_hand)
     if counts.get("retired_images"):
         yield Finding(
             CONDITIONS["images-retired"],
-            f"{counts['retired_images']} images",
+            counted(counts["retired_images"], "image"),
             cures.store_command(facts, "prune"),
         )
 
@@ -264,8 +265,8 @@ def layout(facts: Facts) -> Iterator[Finding]:
     used = layout_used(facts)
     if inside.by_layers and inside.overlay and inside.overlay != used:
         found = (
-            f"{inside.by_layers} images are laid out for {inside.overlay}, and podman mounts with "
-            f"{printable(program or 'the kernel')}"
+            f"{counted(inside.by_layers, 'image')} laid out for {inside.overlay}, but "
+            f"podman mounts with {printable(program or 'the kernel')}"
         )
         if needs_fuse(facts):
             # Back to the kernel would only be the next thing to complain of.
@@ -322,8 +323,8 @@ def _behind(facts: Facts) -> Iterator[Finding]:
         if each.path in before and common and each.owner != facts.user.uid:
             yield Finding(
                 CONDITIONS["own-store-behind"],
-                f"{len(common)} images, such as {printable(min(common))}, are in "
-                f"{printable(each.path)} too, which podman is told of first",
+                f"{counted(len(common), 'image')}, such as {printable(min(common))}, also in "
+                f"{printable(each.path)}, and podman looks there first",
                 f"put {printable(facts.store.path)} first in additionalimagestores",
                 by_hand=True,
             )

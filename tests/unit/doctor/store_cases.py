@@ -256,14 +256,14 @@ STORE_CASES: list[Case] = [
     (
         "manifests-rebuilt",
         counts(rebuilt_manifests=2, unanswered_manifests=1),
-        "2 images have a rebuilt manifest, 1 since",
+        "2 images with a rebuilt manifest, 1 because",
         SYNC,
     ),
     ("images-retired", counts(retired_images=2), "2 images", PRUNE),
     (
         "names-in-two-stores",
         other(store(names=frozenset("ab")), names=frozenset("bc")),
-        "1 names, such as b",
+        "1 name, such as b",
         "# nothing",
     ),
     ("disk-full", disk("store", 1 << 20, 1_000_000), "/store (store): 1 MiB", PRUNE),
