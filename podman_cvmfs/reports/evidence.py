@@ -25,14 +25,16 @@ from podman_cvmfs.store.records import StoreContent, StoredImage, chain_of
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that decides. ``names`` are the full names that were meant, the best first.
-    ``stored`` is the image in the store, found under ``found_as``. ``missing`` are the places of
-    its files that can't be reached, ``platform`` is its platform, ``host`` this machine's.
-    ``other_platforms`` are the platforms for which repositories have the image if they lack it for
-    this host. ``offers`` are the repositories' images with the names, ``other_tags`` their other
-    images that differ in the tag alone. ``down`` are messages about repositories that can't be
-    read. ``pulls_from`` are the places from which podman would pull; ``no_pull`` says why it can't.
-    ``stores`` are the other additional stores that podman uses.
+    """Everything that decides.
+
+    ``names`` are the full names that were meant, the best first. ``stored`` is the image in the
+    store, found under ``found_as``. ``missing`` are the places of its files that can't be reached,
+    ``platform`` is its platform, ``host`` this machine's. ``other_platforms`` are the platforms for
+    which repositories have the image if they lack it for this host. ``offers`` are the
+    repositories' images with the names, ``other_tags`` their other images that differ in the tag
+    alone. ``down`` are messages about repositories that can't be read. ``pulls_from`` are the
+    places from which podman would pull; ``no_pull`` says why it can't. ``stores`` are the other
+    additional stores that podman uses.
     """
 
     asked: str
@@ -57,8 +59,9 @@ class Evidence:
 
 
 def gather(text: str, settings: Settings) -> Evidence:
-    """Look for the image ``text`` in store, repositories and podman's configuration. Raises
-    InputError for a malformed name or broken settings, StoreError for a broken store.
+    """Look for the image ``text`` in store, repositories and podman's configuration.
+
+    Raises InputError for a malformed name or broken settings, StoreError for a broken store.
     """
     content = content_of(settings)
     names: tuple[ImageName, ...] = ()

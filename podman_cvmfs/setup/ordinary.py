@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What gives ordinary users the system's store, or keeps it from them: files, planned only.
+"""Plans the files that give ordinary users the system's store, or keep it from them.
 
-podman 5 and older give them a store by STORAGE_OPTS alone. podman 6 gives them the stores of the
-system's storage.conf, and of the drop-ins for all users or for ordinary ones. A store that is
-root's alone is closed to them, and their podman fails where a file names it: so no file may, not
-even after an upgrade of podman.
+podman 5 and older use a system's store for ordinary users only if STORAGE_OPTS names it. podman 6
+gives them the stores of the system's storage.conf, and of the drop-ins for all users or for
+ordinary ones. If only root can read the store, ordinary users' podman fails as soon as a file names
+it. So no file may name it to them, not even after an upgrade of podman.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SETTINGS_TEXT = b"""\
 # --no-users' and 'setup --undo' remove this file.
 shared = true
 """
-#: What to tell where sessions have been told of the store and aren't any more.
+#: The remark if sessions named the store and new sessions don't.
 LOGGED_IN = (
     "users who are logged in still have the store in their environment. The next sync closes it to "
     "them, and their podman fails until they log in again"
@@ -59,7 +59,7 @@ def were_given(earlier: Manifest) -> bool:
 
 
 def put_settings(plan: Plan, wishes: Wishes) -> None:
-    """Have syncs keep the store open, or leave that to others."""
+    """Have syncs keep the store open, or leave that to other settings."""
     if wishes.users:
         plan.put(settings_file(), _SETTINGS_TEXT)
     else:
@@ -79,7 +79,7 @@ def put_environment(plan: Plan, wishes: Wishes) -> None:
 
 
 def drop_environment(plan: Plan, wishes: Wishes) -> None:
-    """Have sessions not be told of the store any more."""
+    """Take the store out of the environment of new sessions."""
     if snippet.names_a_store():
         plan.remarks.append(LOGGED_IN)
     for path in (snippet.PROFILE, snippet.GENERATOR):
@@ -87,8 +87,8 @@ def drop_environment(plan: Plan, wishes: Wishes) -> None:
 
 
 def guard(plan: Plan, places: Places, wishes: Wishes, main: str, data: bytes) -> None:
-    """Keep ordinary users of podman 6 from the store where ``main``, the storage.conf that they
-    read too, names it: it holds ``data``. A file of their own names its other stores again."""
+    """Keep the store from ordinary users of podman 6 if ``main`` names it, a storage.conf that they
+    read too. Its content is ``data``. A file for ordinary users names its other stores again."""
     path = f"{places.admin}/storage.rootless.conf.d/{_GUARD}"
     stores = (array_in(main, plain(main, data), STORES) or ((), None))[0]
     if wishes.users or not names_store(stores, wishes.store):
@@ -107,10 +107,10 @@ def guard(plan: Plan, places: Places, wishes: Wishes, main: str, data: bytes) ->
 
 
 def put_drop_in(plan: Plan, places: Places, wishes: Wishes, name: str, data: bytes) -> None:
-    """Give ordinary users of podman 6 the store, or take care that they don't get it.
+    """Give ordinary users of podman 6 the store, or keep it from them.
 
-    ``data`` is root's drop-in, called ``name``; theirs of the same name takes the place of one that
-    is for all.
+    ``data`` is root's drop-in, called ``name``; a drop-in for ordinary users replaces one for all
+    users that has the same name.
     """
     path = f"{places.admin}/storage.rootless.conf.d/{name}"
     user = Places.of_user(ORDINARY.uid, "/nonexistent", places)
@@ -141,6 +141,7 @@ def put_drop_in(plan: Plan, places: Places, wishes: Wishes, name: str, data: byt
     for each in others:
         if each != main and names_store(stores_in([each]), wishes.store):
             plan.remarks.append(
-                f"ordinary users get the store still: {printable(each)} names it, which they read, "
+                "ordinary users still get the store, because they also read "
+                f"{printable(each)}, which names it: "
                 "too; take it out there and run this again"
             )

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the ordinary users to whom the system's store is of no use: their own settings keep it from
-them, or its files are somebody else's."""
+"""Finds the ordinary users who can't use the system's store. Their own settings keep it from them,
+or the files belong to somebody else."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.repository.owners import is_ordinary
 
 _PASSWD = "/etc/passwd"
-#: What set-up gives users for their own.
+#: The drop-in that set-up makes for a user's own store.
 _OWN_STORE = ".local/share/podman-cvmfs/store"
 
 
 def shadowed(
     system: Places, generation: Generation, store: str, passwd: str = _PASSWD
 ) -> list[str]:
-    """One line for each user of this machine that the store doesn't reach, saying why.
+    """One line with the reason for each user of this machine whose podman doesn't use the store.
 
-    Only users in ``passwd`` are looked at: asking a directory service for all homes could have
-    thousands mounted.
+    Only users in ``passwd`` are looked at. A directory service could name thousands of homes, and a
+    look into each would mount it.
     """
     lines = []
     for name, uid, home in _users(passwd):
@@ -32,17 +32,17 @@ def shadowed(
             effective = read_effective(places, generation)
             own = os.path.realpath(f"{home}/{_OWN_STORE}")
             if own in map(os.path.realpath, effective.stores):
-                # Set up by this user, who wants it apart; another set-up would take its place.
+                # This user has set up an own store; another set-up would replace it.
                 continue
             if not effective.inherited and effective.main and store not in effective.stores:
                 lines.append(
                     f"{printable(name)}: {printable(effective.main)} doesn't name the store; "
-                    f"'podman-cvmfs setup --user --store {store}' run by that user adds it"
+                    f"'podman-cvmfs setup --user --store {store}' as that user adds it"
                 )
             else:
                 check_driver(places, effective)
                 if os.path.isdir(f"{places.graphroot}/vfs-images"):
-                    lines.append(f"{printable(name)}: keeps images with the driver vfs")
+                    lines.append(f"{printable(name)}: has images of the driver vfs")
         except PodmanCvmfsError as err:
             lines.append(f"{printable(name)}: {err.message}")
         except OSError:

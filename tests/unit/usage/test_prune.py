@@ -162,7 +162,7 @@ def test_a_base_stays_for_a_child_within_its_grace(site: Site) -> None:
         layers[site.top("a")] = replace(layers[site.top("a")], retired=START)
         site.store.replace(replace(current, layers=layers), (), ())
     report = site.prune(START + GRACE)
-    assert said(report)[site.top("a")] == (f"layer {site.top('ab')[:12]} stands on it",)
+    assert said(report)[site.top("a")] == (f"layer {site.top('ab')[:12]} needs it",)
     assert site.top("a") in site.content.layers
     site.prune(START + DAY + GRACE)
     assert site.layers == {site.top("x")}
