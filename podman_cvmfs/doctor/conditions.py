@@ -114,7 +114,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
         (
             "images-retired",
             _N,
-            "they have left the repository, and prune removes them after the grace period",
+            "the repository no longer has them: they are removed after the grace period",
         ),
         ("names-in-two-stores", _N, "podman lists them twice and uses the store named first"),
         ("disk-full", _E, "syncs, pulls and containers fail"),

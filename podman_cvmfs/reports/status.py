@@ -163,7 +163,7 @@ def _due(
     retired += content.retired_entries.values()
     due = []
     if retired:
-        what = "prune may remove the first retired layers"
+        what = "the first retired layers may be removed"
         due.append(Due(min(retired) + grace, what))
     for each in repositories:
         if each.expires is not None and (not retired or each.expires != min(retired) + grace):

@@ -343,7 +343,7 @@ def test_what_has_become_a_link_since(tmp_path: Path, place: str) -> None:
     linked.rename(tmp_path / "elsewhere")
     linked.symlink_to(tmp_path / "elsewhere")
     told = tell(verify(str(store.path)))
-    why = "is reached over a symbolic link" if place else "is no directory"
+    why = "is reached over a symbolic link" if place else "is not a directory"
     assert any(f"leads to {root}, which {why}" in each for each in told), told
 
 
