@@ -114,7 +114,7 @@ def test_a_session_older_than_the_end_of_its_store() -> None:
 @pytest.mark.parametrize(
     ("facts", "means"),
     [
-        (repository(presence=Presence.MISSING), "containers of its images don't start, and "),
+        (repository(presence=Presence.MISSING), "containers of its images don't start"),
         (
             repository(contents(repositories=()), presence=Presence.MISSING),
             "podman pulls its images",
