@@ -24,12 +24,12 @@ from podman_cvmfs.errors import InputError
 from podman_cvmfs.publish.source.layer_stream import LayerStream
 from podman_cvmfs.publish.unpack import attributes
 from podman_cvmfs.publish.unpack.attributes import DEFAULT_DIRECTORY, Attributes
+from podman_cvmfs.publish.unpack.cursor import Cursor
 from podman_cvmfs.publish.unpack.safe_tree import (
     BUILD_MODE,
     CREATE_FILE,
     MAX_PATH,
     BuildTree,
-    directory,
     join,
     lstat,
     remove,
@@ -252,15 +252,17 @@ class _Unpacking:
     def finish(self) -> frozenset[bytes]:
         """Give all directories their attributes; nothing is written into them any more."""
         implied = set()
-        for path, wanted in self._directories.items():
-            try:
-                with directory(path, self.tree.root) as fd:
-                    attributes.apply(wanted or DEFAULT_DIRECTORY, fd)
-            except (FileNotFoundError, NotADirectoryError):
-                # Replaced later by something else, or lying below such a one.
-                continue
-            if wanted is None:
-                implied.add(path)
+        with Cursor(self.tree.root) as at:
+            # In the order of the tree each directory is near the one before it.
+            for path, wanted in sorted(self._directories.items(), key=lambda each: each[0]):
+                try:
+                    at.move(path)
+                except (FileNotFoundError, NotADirectoryError):
+                    # Replaced later by something else, or lying below such a one.
+                    continue
+                attributes.apply(wanted or DEFAULT_DIRECTORY, at.fd)
+                if wanted is None:
+                    implied.add(path)
         return frozenset(implied)
 
 

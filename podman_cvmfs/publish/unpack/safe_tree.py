@@ -13,10 +13,11 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.publish.unpack.cursor import Cursor
 
 #: Linux' own limits: PATH_MAX, and links followed in one path.
 MAX_PATH = 4095
@@ -116,21 +117,29 @@ def remove(name: bytes, dir_fd: int) -> None:
         if not stat.S_ISDIR(os.lstat(name, dir_fd=dir_fd).st_mode):
             raise
     # No recursion: a tree may be deeper than Python's stack and the limit of open files.
-    pending, found = [name], []
-    while pending:
-        path = pending.pop()
-        found.append(path)
-        with directory(path, dir_fd) as fd, os.scandir(fd) as entries:
-            for entry in entries:
-                child = os.fsencode(entry.name)
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(path + b"/" + child)
-                else:
-                    os.unlink(child, dir_fd=fd)
-    for path in reversed(found):
-        above, _, last = path.rpartition(b"/")
-        with directory(above, dir_fd) as fd:
-            os.rmdir(last, dir_fd=fd)
+    with Cursor(dir_fd) as at:
+        at.down(name)
+        pending = [_empty(at.fd)]
+        while pending:
+            if pending[-1]:
+                at.down(pending[-1].pop())
+                pending.append(_empty(at.fd))
+            else:
+                pending.pop()
+                os.rmdir(at.up(), dir_fd=at.fd)
+
+
+def _empty(fd: int) -> list[bytes]:
+    """Remove all that is no directory from the open directory; the names of the directories."""
+    directories = []
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            name = os.fsencode(entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                directories.append(name)
+            else:
+                os.unlink(name, dir_fd=fd)
+    return directories
 
 
 @dataclass
@@ -159,16 +168,24 @@ class BuildTree:
         be made in that directory only. InputError if something is in the way.
         """
         if self._cached is None or self._cached[0] != parts:
-            self.close()
             fd, path = self._walk(parts)
+            self.close()
             self._cached = (parts, fd, path)
         return self._cached[1], self._cached[2]
 
-    def _walk(self, parts: Iterable[bytes]) -> tuple[int, bytes]:
-        pending = list(reversed(tuple(parts)))
-        names: list[bytes] = []
+    def _start(self, parts: tuple[bytes, ...]) -> tuple[int, list[bytes], tuple[bytes, ...]]:
+        """Where the walk to ``parts`` begins: a descriptor, its path's names, the parts left."""
+        if self._cached is not None:
+            known, fd, path = self._cached
+            if parts[: len(known)] == known:
+                # A directory below the last one, as in a tree that is packed from the top.
+                return os.dup(fd), path.split(b"/") if path else [], parts[len(known) :]
+        return os.dup(self.root), [], parts
+
+    def _walk(self, parts: tuple[bytes, ...]) -> tuple[int, bytes]:
+        fd, names, left = self._start(parts)
+        pending = list(reversed(left))
         links = 0
-        fd = os.dup(self.root)
         try:
             while pending:
                 name = pending.pop()
