@@ -8,6 +8,7 @@ import gzip
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -338,11 +339,12 @@ def test_documents_are_on_the_disk_before_they_have_their_names(
         fsync(fd)
         safe.add(os.fstat(fd).st_ino)
 
-    def replace_checked(source: str, target: str) -> None:
-        if not os.path.islink(source):
-            assert os.stat(source).st_ino in safe, target
-            placed.append(os.path.basename(target))
-        replace_(source, target)
+    def replace_checked(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        status = os.lstat(source, dir_fd=src_dir_fd)
+        if not stat.S_ISLNK(status.st_mode):
+            assert status.st_ino in safe, target
+            placed.append(target)
+        replace_(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     monkeypatch.setattr(os, "fsync", fsync_noted)
     monkeypatch.setattr(os, "replace", replace_checked)
