@@ -115,7 +115,7 @@ def test_unsupported_compression_is_named(pack: object) -> None:
 def test_wrong_blob_digest() -> None:
     blob = gzip.compress(DATA)
     wrong = Descriptor("", Digest.of(b"other"), len(blob))
-    with pytest.raises(InputError, match="its digest is"):
+    with pytest.raises(InputError, match="it has another digest"):
         LayerStream(chunked(blob), wrong, Digest.of(DATA)).finish()
 
 

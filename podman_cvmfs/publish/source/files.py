@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import tarfile
@@ -12,7 +13,9 @@ from typing import IO, Protocol
 
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.oci import documents
+from podman_cvmfs.publish.regular import open_regular
 from podman_cvmfs.publish.source.layer_stream import compression, decompress
+from podman_cvmfs.publish.unpack.safe_tree import directory
 
 _CHUNK = 256 * 1024
 _MAX_LINKS = 10
@@ -43,17 +46,34 @@ def read(files: Files, name: str, limit: int = documents.MAX_DOCUMENT) -> bytes:
 
 
 class DirectoryFiles:
-    """The files below a directory."""
+    """The files below a directory.
+
+    Whoever made it may have put links and pipes into it. No link below it is followed, and nothing
+    but regular files is opened: else files that only the caller can read would be published.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
-
-    def _open(self, name: str) -> IO[bytes]:
-        path = os.path.join(self._path, name)
         try:
-            return open(path, "rb")
+            self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as err:
             raise InputError(f"can't read {printable(path)}: {err.strerror}") from None
+
+    def _open(self, name: str) -> IO[bytes]:
+        path = printable(os.path.join(self._path, name))
+        above, _, last = name.rpartition("/")
+        try:
+            with directory(os.fsencode(above), self._fd) as fd:
+                return os.fdopen(open_regular(last, fd), "rb")
+        except (FileNotFoundError, PermissionError) as err:
+            raise InputError(f"can't read {path}: {err.strerror}") from None
+        except OSError as err:
+            if err.errno in (errno.ELOOP, errno.ENOTDIR, errno.EINVAL, errno.ENXIO):
+                raise InputError(
+                    f"can't read {path}: a symbolic link or a special file is in its place",
+                    "copy the layout with cp -rL, and publish the copy",
+                ) from None
+            raise InputError(f"can't read {path}: {err.strerror}") from None
 
     def stream(self, name: str) -> Iterator[bytes]:
         with self._open(name) as file:
@@ -64,10 +84,19 @@ class DirectoryFiles:
             return os.fstat(file.fileno()).st_size
 
     def has(self, name: str) -> bool:
-        return os.path.isfile(os.path.join(self._path, name))
+        # Something else than a file counts: then reading it says what is wrong.
+        above, _, last = name.rpartition("/")
+        try:
+            with directory(os.fsencode(above), self._fd) as fd:
+                os.lstat(last, dir_fd=fd)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return True
 
     def close(self) -> None:
-        pass
+        os.close(self._fd)
 
 
 class TarFiles:
@@ -76,7 +105,9 @@ class TarFiles:
     def __init__(self, path: str) -> None:
         self._path = printable(path)
         try:
-            self._file: IO[bytes] = open(path, "rb")  # noqa: SIM115 - open as long as we are
+            # The path is the user's own; what is at its end may be exchanged for a pipe.
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            self._file: IO[bytes] = os.fdopen(fd, "rb")
         except OSError as err:
             raise InputError(f"can't read {self._path}: {err.strerror}") from None
         try:

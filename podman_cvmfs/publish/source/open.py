@@ -93,6 +93,7 @@ def _split_tag(text: str, is_there: Callable[[str], bool]) -> tuple[str, str | N
 def _layout(path: str, tag: str | None, name: ImageName | None, platform: Platform) -> OciLayout:
     files = DirectoryFiles(path)
     if not files.has("oci-layout") and not files.has("index.json"):
+        files.close()
         raise InputError(f"the directory {printable(path)} is no OCI layout", _FORMS)
     return OciLayout(files, printable(path), tag, name, platform)
 
