@@ -33,10 +33,10 @@ from podman_cvmfs.setup.store import can_be_opened, ensure_store, is_store, open
 from podman_cvmfs.setup.users import owner_of_files, shadowed
 from tests.support.cli import Target
 from tests.support.many import make_repository
-from tests.unit.test_storage_conf import DEBIAN, FEDORA, NEW, OLD, SHAPES, STORE
+from tests.unit.podman.test_storage_conf import DEBIAN, FEDORA, NEW, OLD, SHAPES, STORE
 
 MIDDLE = Generation("5.4.2", drop_ins=False, appends=True)
-TOP = Path(__file__).parents[2]
+TOP = Path(__file__).parents[3]
 CVMFS = "/cvmfs:/cvmfs:ro,rslave"
 
 every_generation = pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.repair import repair
 from podman_cvmfs.verify.store import verify
 from tests.support.osg import OsgBuilt, add_link, add_root, describe
-from tests.unit.test_sync import Blobs
+from tests.unit.sync.test_sync import Blobs
 
 ONE, TWO = describe("ab", Env=["A=one"]), describe("abc", User="1000")
 #: The layers of ONE under another config.

@@ -29,7 +29,7 @@ from podman_cvmfs.store.records import Node
 from podman_cvmfs.store.store import Store
 from tests.support.processes import started
 from tests.support.trees import snapshot
-from tests.unit.test_plan import image
+from tests.unit.plan.test_plan import image
 
 
 def put(store: Store, letters: str, now: int = 1000) -> bool:
@@ -151,7 +151,7 @@ def test_overlayfs_holds_no_whiteouts(tmp_path: Path) -> None:
         'exec "$@"'
     )
     change = (
-        "import sys\nfrom tests.unit.test_store import *\n"
+        "import sys\nfrom tests.unit.store.test_store import *\n"
         "try: put(Store(sys.argv[1]), 'abc')\n"
         "except StoreError as err: print(err.message, err.hint, sep='\\n')"
     )

@@ -357,9 +357,8 @@ def test_documents_are_on_the_disk_before_they_have_their_names(
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, {root!r})
-sys.path.insert(0, {here!r})
 from pathlib import Path
-import test_publish
+from tests.unit.publish import test_publisher
 from podman_cvmfs.publish import workspace
 left = int(sys.argv[2])
 def die(call):
@@ -371,16 +370,15 @@ def die(call):
         return call(*args, **kwargs)
     return wrapped
 os.rename, os.replace, os.mkdir = die(os.rename), die(os.replace), die(os.mkdir)
-images = test_publish.Images()
-image = images.image("example.org/a:1", test_publish.BASE, test_publish.TOP)
-test_publish.put(Path(sys.argv[1]), images, image)
+images = test_publisher.Images()
+image = images.image("example.org/a:1", test_publisher.BASE, test_publisher.TOP)
+test_publisher.put(Path(sys.argv[1]), images, image)
 """
 
 
 def test_killed_anywhere(repository: Path, images: Images) -> None:
     """Before each rename and each new directory: no half image, and the next run cleans up."""
-    here = Path(__file__).parent
-    code = KILLED.format(root=str(here.parent.parent), here=str(here))
+    code = KILLED.format(root=str(Path(__file__).parents[3]))
     old = images.image("example.org/a:1", BASE)
     new = images.image("example.org/a:1", BASE, TOP)
     survived = False
