@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import secrets
@@ -86,8 +87,11 @@ class Workspace:
                 continue
             try:
                 fd = os.open(_OWNER_LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=place)
-            except FileNotFoundError:
-                # Its owner died before it had a lock: both are made under the lock we hold.
+            except OSError as err:
+                if err.errno not in (errno.ENOENT, errno.ELOOP):
+                    raise
+                # Its owner died before it had a lock: both are made under the lock we hold. A link
+                # is no publisher's.
                 self._remove(name)
                 continue
             finally:

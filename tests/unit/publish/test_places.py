@@ -15,15 +15,20 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.errors import InputError, RepositoryError
+from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.publish import lock
+from podman_cvmfs.publish.publisher import publish
 from podman_cvmfs.publish.source.open import open_source
 from podman_cvmfs.registry.client import RegistryClient
+from tests.support.layers import CAPABILITY, directory, file, whiteout
+from tests.support.memory_images import Images, put
 from tests.support.trees import snapshot
-from tests.unit.test_publish import BASE, TOP, Images, put
 
 LOCK = ".podman-cvmfs-lock"
 NAME = "example.org/a:1"
+BASE = [directory("etc"), file("etc/passwd", "root\n"), file("opt/gone", "x")]
+TOP = [file("opt/app", "app", 0o755), whiteout("opt/gone")]
 
 
 @pytest.fixture
@@ -142,9 +147,9 @@ def test_who_holds_the_lock_too_long_is_named(
     monkeypatch.setattr(lock, "TELL_AFTER", 0.1)
     monkeypatch.setattr(lock, "LIMIT", 0.5)
     caplog.set_level("INFO")
-    hold = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX); print(1, flush=True)"
+    hold = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print(1)"
     holder = subprocess.Popen(
-        [sys.executable, "-c", f"{hold}; sys.stdin.read()", repository / LOCK],
+        [sys.executable, "-c", f"{hold}; sys.stdout.flush(); sys.stdin.read()", repository / LOCK],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -171,29 +176,73 @@ def test_a_workspace_that_is_a_link_is_left_alone(
     with open(outside / "lock") as held:
         fcntl.flock(held, fcntl.LOCK_SH)
         before = snapshot(outside)
-        with pytest.raises(RepositoryError):
-            put(repository, images, images.image(NAME, BASE, TOP))
+        put(repository, images, images.image(NAME, BASE, TOP))
         assert snapshot(outside) == before
+    assert not (repository / ".podman-cvmfs-tmp-y").exists()
+
+
+def _read(path: Path) -> None:
+    """Read all of the layout at ``path``."""
+    with RegistryClient() as client:
+        source = open_source(f"oci:{path}", None, client, Platform.of_host())
+        try:
+            for image in source.images():
+                for layer in image.manifest.layers:
+                    for _ in source.layer(image, layer):
+                        pass
+        finally:
+            source.close()
 
 
 @pytest.mark.parametrize("part", ["blobs", "blobs/sha256", "index.json", "manifest", "layer"])
 @pytest.mark.parametrize("kind", ["link", "fifo", "device", "directory"])
 def test_no_link_in_a_layout(tmp_path: Path, images: Images, part: str, kind: str) -> None:
-    """What root alone can read would be everybody's."""
-    layout, image = images.layout(tmp_path / "layout", NAME, BASE, TOP)
-    secret = tmp_path / "secret"
-    secret.mkdir(mode=0o700)
-    blobs = "blobs/sha256"
-    path = layout / {
-        "manifest": f"{blobs}/{image.raw_manifest_digest}",
-        "layer": f"{blobs}/{image.manifest.layers[0].digest.hex}",
-    }.get(part, part)
-    path.rename(secret / "moved")
+    """What only the caller can read would be everybody's."""
+    layout, image = tmp_path / "layout", images.image(NAME, BASE, TOP)
+    manifest = images.write_layout(layout, image)
+    _read(layout)
+    path = layout / part
+    if part == "manifest":
+        path = manifest
+    elif part == "layer":
+        path = manifest.parent / image.manifest.layers[1].digest.hex
+    is_directory = path.is_dir()
+    moved = tmp_path / "moved"
+    path.rename(moved)
     if kind == "link":
-        path.symlink_to(secret / "moved")
+        path.symlink_to(moved)
     elif kind == "fifo":
         os.mkfifo(path)
     elif kind == "device":
         path.symlink_to("/dev/zero")
     else:
         path.mkdir()
+    begun = time.monotonic()
+    with pytest.raises(InputError) as caught:
+        _read(layout)
+    assert time.monotonic() - begun < 5
+    if kind != "directory" or not is_directory:
+        assert "symbolic link or a special file" in caught.value.message
+        assert caught.value.hint and "cp -rL" in caught.value.hint
+
+
+def test_the_digest_of_a_file_is_not_told(tmp_path: Path, images: Images) -> None:
+    """The layout's maker could learn it of a file that only root can read."""
+    layout, image = tmp_path / "layout", images.image(NAME, BASE)
+    layer = images.write_layout(layout, image).parent / image.manifest.layers[0].digest.hex
+    secret = layer.read_bytes()[:-1] + b"s"
+    layer.write_bytes(secret)
+    digest = Digest.of(secret).hex
+    with pytest.raises(InputError) as caught:
+        publish(str(tmp_path / "new"), image, lambda layer: iter([secret]))
+    assert "it has another digest" in caught.value.message
+    assert digest not in caught.value.message
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a user's files get no capabilities")
+def test_a_capability_of_invalid_form_is_the_image_s_fault(tmp_path: Path, images: Images) -> None:
+    good = file("a", xattrs={"security.capability": CAPABILITY})
+    put(tmp_path / "repository", images, images.image(NAME, [good]))
+    bad = file("a", xattrs={"security.capability": b"junk"})
+    with pytest.raises(InputError, match=r"security\.capability"):
+        put(tmp_path / "repository", images, images.image("example.org/b:1", [bad]))
