@@ -24,6 +24,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class _Target:
+    """What is published into, and whether the user vouches for its mount."""
+
+    repository: str
+    assume_nosuid: bool
+
+
+@dataclass(frozen=True)
 class _Outcome:
     """What became of one image, or of a source that couldn't even be read."""
 
@@ -61,6 +69,12 @@ class _Outcome:
 @click.option("--name", metavar="NAME", help="What to call the image, e.g. example.org/app:1.")
 @arch_option
 @click.option(
+    "--assume-nosuid",
+    is_flag=True,
+    help="Publish even where other users reach the repository and setuid files work. Give it "
+    "only if users reach the repository by a mount with nosuid and nodev alone.",
+)
+@click.option(
     "--format",
     "output",
     type=click.Choice(["text", "json"]),
@@ -68,7 +82,12 @@ class _Outcome:
     help="With json, print a list of what was done on standard output.",
 )
 def command(
-    sources: tuple[str, ...], repository: str, name: str | None, arch: str | None, output: str
+    sources: tuple[str, ...],
+    repository: str,
+    name: str | None,
+    arch: str | None,
+    assume_nosuid: bool,
+    output: str,
 ) -> None:
     """Unpack images into a repository in DUCC's layout.
 
@@ -83,14 +102,15 @@ def command(
     given = parse_name(name) if name is not None else None
     settings = settings_given(arch=arch)
     patience = settings.registries
-    check_directory(repository)
+    check_directory(repository, assume_nosuid)
+    target = _Target(repository, assume_nosuid)
     outcomes: list[_Outcome] = []
     client = RegistryClient(
         timeout=patience.timeout, retries=patience.retries, max_pause=patience.max_pause
     )
     with client:
         for source in sources:
-            outcomes.extend(_publish_source(source, given, repository, client, settings.platform))
+            outcomes.extend(_publish_source(source, given, target, client, settings.platform))
     if output == "json":
         click.echo(json.dumps([outcome.as_json() for outcome in outcomes], indent=1))
     _raise_failures(outcomes)
@@ -99,7 +119,7 @@ def command(
 def _publish_source(
     text: str,
     name: ImageName | None,
-    repository: str,
+    target: _Target,
     client: RegistryClient,
     platform: Platform,
 ) -> list[_Outcome]:
@@ -118,17 +138,22 @@ def _publish_source(
                     theirs,
                     platform,
                 )
-        return [_publish_image(text, source, image, repository) for image in images]
+        return [_publish_image(text, source, image, target) for image in images]
     except PodmanCvmfsError as err:
         return [_Outcome(text, error=err)]
     finally:
         source.close()
 
 
-def _publish_image(text: str, source: ImageSource, image: SourceImage, repository: str) -> _Outcome:
-    before, its = present_platform(repository, image.name), image.config.platform
+def _publish_image(text: str, source: ImageSource, image: SourceImage, target: _Target) -> _Outcome:
+    before, its = present_platform(target.repository, image.name), image.config.platform
     try:
-        done = publish(repository, image, lambda layer: source.layer(image, layer))
+        done = publish(
+            target.repository,
+            image,
+            lambda layer: source.layer(image, layer),
+            target.assume_nosuid,
+        )
     except PodmanCvmfsError as err:
         return _Outcome(text, image, error=err)
     if before is not None and before.architecture != its.architecture:

@@ -19,6 +19,7 @@ from podman_cvmfs.errors import (
     printable,
 )
 from podman_cvmfs.publish import layout
+from podman_cvmfs.publish.exposure import check_exposure, make_directory
 from podman_cvmfs.publish.open_repository import OpenRepository
 from podman_cvmfs.publish.preparation import OpenLayer, Preparation, told_apart
 from podman_cvmfs.publish.present import is_complete
@@ -36,35 +37,42 @@ class Published:
     changed: bool
 
 
-def check_directory(directory: str) -> None:
-    """Raise RepositoryError unless ``directory`` is one into which can be published, or can be
-    made."""
+def check_directory(directory: str, assume_nosuid: bool = False) -> None:
+    """Raise an error unless ``directory`` is one into which can be published, or can be made.
+
+    Nothing is changed. ``assume_nosuid`` and the errors are those of ``check_exposure``.
+    """
     shown = printable(directory)
     for part in (layout.LAYERS, layout.FLAT):
         if os.path.islink(os.path.join(directory, part)):
             raise RepositoryError(
                 f"{shown}/{part} is a symbolic link, and no sync follows one there",
-                "make the whole repository a link, or mount something there",
+                "make the whole repository a link",
             )
     if os.path.isdir(directory):
+        check_exposure(directory, assume_nosuid)
         return
     if os.path.lexists(directory):
         raise RepositoryError(f"the repository {shown} is not a directory")
     if not os.path.isdir(os.path.dirname(os.path.abspath(directory))):
         raise RepositoryError(f"the directory above the repository {shown} doesn't exist")
+    check_exposure(directory, assume_nosuid)
 
 
-def publish(directory: str, image: SourceImage, open_layer: OpenLayer) -> Published:
+def publish(
+    directory: str, image: SourceImage, open_layer: OpenLayer, assume_nosuid: bool = False
+) -> Published:
     """Publish ``image`` in the repository ``directory``, which is made if it is missing.
 
-    ``open_layer`` gives a layer's blob. Raises InputError for an image that is damaged or
-    malicious, RepositoryError if the repository can't be written, RegistryError from
-    ``open_layer`` or if a registry gave a wrong blob; the repository then has no new image and
-    keeps those it had.
+    ``open_layer`` gives a layer's blob. With ``assume_nosuid`` the caller vouches that users reach
+    the repository only where it is mounted with nosuid and nodev.
+
+    Raises InputError for an image that is damaged or malicious, RepositoryError if the repository
+    can't be written, RegistryError from ``open_layer`` or if a registry gave a wrong blob; the
+    repository then has no new image and keeps those it had.
     """
     try:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(directory)
+        make_directory(directory, assume_nosuid)
         with told_apart(), OpenRepository(directory) as repository:
             return _publish(repository, image, open_layer)
     except OSError as err:
