@@ -14,6 +14,7 @@ from podman_cvmfs.cli.options import DIRECTORY, arch_option, settings_given
 from podman_cvmfs.errors import InputError, PartialError, PodmanCvmfsError, printable
 from podman_cvmfs.names.reference import ImageName, parse_name
 from podman_cvmfs.oci.platform import Platform
+from podman_cvmfs.publish.budget import parse_size
 from podman_cvmfs.publish.present import present_platform
 from podman_cvmfs.publish.publisher import Published, check_directory, publish
 from podman_cvmfs.publish.source.image import ImageSource, SourceImage
@@ -25,10 +26,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Target:
-    """What is published into, and whether the user vouches for its mount."""
+    """What is published into, and what the user vouches for."""
 
     repository: str
     assume_nosuid: bool
+    max_size: int | None
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,12 @@ class _Outcome:
     "only if users reach the repository by a mount with nosuid and nodev alone.",
 )
 @click.option(
+    "--max-size",
+    metavar="SIZE",
+    help="How much an image may take unpacked, e.g. 20G. Default: 512M, and 100 times its "
+    "compressed size.",
+)
+@click.option(
     "--format",
     "output",
     type=click.Choice(["text", "json"]),
@@ -87,6 +95,7 @@ def command(
     name: str | None,
     arch: str | None,
     assume_nosuid: bool,
+    max_size: str | None,
     output: str,
 ) -> None:
     """Unpack images into a repository in DUCC's layout.
@@ -103,7 +112,7 @@ def command(
     settings = settings_given(arch=arch)
     patience = settings.registries
     check_directory(repository, assume_nosuid)
-    target = _Target(repository, assume_nosuid)
+    target = _Target(repository, assume_nosuid, None if max_size is None else parse_size(max_size))
     outcomes: list[_Outcome] = []
     client = RegistryClient(
         timeout=patience.timeout, retries=patience.retries, max_pause=patience.max_pause
@@ -124,7 +133,7 @@ def _publish_source(
     platform: Platform,
 ) -> list[_Outcome]:
     try:
-        source = open_source(text, name, client, platform)
+        source = open_source(text, name, client, platform, target.max_size)
     except PodmanCvmfsError as err:
         return [_Outcome(text, error=err)]
     try:
@@ -153,6 +162,7 @@ def _publish_image(text: str, source: ImageSource, image: SourceImage, target: _
             image,
             lambda layer: source.layer(image, layer),
             target.assume_nosuid,
+            target.max_size,
         )
     except PodmanCvmfsError as err:
         return _Outcome(text, image, error=err)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from podman_cvmfs.errors import InputError, PodmanCvmfsError, RegistryError
 from podman_cvmfs.oci.documents import Descriptor, Digest
 from podman_cvmfs.publish import layout, singularity
+from podman_cvmfs.publish.budget import Budget
 from podman_cvmfs.publish.present import check_layer, implied_directories, origins
 from podman_cvmfs.publish.source.image import SourceImage
 from podman_cvmfs.publish.source.layer_stream import LayerStream, WrongBlobError
@@ -35,7 +36,14 @@ def told_apart() -> Iterator[None]:
 class Preparation:
     """An image's parts on their way into the repository; ``stack`` closes what it opens."""
 
-    def __init__(self, space: Workspace, image: SourceImage, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        space: Workspace,
+        image: SourceImage,
+        stack: contextlib.ExitStack,
+        max_size: int | None,
+    ) -> None:
+        self._budget = Budget(max_size, space.fd)
         self._space = space
         self._repository = space.repository
         self._image = image
@@ -64,7 +72,7 @@ class Preparation:
         place = self._space.fresh()
         for directory in (place, f"{place}/{layout.LAYERFS}", f"{place}/.metadata"):
             self._make(directory, 0o755)
-        stream = LayerStream(open_layer(layer), layer, diff_id)
+        stream = LayerStream(open_layer(layer), layer, diff_id, self._budget)
         root = self._open(f"{place}/{layout.LAYERFS}")
         try:
             implied = self._unpack(layer, stream, root)
@@ -128,7 +136,10 @@ class Preparation:
         for each in self._image.manifest.layers:
             if each.digest not in layers:
                 layers[each.digest] = self._unpacked(each.digest)
-            merger.add(layers[each.digest])
+                merger.add(layers[each.digest])
+            else:
+                # A manifest may name one layer as often as it likes.
+                merger.add(layers[each.digest], self._budget.spend)
         singularity.add_files(root, config)
         merger.finish()
         self._flat = place

@@ -60,12 +60,17 @@ def check_directory(directory: str, assume_nosuid: bool = False) -> None:
 
 
 def publish(
-    directory: str, image: SourceImage, open_layer: OpenLayer, assume_nosuid: bool = False
+    directory: str,
+    image: SourceImage,
+    open_layer: OpenLayer,
+    assume_nosuid: bool = False,
+    max_size: int | None = None,
 ) -> Published:
     """Publish ``image`` in the repository ``directory``, which is made if it is missing.
 
     ``open_layer`` gives a layer's blob. With ``assume_nosuid`` the caller vouches that users reach
-    the repository only where it is mounted with nosuid and nodev.
+    the repository only where it is mounted with nosuid and nodev. ``max_size`` is how many bytes
+    the image may take unpacked; if not given, ``Budget`` says it.
 
     Raises InputError for an image that is damaged or malicious, RepositoryError if the repository
     can't be written, RegistryError from ``open_layer`` or if a registry gave a wrong blob; the
@@ -74,7 +79,7 @@ def publish(
     try:
         make_directory(directory, assume_nosuid)
         with told_apart(), OpenRepository(directory) as repository:
-            return _publish(repository, image, open_layer)
+            return _publish(repository, image, open_layer, max_size)
     except OSError as err:
         reason = err.strerror or str(err)
         full = err.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -84,12 +89,14 @@ def publish(
         ) from None
 
 
-def _publish(repository: OpenRepository, image: SourceImage, open_layer: OpenLayer) -> Published:
+def _publish(
+    repository: OpenRepository, image: SourceImage, open_layer: OpenLayer, max_size: int | None
+) -> Published:
     layers = {layer.digest: layer for layer in image.manifest.layers}
     if is_complete(repository, image):
         return Published(len(layers), 0, False)
     with Workspace(repository) as space, contextlib.ExitStack() as stack:
-        preparation = Preparation(space, image, stack)
+        preparation = Preparation(space, image, stack, max_size)
         new = 0
         total = sum(layer.size for layer in layers.values())
         with bytes_done(total, f"Unpacking {image.name}") as done:

@@ -13,6 +13,7 @@ from typing import IO, Protocol
 
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.oci import documents
+from podman_cvmfs.publish.budget import Budget
 from podman_cvmfs.publish.regular import open_regular
 from podman_cvmfs.publish.source.layer_stream import compression, decompress
 from podman_cvmfs.publish.unpack.safe_tree import directory
@@ -100,9 +101,13 @@ class DirectoryFiles:
 
 
 class TarFiles:
-    """The files in a tar file, which may be compressed as a whole."""
+    """The files in a tar file, which may be compressed as a whole.
 
-    def __init__(self, path: str) -> None:
+    Decompressed it may take ``max_size`` bytes; if not given, ``Budget`` says it.
+    """
+
+    def __init__(self, path: str, max_size: int | None = None) -> None:
+        self._max_size = max_size
         self._path = printable(path)
         try:
             # The path is the user's own; what is at its end may be exchanged for a pipe.
@@ -125,14 +130,19 @@ class TarFiles:
             self._file.close()
             raise
 
-    @staticmethod
-    def _unpacked(file: IO[bytes]) -> IO[bytes]:
+    def _unpacked(self, file: IO[bytes]) -> IO[bytes]:
         """A compressed archive can't be read in any order: decompress it once."""
         file.seek(0)
         plain = tempfile.TemporaryFile()  # noqa: SIM115
-        with file:
-            for chunk in decompress(_chunks(file)):
-                plain.write(chunk)
+        budget = Budget(self._max_size, plain.fileno())
+        try:
+            with file:
+                for chunk in decompress(_earning(_chunks(file), budget)):
+                    budget.spend(len(chunk))
+                    plain.write(chunk)
+        except BaseException:
+            plain.close()
+            raise
         return plain
 
     def _member(self, name: str) -> tarfile.TarInfo:
@@ -170,6 +180,12 @@ class TarFiles:
     def close(self) -> None:
         self._archive.close()
         self._file.close()
+
+
+def _earning(chunks: Iterator[bytes], budget: Budget) -> Iterator[bytes]:
+    for chunk in chunks:
+        budget.earn(len(chunk))
+        yield chunk
 
 
 def _normal(name: str) -> str:

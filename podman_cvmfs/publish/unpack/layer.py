@@ -21,6 +21,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from podman_cvmfs.errors import InputError
+from podman_cvmfs.publish.budget import ENTRY
 from podman_cvmfs.publish.source.layer_stream import LayerStream
 from podman_cvmfs.publish.unpack import attributes
 from podman_cvmfs.publish.unpack.attributes import DEFAULT_DIRECTORY, Attributes
@@ -126,7 +127,8 @@ class _Entry:
 
 class _Unpacking:
     def __init__(self, root: int, stream: LayerStream) -> None:
-        self.tree = BuildTree(root, self._implied)
+        self._budget = stream.budget
+        self.tree = BuildTree(root, self._implied, lambda: self._budget.spend(ENTRY))
         self._stream = stream
         #: Path -> attributes of every directory, None for one only implied so far.
         self._directories: dict[bytes, Attributes | None] = {b"": None}
@@ -141,11 +143,14 @@ class _Unpacking:
         }
 
     def _implied(self, path: bytes) -> None:
+        # One entry can have two thousand of them.
+        self._budget.spend(ENTRY + len(path))
         self._directories[path] = None
 
     def add(self, info: tarfile.TarInfo) -> None:
         """Make the file that ``info`` describes; the stream stands at its contents."""
         path = _bytes(info.name)
+        self._budget.spend(ENTRY)
         parts = split_path(path)
         maker = self._makers.get(info.type)
         if maker is None:

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from podman_cvmfs.publish.budget import ENTRY
 from podman_cvmfs.publish.unpack import attributes
 from podman_cvmfs.publish.unpack.attributes import DEFAULT_DIRECTORY
 from podman_cvmfs.publish.unpack.cursor import Cursor
@@ -47,10 +48,13 @@ class Merger:
         #: Path of a merged directory -> the descriptor of the layer whose attributes it has.
         self._owners: dict[bytes, int | None] = {b"": None}
 
-    def add(self, layer: Layer) -> None:
-        """Put ``layer`` on top of those added before. Its ``root`` must stay open."""
+    def add(self, layer: Layer, spend: Callable[[int], None] | None = None) -> None:
+        """Put ``layer`` on top of those added before. Its ``root`` must stay open.
+
+        ``spend`` is told the size of each file, and may raise an error.
+        """
         with Cursor(layer.root) as source, Cursor(self.root) as target, Cursor(self.root) as other:
-            _Merge(layer, source, target, other, self._claim).run()
+            _Merge(layer, source, target, other, self._claim, spend).run()
         self._claim(b"", layer, False)
 
     def _claim(self, path: bytes, layer: Layer, fresh: bool) -> None:
@@ -91,7 +95,9 @@ class _Merge:
         target: Cursor,
         other: Cursor,
         claim: Callable[[bytes, Layer, bool], None],
+        spend: Callable[[int], None] | None,
     ) -> None:
+        self._spend = spend
         self._layer = layer
         self._source = source
         self._target = target
@@ -132,6 +138,8 @@ class _Merge:
         """Merge one entry; True if it is a directory, which has then to be entered."""
         path = join(above, name)
         status = os.lstat(name, dir_fd=source)
+        if self._spend is not None:
+            self._spend(ENTRY + status.st_blocks * 512)
         present = lstat(name, target)
         if stat.S_ISDIR(status.st_mode):
             fresh = present is None or not stat.S_ISDIR(present.st_mode)

@@ -22,6 +22,8 @@ from podman_cvmfs.publish.unpack.cursor import Cursor
 #: Linux' own limits: PATH_MAX, and links followed in one path.
 MAX_PATH = 4095
 _MAX_LINKS = 40
+#: Hardly an image has a way of more directories.
+_SHORT_WAY = 32
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 CREATE_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -146,11 +148,13 @@ def _empty(fd: int) -> list[bytes]:
 class BuildTree:
     """A directory tree under construction below ``root``, a descriptor that stays the caller's.
 
-    ``on_create`` is told the path of each directory that had to be made on the way to an entry.
+    ``on_create`` is told the path of each directory that had to be made on the way to an entry,
+    ``on_step`` is called for each directory of a long way. Both may raise an error.
     """
 
     root: int
     on_create: Callable[[bytes], None]
+    on_step: Callable[[], None]
     #: The last result of ``parent``: entries of one directory mostly follow one another. Changes
     #: are made only in that directory, so none can invalidate it.
     _cached: tuple[tuple[bytes, ...], int, bytes] | None = field(default=None, init=False)
@@ -185,10 +189,13 @@ class BuildTree:
     def _walk(self, parts: tuple[bytes, ...]) -> tuple[int, bytes]:
         fd, names, left = self._start(parts)
         pending = list(reversed(left))
-        links = 0
+        links = steps = 0
         try:
             while pending:
                 name = pending.pop()
+                steps += 1
+                if steps > _SHORT_WAY:
+                    self.on_step()
                 if name in (b"", b"."):
                     continue
                 if name == b"..":
