@@ -14,9 +14,9 @@ from podman_cvmfs.cli.options import DIRECTORY, arch_option, settings_given
 from podman_cvmfs.errors import InputError, PartialError, PodmanCvmfsError, printable
 from podman_cvmfs.names.reference import ImageName, parse_name
 from podman_cvmfs.oci.platform import Platform
-from podman_cvmfs.publish.budget import parse_size
 from podman_cvmfs.publish.present import present_platform
 from podman_cvmfs.publish.publisher import Published, check_directory, publish
+from podman_cvmfs.publish.source.budget import parse_size
 from podman_cvmfs.publish.source.image import ImageSource, SourceImage
 from podman_cvmfs.publish.source.open import open_source
 from podman_cvmfs.registry.client import RegistryClient

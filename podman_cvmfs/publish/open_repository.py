@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from podman_cvmfs.errors import RepositoryError, printable
-from podman_cvmfs.publish.regular import read_regular
+from podman_cvmfs.util.below import read_regular
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: The largest of our documents lists the directories that a layer doesn't mention.

@@ -13,10 +13,9 @@ from typing import IO, Protocol
 
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.oci import documents
-from podman_cvmfs.publish.budget import Budget
-from podman_cvmfs.publish.regular import open_regular
+from podman_cvmfs.publish.source.budget import Budget
 from podman_cvmfs.publish.source.layer_stream import compression, decompress
-from podman_cvmfs.publish.unpack.safe_tree import directory
+from podman_cvmfs.util.below import directory, open_regular
 
 _CHUNK = 256 * 1024
 _MAX_LINKS = 10

@@ -11,7 +11,7 @@ import zstandard
 
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.oci.documents import Descriptor, Digest
-from podman_cvmfs.publish.budget import Budget
+from podman_cvmfs.publish.source.budget import Budget
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"

@@ -21,7 +21,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.publish.budget import ENTRY
+from podman_cvmfs.publish.source.budget import ENTRY
 from podman_cvmfs.publish.source.layer_stream import LayerStream
 from podman_cvmfs.publish.unpack import attributes
 from podman_cvmfs.publish.unpack.attributes import DEFAULT_DIRECTORY, Attributes

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from podman_cvmfs.publish.budget import ENTRY
+from podman_cvmfs.publish.source.budget import ENTRY
 from podman_cvmfs.publish.unpack import attributes
 from podman_cvmfs.publish.unpack.attributes import DEFAULT_DIRECTORY
 from podman_cvmfs.publish.unpack.cursor import Cursor

@@ -9,15 +9,15 @@ Names are bytes: images hold names in any encoding.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.publish.unpack.cursor import Cursor
+from podman_cvmfs.util.below import open_directory
 
 #: Linux' own limits: PATH_MAX, and links followed in one path.
 MAX_PATH = 4095
@@ -25,7 +25,6 @@ _MAX_LINKS = 40
 #: Hardly an image has a way of more directories.
 _SHORT_WAY = 32
 
-_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 CREATE_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 #: While a tree is being built its directories are ours alone; their own modes come last.
 BUILD_MODE = 0o700
@@ -78,31 +77,6 @@ def split_path(path: bytes) -> tuple[bytes, ...]:
     if not parts and b".." in path:
         raise out
     return tuple(parts)
-
-
-def open_directory(path: bytes, dir_fd: int) -> int:
-    """Open the directory ``path`` below ``dir_fd``; none of its parts may be a link.
-
-    b"" is ``dir_fd`` itself. OSError (ENOTDIR) if a part is a link or no directory.
-    """
-    fd = os.open(b".", _OPEN_DIRECTORY, dir_fd=dir_fd)
-    for part in path.split(b"/") if path else ():
-        try:
-            deeper = os.open(part, _OPEN_DIRECTORY, dir_fd=fd)
-        finally:
-            os.close(fd)
-        fd = deeper
-    return fd
-
-
-@contextlib.contextmanager
-def directory(path: bytes, dir_fd: int) -> Iterator[int]:
-    """``open_directory`` for a ``with`` statement."""
-    fd = open_directory(path, dir_fd)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def remove(name: bytes, dir_fd: int) -> None:

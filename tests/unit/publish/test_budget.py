@@ -15,8 +15,8 @@ import zstandard
 from podman_cvmfs.errors import InputError, RepositoryError
 from podman_cvmfs.names.reference import parse_name
 from podman_cvmfs.oci.platform import Platform
-from podman_cvmfs.publish.budget import Budget, parse_size, shown_size
 from podman_cvmfs.publish.publisher import publish
+from podman_cvmfs.publish.source.budget import Budget, parse_size, shown_size
 from podman_cvmfs.publish.source.open import open_source
 from podman_cvmfs.registry.client import RegistryClient
 from tests.support.layers import (

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,16 +39,13 @@ def images() -> Images:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def place() -> Iterator[Path]:
     """A directory that all users reach."""
     if os.geteuid() != 0:
         required("only root can give files away")
-    for each in (tmp_path, *tmp_path.parents):
-        if "pytest-" in str(each):
-            each.chmod(0o755)
-    made = tmp_path / "place"
-    made.mkdir(mode=0o755)
-    return made
+    with tempfile.TemporaryDirectory(prefix="exposure-") as path:
+        os.chmod(path, 0o755)
+        yield Path(path)
 
 
 @pytest.fixture

@@ -1,11 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens regular files that somebody else may have exchanged for something else."""
+"""Opens what lies below an open directory, whatever somebody else may have put in its place.
+
+No symbolic link is followed, no pipe or device is opened.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
+
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def open_directory(path: bytes, dir_fd: int) -> int:
+    """Open the directory ``path`` below ``dir_fd``; none of its parts may be a link.
+
+    b"" is ``dir_fd`` itself. OSError (ENOTDIR) if a part is a link or no directory.
+    """
+    fd = os.open(b".", _OPEN_DIRECTORY, dir_fd=dir_fd)
+    for part in path.split(b"/") if path else ():
+        try:
+            deeper = os.open(part, _OPEN_DIRECTORY, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = deeper
+    return fd
+
+
+@contextlib.contextmanager
+def directory(path: bytes, dir_fd: int) -> Iterator[int]:
+    """``open_directory`` for a ``with`` statement."""
+    fd = open_directory(path, dir_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def open_regular(name: str, dir_fd: int) -> int:
