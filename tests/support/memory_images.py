@@ -26,6 +26,11 @@ class Images:
         return self.of_blobs(name, [pack(entries) for entries in layers], settings)
 
     def of_blobs(self, name: str, blobs: list[Blob], settings: object = None) -> SourceImage:
+        image = self.unchecked(name, blobs, settings)
+        return checked_image(image.name, image.manifest, image.config)
+
+    def unchecked(self, name: str, blobs: list[Blob], settings: object = None) -> SourceImage:
+        """The same, whether or not such an image may be."""
         raw = json.dumps(
             {
                 "architecture": "amd64",
@@ -43,7 +48,7 @@ class Images:
             layers.append(Descriptor(documents.OCI_LAYER + "+gzip", digest, len(blob.data)))
         own = Descriptor(documents.OCI_CONFIG, config.digest, len(raw))
         manifest = documents.Manifest(documents.OCI_MANIFEST, own, tuple(layers))
-        return checked_image(parse_name(name), manifest, config)
+        return SourceImage(parse_name(name), manifest, config)
 
     def layer(self, layer: Descriptor) -> Iterator[bytes]:
         self.asked += 1
