@@ -70,7 +70,7 @@ class Preparation:
             check_layer(self._repository, present, layer.digest, diff_id)
             return False
         place = self._space.fresh()
-        for directory in (place, f"{place}/{layout.LAYERFS}", f"{place}/.metadata"):
+        for directory in (place, f"{place}/{layout.LAYERFS}", f"{place}/{layout.METADATA}"):
             self._make(directory, 0o755)
         stream = LayerStream(open_layer(layer), layer, diff_id, self._budget)
         root = self._open(f"{place}/{layout.LAYERFS}")
@@ -175,7 +175,7 @@ class Preparation:
         for path, data in layout.blob_paths(self._image).items():
             changed |= space.put_file(path, data)
         changed |= space.put_file(
-            layout.manifest_path(name), layout.render_manifest(self._image.manifest)
+            layout.manifest_path(name), layout.manifest_document(self._image.manifest)
         )
         changed |= space.put_link(name.repository_path, layout.link_target(name, config.digest))
         return changed

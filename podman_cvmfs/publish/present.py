@@ -35,7 +35,7 @@ def is_complete(repository: OpenRepository, image: SourceImage) -> bool:
     if target != layout.link_target(name, config.digest):
         return False
     files = {
-        layout.manifest_path(name): layout.render_manifest(image.manifest),
+        layout.manifest_path(name): layout.manifest_document(image.manifest),
         **layout.blob_paths(image),
     }
     if any(repository.read(path) != data for path, data in files.items()):
