@@ -122,7 +122,7 @@ class Workspace:
             return False
         prepared = self.fresh()
         write_file(prepared, self.fd, data, is_durable=True)
-        self._replace(prepared, path)
+        self._put(prepared, path)
         return True
 
     def put_link(self, path: str, target: str) -> bool:
@@ -131,10 +131,10 @@ class Workspace:
             return False
         prepared = self.fresh()
         os.symlink(target, prepared, dir_fd=self.fd)
-        self._replace(prepared, path)
+        self._put(prepared, path)
         return True
 
-    def _replace(self, prepared: str, path: str) -> None:
+    def _put(self, prepared: str, path: str) -> None:
         with self.repository.above(path, make=True) as above:
             os.replace(prepared, os.path.basename(path), src_dir_fd=self.fd, dst_dir_fd=above)
 
