@@ -44,6 +44,8 @@ class Site:
         self.images = {image.name: build(image) for image in [*IMAGES, *EXTRA]}
         self.deep = {image.name: build(image) for image in (deep(60), deep(120))}
         self._clients: dict[Path, Mounted] = {}
+        # Not on the file system of the graphroots: there, starts can lock up with a client.
+        self._caches = Path(tempfile.mkdtemp(prefix="pcm", dir="/dev/shm"))
         self._home: Machine | None = None
         self._python: list[str] = []
         for built in (*self.images.values(), *self.deep.values()):
@@ -159,6 +161,7 @@ class Site:
         self._forget_home()
         for client in self._clients.values():
             client.close()
+        shutil.rmtree(self._caches)
 
 
 @contextmanager
