@@ -55,13 +55,19 @@ class Cell:
 
 
 def cells() -> Iterator[Cell]:
-    """All combinations that make sense: in plain directories, and on a mount all with files of
-    others than root, and the merged roots whose owners a client shows."""
+    """All combinations that make sense, in plain directories and on a mount."""
     for cell in _plain_cells():
         yield cell
-        claimed = cell.owner != "root" or (cell.view == "flat" and not cell.rootless)
-        if claimed:
+        if _is_on_mounts(cell):
             yield replace(cell, mount=True)
+
+
+def _is_on_mounts(cell: Cell) -> bool:
+    """Whether mounts show such files: one user's, or a merged root with those of the image. Root
+    makes no store of what a user has mounted: nobody else sees that."""
+    if cell.owner == "root":
+        return cell.view == "flat" and not cell.rootless
+    return cell.owner == "foreign" or cell.own
 
 
 def _plain_cells() -> Iterator[Cell]:
