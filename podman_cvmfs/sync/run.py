@@ -10,18 +10,22 @@ from dataclasses import replace
 
 from podman_cvmfs.errors import printable
 from podman_cvmfs.names.reference import ImageName
-from podman_cvmfs.plan.layers import freed_images, orphaned_views
+from podman_cvmfs.plan.layers import found_by_none, freed_images, orphaned_views
 from podman_cvmfs.plan.make import Candidate, Plan, make_plan
 from podman_cvmfs.plan.retirement import Retention, is_retired
-from podman_cvmfs.repository.offers import AnyRepository, Offer, Offers, collect
+from podman_cvmfs.registry.meanings import meanings
+from podman_cvmfs.repository.collect import collect
+from podman_cvmfs.repository.offers import Offers
+from podman_cvmfs.repository.owners import owner_of
+from podman_cvmfs.repository.protocol import AnyRepository
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import UNANSWERED
-from podman_cvmfs.settings.policy import SHARED
+from podman_cvmfs.settings.policy import Policy, Reuse
 from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.store.strangers import Stranger
-from podman_cvmfs.sync.choose import choose_requested, choose_selected, keep_old, meanings
+from podman_cvmfs.sync.choose import Choice, choose_requested, choose_selected, keep_old
 from podman_cvmfs.sync.complete import resolve_all
-from podman_cvmfs.sync.held import held_by
+from podman_cvmfs.sync.held import held_by, repositories_of
 from podman_cvmfs.sync.newly_complete import completed_since
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
@@ -42,68 +46,85 @@ def sync(wishes: Wishes) -> SyncReport:
     repository can be read, StoreError, or InputError for a malformed name among those requested;
     then the store is as it was.
     """
-    report = SyncReport()
     requested = {text: meanings(text) for text in wishes.requested}
     with wishes.store.opened() as current:
         strangers = _keep_others_out(wishes, current)
         # What was listed and resolved has gone when the store is written: that, too, takes memory.
-        plan = _prepare(current, requested, wishes, report)
-        report.changed = wishes.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
+        plan, report = _prepare(current, requested, wishes)
+        changed = wishes.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
         if wishes.policy.shared:
-            was_shared = SHARED in current.policy.split()
+            former = Policy.parse(current.policy)
+            was_shared = former is not None and former.shared
             wishes.store.share(plan.content, anew=not was_shared)
-    report.warnings = [*report.warnings, *_planted(strangers)]
-    report.added, report.removed, report.moved = plan.added, plan.removed, plan.moved
     listed = [image for image in plan.content.images.values() if not is_retired(image)]
-    report.images = len(listed)
-    report.synthesised = sum(image.config_origin == SYNTHESISED for image in listed)
-    report.next_due = _next_due(plan.content, wishes.grace, int(time.time()))
-    return report
+    return replace(
+        report,
+        changed=changed,
+        warnings=[*report.warnings, *_planted(strangers)],
+        added=plan.added,
+        removed=plan.removed,
+        moved=plan.moved,
+        images=len(listed),
+        synthesised=sum(image.config_origin == SYNTHESISED for image in listed),
+        next_due=_next_due(plan.content, wishes.grace, int(time.time())),
+    )
 
 
 def _prepare(
-    current: StoreContent,
-    requested: Mapping[str, Sequence[ImageName]],
-    wishes: Wishes,
-    report: SyncReport,
-) -> Plan:
-    """Read what there is and plan what the store shall hold."""
+    current: StoreContent, requested: Mapping[str, Sequence[ImageName]], wishes: Wishes
+) -> tuple[Plan, SyncReport]:
+    """Read what there is and plan what the store shall hold; the report is of what was found."""
     held = held_by(current)
-    offers = collect(wishes.repositories, held, wishes.platform, wishes.selection.specs)
+    offers = collect(
+        wishes.repositories, repositories_of(held), wishes.platform, wishes.selection.specs
+    )
     hidden = offers.down.keys() if wishes.hide_outage else offers.forged
     if len(offers.down) == len(wishes.repositories) and not hidden:
         raise next(iter(offers.down.values()))
-    report.failed.update(offers.down)
-    report.notices = [notice for each in _repositories(offers) for notice in _owner_notices(each)]
-    if requested:
-        chosen = choose_requested(offers, requested, wishes.platform, report)
-        there = {name: each for name, each in held.items() if each.repository not in offers.forged}
-        wanted = {name: each.source for name, each in there.items()}
-        wanted.update((o.image.name, o.image.image_id.hex) for o in chosen)
-    else:
-        chosen, wanted = choose_selected(offers, hidden, wishes, held, report)
+    choice = (
+        choose_requested(offers, requested, wishes.platform, held)
+        if requested
+        else choose_selected(offers, hidden, wishes, held)
+    )
+    sources = choice.wanted.values()
     gone = _gone(current, offers, hidden, wishes)
     now = int(time.time())
     retention = Retention(now, wishes.grace, needed_layers(current, now, wishes.grace))
-    to_resolve = _to_resolve(current, offers, chosen, wanted, gone, wishes)
-    todo = offers.by_source(to_resolve | freed_images(current, wanted.values(), retention))
-    candidates = resolve_all(wishes, todo, report)
-    undone = todo.keys() - candidates.keys()
+    to_resolve = _to_resolve(current, offers, choice, gone, wishes)
+    todo = offers.by_source(to_resolve | freed_images(current, sources, retention))
+    completed = resolve_all(wishes, todo)
+    undone = todo.keys() - completed.candidates.keys()
+    failed = {**offers.down, **choice.failed, **completed.failed}
+    left_out = {**choice.left_out, **completed.left_out}
     # Other repositories may have the image, too, under other names.
-    for offer in chosen:
+    for offer in choice.offers:
         source = offer.image.image_id.hex
         if source in undone:
             first = str(todo[source][0].image.name)
-            kind = report.left_out if first in report.left_out else report.failed
+            kind = left_out if first in left_out else failed
             kind.setdefault(str(offer.image.name), kind[first])
     if requested:
         # Whoever names an image expects it to be there, and nothing else to go.
-        report.failed.update(report.left_out)
-        report.left_out.clear()
-    keep_old(wanted, held, (o for o in offers.offers if o.image.image_id.hex in undone), report)
-    stuck = _stuck(current, hidden) - candidates.keys()
+        failed.update(left_out)
+        left_out.clear()
+    lacking = (each for each in offers.offers if each.image.image_id.hex in undone)
+    wanted = keep_old(choice.wanted, held, lacking, left_out)
+    distrusted = found_by_none(current, wishes.policy)
+    stuck = _stuck(current, hidden, distrusted) - completed.candidates.keys()
     wanted = {name: source for name, source in wanted.items() if source not in stuck}
-    return _plan(current, wanted, candidates, hidden, gone, wishes, retention, report)
+    plan, warnings = _plan(current, wanted, completed.candidates, hidden, gone, wishes, retention)
+    return plan, SyncReport(
+        failed=failed,
+        left_out=left_out,
+        silent=completed.silent,
+        waiting=completed.waiting,
+        found=choice.found,
+        notices=[
+            *(notice for each in _repositories(offers) for notice in _owner_notices(each)),
+            *_trust_notices(wishes),
+        ],
+        warnings=warnings,
+    )
 
 
 def _plan(
@@ -114,11 +135,12 @@ def _plan(
     gone: Collection[str],
     wishes: Wishes,
     retention: Retention,
-    report: SyncReport,
-) -> Plan:
-    """Plan the next generation. Layers that users still stand on are looked for only when some are
-    about to go: past their grace, or in a hidden repository, or with files that their repository
-    has removed. Pulls must not find these: whatever they made on them couldn't be mounted."""
+) -> tuple[Plan, list[str]]:
+    """Plan the next generation; the warnings are of what stays in it for its users.
+
+    Layers that users still stand on are looked for only when some are about to go: past their
+    grace, or in a hidden repository, or with files that their repository has removed, or of a
+    repository whose layers pulls may use no more. Pulls must not find these."""
     sources = set(wanted.values())
     stay = (image for image in current.images.values() if image.all_sources & sources)
     used = {layer.layer_id for image in stay for layer in layers_of(current, image)}
@@ -127,15 +149,17 @@ def _plan(
         if image.repository in hidden:
             layers = layers_of(current, image)
             useless.update(layer.layer_id for layer in layers if not layer.repository)
+    useless |= found_by_none(current, wishes.policy)
     useless |= vanished_layers(wishes.store.path, current, current.layers.keys() - used)
     needs: Needs | None = None
     if useless:
         needs = find_needs(current)
         retention = replace(retention, needed=needs.layers(current), useless=useless)
-    plan = make_plan(current, wanted, candidates, str(wishes.policy), retention, gone)
-    if needs is not None:
-        report.warnings = [*needs.obstacles(), *_kept(plan.content, needs, sorted(hidden))]
-    return plan
+    order = [os.path.abspath(root) for root in wishes.repositories]
+    plan = make_plan(current, wanted, candidates, str(wishes.policy), retention, gone, order)
+    if needs is None:
+        return plan, []
+    return plan, [*needs.obstacles(), *_kept(plan.content, needs, sorted(hidden))]
 
 
 def _keep_others_out(wishes: Wishes, current: StoreContent) -> Sequence[Stranger]:
@@ -181,12 +205,15 @@ def _gone(
     return ({layer.repository for layer in current.layers.values()} - known - {""}) | {*hidden}
 
 
-def _stuck(current: StoreContent, hidden: Collection[str]) -> set[str]:
+def _stuck(current: StoreContent, hidden: Collection[str], distrusted: Collection[str]) -> set[str]:
     """The source IDs of images that the store can only show with files of ``hidden``
-    repositories."""
+    repositories, or on the layers ``distrusted`` (IDs), which pulls would find."""
     found: set[str] = set()
-    for image in current.images.values() if hidden else ():
-        if any(layer.repository in hidden for layer in layers_of(current, image)):
+    for image in current.images.values() if hidden or distrusted else ():
+        if any(
+            layer.repository in hidden or layer.layer_id in distrusted
+            for layer in layers_of(current, image)
+        ):
             found |= image.all_sources
     return found
 
@@ -194,8 +221,7 @@ def _stuck(current: StoreContent, hidden: Collection[str]) -> set[str]:
 def _to_resolve(
     current: StoreContent,
     offers: Offers,
-    chosen: Sequence[Offer],
-    wanted: Mapping[ImageName, str],
+    choice: Choice,
     gone: Collection[str],
     wishes: Wishes,
 ) -> set[str]:
@@ -206,7 +232,7 @@ def _to_resolve(
     by halves.
     """
     if current.policy != str(wishes.policy):
-        return set(wanted.values())
+        return set(choice.wanted.values())
     homes = offers.homes()
     present: set[str] = set()
     for image in current.images.values():
@@ -218,10 +244,10 @@ def _to_resolve(
         whole = image.config_origin != SYNTHESISED and image.manifest_origin != UNANSWERED
         if whole and fits and not image.outdated and not moved:
             present |= image.all_sources
-    present -= completed_since(current, set(wanted.values()), offers, wishes.policy)
-    missing = {offer.image.image_id.hex for offer in chosen} - present
+    present -= completed_since(current, set(choice.wanted.values()), offers, wishes.policy)
+    missing = {offer.image.image_id.hex for offer in choice.offers} - present
     left = _left_behind(current, offers)
-    return missing | orphaned_views(current, wanted.values(), gone, left)
+    return missing | orphaned_views(current, choice.wanted.values(), gone, left)
 
 
 def _left_behind(current: StoreContent, offers: Offers) -> set[str]:
@@ -243,24 +269,30 @@ def _repositories(offers: Offers) -> list[AnyRepository]:
 
 
 def _owner_notices(repository: AnyRepository) -> Iterator[str]:
-    """What it means for containers that all files belong to one user, as a CernVM-FS client shows
-    them by default: told by the directory that holds the merged roots, or the layers."""
-    for name in (".flat", ".layers", ".images"):
-        attributes = repository.tree.lstat(name)
-        if attributes is None or attributes.st_uid == os.geteuid():
-            continue
-        owner = f"the files in {printable(repository.root)} belong to user {attributes.st_uid}"
-        if os.geteuid() == 0:
-            yield (
-                f"{owner}, and so they do in containers; ordinary users need a store of their own "
-                "(podman-cvmfs setup --user) or fuse-overlayfs"
-            )
-        else:
-            yield (
-                f"{owner}: containers can add and remove files but not change those of the image "
-                "(to have that too: podman-cvmfs setup --user --overlay fuse-overlayfs)"
-            )
+    """What it means for containers that all files belong to one other user."""
+    uid = owner_of(repository.tree)
+    if uid is None or uid == os.geteuid():
         return
+    owner = f"the files in {printable(repository.root)} belong to user {uid}"
+    if os.geteuid() == 0:
+        yield (
+            f"{owner}, and so they do in containers; ordinary users need a store of their own "
+            "(podman-cvmfs setup --user) or fuse-overlayfs"
+        )
+    else:
+        yield (
+            f"{owner}: containers can add and remove files but not change those of the image "
+            "(to have that too: podman-cvmfs setup --user --overlay fuse-overlayfs)"
+        )
+
+
+def _trust_notices(wishes: Wishes) -> Iterator[str]:
+    policy = wishes.policy
+    if len(wishes.repositories) > 1 and policy.reuse_from == () and policy.reuse is not Reuse.NONE:
+        yield (
+            "pulls and builds use no layer of the store, since there are several repositories and "
+            "the setting reuse_from names none (name those that you trust)"
+        )
 
 
 def _next_due(content: StoreContent, grace: int, now: int) -> int | None:

@@ -6,10 +6,8 @@ was asked for. The next sync with the same wishes compares it first, and if it h
 else. This module imports little, for that case is the common one and must be cheap. A lost stamp
 costs one full comparison.
 
-What the repository is like is told by CernVM-FS's revision and root hash. A plain directory has
-none; there the times and inodes of the directories in which names are added, removed and moved
-stand for it, as in git's index: times so young that a later change could bear the same are not
-trusted.
+What the repository is like is told by CernVM-FS's revision and root hash, or by the times of
+directories (see ``new_stamp``).
 """
 
 from __future__ import annotations
@@ -18,21 +16,15 @@ import contextlib
 import hashlib
 import json
 import os
-import time
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-_FORMAT = 2
+if TYPE_CHECKING:
+    from podman_cvmfs.settings.files import Settings
+
+#: The format of stamps; ``FILES.md`` tells their keys.
+FORMAT = 2
 #: Extended attributes of a CernVM-FS mount (client 2.12): the catalogue's revision and its hash.
 _XATTRS = ("user.revision", "user.root_hash")
-#: Coarsest time step of file systems in use, in nanoseconds (NFS and ext3: a second).
-_RACY = 2_000_000_000
-#: Directories of DUCC's whose directories are those of architectures.
-_ARCHITECTURES = (".multiarch", ".metadata/.multiarch")
-_INNER = (".metadata", *_ARCHITECTURES)
-_MANIFEST = "manifest.json"
-
-#: path -> (mtime in ns, inode) of each directory or manifest, or the extended attributes' values.
-State = dict[str, list[int]]
 
 
 def revision_of(repository: str) -> list[str] | None:
@@ -46,63 +38,6 @@ def revision_of(repository: str) -> list[str] | None:
         return [os.getxattr(repository, name).decode("ascii", "replace") for name in _XATTRS]
     except OSError:
         return None
-
-
-def directories_of(repository: str) -> State | None:
-    """Times and inodes of the directories that hold names; None while one of them is too young.
-
-    These are the directories of public links, those of other architectures among them, and in
-    ``.metadata`` those above the manifests. Of images without public link, their manifests as well,
-    which alone tell that the tag has moved.
-    """
-    found: State = {}
-    latest = time.time_ns() - _RACY
-    pending = ["."]
-    while pending:
-        directory = pending.pop()
-        path = os.path.join(repository, directory)
-        attributes = os.stat(path, follow_symlinks=False)
-        if attributes.st_mtime_ns > latest:
-            return None
-        found[directory] = [attributes.st_mtime_ns, attributes.st_ino]
-        with os.scandir(path) as entries:
-            for entry in entries:
-                inner = os.path.normpath(os.path.join(directory, entry.name))
-                if _holds_names(directory, entry):
-                    pending.append(inner)
-                elif _describes_alone(repository, inner, entry):
-                    described = [inner, f"{inner}/{_MANIFEST}"]
-                    for each in described:
-                        with contextlib.suppress(FileNotFoundError):
-                            facts = os.stat(os.path.join(repository, each), follow_symlinks=False)
-                            if facts.st_mtime_ns > latest:
-                                return None
-                            found[each] = [facts.st_mtime_ns, facts.st_ino]
-    return found
-
-
-def _describes_alone(repository: str, path: str, entry: os.DirEntry[str]) -> bool:
-    """Whether a directory in ``.metadata`` describes an image that has no public link."""
-    prefix = ".metadata/"
-    return (
-        path.startswith(prefix)
-        and ":" in entry.name
-        and entry.is_dir(follow_symlinks=False)
-        and not os.path.lexists(os.path.join(repository, path[len(prefix) :]))
-    )
-
-
-def _holds_names(directory: str, entry: os.DirEntry[str]) -> bool:
-    if not entry.is_dir(follow_symlinks=False):
-        return False
-    if directory in _ARCHITECTURES:
-        return True
-    if directory in (".", ".metadata") or os.path.dirname(directory) in _ARCHITECTURES:
-        if entry.name.startswith("."):
-            return os.path.normpath(os.path.join(directory, entry.name)) in _INNER
-        return entry.name != "podmanStore"
-    # A colon below a registry is the tag: that directory holds a manifest, no names.
-    return ":" not in entry.name
 
 
 def stamp_path(cache: str, store: str, repository: str) -> str:
@@ -135,7 +70,7 @@ def is_current(cache: str, store: str, repository: str, wishes: str, now: int) -
         with open(stamp_path(cache, store, repository), "rb") as file:
             stamp = json.loads(file.read())
         if (
-            stamp["format"] != _FORMAT
+            stamp["format"] != FORMAT
             or stamp["wishes"] != wishes
             or stamp["repository"] != repository
             or stamp["generation"] != generation_of(store)
@@ -169,38 +104,12 @@ def generation_of(store: str) -> str:
     return f"{os.readlink(current)} {attributes.st_mtime_ns} {attributes.st_ino}"
 
 
-class Stamp:
-    """A stamp in the making: to be begun before the repository is read."""
-
-    def __init__(self, repository: str) -> None:
-        """Look at ``repository`` as it is now."""
-        self.repository = repository
-        self._revision: list[str] | None = None
-        self._directories: State | None = None
-        try:
-            self._revision = revision_of(repository)
-            if self._revision is None:
-                self._directories = directories_of(repository)
-        except OSError:
-            pass
-
-    def content(
-        self, store: str, wishes: str, now: int, expires: int, report: Mapping[str, object]
-    ) -> bytes | None:
-        """The stamp to keep after a sync of ``store`` that did everything; None if there is none
-        to be had. ``now`` and ``expires`` are in seconds since 1970, ``report`` is what a sync with
-        nothing to do shall report. Raises OSError."""
-        if self._revision is None and not self._directories:
-            return None
-        document = {
-            "format": _FORMAT,
-            "repository": self.repository,
-            "wishes": wishes,
-            "generation": generation_of(store),
-            "written": now,
-            "expires": expires,
-            "revision": self._revision,
-            "directories": self._directories or {},
-            "report": report,
-        }
-        return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+def wishes_text(settings: Settings) -> str:
+    """What a stamp remembers of everything that decides what a sync does."""
+    digest = hashlib.sha256(json.dumps(settings.values(), sort_keys=True).encode())
+    for path in settings.wish_lists:
+        # A list that can't be read is named when it is really needed.
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            digest.update(hashlib.sha256(file.read()).digest())
+    # The policy holds the number of the layout that this version writes.
+    return f"1 {os.geteuid()} {settings.platform} {settings.policy} {digest.hexdigest()}"
