@@ -8,6 +8,7 @@ import gzip
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -20,50 +21,16 @@ import pytest
 from podman_cvmfs.errors import InputError, RegistryError, RepositoryError
 from podman_cvmfs.names.reference import parse_name
 from podman_cvmfs.oci import documents
-from podman_cvmfs.oci.documents import Descriptor, Digest
+from podman_cvmfs.oci.documents import Descriptor
 from podman_cvmfs.publish.publisher import Published, check_directory, publish
-from podman_cvmfs.publish.source.image import SourceImage, checked_image
+from podman_cvmfs.publish.source.image import SourceImage
 from podman_cvmfs.publish.unpack.merge import Merger
 from tests.support.layers import Blob, Entry, directory, file, pack, symlink, whiteout
+from tests.support.memory_images import Images, put
 from tests.support.trees import snapshot
 
 BASE = [directory("etc"), file("etc/passwd", "root\n"), file("gone", "x")]
 TOP = [file("opt/app", "app", 0o755), whiteout("gone")]
-
-
-class Images:
-    """Images in memory. ``layer`` serves their blobs; ``asked`` counts the requests."""
-
-    def __init__(self) -> None:
-        self.blobs: dict[Digest, bytes] = {}
-        self.asked = 0
-
-    def image(self, name: str, *layers: list[Entry], **settings: object) -> SourceImage:
-        return self.of_blobs(name, [pack(entries) for entries in layers], settings)
-
-    def of_blobs(self, name: str, blobs: list[Blob], settings: object = None) -> SourceImage:
-        raw = json.dumps(
-            {
-                "architecture": "amd64",
-                "os": "linux",
-                "created": "2020-09-13T12:26:40Z",
-                "config": settings or {},
-                "rootfs": {"type": "layers", "diff_ids": [blob.diff_id for blob in blobs]},
-            }
-        ).encode()
-        config = documents.parse_config(raw)
-        layers = []
-        for blob in blobs:
-            digest = Digest.parse(blob.digest)
-            self.blobs[digest] = blob.data
-            layers.append(Descriptor(documents.OCI_LAYER + "+gzip", digest, len(blob.data)))
-        own = Descriptor(documents.OCI_CONFIG, config.digest, len(raw))
-        manifest = documents.Manifest(documents.OCI_MANIFEST, own, tuple(layers))
-        return checked_image(parse_name(name), manifest, config)
-
-    def layer(self, layer: Descriptor) -> Iterator[bytes]:
-        self.asked += 1
-        yield self.blobs[layer.digest]
 
 
 @pytest.fixture
@@ -74,10 +41,6 @@ def images() -> Images:
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     return tmp_path / "repository"
-
-
-def put(repository: Path, images: Images, image: SourceImage) -> Published:
-    return publish(str(repository), image, images.layer)
 
 
 def leftovers(repository: Path) -> list[str]:
@@ -338,11 +301,12 @@ def test_documents_are_on_the_disk_before_they_have_their_names(
         fsync(fd)
         safe.add(os.fstat(fd).st_ino)
 
-    def replace_checked(source: str, target: str) -> None:
-        if not os.path.islink(source):
-            assert os.stat(source).st_ino in safe, target
-            placed.append(os.path.basename(target))
-        replace_(source, target)
+    def replace_checked(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        status = os.lstat(source, dir_fd=src_dir_fd)
+        if not stat.S_ISLNK(status.st_mode):
+            assert status.st_ino in safe, target
+            placed.append(target)
+        replace_(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     monkeypatch.setattr(os, "fsync", fsync_noted)
     monkeypatch.setattr(os, "replace", replace_checked)
