@@ -66,7 +66,7 @@ def command(
     repository, 5 a store, 6 registries.conf.
     """
     if for_user and os.geteuid() == 0:
-        raise InputError("root examines the whole machine", "run it as the user concerned")
+        raise InputError("root examines the whole machine", "run it as that user")
     settings = target_of(settings_given(), for_user)
     facts = gather(settings, seconds)
     findings = judge(facts)
@@ -92,7 +92,7 @@ def _as_text(facts: Facts, findings: list[Finding]) -> str:
 
 
 def _overview(facts: Facts) -> list[list[str]]:
-    """What was looked at, in a few lines."""
+    """The examined things, in a few lines."""
     conf, engine = facts.configuration, facts.engine
     library = facts.native.version or ("1.63 or later" if engine.drop_ins else "before 1.63")
     version = f"{engine.version}, containers/storage {library}" if engine.version else "none"
@@ -130,7 +130,7 @@ def _units(facts: Facts) -> str:
     if not facts.units.known:
         return "doesn't run here, or can't be asked"
     active = (f"{name} {state.get('ActiveState')}" for name, state in facts.units.states.items())
-    return ", ".join(active) or "none of our units is installed"
+    return ", ".join(active) or "no unit of podman-cvmfs is installed"
 
 
 def _summary(findings: list[Finding]) -> str:

@@ -14,7 +14,7 @@ from podman_cvmfs.errors import printable
 log = logging.getLogger(__name__)
 
 _DAY = 24 * 3600
-#: So many reasons are printed; JSON has them all.
+#: So many reasons are printed; JSON output has all of them.
 _SHOWN = 3
 
 
@@ -58,7 +58,7 @@ def command(
     seconds = (settings.grace_days if grace is None else grace) * _DAY
     report = prune(target, seconds, graphroots, dry_run)
     for path, reason in sorted(report.unreadable.items()):
-        log.warning("can't tell what %s uses: %s", printable(path), printable(reason))
+        log.warning("can't read which layers %s uses: %s", printable(path), printable(reason))
     staying = [each for each in report.verdicts if each.stays]
     going = [each for each in report.verdicts if not each.stays]
     if output == "json":

@@ -84,7 +84,7 @@ def command(
     if for_user is not None and for_user == root:
         raise InputError(
             "root sets up the system" if root else "setting up the system needs root",
-            "run it as the user concerned" if root else "run it with sudo, or use --user",
+            "run it as that user" if root else "run it with sudo, or use --user",
         )
     if users is not None and not root:
         raise click.UsageError("--users and --no-users are for root")
@@ -108,10 +108,10 @@ def command(
 
 
 def _why_no_users(repositories: Sequence[str], wishes: Wishes) -> str:
-    """Why ordinary users had better not get the system's store; "" if they may.
+    """Why ordinary users should not get the system's store; "" if they can use it.
 
-    Their podman can't start its images, nor others that it pulls onto the store's layers, unless
-    the files are the user's own.
+    Their podman can't start its images, or images pulled onto its layers, unless the files belong
+    to the user.
     """
     owned = owner_of_first(repositories)
     if owned is None or serve_users(owned[1:]) or wishes.mount_program:
@@ -125,7 +125,7 @@ def _why_no_users(repositories: Sequence[str], wishes: Wishes) -> str:
 
 
 def _mount_program(generation: Generation, overlay: str | None) -> str | None:
-    """The program to mount layers with. Who has chosen one once needn't say so each time."""
+    """The program to mount layers with. By default it is that of an earlier set-up."""
     if overlay == Overlay.FUSE.value:
         return _fuse_overlayfs()
     if overlay is not None:
@@ -171,7 +171,7 @@ def _set_up(
         for line in shadowed(places, generation, store):
             log.warning("not reached: %s", line)
     if not serves(places, generation, wishes):
-        log.warning("other settings still keep podman from %s", store)
+        log.warning("podman doesn't use %s yet because of other settings", store)
     else:
         state = "now uses" if plan.changes else "already uses"
         log.info("podman %s %s %s", generation.version, state, store)

@@ -89,7 +89,7 @@ def _repository(status: RepositoryStatus, cache: str, now: int) -> str:
     elif status.revision is not None:
         parts.append(f"revision {status.revision}")
     if status.synced is None:
-        parts.append(f"no complete sync on record in the cache {cache}")
+        parts.append(f"the cache {cache} has no record of a complete sync")
     else:
         seen = "" if status.synced_revision is None else f" at revision {status.synced_revision}"
         parts.append(f"complete sync {_when(status.synced, now)}{seen}")
@@ -101,7 +101,7 @@ def _number(status: Status) -> str:
 
 
 def _policy(text: str) -> str:
-    """A policy as its user chose it."""
+    """A policy without the number of the layout."""
     policy = Policy.parse(text)
     return (text or "none") if policy is None else policy.choices
 
@@ -116,7 +116,7 @@ def _iso(seconds: int | None) -> str | None:
 
 
 def _when(seconds: int, now: int) -> str:
-    """A time in UTC and how far off it is."""
+    """A time in UTC and its distance from now."""
     distance = abs(now - seconds)
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if distance >= length:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``podman-cvmfs sync`` prints of a sync that had something to do, and how it ends."""
+"""Prints the report of a sync that had something to do, and chooses the final error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def show(report: SyncReport, store: str, warnings: Sequence[str], output: str) -> None:
-    """Print the ``report`` as text, or as JSON besides, for the ``output`` "json"."""
+    """Print the ``report`` as text; for the ``output`` "json" also as JSON."""
     if output == "json":
         click.echo(json.dumps(report.as_data(store), indent=2, sort_keys=True))
     for notice in report.notices if report.changed else ():
@@ -54,7 +54,7 @@ def _made_up(number: int) -> str:
 
 
 def failures(report: SyncReport) -> list[str]:
-    """What failed, a line for each failure."""
+    """A line for each failure."""
     lines = []
     for name, error in report.failed.items():
         text = error.line
@@ -67,8 +67,8 @@ def failures(report: SyncReport) -> list[str]:
 def error_of(
     settings: Settings, images: Sequence[str], report: SyncReport
 ) -> PodmanCvmfsError | None:
-    """What to end the command with, if anything failed. Where nothing at all was done, it is an
-    error of the first failure's kind."""
+    """The error to end the command with, None if nothing failed. If nothing was done, its exit code
+    is that of the first failure."""
     if report.failed:
         first = next(iter(report.failed.values()))
         done = set(report.found.values()) - report.failed.keys() if images else report.images

@@ -86,7 +86,7 @@ def _repair(settings: Settings, verdict: Verdict) -> SyncReport:
 
 
 def _ask_library(store: str) -> list[Fault]:
-    """What the real library finds wrong. Raises Unavailable if it isn't here."""
+    """The faults that the real library finds. Raises Unavailable without the library."""
     from podman_cvmfs.storage_native import Unavailable
     from podman_cvmfs.verify.native import verify_native
 
@@ -95,7 +95,7 @@ def _ask_library(store: str) -> list[Fault]:
     except Unavailable:
         raise
     except PodmanCvmfsError as err:
-        # The store doesn't even load.
+        # The library can't load the store.
         sentences = [err.message]
     place = printable(store)
     return [

@@ -199,7 +199,7 @@ def test_what_cannot_be_had_is_named_with_its_reason(lists: Lists) -> None:
     add_ducc(repository, ImageName(lost.registry, lost.repository, lost.tag), nobody, flat=False)
     code, errors, report = lists.sync("ducc", "first")
     assert code == 7
-    assert f"wished for but not in the repository: {gone.line}" in errors
+    assert f"in a wish list but not in the repository: {gone.line}" in errors
     assert report["left_out"] == {names[arm.line]: f"{names[arm.line]} is for arm64, not for amd64"}
     assert list(report["failed"]) == [names[lost.line]]  # type: ignore[call-overload]
     assert "no such blob" in report["failed"][names[lost.line]]  # type: ignore[index]
