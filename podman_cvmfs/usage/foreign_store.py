@@ -103,9 +103,7 @@ class ForeignStore:
                 elif record is not None:
                     is_whole = False
             if not is_whole:
-                self.malformed.append(
-                    f"{printable(path)}: it its content is not what podman writes"
-                )
+                self.malformed.append(f"{printable(path)}: its content is not what podman writes")
 
     def _fail(self, path: str, err: OSError | InputError) -> None:
         reason = err.message if isinstance(err, InputError) else err.strerror or str(err)

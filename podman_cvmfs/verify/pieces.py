@@ -37,7 +37,7 @@ def check_piece(look: Inspection, entry: str, piece_id: str) -> tuple[Piece | No
         if piece.piece_id == piece_id:
             check_owners(look, f"{entry}/diff", part, each)
             return piece, part
-    what = "isn't as it was written: its name has another checksum"
+    what = "has been changed: its name has another checksum"
     look.error(entry, what + _others_directories(look, part))
     return None, part
 

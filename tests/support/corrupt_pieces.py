@@ -211,7 +211,7 @@ PIECES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "pieces no list": (
         lambda s: s.edit(STATE, of_top(s, lambda pieces: "x")),
         LAYERS,
-        "has a lowers that is no list",
+        "has a lowers that isn't a list",
     ),
     "piece malformed": (
         lambda s: s.edit(STATE, of_top(s, lambda pieces: ["../x", *pieces])),

@@ -79,7 +79,7 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "layer record gone": (
         lambda s: s.edit(LAYERS, lambda d: d.pop()),
         STATE,
-        "layers.json knows nothing",
+        "which is not in overlay-layers/layers.json",
     ),
     "layer record of no kind": (lambda s: s.edit(LAYERS, lambda d: d.append(7)), LAYERS, "object"),
     "parent missing": (
@@ -175,7 +175,7 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "image record gone": (
         lambda s: s.edit(IMAGES, lambda d: d.pop()),
         STATE,
-        "images.json knows nothing",
+        "which is not in overlay-images/images.json",
     ),
     "image ID malformed": (
         lambda s: s.edit(IMAGES, first(put("id", "../../etc"))),
@@ -327,7 +327,11 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
         LAYERS,
         "found by its own digests",
     ),
-    "layers forgotten": (lambda s: s.edit(STATE, drop("layers")), STATE, "has no layers"),
+    "layers forgotten": (
+        lambda s: s.edit(STATE, drop("layers")),
+        STATE,
+        "has no object with the key layers",
+    ),
     "policy forgotten": (lambda s: s.edit(STATE, drop("policy")), STATE, "a malformed policy"),
     "policy unknown": (lambda s: s.edit(STATE, put("policy", "x")), STATE, "a malformed policy"),
     "checksums gone": (

@@ -47,10 +47,7 @@ def test_old_podman_gets_the_vendor_s_file_with_one_more_line(root: Path) -> Non
         str(root / "admin/storage.conf"),
         str(root / "admin/storage.rootless.conf.d/00-podman-cvmfs-stores.conf"),
     ]
-    assert (
-        f"{root}/admin/storage.conf takes the place of {root}/vendor/storage.conf"
-        in (plan.remarks[0])
-    )
+    assert f"{root}/admin/storage.conf replaces {root}/vendor/storage.conf" in (plan.remarks[0])
     lines = (root / "admin/storage.conf").read_text().splitlines()
     assert [line for line in lines if line not in FEDORA.decode().splitlines()] == [f'"{STORE}",']
     assert (root / "vendor/storage.conf").read_bytes() == FEDORA

@@ -59,7 +59,7 @@ def test_unknown_keys_are_warned_of() -> None:
 
 
 def test_version() -> None:
-    assert recipe("input: []").warnings == ("r.yaml: no version given, taken for version 1",)
+    assert recipe("input: []").warnings == ("r.yaml: no version given, read as version 1",)
     assert recipe("version: '1'\ninput: []").warnings == ()
     for version in ("2", "[1]", "one", "1.0"):
         with pytest.raises(InputError, match=r"^r\.yaml:2: the version of a recipe must be 1"):
