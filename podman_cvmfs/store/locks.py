@@ -19,15 +19,16 @@ from collections.abc import Iterator, Sequence
 from podman_cvmfs.errors import StoreError, printable
 from podman_cvmfs.store.layout import LOCK_FILES, LOCKS, SYNC_LOCK, TOKEN_BYTES
 
-#: How often podman's locks are tried for if it looks like a deadlock, and the seconds in between.
+#: How often we try for podman's locks if it looks like a deadlock, and the seconds between the
+#: attempts.
 _ATTEMPTS = 3000
 _PAUSE = 0.01
 
 
 def create_lock_files(store: str) -> None:
-    """Make the lock files that aren't there yet, each with a token. Raises OSError.
+    """Make the missing lock files, each with a token.
 
-    An empty lock file would make podman 4 reload the store on every look-up.
+    Raises OSError. With an empty lock file podman 4 would reload the store on every look-up.
     """
     for name in LOCK_FILES:
         path = f"{store}/{LOCKS}/{name}"
@@ -38,10 +39,11 @@ def create_lock_files(store: str) -> None:
 
 @contextlib.contextmanager
 def _opened(path: str, flags: int) -> Iterator[int]:
-    """A descriptor of the file ``path``. Raises OSError, but not for closing it: by then all is
-    done that an error could speak of, and the lock is gone.
+    """A descriptor of the file ``path``.
 
-    Neither a symbolic link nor a FIFO that somebody has put there is written to."""
+    Raises OSError, but not for closing: by then the work is done and the lock is gone. A symbolic
+    link or FIFO that somebody has put there is not written to.
+    """
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
     try:
         yield descriptor
@@ -54,9 +56,9 @@ def _opened(path: str, flags: int) -> Iterator[int]:
 def podman_locked_out(store: str) -> Iterator[None]:
     """Hold the write locks on layers and images, with both tokens renewed. Raises OSError.
 
-    They are renewed before the body changes anything: were it killed after the change and before
-    that, processes that go on running would never look at what is new. If the body raises OSError,
-    it has changed nothing for those who read the store, and the tokens are put back.
+    They are renewed before the body changes anything. Otherwise a kill between the change and the
+    renewal would leave running processes with the old content for ever. If the body raises OSError,
+    readers see no change, and the old tokens are restored.
     """
     with contextlib.ExitStack() as stack:
         descriptors = [
@@ -79,9 +81,9 @@ def podman_locked_out(store: str) -> Iterator[None]:
 def _lock_all(descriptors: Sequence[int]) -> None:
     """Take the write locks of all these files, in order. Raises OSError.
 
-    The kernel sees processes, not threads: a podman one of whose threads reads under one lock while
-    another waits for ours looks to it like a deadlock. It isn't one; containers/storage tries
-    again, too.
+    The kernel sees processes, not threads. If one thread of a podman reads under one lock while
+    another thread waits for ours, the kernel reports a deadlock. It isn't one; containers/storage
+    tries again, too.
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:

@@ -73,7 +73,7 @@ def parse_recipe(data: bytes, source: str) -> WishList:
     fields, warnings = _fields(_root(_decoded(data, source), source), source)
     version = fields.get("version")
     if version is None:
-        warnings.append(f"{printable(source)}:  no version given, read as version 1")
+        warnings.append(f"{printable(source)}: no version given, read as version 1")
     elif not isinstance(version, yaml.ScalarNode) or version.value.strip() != "1":
         raise _wrong(source, version, "the version of a recipe must be 1")
     for key in _TEXT_KEYS:
