@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from podman_cvmfs.plan.lay_out import Shown
 from podman_cvmfs.plan.retirement import Retention, hidden
-from podman_cvmfs.settings.policy import Change, Policy, Reuse
+from podman_cvmfs.settings.policy import Change, Policy
 from podman_cvmfs.store.records import (
     UNCOMPRESSED,
     LayerDirectory,
@@ -140,14 +140,17 @@ def serves(layer: StoredLayer, sources: Collection[str], gone: Collection[str]) 
     return (layer.shows is None or layer.shows in sources) and layer.repository not in gone
 
 
-def found_by_none(current: StoreContent, policy: Policy) -> set[str]:
-    """The IDs of layers that a pull can find by their place in a chain, although ``policy`` says
-    that no other image may use their repository's layers."""
+def distrusted_layers(
+    current: StoreContent, policy: Policy, policy_of: Callable[[str], Policy]
+) -> set[str]:
+    """The IDs of layers that a pull can find by their place in a chain, although no other image may
+    use their repository's layers. ``policy_of`` returns the policy for images of a repository;
+    ``policy`` is the policy for all images."""
     return {
         layer.layer_id
         for layer in current.layers.values()
         if layer.shows is None and layer.repository
-        if policy.of(layer.repository) != policy and policy.reuse is not Reuse.NONE
+        if policy_of(layer.repository).reuse is not policy.reuse
     }
 
 
