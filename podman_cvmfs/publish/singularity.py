@@ -165,7 +165,7 @@ def add_files(root: int, config: ImageConfig) -> None:
     ``.singularity.d``, which is ours.
     """
     settings = member(parse_json(config.raw, "image configuration"), "config") or {}
-    #: Directories that the image lacked, parents first, with the modes they shall have.
+    #: Directories that the image lacked, parents first, with the modes to give them.
     made: dict[str, int] = {}
     for path, mode in _MOUNT_POINTS.items():
         _make_directory(root, path, mode, made)
@@ -202,7 +202,8 @@ def add_files(root: int, config: ImageConfig) -> None:
 
 
 def environment(variables: Sequence[str]) -> str:
-    """The script that sets the image's environment; what is set already wins, but for PATH.
+    """The script that sets the image's environment; variables that are already set win, except
+    PATH.
 
     Names that no shell takes are left out: one of them would end the whole script.
     """
@@ -268,7 +269,7 @@ def _write(fd: int, name: str, text: str, wanted: Attributes) -> None:
 
 
 def _existing(root: int, path: str) -> int | None:
-    """Open the directory ``path``; None if it, or a part of the way to it, is none."""
+    """Open the directory ``path``; None if it, or a part of its path, isn't a directory."""
     try:
         return open_directory(path.encode(), root)
     except (FileNotFoundError, NotADirectoryError):

@@ -36,5 +36,5 @@ def tags_of(data: bytes, name: ImageName) -> list[str]:
         raise RegistryError(err.message) from None
     tags = document.get("tags") if isinstance(document, dict) else None
     if tags is not None and not isinstance(tags, list):
-        raise RegistryError(f"{name}: the registry's tag list is none")
+        raise RegistryError(f"{name}: the registry's answer is not a tag list")
     return [tag for tag in tags or [] if isinstance(tag, str) and is_tag(tag)]

@@ -25,7 +25,7 @@ _REDIRECTS = 5
 
 
 def promised_length(response: requests.Response) -> int | None:
-    """How many bytes the body shall have; None if it isn't said, or nonsense."""
+    """The announced length of the body in bytes; None if it is missing or malformed."""
     text = response.headers.get("Content-Length", "")
     # Longer numbers, and other scripts' digits, int() refuses.
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
@@ -110,4 +110,4 @@ class BoundedSession(requests.Session):
             del headers["Authorization"]
         if prepared_request.body and is_elsewhere:
             # What we send is a refresh token. podman doesn't send it on, either.
-            raise ForbiddenAddressError("it sends us elsewhere with what is for itself")
+            raise ForbiddenAddressError("it redirects a request that only it may get")

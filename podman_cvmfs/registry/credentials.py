@@ -119,7 +119,7 @@ class CredentialStore:
     def _decoded(self, file: _AuthFile, key: str) -> Credentials | None:
         entry = file.auths[key]
         if not isinstance(entry, dict):
-            self._warn(f"{printable(file.path)}: the entry {printable(key)!r} is no object")
+            self._warn(f"{printable(file.path)}: the entry {printable(key)!r} is not an object")
             return None
         token = entry.get("identitytoken")
         if isinstance(token, str) and token:
@@ -133,7 +133,7 @@ class CredentialStore:
         except (binascii.Error, ValueError, TypeError):
             colon = ""
         if not colon:
-            self._warn(f"{printable(file.path)}: the entry {printable(key)!r} is no user:password")
+            self._warn(f"{printable(file.path)}: the entry {printable(key)!r} is not user:password")
             return None
         return Credentials(user, password.strip("\0"))
 
@@ -167,7 +167,7 @@ class CredentialStore:
 
     def _from_helper(self, helper: object, server: str) -> Credentials | None:
         if not isinstance(helper, str) or not _HELPER_NAME.match(helper):
-            self._warn(f"no name of a credential helper: {printable(str(helper))[:100]!r}")
+            self._warn(f"not the name of a credential helper: {printable(str(helper))[:100]!r}")
             return None
         # A helper may unlock a wallet or ask a cloud: once is enough.
         if (helper, server) not in self._asked:
@@ -199,7 +199,7 @@ class CredentialStore:
         except (ValueError, RecursionError, KeyError, TypeError):
             user = secret = None
         if not isinstance(user, str) or not isinstance(secret, str):
-            self._warn(f"{program} answers with something that is no credentials")
+            self._warn(f"{program} doesn't answer with credentials")
             return None
         return (
             Credentials(identity_token=secret) if user == "<token>" else Credentials(user, secret)

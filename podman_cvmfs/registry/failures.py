@@ -30,7 +30,7 @@ def refused(subject: str, host: str, status: int) -> RegistryError:
     if status == 429:
         return RegistryBusy(
             f"{subject}: {printable(host)} limits the rate of requests (HTTP 429)",
-            "try again later; those who log in may have a higher limit",
+            "try again later, or log in: users with a login may have a higher limit",
         )
     kind = RegistryBusy if status >= 500 else RegistryError
     return kind(f"{subject}: {printable(host)} answered HTTP {status}")

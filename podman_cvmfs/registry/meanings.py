@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a name that somebody types means here: by podman's rules and this user's registries.conf."""
+"""The meanings of a name that a user types, by podman's rules and the user's registries.conf."""
 
 from __future__ import annotations
 

@@ -25,11 +25,11 @@ _LATE_IN_A_ROW = 3
 
 
 class Patience:
-    """Remembers who refused, for all threads.
+    """Remembers which hosts refused, for all threads.
 
-    ``attempts`` is how often a request is sent at most. A pause of more than ``max_pause`` seconds
-    is not made. What is remembered is kept by ``whom`` we ask, and by that and the kind of request:
-    limits on manifests are none on blobs.
+    ``attempts`` is how often a request is sent at most. Longer pauses than ``max_pause`` seconds
+    are not made. Refusals are kept by ``whom`` we ask, and by that and the kind of request: a limit
+    on manifests doesn't count for blobs.
     """
 
     def __init__(self, attempts: int, max_pause: float) -> None:

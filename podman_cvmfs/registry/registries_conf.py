@@ -313,7 +313,7 @@ def _location(file: TomlFile, key: str, text: str) -> str:
 def _host(file: TomlFile, key: str, text: str) -> str:
     host = _location(file, key, text)
     if not _HOST.match(host):
-        raise file.wrong(key, f"names something that is no registry: {printable(text)!r}")
+        raise file.wrong(key, f"doesn't name a registry: {printable(text)!r}")
     return host
 
 

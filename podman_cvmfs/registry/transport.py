@@ -233,7 +233,7 @@ class Transport:
 
     def body(self, response: requests.Response, subject: str, host: str, limit: int) -> bytes:
         """The body of ``response``, at most ``limit`` bytes. Raises RegistryError; BrokenOffError
-        if it ends too early, StalledError if that is for want of time."""
+        if it ends too early, StalledError if it comes too slowly."""
         parts: list[bytes] = []
         size = 0
         try:

@@ -202,8 +202,8 @@ def _put_main(plan: Plan, places: Places, effective: Effective, wishes: Wishes) 
     if not places.uid and not places.storage_conf:
         ordinary.guard(plan, places, wishes, path, data)
     if places.storage_opts and wishes.store not in stores_of_options(places.storage_opts):
-        # Whatever file podman reads (containers/storage types/options.go), also where the options
-        # have only been added until now, for want of a file of the user's own.
+        # This holds for every file that podman reads (containers/storage types/options.go). Without
+        # an own file of the user, the options have only been added until now.
         plan.remarks.append(
             "STORAGE_OPTS is set in this environment and replaces the options of storage.conf: "
             "'unset STORAGE_OPTS' or log in again; until then podman doesn't use the store"

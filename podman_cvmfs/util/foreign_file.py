@@ -11,7 +11,7 @@ import stat
 def read_bounded(path: str, limit: int) -> bytes:
     """The content of the regular file ``path`` of at most ``limit`` bytes. Raises OSError.
 
-    A FIFO or a device in its place neither blocks nor is read.
+    A FIFO or a device in its place doesn't block and isn't read.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:

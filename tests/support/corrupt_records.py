@@ -153,7 +153,7 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
         LAYERS,
         "diff-size too large",
     ),
-    "size that is no number": (
+    "size that is not a number": (
         lambda s: s.edit(LAYERS, first(put("diff-size", True))),
         LAYERS,
         "diff-size",

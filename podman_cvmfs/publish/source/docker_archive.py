@@ -60,7 +60,8 @@ class DockerArchive:
             # Untagged images are several ones.
             if len({entry.tags or id(entry) for entry in entries}) > 1:
                 raise InputError(
-                    f"{self._what}: there are {len(entries)} images in it, --name can name but one"
+                    f"{self._what}: there are {len(entries)} images in it, but --name is for "
+                    "one image"
                 )
             return [self._image(None, entries)]
         tagged: dict[str | None, list[_Entry]] = {}

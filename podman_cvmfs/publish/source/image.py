@@ -67,7 +67,7 @@ def checked_image(
         theirs = " or ".join(map(str, digests))
         problem = f"the image's digest is {theirs}"
         if not theirs:
-            problem = "an archive as this knows no digest of its images"
+            problem = "such an archive doesn't record the digests of its images"
         raise InputError(f"{name}: {problem}", "name it by a tag: --name NAME:TAG")
     if len(manifest.layers) != len(config.diff_ids):
         raise InputError(

@@ -50,15 +50,15 @@ class OciLayout:
             raise InputError(f"{self._what}: there is no image{tag} in it")
         if self._name is not None and len(groups) > 1:
             raise InputError(
-                f"{self._what}: there are {len(groups)} images in it, --name can name but one",
+                f"{self._what}: there are {len(groups)} images in it, but --name is for one image",
                 "choose one as oci:PATH:TAG or oci-archive:PATH:TAG",
             )
         for group in groups.values():
             if len(group) > 1 and not any("platform" in entry for entry in group):
                 # Nothing says that they are one image for several platforms.
                 raise InputError(
-                    f"{self._what}: there are {len(group)} images in it that nothing tells apart",
-                    "give each a name of its own when writing them, as oci:PATH:TAG",
+                    f"{self._what}: there are {len(group)} images in it without different names",
+                    "give each its own name when you write them, as oci:PATH:TAG",
                 )
         return [self._image(names, group) for names, group in groups.items()]
 

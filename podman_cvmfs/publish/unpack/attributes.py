@@ -30,7 +30,7 @@ _SKIPPED = (
     "security.apparmor",
     "security.SMACK",
 )
-#: The value is none that such an attribute can have.
+#: The value is not allowed for such an attribute.
 _MALFORMED = (errno.EINVAL, errno.ERANGE, errno.E2BIG)
 #: A file system without extended attributes, or one of a kind it can't hold there.
 _UNSUPPORTED = (errno.ENOTSUP, errno.EPERM, errno.EACCES)
@@ -80,7 +80,7 @@ def apply_special(attributes: Attributes, name: bytes, dir_fd: int) -> None:
         with _owner_refused(attributes):
             os.chown(name, attributes.uid, attributes.gid, dir_fd=dir_fd, follow_symlinks=False)
     if not is_link:
-        # Linux has no chmod for links; this is none, and nobody else writes to this directory.
+        # Linux has no chmod for links. This isn't a link, and nobody else writes to this directory.
         os.chmod(name, attributes.mode & 0o7777, dir_fd=dir_fd)
     for key, value in attributes.xattrs.items():
         _set_xattr(_through(dir_fd, name), key, value, False)

@@ -234,7 +234,7 @@ class _Unpacking:
     def _device(self, entry: _Entry) -> None:
         info = entry.info
         if info.type != tarfile.CHRTYPE or (info.devmajor, info.devminor) != (0, 0):
-            log.info("device %r is left out: a repository holds none", shown(entry.path))
+            log.info("device %r is left out: a repository can't hold devices", shown(entry.path))
             remove(entry.name, entry.parent)
             return
         mode = stat.S_IFCHR | 0o600

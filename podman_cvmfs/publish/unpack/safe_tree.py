@@ -192,10 +192,10 @@ class BuildTree:
                 os.close(fd)
                 fd = os.dup(self.root)
                 if len(pending) > MAX_PATH:
-                    raise InputError(f"the way to {shown(name)!r} is too long")
+                    raise InputError(f"the path to {shown(name)!r} is too long")
             path = b"/".join(names)
             if len(path) > MAX_PATH:
-                raise InputError(f"the way to {shown(path)!r} is too long")
+                raise InputError(f"the path to {shown(path)!r} is too long")
         except BaseException:
             os.close(fd)
             raise
@@ -216,5 +216,5 @@ class BuildTree:
                     return os.readlink(name, dir_fd=fd)
                 except OSError:
                     path = shown(b"/".join([*names, name]))
-                    raise InputError(f"{path!r} is used as a directory but is none") from None
+                    raise InputError(f"{path!r} is used as a directory but isn't one") from None
         raise AssertionError("unreachable")

@@ -144,7 +144,7 @@ PODMAN_CASES: list[Case] = [
             profile="",
             effective=replace(EFFECTIVE, inherited=True),
         ),
-        "takes no stores",
+        "use the stores of the system",
         SETUP_USER,
     ),
     (

@@ -30,7 +30,7 @@ from tests.support.layouts import HOST, NAME, THIS, config, descriptor
         ("/", "no OCI layout"),
         ("http://example.org/a:1", "only for registries on this machine"),
         ("https://example.org", "not an image"),
-        ("https://example.org/UPPER:1", "no repository path"),
+        ("https://example.org/UPPER:1", "not a repository path"),
         ("https://example.org/a@sha256:5", "not a sha256 digest"),
         ("https://example.org/a:1*", "a pattern"),
         ("https://harbor/proj/app:1", "podman has no name for an image of the registry harbor"),
