@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from podman_cvmfs.names.reference import DOCKER_HUB, ImageName, parse_name, split_domain
-from podman_cvmfs.names.short import candidates
+from podman_cvmfs.names.short import possible_names
 from podman_cvmfs.registry.registries_conf import load_registries_conf
 
 _LOCALHOST = "localhost"
@@ -24,4 +24,4 @@ def meanings(text: str) -> tuple[ImageName, ...]:
     conf = load_registries_conf()
     # podman looks among images that were built here first, unless the name has an alias.
     search = (_LOCALHOST, *(conf.search_registries or (DOCKER_HUB,)))
-    return candidates(text, conf.aliases, search)
+    return possible_names(text, conf.aliases, search)

@@ -27,7 +27,7 @@ from podman_cvmfs.podman.storage_conf.toml_file import array_in, plain, read_fil
 from podman_cvmfs.podman.storage_conf.use import why_unused
 from podman_cvmfs.setup import ordinary
 from podman_cvmfs.setup.mounts import destination, drop_in
-from podman_cvmfs.setup.request import Plan, Wishes
+from podman_cvmfs.setup.request import Plan, SetupRequest
 
 #: Sorted behind the others: a later drop-in whose array doesn't append would replace our entry. The
 #: user's has another name, because of two drop-ins with one name podman reads only the user's. It
@@ -57,7 +57,7 @@ _INHERITED_HEADER = """\
 
 
 def plan_setup(
-    places: Places, generation: Generation, wishes: Wishes, environment_files: bool = True
+    places: Places, generation: Generation, request: SetupRequest, environment_files: bool = True
 ) -> Plan:
     """Decide for the system (``places`` of root) or for one user. Raises InputError.
 
@@ -73,25 +73,27 @@ def plan_setup(
             "changes only that file, and only commands with this variable use it"
         )
     if generation.drop_ins and not places.storage_conf:
-        _put_drop_in(plan, places, effective, wishes)
+        _put_drop_in(plan, places, effective, request)
     else:
-        _put_main(plan, places, effective, wishes)
+        _put_main(plan, places, effective, request)
     if not places.uid and not places.storage_conf and environment_files:
-        _put_sessions(plan, generation, effective, wishes)
-        ordinary.put_settings(plan, wishes)
-    if wishes.volumes:
-        _put_volumes(plan, places, generation, wishes.volumes)
+        _put_sessions(plan, generation, effective, request)
+        ordinary.put_settings(plan, request)
+    if request.volumes:
+        _put_volumes(plan, places, generation, request.volumes)
     return plan
 
 
-def _put_sessions(plan: Plan, generation: Generation, effective: Effective, wishes: Wishes) -> None:
+def _put_sessions(
+    plan: Plan, generation: Generation, effective: Effective, request: SetupRequest
+) -> None:
     """Plan the files that name the store in the sessions of ordinary users, or take them back."""
-    if not wishes.users:
-        ordinary.drop_environment(plan, wishes)
+    if not request.users:
+        ordinary.drop_environment(plan, request)
     elif generation.drop_ins:
         return
     elif effective.driver or not effective.main:
-        ordinary.put_environment(plan, wishes)
+        ordinary.put_environment(plan, request)
     else:
         # podman 4 then uses vfs for ordinary users, and vfs refuses the option.
         plan.remarks.append(
@@ -100,7 +102,7 @@ def _put_sessions(plan: Plan, generation: Generation, effective: Effective, wish
         )
 
 
-def _put_drop_in(plan: Plan, places: Places, effective: Effective, wishes: Wishes) -> None:
+def _put_drop_in(plan: Plan, places: Places, effective: Effective, request: SetupRequest) -> None:
     """A user's own drop-in, or root's: the one that earlier versions made for all is taken back."""
     name = USER_DROP_IN if places.uid else SYSTEM_DROP_IN
     path, former = f"{places.user}/storage.conf.d/{name}", ""
@@ -108,29 +110,29 @@ def _put_drop_in(plan: Plan, places: Places, effective: Effective, wishes: Wishe
         path = f"{places.admin}/storage.rootful.conf.d/{name}"
         former = f"{places.admin}/storage.conf.d/{name}"
     others = [each for each in effective.files if os.path.basename(each) != name]
-    is_named = names_store(stores_in(others), wishes.store)
+    is_named = names_store(stores_in(others), request.store)
     present = read_file(path)
     if present is None and former:
         present = read_file(former)
     # A package's drop-in is enough; ours has the same name and would replace it.
-    is_enough = present is None and names_store(effective.stores, wishes.store)
+    is_enough = present is None and names_store(effective.stores, request.store)
     if present is None:
-        present = storage_drop_in([] if is_named else [wishes.store])
-    data = remove(path, present, STORES, wishes.replaces)
+        present = storage_drop_in([] if is_named else [request.store])
+    data = remove(path, present, STORES, request.replaces)
     if is_named:
-        data = remove(path, data, STORES, [wishes.store])
+        data = remove(path, data, STORES, [request.store])
     else:
-        data = add(path, data, STORES, [wishes.store])
-    if wishes.kernel is not None:
+        data = add(path, data, STORES, [request.store])
+    if request.kernel is not None:
         # Empty: what another file names doesn't count.
-        data = set_mount_program(path, data, "" if wishes.kernel else wishes.mount_program)
-    if wishes.kernel is not None or not is_enough:
+        data = set_mount_program(path, data, "" if request.kernel else request.mount_program)
+    if request.kernel is not None or not is_enough:
         plan.put(path, data)
         _look_behind(plan, path, effective.files, STORES, appends=True)
     if former:
-        names = [wishes.store, *wishes.replaces]
-        plan.take_back(former, wishes.earlier, lambda found: remove(former, found, STORES, names))
-        ordinary.put_drop_in(plan, places, wishes, name, data)
+        names = [request.store, *request.replaces]
+        plan.take_back(former, request.earlier, lambda found: remove(former, found, STORES, names))
+        ordinary.put_drop_in(plan, places, request, name, data)
 
 
 def _look_behind(
@@ -172,7 +174,7 @@ def storage_drop_in(stores: Sequence[str]) -> bytes:
     return (_DROP_IN_HEADER + tomlkit.dumps(document)).encode()
 
 
-def _put_main(plan: Plan, places: Places, effective: Effective, wishes: Wishes) -> None:
+def _put_main(plan: Plan, places: Places, effective: Effective, request: SetupRequest) -> None:
     """Edit storage.conf, or make it from the configuration in force until now."""
     directory = places.user if places.uid else places.admin
     path = places.storage_conf or f"{directory}/storage.conf"
@@ -190,18 +192,18 @@ def _put_main(plan: Plan, places: Places, effective: Effective, wishes: Wishes) 
             plan.remarks.append(f"{path} replaces {effective.main} from now on")
     # With a file of one's own the next login sets no options in the environment any more. A user's
     # own store comes before the system's, whose images may not start for this user.
-    data = remove(path, data, STORES, wishes.replaces)
-    others = [each for each in effective.stores if each not in wishes.replaces]
-    is_spelt_otherwise = wishes.store not in others and names_store(others, wishes.store)
-    stores = [] if is_spelt_otherwise else [wishes.store]
+    data = remove(path, data, STORES, request.replaces)
+    others = [each for each in effective.stores if each not in request.replaces]
+    is_spelt_otherwise = request.store not in others and names_store(others, request.store)
+    stores = [] if is_spelt_otherwise else [request.store]
     stores += others if places.uid else []
     data = add(path, data, STORES, stores, first=bool(places.uid))
-    if wishes.kernel is not None:
-        data = set_mount_program(path, data, None if wishes.kernel else wishes.mount_program)
+    if request.kernel is not None:
+        data = set_mount_program(path, data, None if request.kernel else request.mount_program)
     plan.put(path, data)
     if not places.uid and not places.storage_conf:
-        ordinary.guard(plan, places, wishes, path, data)
-    if places.storage_opts and wishes.store not in stores_of_options(places.storage_opts):
+        ordinary.guard(plan, places, request, path, data)
+    if places.storage_opts and request.store not in stores_of_options(places.storage_opts):
         # This holds for every file that podman reads (containers/storage types/options.go). Without
         # an own file of the user, the options have only been added until now.
         plan.remarks.append(
@@ -279,7 +281,7 @@ def _missing(volumes: Sequence[str], present: Sequence[str]) -> list[str]:
     return [volume for volume in volumes if destination(volume) not in taken]
 
 
-def serves(places: Places, generation: Generation, wishes: Wishes) -> bool:
+def serves(places: Places, generation: Generation, request: SetupRequest) -> bool:
     """Whether podman at ``places`` would use the store with the present files."""
     effective = read_effective(replace(places, storage_opts=""), generation)
-    return why_unused(wishes.store, effective) is None
+    return why_unused(request.store, effective) is None

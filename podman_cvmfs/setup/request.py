@@ -13,7 +13,7 @@ from podman_cvmfs.setup.record import Manifest, undo_of
 
 
 @dataclass(frozen=True)
-class Wishes:
+class SetupRequest:
     """The request to set-up.
 
     ``earlier`` are the changes of earlier set-ups; the new store replaces the stores in it.

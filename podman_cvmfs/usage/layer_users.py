@@ -34,7 +34,7 @@ class User:
 
 
 @dataclass(frozen=True)
-class References:
+class LayerUsers:
     """The users of layers and pieces of the store: ID -> users.
 
     A layer below a used one is listed only if somebody names it, too. ``unreadable`` maps
@@ -45,7 +45,7 @@ class References:
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
-def references_to(content: StoreContent, graphroots: Sequence[str]) -> References:
+def find_layer_users(content: StoreContent, graphroots: Sequence[str]) -> LayerUsers:
     """Find who in ``graphroots`` uses layers of ``content``.
 
     Missing files count as empty. Unreadable or malformed ones are in the result.
@@ -60,7 +60,7 @@ def references_to(content: StoreContent, graphroots: Sequence[str]) -> Reference
             users.setdefault(layer_id, set()).update(found)
         if graphroot.problem is not None:
             unreadable[path] = graphroot.problem
-    return References(
+    return LayerUsers(
         {layer_id: tuple(sorted(found)) for layer_id, found in sorted(users.items())}, unreadable
     )
 

@@ -12,7 +12,7 @@ from podman_cvmfs.errors import printable
 from podman_cvmfs.plan.retirement import GRACE, Retention
 from podman_cvmfs.store.records import StoreContent, chain_of
 from podman_cvmfs.usage.graphroots import find_graphroots
-from podman_cvmfs.usage.layer_users import References, User, references_to
+from podman_cvmfs.usage.layer_users import LayerUsers, User, find_layer_users
 
 log = logging.getLogger(__name__)
 
@@ -49,14 +49,12 @@ def find_needs(content: StoreContent, graphroots: Sequence[str] = ()) -> Needs:
     Raises InputError if one of these isn't there."""
     places = find_graphroots(graphroots)
     searched = (*places.own, *places.others)
-    references = references_to(content, searched)
+    uses = find_layer_users(content, searched)
     return Needs(
-        users=_down_to_bases(content, references),
+        users=_down_to_bases(content, uses),
         graphroots=searched,
-        blocked_by=tuple(
-            sorted({*places.own_unseen, *(references.unreadable.keys() & set(places.own))})
-        ),
-        unreadable={**places.unseen, **references.unreadable},
+        blocked_by=tuple(sorted({*places.own_unseen, *(uses.unreadable.keys() & set(places.own))})),
+        unreadable={**places.unseen, **uses.unreadable},
     )
 
 
@@ -78,9 +76,9 @@ def needed_layers(
     return needs.layers(content)
 
 
-def _down_to_bases(content: StoreContent, references: References) -> dict[str, tuple[User, ...]]:
+def _down_to_bases(content: StoreContent, uses: LayerUsers) -> dict[str, tuple[User, ...]]:
     found: dict[str, set[User]] = {}
-    for layer_id, users in references.layers.items():
+    for layer_id, users in uses.layers.items():
         chain = [layer.layer_id for layer in chain_of(content, layer_id)]
         for each in {layer_id, *chain}:
             found.setdefault(each, set()).update(users)

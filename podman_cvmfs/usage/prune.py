@@ -25,7 +25,7 @@ from podman_cvmfs.usage.vanished import vanished_layers
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PruneVerdict:
     """Whether something retired stays, and why.
 
     ``kind`` is image, layer or entry: an old directory in the pool that another one has replaced.
@@ -51,7 +51,7 @@ class PruneReport:
     """What was or would be removed. ``graphroots`` were searched. ``unreadable`` maps graphroots
     that couldn't be read completely to the reason."""
 
-    verdicts: list[Verdict] = field(default_factory=list)
+    verdicts: list[PruneVerdict] = field(default_factory=list)
     graphroots: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
     changed: bool = False
@@ -113,7 +113,7 @@ def _pruned(
 
 def _explain(
     current: StoreContent, content: StoreContent, retention: Retention, needs: Needs
-) -> list[Verdict]:
+) -> list[PruneVerdict]:
     """Say for everything retired in ``current`` why it stays in ``content``, or that it is
     removed."""
     wanted = _wanted(current)
@@ -134,7 +134,7 @@ def _explain(
         since = retention.since(current.retired_entries.get(image.entry))
         stays = image.image_id in content.images
         why = tuple(reasons(image.top_layer or "", since)) if stays else ()
-        verdicts.append(Verdict("image", image.image_id, since, why))
+        verdicts.append(PruneVerdict("image", image.image_id, since, why))
     for layer_id in sorted(current.layers.keys() - wanted.keys()):
         since = retention.since(current.layers[layer_id].retired)
         vanished = layer_id in retention.useless
@@ -143,12 +143,12 @@ def _explain(
             why = tuple(reasons(layer_id, since, not vanished))
             if not why:
                 why = (f"layer {children[layer_id][:12]} needs it",)
-        verdicts.append(Verdict("layer", layer_id, since, why, vanished))
+        verdicts.append(PruneVerdict("layer", layer_id, since, why, vanished))
     for entry in sorted(current.retired_entries.keys() - current.entries()):
         since = retention.since(current.retired_entries[entry])
         layer_id = entry.partition("-")[0]
         why = tuple(reasons(layer_id, since)) if entry in content.retired_entries else ()
-        verdicts.append(Verdict("entry", entry, since, why))
+        verdicts.append(PruneVerdict("entry", entry, since, why))
     return verdicts
 
 
