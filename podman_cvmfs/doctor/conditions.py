@@ -70,9 +70,21 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
         ("force-mask", _E, "without a mount_program no container can be made"),
     ),
     Area.STORE: (
-        ("store-missing", _E, "every podman command fails while podman is told of it"),
-        ("store-not-directory", _E, "every podman command fails while podman is told of it"),
-        ("store-hangs", _E, "every podman command hangs while podman is told of it"),
+        (
+            "store-missing",
+            _E,
+            "every podman command fails as long as podman's configuration names it",
+        ),
+        (
+            "store-not-directory",
+            _E,
+            "every podman command fails as long as podman's configuration names it",
+        ),
+        (
+            "store-hangs",
+            _E,
+            "every podman command hangs as long as podman's configuration names it",
+        ),
         ("store-closed", _E, "every podman command fails because the user can't read the store"),
         (
             "store-closed-to-users",

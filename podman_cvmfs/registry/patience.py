@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long to wait for a registry, and when to leave it alone. No network.
 
-One image must not wait long for a registry, and ten thousand must not each find out anew that it
-is down or has enough of us.
+One image must not wait long for a registry. Ten thousand images must not each find out again that
+it is down or refuses.
 """
 
 from __future__ import annotations

@@ -40,8 +40,9 @@ def collect(
 
     ``holding`` are the repositories of which the store holds images now. ``specs`` are wishes: they
     complete names that have no registry in a repository. An unmounted repository looks like an
-    empty directory. So a repository without images counts as down if the store has images of it, if
-    it is the only repository and the store has any images, or if it isn't laid out as a repository.
+    empty directory. So a repository without images counts as down in three cases: the store has
+    images of it; it is the only repository and the store has any images; it isn't laid out as a
+    repository.
     """
     found = Offers(asked=frozenset(map(os.path.abspath, roots)))
     for root in roots:

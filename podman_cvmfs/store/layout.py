@@ -43,11 +43,10 @@ A *retired* directory is one that a layer no longer has. What was made on it fin
 ``overlay/l``; newer podman takes the part before ``diff`` in such a link for an ID, so it has a
 place in ``overlay``, too.
 
-A generation and the entries of the pool never change once they are written, so podman sees the
-old store or the new one and nothing between. The lock files of all generations are hard links to
-those in ``locks``: one inode for good, as containers/storage's lock protocol needs. The key of an
-entry is a hash of its content, so an unchanged layer keeps its entry from one generation to the
-next.
+A generation and the entries of the pool never change once they are written, so podman sees either
+the old store or the new one. The lock files of all generations are hard links to those in
+``locks``: one inode for good, as containers/storage's lock protocol needs. The key of an entry is a
+hash of its content, so an unchanged layer keeps its entry from one generation to the next.
 """
 
 from __future__ import annotations

@@ -337,8 +337,8 @@ def _make_way(path: str) -> None:
 
 
 def _sync_file_system(path: str) -> None:
-    """Have the kernel write out the file system of ``path``, so that a power cut after the flip
-    can't leave a current generation with empty files."""
+    """Have the kernel write out the file system of ``path``. Without that, a power cut after the
+    switch could leave a current generation with empty files."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         libc = ctypes.CDLL(None, use_errno=True)
