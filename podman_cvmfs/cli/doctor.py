@@ -66,7 +66,9 @@ def command(
     repository, 5 a store, 6 registries.conf.
     """
     if for_user and os.geteuid() == 0:
-        raise InputError("root examines the whole machine", "run it as that user")
+        raise InputError(
+            "root examines the whole machine", "run it as the user whose podman you mean"
+        )
     settings = target_of(settings_given(), for_user)
     facts = gather(settings, seconds)
     findings = judge(facts)

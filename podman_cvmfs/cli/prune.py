@@ -20,7 +20,9 @@ _SHOWN = 3
 
 @click.command("prune")
 @setting("store", "--store", type=DIRECTORY, help="The additional image store.")
-@click.option("--dry-run", is_flag=True, help="Only say what would go, what would stay, and why.")
+@click.option(
+    "--dry-run", is_flag=True, help="Only print what would be removed, what would be kept, and why."
+)
 @click.option(
     "--grace",
     type=click.IntRange(0, 3650),
@@ -90,13 +92,13 @@ def command(
         "%s: %d %s, %d kept",
         target.path,
         len(going),
-        "would go" if dry_run else "removed",
+        "would be removed" if dry_run else "removed",
         len(staying),
     )
 
 
 def _reasons(reasons: tuple[str, ...]) -> str:
     if not reasons:
-        return "would go"
+        return "would be removed"
     more = f", and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
-    return f"stays: {', '.join(reasons[:_SHOWN])}{more}"
+    return f"kept: {', '.join(reasons[:_SHOWN])}{more}"

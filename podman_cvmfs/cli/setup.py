@@ -84,7 +84,9 @@ def command(
     if for_user is not None and for_user == root:
         raise InputError(
             "root sets up the system" if root else "setting up the system needs root",
-            "run it as that user" if root else "run it with sudo, or use --user",
+            "run it as the user whose podman you mean"
+            if root
+            else "run it with sudo, or use --user",
         )
     if users is not None and not root:
         raise click.UsageError("--users and --no-users are for root")

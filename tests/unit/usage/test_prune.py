@@ -345,7 +345,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert any(
-        line.startswith(f"layer {site.top('cd')[:12]}: stays: container web0") for line in lines
+        line.startswith(f"layer {site.top('cd')[:12]}: kept: container web0") for line in lines
     )
     assert any(line.endswith(", and 2 more") for line in lines)
     assert any(line.startswith("image ") and "web4" not in line for line in lines)
