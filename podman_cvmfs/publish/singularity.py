@@ -205,7 +205,7 @@ def environment(variables: Sequence[str]) -> str:
     """The script that sets the image's environment; variables that are already set win, except
     PATH.
 
-    Names that no shell takes are left out: one of them would end the whole script.
+    Names that no shell accepts are left out: one of them would end the whole script.
     """
     lines = ["#!/bin/sh\n"]
     for variable in variables:
@@ -234,7 +234,7 @@ def _words(words: Sequence[str]) -> str:
 
 
 def _shell_escape(text: str) -> str:
-    """Escape what a shell would act on between double quotes."""
+    """Escape the characters that a shell interprets between double quotes."""
     return re.sub(r'([\\"`$])', r"\\\1", text)
 
 
@@ -255,7 +255,7 @@ def _go_escape(character: str) -> str:
 
 
 def _texts(settings: Mapping[str, Any], name: str) -> list[str]:
-    """A list in the settings; like Go this takes null for an empty text."""
+    """A list in the settings; like Go this reads null as an empty text."""
     return [text or "" for text in member(settings, name) or ()]
 
 

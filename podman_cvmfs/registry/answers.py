@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What registries answer, taken apart and checked. Pure: no I/O."""
+"""Parses and checks answers of registries. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from podman_cvmfs.oci.documents import Digest
 
 
 def check(name: ImageName, digest: Digest, data: bytes) -> None:
-    """Raise RegistryError unless ``data`` is what ``digest`` names."""
+    """Raise RegistryError unless ``data`` has the digest ``digest``."""
     if Digest.of(data) != digest:
         raise RegistryError(f"{name}: the registry sent wrong data for {digest}")
 
 
 def stated_type(data: bytes) -> str:
-    """The media type that a manifest or index says it has, or nothing."""
+    """The media type that a manifest or index states, or ""."""
     try:
         document = documents.parse_json(data, "manifest")
     except InputError:

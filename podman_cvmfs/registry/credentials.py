@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who we are to a registry: the files that ``podman login`` and ``docker login`` write.
+"""Finds credentials in the files that ``podman login`` and ``docker login`` write.
 
 Formats and order: containers-auth.json(5), containers/image v5.36 ``pkg/docker/config``, and the
-protocol of docker-credential-helpers. What can't be read is warned of once and counts as absent:
-most images need no login. No secret gets into messages, logs or the text of an object.
+protocol of docker-credential-helpers. An unreadable file causes one warning and counts as missing,
+because most images need no login. No secret gets into messages, logs or the text of an object.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class CredentialStore:
 
     def find(self, registry: str, repository: str) -> Credentials | None:
         """The credentials for ``repository`` at ``registry`` (host and port), None if there are
-        none. The longest part of the name that is known counts."""
+        none. The longest known part of the name counts."""
         with self._lock:
             for helper in self._helpers:
                 if helper == AUTH_FILES:
@@ -231,7 +231,7 @@ def _places() -> tuple[tuple[str, ...], tuple[bool, ...]]:
 
 
 def _keys(registry: str, repository: str) -> Iterator[str]:
-    """The names an entry may have, from the image's own up to the registry's."""
+    """The possible names of an entry, from the image's own up to the registry's."""
     key = f"{registry}/{repository}"
     while "/" in key:
         yield key
@@ -248,6 +248,6 @@ def _host_of(key: str, is_legacy: bool) -> str:
 
 
 def _same_registry(one: str, other: str) -> bool:
-    """Whether two names of registries mean the same: Docker Hub has several."""
+    """Whether two names mean the same registry: Docker Hub has several names."""
     one, other = _host_of(one, False), _host_of(other, False)
     return one == other or (one in DOCKER_HUB_ALIASES and other in DOCKER_HUB_ALIASES)

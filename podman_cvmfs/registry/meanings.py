@@ -18,7 +18,7 @@ def is_short(text: str) -> bool:
 
 
 def meanings(text: str) -> tuple[ImageName, ...]:
-    """The images that podman here may take for ``text``, in its order. Raises InputError."""
+    """The images that podman may use for ``text`` here, in podman's order. Raises InputError."""
     if not is_short(text):
         return (parse_name(text[len(_TRANSPORT) :] if text.startswith(_TRANSPORT) else text),)
     conf = load_registries_conf()

@@ -45,7 +45,8 @@ _MAX_LINKS = 40
 class Terms:
     """The facts that decide the attributes of directories: the user ID of the store's writer;
     whether the store is ``shared`` with other users; whether the files belong to a ``stranger``,
-    who is not the writer while the writer is not root; and the mount points of every container."""
+    that is to another user than a writer who isn't root; and the mount points of every
+    container."""
 
     uid: int = 0
     shared: bool = False

@@ -38,7 +38,7 @@ class SyncReport:
     waiting: Mapping[str, Sequence[str]] = field(default_factory=dict)
     #: A name that was requested -> the name under which a repository has it.
     found: Mapping[str, str] = field(default_factory=dict)
-    #: Notices about the repositories, without a failure.
+    #: Notices about the repositories that are not failures.
     notices: Sequence[str] = ()
     #: Advice about the store.
     warnings: Sequence[str] = ()

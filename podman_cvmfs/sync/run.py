@@ -183,9 +183,8 @@ def _planted(strangers: Sequence[Stranger]) -> Iterator[str]:
 
 
 def _kept(content: StoreContent, needs: Needs, hidden: Sequence[str]) -> Iterator[str]:
-    """A warning that names the users of layers of ``hidden`` repositories, for podman's pulls fail
-    on these layers: podman finds a layer by its ID even without an image, and then asks no
-    registry."""
+    """A warning that names the users of layers of ``hidden`` repositories. Pulls fail on these
+    layers: podman finds a layer by its ID even without an image, and then asks no registry."""
     for root in hidden:
         layers = [layer for layer in content.layers.values() if layer.repository == root]
         found = {user for layer in layers for user in needs.users.get(layer.layer_id, ())}

@@ -107,8 +107,8 @@ def stores_in(files: Iterable[str]) -> tuple[str, ...]:
 
 
 def names_store(stores: Sequence[str], store: str) -> bool:
-    """Whether ``store`` is among ``stores``, however it is spelt: podman lists the images of one
-    that is named twice twice."""
+    """Whether ``store`` is among ``stores``, however it is spelt. If a store is named twice, podman
+    lists its images twice."""
     return os.path.realpath(store) in map(os.path.realpath, stores)
 
 

@@ -30,8 +30,8 @@ _MAX_NESTING = 4
 class OciLayout:
     """The images of the layout in ``files``, or only that with the reference name ``tag``.
 
-    ``what`` is how messages call it; ``name`` replaces the names that its annotations give. Of
-    images for several platforms that for ``platform`` is taken.
+    ``what`` is its name in messages; ``name`` replaces the names in its annotations. Of images for
+    several platforms the one for ``platform`` is used.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class OciLayout:
         return [self._image(names, group) for names, group in groups.items()]
 
     def _groups(self) -> dict[tuple[str | None, ...], list[dict[str, Any]]]:
-        """The entries that are wanted by their names: those with one name are one image for
-        several platforms."""
+        """The wanted entries by their names: entries with one name are one image for several
+        platforms."""
         what = f"{self._what}/index.json"
         index = documents.parse_json(read(self._files, "index.json"), what)
         entries = index.get("manifests") if isinstance(index, dict) else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds out what a SOURCE on the command line is, and opens it."""
+"""Finds the kind of a SOURCE on the command line, and opens it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owner, mode, extended attributes and time of a file: given to it, or copied from another.
 
-Owners need root; an ordinary user's files all belong to that user, and each must stay readable
-to its owner (directories writable too), or the tree could be neither merged nor removed.
+Only root can set owners. An ordinary user owns all the files, and each must stay readable to its
+owner (directories writable too). Otherwise the tree could not be merged or removed.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def apply_special(attributes: Attributes, name: bytes, dir_fd: int) -> None:
 
 @contextlib.contextmanager
 def _owner_refused(attributes: Attributes) -> Iterator[None]:
-    """Say more than "Invalid argument" where root isn't root enough (NFS, user namespaces)."""
+    """Replace "Invalid argument" by a better message if root may not set owners (NFS, user
+    namespaces)."""
     try:
         yield
     except OSError as err:
