@@ -29,6 +29,7 @@ from podman_cvmfs.store.locks import create_lock_files, podman_locked_out, sync_
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Piece, StoreContent
 from podman_cvmfs.store.strangers import Stranger
+from podman_cvmfs.util.trusted_place import require_own_place
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +63,14 @@ class Store:
         """Lock the store against other syncs and yield what it holds.
 
         A store that isn't there is begun, and removed again if nothing gets written to it. Raises
-        StoreError.
+        StoreError; InputError for root in a place where somebody else could exchange directories.
+        That is told here once, and so all that is done within goes by paths.
         """
-        begun = not os.path.lexists(self.path)
+        try:
+            require_own_place(self.path)
+            begun = not os.path.lexists(self.path)
+        except OSError as err:
+            raise self._error(err) from err
         try:
             self._begin()
             with sync_lock(self.path):
@@ -108,6 +114,8 @@ class Store:
                     "podman-cvmfs verify --repair replaces it",
                 )
             os.makedirs(path, mode=0o755, exist_ok=True)
+            # What wasn't there hasn't been looked at, nor these.
+            require_own_place(path)
         create_lock_files(self.path)
 
     def replace(

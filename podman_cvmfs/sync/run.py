@@ -44,6 +44,7 @@ def sync(wishes: Wishes) -> SyncReport:
     """
     report = SyncReport()
     requested = {text: meanings(text) for text in wishes.requested}
+    wishes.cache.require_own()
     with wishes.store.opened() as current:
         strangers = _keep_others_out(wishes, current)
         # What was listed and resolved has gone when the store is written: that, too, takes memory.

@@ -116,14 +116,18 @@ def _directory(cache: str) -> str:
 
 
 def forget(cache: str) -> None:
-    """Remove all stamps, so that the next syncs compare everything. Raises OSError."""
+    """Remove all stamps, so that the next syncs compare everything. Raises OSError, also if a
+    symbolic link is in the directory's place."""
     try:
-        names = os.listdir(_directory(cache))
+        directory = os.open(_directory(cache), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except FileNotFoundError:
         return
-    for name in names:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{_directory(cache)}/{name}")
+    try:
+        for name in os.listdir(directory):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=directory)
+    finally:
+        os.close(directory)
 
 
 def is_current(cache: str, store: str, repository: str, wishes: str, now: int) -> bool:

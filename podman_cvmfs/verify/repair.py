@@ -179,10 +179,16 @@ def _remove(path: str) -> None:
 
 def _mend_locks(store: str) -> None:
     """Remove what stands in the place of directories and lock files. Raises OSError."""
+    owner = os.lstat(store).st_uid
     for name in layout.DIRECTORIES:
         path = f"{store}/{name}"
-        if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
+        if not os.path.lexists(path):
+            continue
+        if os.path.islink(path) or not os.path.isdir(path):
             os.unlink(path)
+        else:
+            # From then on nobody else can exchange what is in it.
+            _set_right(path, 0o755, owner)
     for name in (*layout.LOCK_FILES, layout.SYNC_LOCK):
         path = f"{store}/{layout.LOCKS}/{name}"
         if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
@@ -197,8 +203,6 @@ def _mend_top(store: str, policy: Policy | None) -> None:
     is_open = stat.S_IMODE(attributes.st_mode) & ~stat.S_ISGID == layout.OPEN
     is_shared = is_open if policy is None else policy.shared
     _set_right(store, layout.OPEN if is_shared else layout.CLOSED, owner)
-    for name in layout.DIRECTORIES:
-        _set_right(f"{store}/{name}", 0o755, owner)
     for name in os.listdir(f"{store}/{layout.LOCKS}"):
         if name in {*layout.LOCK_FILES, layout.SYNC_LOCK}:
             _set_right(f"{store}/{layout.LOCKS}/{name}", 0o644, owner)
