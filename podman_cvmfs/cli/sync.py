@@ -28,6 +28,7 @@ from podman_cvmfs.errors import (
 from podman_cvmfs.settings.files import OnOutage, Settings
 from podman_cvmfs.settings.sharing import is_open
 from podman_cvmfs.sync.stamp import Stamp, is_current, last_report, stamp_path
+from podman_cvmfs.util.foreign_file import read_bounded
 
 if TYPE_CHECKING:
     from podman_cvmfs.sync.report import SyncReport
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 #: How often a registry that hasn't had an image's config is asked again, in seconds.
 _ASK_AGAIN = 24 * 3600
 _FOR_EVER = 1 << 62
+#: No wish list is longer, in bytes.
+_MAX_LIST = 1 << 24
 
 
 @click.command("sync")
@@ -191,8 +194,8 @@ def _wishes_text(settings: Settings) -> str:
     digest = hashlib.sha256(json.dumps(settings.values(), sort_keys=True).encode())
     for path in settings.wish_lists:
         # A list that can't be read is named when it is really needed.
-        with contextlib.suppress(OSError), open(path, "rb") as file:
-            digest.update(hashlib.sha256(file.read()).digest())
+        with contextlib.suppress(OSError):
+            digest.update(hashlib.sha256(read_bounded(path, _MAX_LIST)).digest())
     # The policy holds the number of the layout that this version writes.
     return f"1 {os.geteuid()} {settings.platform} {settings.policy} {digest.hexdigest()}"
 

@@ -29,6 +29,7 @@ from podman_cvmfs.store.locks import create_lock_files, podman_locked_out, sync_
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Piece, StoreContent
 from podman_cvmfs.store.strangers import Stranger
+from podman_cvmfs.util.foreign_file import read_bounded
 from podman_cvmfs.util.trusted_place import require_own_place
 
 log = logging.getLogger(__name__)
@@ -187,8 +188,8 @@ class Store:
 
     def _current_bytes(self, name: str) -> bytes | None:
         try:
-            with open(f"{self.path}/{layout.CURRENT}/{name}", "rb") as file:
-                return file.read()
+            path = f"{self.path}/{layout.CURRENT}/{name}"
+            return read_bounded(path, layout.MAX_JSON, follow=False)
         except FileNotFoundError:
             return None
 

@@ -21,11 +21,15 @@ import os
 import time
 from collections.abc import Mapping
 
+from podman_cvmfs.util.foreign_file import read_bounded
+
 _FORMAT = 2
 #: Extended attributes of a CernVM-FS mount (client 2.12): the catalogue's revision and its hash.
 _XATTRS = ("user.revision", "user.root_hash")
 #: Coarsest time step of file systems in use, in nanoseconds (NFS and ext3: a second).
 _RACY = 2_000_000_000
+#: A longer one is no stamp, in bytes. A directory has about 100 in it.
+_MAX_STAMP = 1 << 28
 #: Directories of DUCC's whose directories are those of architectures.
 _ARCHITECTURES = (".multiarch", ".metadata/.multiarch")
 _INNER = (".metadata", *_ARCHITECTURES)
@@ -136,8 +140,7 @@ def is_current(cache: str, store: str, repository: str, wishes: str, now: int) -
     ``now`` is in seconds since 1970. False in every doubt, and on every error.
     """
     try:
-        with open(stamp_path(cache, store, repository), "rb") as file:
-            stamp = json.loads(file.read())
+        stamp = json.loads(_read(stamp_path(cache, store, repository)))
         if (
             stamp["format"] != _FORMAT
             or stamp["wishes"] != wishes
@@ -160,10 +163,13 @@ def is_current(cache: str, store: str, repository: str, wishes: str, now: int) -
 def last_report(cache: str, store: str, repository: str) -> dict[str, object]:
     """What the sync that left the stamp reported; empty if the stamp has gone meanwhile."""
     try:
-        with open(stamp_path(cache, store, repository), "rb") as file:
-            return dict(json.loads(file.read())["report"])
+        return dict(json.loads(_read(stamp_path(cache, store, repository)))["report"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def _read(path: str) -> bytes:
+    return read_bounded(path, _MAX_STAMP, follow=False)
 
 
 def generation_of(store: str) -> str:

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import stat
-import struct
 
 from podman_cvmfs.settings.advice import on_store
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.entries import retired_links
+from podman_cvmfs.store.lock_holder import holder_of
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.verify.finding import REMOVE
 from podman_cvmfs.verify.inspection import Inspection
@@ -20,6 +19,8 @@ from podman_cvmfs.verify.record_reader import entry_id, parse_policy
 _GENERATION = re.compile(rf"{layout.GENERATIONS}/(0|[1-9][0-9]*)\Z")
 _POOL = "pool"
 _CURRENT_NEW = layout.CURRENT + ".new"
+#: The mode that versions before this one gave the lock against other syncs.
+_EARLIER_SYNC_LOCK = 0o644
 _NEXT_SYNC = "nothing: the next sync that changes something removes it"
 
 
@@ -62,9 +63,21 @@ def check_frame(look: Inspection) -> None:
     if locks is not None:
         look.no_others(layout.LOCKS, locks, {*layout.LOCK_FILES, layout.SYNC_LOCK})
         if layout.SYNC_LOCK in locks:
-            look.regular(f"{layout.LOCKS}/{layout.SYNC_LOCK}")
+            _check_sync_lock(look)
     if leftovers and not sync_runs(look):
         look.warning(_CURRENT_NEW, "is left from a sync that was killed", _NEXT_SYNC)
+
+
+def _check_sync_lock(look: Inspection) -> None:
+    path = f"{layout.LOCKS}/{layout.SYNC_LOCK}"
+    attributes = look.regular(path, None)
+    if attributes is None:
+        return
+    if stat.S_IMODE(attributes.st_mode) == _EARLIER_SYNC_LOCK:
+        what = "can be read by other users: one who reaches it can stop every sync"
+        look.warning(path, what, "nothing: the next sync that changes something closes it")
+    else:
+        look.mode(path, attributes, layout.SYNC_LOCK_MODE)
 
 
 def check_top(look: Inspection, content: StoreContent) -> None:
@@ -160,12 +173,18 @@ def check_leftovers(look: Inspection, generation: str, content: StoreContent) ->
 
 
 def sync_runs(look: Inspection) -> bool:
-    """Whether a sync is at work on the store; no lock is taken to find out."""
+    """Whether a sync is at work on the store; no lock is taken to find out. Only the store's owner
+    can tell: others are told yes."""
+    path = look.path(f"{layout.LOCKS}/{layout.SYNC_LOCK}")
     try:
-        with open(look.path(f"{layout.LOCKS}/{layout.SYNC_LOCK}"), "rb") as file:
-            # struct flock of Linux on 64-bit machines: type, whence, start, length, pid.
-            asked = struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-            answer = fcntl.fcntl(file, fcntl.F_GETLK, asked)
-            return bool(struct.unpack("hhqqi0q", answer)[0] != fcntl.F_UNLCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except PermissionError:
+        return True
     except OSError:
         return False
+    try:
+        return holder_of(descriptor) is not None
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)

@@ -205,7 +205,8 @@ def _mend_top(store: str, policy: Policy | None) -> None:
     _set_right(store, layout.OPEN if is_shared else layout.CLOSED, owner)
     for name in os.listdir(f"{store}/{layout.LOCKS}"):
         if name in {*layout.LOCK_FILES, layout.SYNC_LOCK}:
-            _set_right(f"{store}/{layout.LOCKS}/{name}", 0o644, owner)
+            mode = layout.SYNC_LOCK_MODE if name == layout.SYNC_LOCK else 0o644
+            _set_right(f"{store}/{layout.LOCKS}/{name}", mode, owner)
     # In the way of what sweeps these directories.
     for name in (layout.GENERATIONS, layout.POOL_LAYERS, layout.POOL_IMAGES):
         for entry in os.listdir(f"{store}/{name}"):

@@ -96,7 +96,8 @@ def test_everybody_can_read_it_and_nobody_else_write_it(tmp_path: Path) -> None:
             if stat.S_ISDIR(mode):
                 assert mode & 0o7777 in (0o755, 0o555), name
             elif stat.S_ISREG(mode):
-                assert mode & 0o7777 == 0o644, name
+                # Whoever may read our own lock may hold it.
+                assert mode & 0o7777 == (0o600 if name == "sync.lock" else 0o644), name
 
 
 def test_what_is_written_reads_back(tmp_path: Path) -> None:
@@ -275,7 +276,9 @@ def test_a_reader_of_podmans_holds_the_flip_up(tmp_path: Path) -> None:
     assert put(store, "ab")
 
 
-def test_what_only_looks_like_a_deadlock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_podman_that_holds_one_lock_may_wait_for_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One thread of a podman service reads images while another waits for layers, which we hold."""
     store = Store(str(tmp_path / "store"))
     put(store, "a")
@@ -302,14 +305,14 @@ def test_what_only_looks_like_a_deadlock(tmp_path: Path, monkeypatch: pytest.Mon
             except OSError as err:
                 seen.append(err.errno)
                 raise
-            if is_layers and kind == fcntl.LOCK_EX and not pipe.closed:
+            if is_layers and kind & fcntl.LOCK_EX and not pipe.closed:
                 pipe.close()
                 time.sleep(0.3)
 
         monkeypatch.setattr(fcntl, "lockf", lockf)
         assert put(store, "ab")
         assert podman.wait(20) == 0
-    assert set(seen) == {errno.EDEADLK}
+    assert set(seen) == {errno.EAGAIN}
 
 
 def test_a_directory_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
