@@ -213,7 +213,7 @@ def _keep_stamps(
     unchanged = _as_data(nothing, settings.store)
     try:
         for stamp in stamps:
-            data = stamp.content(settings.store, wishes, now, expires, unchanged)
+            data = stamp.content(settings.store, wishes, now, expires, unchanged, report.shown)
             if data is not None:
                 path = stamp_path(settings.cache, settings.store, stamp.repository)
                 write_whole(path, data, inside=settings.cache)

@@ -20,7 +20,8 @@ class SyncReport:
     ``notices`` say what users should know of the repositories although nothing failed, ``warnings``
     what should be done about the store.
     ``next_due`` is the time (seconds since 1970) at which something is to be done even if nothing
-    changes, None if never.
+    changes, None if never. ``shown`` are the directories of repositories that containers show, and
+    those on the way to them.
     """
 
     added: Sequence[str] = ()
@@ -37,3 +38,4 @@ class SyncReport:
     notices: Sequence[str] = ()
     warnings: Sequence[str] = ()
     next_due: int | None = None
+    shown: Sequence[str] = ()

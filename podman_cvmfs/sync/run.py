@@ -23,8 +23,10 @@ from podman_cvmfs.sync.choose import choose_requested, choose_selected, keep_old
 from podman_cvmfs.sync.complete import resolve_all
 from podman_cvmfs.sync.held import held_by
 from podman_cvmfs.sync.newly_complete import completed_since
+from podman_cvmfs.sync.replaced import find_replaced, still_shown, why_changed, why_gone
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.usage.linked import directories_shown
 from podman_cvmfs.usage.needs import Needs, find_needs, needed_layers
 from podman_cvmfs.usage.vanished import vanished_layers
 
@@ -56,6 +58,8 @@ def sync(wishes: Wishes) -> SyncReport:
     report.warnings = [*report.warnings, *_planted(strangers)]
     report.added, report.removed, report.moved = plan.added, plan.removed, plan.moved
     listed = [image for image in plan.content.images.values() if not is_retired(image)]
+    layers = {each.layer_id for image in listed for each in layers_of(plan.content, image)}
+    report.shown = directories_shown(wishes.store.path, plan.content, layers)
     report.images = len(listed)
     report.synthesised = sum(image.config_origin == SYNTHESISED for image in listed)
     report.next_due = _next_due(plan.content, wishes.grace, int(time.time()))
@@ -86,7 +90,9 @@ def _prepare(
     gone = _gone(current, offers, hidden, wishes)
     now = int(time.time())
     retention = Retention(now, wishes.grace, needed_layers(current, now, wishes.grace))
+    replaced = find_replaced(wishes.store.path, current, offers.down)
     to_resolve = _to_resolve(current, offers, chosen, wanted, gone, wishes)
+    to_resolve |= replaced.images.keys() & set(wanted.values())
     todo = offers.by_source(to_resolve | freed_images(current, wanted.values(), retention))
     candidates = resolve_all(wishes, todo, report)
     undone = todo.keys() - candidates.keys()
@@ -102,9 +108,19 @@ def _prepare(
         report.failed.update(report.left_out)
         report.left_out.clear()
     keep_old(wanted, held, (o for o in offers.offers if o.image.image_id.hex in undone), report)
-    stuck = _stuck(current, hidden) - candidates.keys()
+    stuck = (_stuck(current, hidden) | replaced.images.keys()) - candidates.keys()
+    for name, each in held.items():
+        path = replaced.images.get(each.source)
+        if path is None or wanted.get(name) != each.source:
+            continue
+        if each.source in stuck:
+            report.failed[str(name)] = why_gone(str(name), path)
+        else:
+            report.warnings = [*report.warnings, why_changed(str(name), path)]
     wanted = {name: source for name, source in wanted.items() if source not in stuck}
-    return _plan(current, wanted, candidates, hidden, gone, wishes, retention, report)
+    return _plan(
+        current, wanted, candidates, hidden, gone, replaced.layers, wishes, retention, report
+    )
 
 
 def _plan(
@@ -113,13 +129,15 @@ def _plan(
     candidates: Mapping[str, Candidate],
     hidden: Collection[str],
     gone: Collection[str],
+    linked: Mapping[str, str],
     wishes: Wishes,
     retention: Retention,
     report: SyncReport,
 ) -> Plan:
     """Plan the next generation. Layers that users still stand on are looked for only when some are
     about to go: past their grace, or in a hidden repository, or with files that their repository
-    has removed. Pulls must not find these: whatever they made on them couldn't be mounted."""
+    has removed, or that are ``linked``. Pulls must not find these: whatever they made on them
+    couldn't be mounted, or would show other files."""
     sources = set(wanted.values())
     stay = (image for image in current.images.values() if image.all_sources & sources)
     used = {layer.layer_id for image in stay for layer in layers_of(current, image)}
@@ -128,6 +146,7 @@ def _plan(
         if image.repository in hidden:
             layers = layers_of(current, image)
             useless.update(layer.layer_id for layer in layers if not layer.repository)
+    useless.update(linked)
     useless |= vanished_layers(wishes.store.path, current, current.layers.keys() - used)
     needs: Needs | None = None
     if useless:
@@ -135,7 +154,12 @@ def _plan(
         retention = replace(retention, needed=needs.layers(current), useless=useless)
     plan = make_plan(current, wanted, candidates, str(wishes.policy), retention, gone)
     if needs is not None:
-        report.warnings = [*needs.obstacles(), *_kept(plan.content, needs, sorted(hidden))]
+        report.warnings = [
+            *report.warnings,
+            *needs.obstacles(),
+            *_kept(plan.content, needs, sorted(hidden)),
+            *still_shown(plan.content, linked, needs.users),
+        ]
     return plan
 
 

@@ -18,8 +18,9 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from podman_cvmfs.util.foreign_file import read_bounded
 
@@ -155,6 +156,10 @@ def is_current(cache: str, store: str, repository: str, wishes: str, now: int) -
             attributes = os.stat(os.path.join(repository, path), follow_symlinks=False)
             if [attributes.st_mtime_ns, attributes.st_ino] != times:
                 return False
+        for path in stamp["shown"]:
+            # A link in the place of one of them changes no time that is known.
+            if not stat.S_ISDIR(os.lstat(os.path.join(repository, path)).st_mode):
+                return False
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
     return bool(stamp["directories"])
@@ -195,11 +200,18 @@ class Stamp:
             pass
 
     def content(
-        self, store: str, wishes: str, now: int, expires: int, report: Mapping[str, object]
+        self,
+        store: str,
+        wishes: str,
+        now: int,
+        expires: int,
+        report: Mapping[str, object],
+        shown: Iterable[str] = (),
     ) -> bytes | None:
         """The stamp to keep after a sync of ``store`` that did everything; None if there is none
         to be had. ``now`` and ``expires`` are in seconds since 1970, ``report`` is what a sync with
-        nothing to do shall report. Raises OSError."""
+        nothing to do shall report, ``shown`` the directories that must go on to be no links. Raises
+        OSError."""
         if self._revision is None and not self._directories:
             return None
         document = {
@@ -211,6 +223,12 @@ class Stamp:
             "expires": expires,
             "revision": self._revision,
             "directories": self._directories or {},
+            "shown": [] if self._revision else self._below(shown),
             "report": report,
         }
         return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+
+    def _below(self, directories: Iterable[str]) -> list[str]:
+        """Those in this repository, relative to it."""
+        top = f"{os.path.abspath(self.repository)}/"
+        return [path[len(top) :] for path in directories if path.startswith(top)]

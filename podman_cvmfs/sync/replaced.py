@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images of the store in whose files' place their repository has put a symbolic link since."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from podman_cvmfs.errors import RepositoryError, printable
+from podman_cvmfs.plan.retirement import is_retired
+from podman_cvmfs.store.records import StoreContent, layers_of
+from podman_cvmfs.usage.layer_users import User
+from podman_cvmfs.usage.linked import linked_layers
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """What is reached over a link, each with the link's path: ``layers`` by their IDs, the
+    ``images`` that have them by their source IDs."""
+
+    layers: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
+
+
+def find_replaced(store: str, current: StoreContent, down: Collection[str]) -> Replaced:
+    """Look at the directories of the listed images of ``current``, which ``store`` holds; not in
+    the repositories that are ``down``."""
+    listed = [image for image in current.images.values() if not is_retired(image)]
+    layers = {each.layer_id: each for image in listed for each in layers_of(current, image)}
+    up = (layer_id for layer_id, layer in layers.items() if layer.repository not in down)
+    linked = linked_layers(store, current, up)
+    images: dict[str, str] = {}
+    for image in listed if linked else ():
+        for layer in layers_of(current, image):
+            if layer.layer_id in linked:
+                images.update(dict.fromkeys(image.all_sources, linked[layer.layer_id]))
+    return Replaced(linked, images)
+
+
+def why_gone(name: str, path: str) -> RepositoryError:
+    """Why the image ``name`` is in the store no more: of the link at ``path``."""
+    return RepositoryError(
+        f"{_what(name, path)}: the image has left the store",
+        "the repository's owner must put the directory back; then sync again",
+    )
+
+
+def why_changed(name: str, path: str) -> str:
+    """What to tell of the image ``name`` if it can be shown without what is at ``path``."""
+    return f"{_what(name, path)}: the image is shown by other directories"
+
+
+def still_shown(
+    content: StoreContent, linked: Mapping[str, str], users: Mapping[str, Iterable[User]]
+) -> Iterator[str]:
+    """What to tell of those who use layers that stay in the store for them."""
+    for layer_id in sorted(linked.keys() & content.layers.keys()):
+        for user in users.get(layer_id, ()):
+            path = printable(linked[layer_id])
+            yield f"{user} shows what the symbolic link {path} leads to: remove it"
+
+
+def _what(name: str, path: str) -> str:
+    return f"{name}: {printable(path)} is a symbolic link where a directory was"
