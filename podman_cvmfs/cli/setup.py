@@ -14,6 +14,7 @@ from podman_cvmfs.cli.options import DIRECTORY, settings_given
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.podman.storage_conf.effective import Places, read_effective
 from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
+from podman_cvmfs.repository.owners import owner_of_first, serve_users
 from podman_cvmfs.settings.advice import on_store
 from podman_cvmfs.settings.policy import Overlay
 from podman_cvmfs.setup import record as records
@@ -24,7 +25,7 @@ from podman_cvmfs.setup.plan import plan_setup, serves
 from podman_cvmfs.setup.request import Wishes
 from podman_cvmfs.setup.snippet import PROFILE, names_a_store, present_program
 from podman_cvmfs.setup.store import can_be_opened, ensure_store, is_store, open_store
-from podman_cvmfs.setup.users import is_ordinary, owner_of_files, shadowed
+from podman_cvmfs.setup.users import shadowed
 from podman_cvmfs.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -111,8 +112,8 @@ def _why_no_users(repositories: Sequence[str], wishes: Wishes) -> str:
     Their podman can't start its images, nor others that it pulls onto the store's layers, unless
     the files are the user's own.
     """
-    owned = owner_of_files(repositories)
-    if owned is None or is_ordinary(owned[1]) or wishes.mount_program:
+    owned = owner_of_first(repositories)
+    if owned is None or serve_users(owned[1:]) or wishes.mount_program:
         return ""
     return (
         f"ordinary users' podman starts no container on the store: the files in "

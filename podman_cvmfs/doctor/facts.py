@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from podman_cvmfs.podman.storage_conf.ask import major_of
 from podman_cvmfs.podman.storage_conf.effective import Effective
 from podman_cvmfs.usage.broken_layers import BrokenUsers
 
@@ -40,8 +41,7 @@ class Engine:
     @property
     def major(self) -> int | None:
         """The first number of the version."""
-        number = self.version.partition(".")[0]
-        return int(number) if number.isdecimal() else None
+        return major_of(self.version)
 
 
 @dataclass(frozen=True)

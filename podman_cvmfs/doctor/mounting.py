@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from podman_cvmfs.doctor.facts import Facts
+from podman_cvmfs.repository.owners import are_foreign
 from podman_cvmfs.settings.policy import Overlay
 
 #: User namespaces in which IDs are those that containers have anyway.
@@ -27,7 +28,7 @@ def mapped(facts: Facts) -> str:
 def is_strange(facts: Facts) -> bool:
     """Whether files of a repository belong to others than this ordinary user."""
     return not facts.is_root and any(
-        each.owners and facts.user.uid not in each.owners for each in facts.repositories
+        are_foreign(each.owners, facts.user.uid) for each in facts.repositories
     )
 
 

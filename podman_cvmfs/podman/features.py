@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import functools
-import re
-import subprocess
+
+from podman_cvmfs.errors import InputError
+from podman_cvmfs.podman.storage_conf.ask import ask_version, environment, major_of
 
 #: podman 4 hands all lower directories to the kernel in one page; about this much of it is taken
 #: by the container's own directories and the other options (containers/storage 1.43
@@ -20,13 +21,9 @@ SHORT_MOUNT_DATA = _PAGE - _OWN_OPTIONS
 def podman_major() -> int | None:
     """The major version of podman, None where there is none or it can't tell."""
     try:
-        output = subprocess.run(
-            ["podman", "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
+        return major_of(ask_version(environment()))
+    except InputError:
         return None
-    match = re.search(rb"version (\d+)\.", output)
-    return int(match.group(1)) if match else None
 
 
 def mount_data_limit() -> int | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where DUCC's layout keeps what, and the form of its JSON files. Pure: no I/O.
+"""What is written where in DUCC's layout, and the form of its JSON files. Pure: no I/O.
 
 Taken from repositories that DUCC 2.12 wrote (cvmfs ``ducc/lib/conversion.go``). All paths are
 relative to the repository's root.
@@ -16,30 +16,30 @@ from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci.big_data import big_data_file
 from podman_cvmfs.oci.documents import Descriptor, Digest, ImageConfig, Manifest, parse_json
 from podman_cvmfs.publish.source.image import SourceImage
-
-LAYERS = ".layers"
-FLAT = ".flat"
-LAYERFS = "layerfs"
-LAYERS_JSON = ".metadata/layers.json"
-ORIGIN_JSON = ".metadata/origin.json"
-#: Ours, not DUCC's: the directories a layer never mentions, which its files nevertheless need.
-IMPLIED_JSON = ".metadata/implied.json"
+from podman_cvmfs.repository import layout
+from podman_cvmfs.repository.layout import FLAT as FLAT
+from podman_cvmfs.repository.layout import IMPLIED_JSON as IMPLIED_JSON
+from podman_cvmfs.repository.layout import LAYERFS as LAYERFS
+from podman_cvmfs.repository.layout import LAYERS as LAYERS
+from podman_cvmfs.repository.layout import LAYERS_JSON as LAYERS_JSON
+from podman_cvmfs.repository.layout import METADATA as METADATA
+from podman_cvmfs.repository.layout import ORIGIN_JSON as ORIGIN_JSON
 
 
 def layer_path(blob: Digest) -> str:
     """The directory of the layer whose (compressed) blob has this digest."""
-    return f"{LAYERS}/{blob.hex[:2]}/{blob.hex}"
+    return layout.layer_directory(blob.hex)
 
 
 def flat_path(config: Digest) -> str:
     """The merged root file system of the image with this ID."""
-    return f"{FLAT}/{config.hex[:2]}/{config.hex}"
+    return layout.flat_directory(config.hex)
 
 
 def manifest_path(name: ImageName) -> str:
     """The image's manifest; DUCC gives a digest-only image none of its own but its repository's."""
     tag = f":{name.tag}" if name.tag else ""
-    return f".metadata/{name.registry}/{name.repository}{tag}/manifest.json"
+    return layout.manifest_file("", f"{name.registry}/{name.repository}{tag}")
 
 
 def link_target(name: ImageName, config: Digest) -> str:
@@ -49,7 +49,7 @@ def link_target(name: ImageName, config: Digest) -> str:
 
 def config_path(config: Digest) -> str:
     """The configuration with this digest, in what is DUCC's own image store."""
-    return f"podmanStore/overlay-images/{config.hex}/{big_data_file(str(config))}"
+    return f"{layout.image_directory(config.hex)}/{big_data_file(str(config))}"
 
 
 def blob_paths(image: SourceImage) -> dict[str, bytes]:
@@ -58,7 +58,7 @@ def blob_paths(image: SourceImage) -> dict[str, bytes]:
     DUCC keeps the configuration there; manifest and index are our addition, so that the image's
     digests can be known without its registry.
     """
-    place = f"podmanStore/overlay-images/{image.config.digest.hex}"
+    place = layout.image_directory(image.config.digest.hex)
     blobs = {config_path(image.config.digest): image.config.raw}
     for document in (image.raw_manifest, image.raw_index):
         if document is not None:

@@ -220,7 +220,7 @@ class _Preparation:
             self._places[layer.digest] = present
             return False
         place = self._space.fresh()
-        for directory in (place, f"{place}/{layout.LAYERFS}", f"{place}/.metadata"):
+        for directory in (place, f"{place}/{layout.LAYERFS}", f"{place}/{layout.METADATA}"):
             os.mkdir(directory)
             os.chmod(directory, 0o755)
         stream = LayerStream(open_layer(layer), layer, diff_id)

@@ -4,63 +4,23 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from podman_cvmfs.errors import InputError, PodmanCvmfsError, RegistryError, printable
+from podman_cvmfs.errors import RegistryError, printable
 from podman_cvmfs.names.reference import ImageName
-from podman_cvmfs.oci.documents import parse_json
 from podman_cvmfs.oci.platform import UNKNOWN, Platform
-from podman_cvmfs.podman.storage_conf.effective import (
-    Places,
-    as_replaced,
-    check_driver,
-    read_effective,
-)
-from podman_cvmfs.podman.storage_conf.generation import find_generation
+from podman_cvmfs.registry.meanings import is_short, meanings
 from podman_cvmfs.registry.registries_conf import load_registries_conf
-from podman_cvmfs.reports.find import by_id, by_name, is_short, meanings, names_of
+from podman_cvmfs.reports.configured import Configured, configured_store
+from podman_cvmfs.reports.find import by_id, by_name, names_of
 from podman_cvmfs.reports.image import config_of, places_of
 from podman_cvmfs.reports.images import offered
+from podman_cvmfs.reports.own_copy import OwnCopy, own_copy, own_places
 from podman_cvmfs.reports.sources import content_of, known_platform, offers_of, selection_of
 from podman_cvmfs.repository.offers import Offer, Offers
 from podman_cvmfs.settings.files import Settings
-from podman_cvmfs.store.layout import IMAGES, IMAGES_JSON, LAYERS, LAYERS_JSON
 from podman_cvmfs.store.records import StoreContent, StoredImage, chain_of
-from podman_cvmfs.usage.graphroots import find_graphroots
-from podman_cvmfs.util.foreign_file import read_bounded
-
-#: Larger records of a user's own images are refused, in bytes.
-_MAX_JSON = 256 << 20
-_BUILT_IN = "podman's built-in settings"
-
-
-@dataclass(frozen=True)
-class OwnCopy:
-    """An image that podman finds before ours: its ID, the directory it is recorded in.
-
-    ``on_ours`` says that its layers are those of our store: only the record is another one.
-    """
-
-    image_id: str
-    place: str
-    on_ours: bool
-
-
-@dataclass(frozen=True)
-class Configured:
-    """What podman's configuration says of the store: whether it is used, else why not and how to
-    change it. ``before`` are the additional stores that podman looks into before it, ``after``
-    those that it turns to where the store hasn't got an image. ``failure`` is why every podman
-    command fails, "" if they don't."""
-
-    used: bool
-    problem: str = ""
-    cure: str | None = None
-    before: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
-    failure: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,7 +82,7 @@ def gather(text: str, settings: Settings) -> Evidence:
     before_ours = keys[: keys.index(found_as) + 1] if found_as in keys else keys
     configured = configured_store(settings.store)
     pulls_from, no_pull = _pulls(text, names)
-    own = own_copy(_own_places(configured), before_ours, stored, content)
+    own = own_copy(own_places(configured), before_ours, stored, content)
     if own is None and (stored is None or not configured.used):
         own = own_copy(configured.after, keys, stored, content)
     return Evidence(
@@ -179,91 +139,6 @@ def _other_platforms(
     canonical = {name.canonical for name in names}
     found = [each.platforms for each in offers.others if each.name.canonical in canonical]
     return found[0] if found else ()
-
-
-def configured_store(store: str) -> Configured:
-    """Whether the caller's podman uses the store in the directory ``store``, and works at all."""
-    try:
-        places = Places.of_process()
-        generation = find_generation()
-        effective, dropped = as_replaced(read_effective(places, generation), generation, places)
-    except (PodmanCvmfsError, OSError) as err:
-        reason = err.message if isinstance(err, PodmanCvmfsError) else str(err)
-        return Configured(False, failure=f"podman can't start: {reason}")
-    failure = next(filter(None, map(_why_no_store, effective.stores)), "")
-    ours = os.path.realpath(store)
-    real = [os.path.realpath(each) for each in effective.stores]
-    if ours not in real:
-        cure = ["podman-cvmfs", "setup", "--user" if places.uid else "--system", "--store", store]
-        if ours in map(os.path.realpath, dropped):
-            problem = "STORAGE_OPTS takes the place of storage.conf"
-            cure = ["unset", "STORAGE_OPTS"]
-        elif effective.inherited:
-            problem = "this podman takes no stores from the system's settings for users"
-        else:
-            problem = f"it isn't named in {printable(effective.main or _BUILT_IN)}"
-        return Configured(
-            False,
-            f"podman doesn't look into the store: {problem}",
-            printable(shlex.join(cure)),
-            after=effective.stores,
-            failure=failure,
-        )
-    try:
-        check_driver(places, effective)
-    except InputError as err:
-        return Configured(False, err.message, err.hint, failure=failure)
-    place = real.index(ours)
-    before, after = effective.stores[:place], effective.stores[place + 1 :]
-    return Configured(True, before=before, after=after, failure=failure)
-
-
-def _why_no_store(path: str) -> str:
-    """Why podman, told of an additional store at ``path``, fails; "" if it doesn't."""
-    try:
-        os.stat(path)
-    except OSError as err:
-        return f"podman fails while it is told of the store {path}: {err.strerror}"
-    return ""
-
-
-def own_copy(
-    places: Sequence[str],
-    names: Sequence[str],
-    stored: StoredImage | None,
-    content: StoreContent,
-) -> OwnCopy | None:
-    """The first image in ``places`` (graphroots and stores) that has one of ``names``, or the ID of
-    ``stored``: podman goes by the ID once it has found one."""
-    for place in places:
-        for record in _records(f"{place}/{IMAGES}/{IMAGES_JSON}"):
-            image_id, top, own = str(record.get("id")), record.get("layer"), record.get("names")
-            is_named = isinstance(own, list) and not set(names).isdisjoint(map(str, own))
-            if is_named or (stored is not None and image_id == stored.image_id):
-                layers = _records(f"{place}/{LAYERS}/{LAYERS_JSON}")
-                on_ours = top in content.layers and all(each.get("id") != top for each in layers)
-                if on_ours and stored is not None and image_id != stored.image_id:
-                    on_ours = False
-                return OwnCopy(image_id, place, on_ours)
-    return None
-
-
-def _own_places(configured: Configured) -> list[str]:
-    """Where podman looks before it looks into our store."""
-    try:
-        own = find_graphroots(passwd=os.devnull, subuid=os.devnull).own
-    except InputError:
-        own = []
-    return [*own, *configured.before]
-
-
-def _records(path: str) -> list[dict[str, object]]:
-    """The records in a file of containers/storage; none where it can't be read."""
-    try:
-        records = parse_json(read_bounded(path, _MAX_JSON), printable(path))
-    except (OSError, InputError):
-        return []
-    return [each for each in records if isinstance(each, dict)] if records else []
 
 
 def _missing(store: str, content: StoreContent, image: StoredImage) -> tuple[str, ...]:

@@ -11,32 +11,13 @@ import re
 from collections.abc import Sequence
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.names.reference import DOCKER_HUB, ImageName, parse_name, split_domain
-from podman_cvmfs.names.short import candidates
+from podman_cvmfs.names.reference import ImageName, parse_name
 from podman_cvmfs.oci.documents import Digest
-from podman_cvmfs.registry.registries_conf import load_registries_conf
+from podman_cvmfs.registry.meanings import meanings
 from podman_cvmfs.settings.advice import on_store
 from podman_cvmfs.store.records import StoreContent, StoredImage
 
 _ID = re.compile(r"(?:sha256:)?([0-9a-f]{3,64})\Z")
-_LOCALHOST = "localhost"
-#: podman takes a name with this before it, too, and then knows no short ones.
-_TRANSPORT = "docker://"
-
-
-def is_short(text: str) -> bool:
-    """Whether a name lacks its registry."""
-    return not text.startswith(_TRANSPORT) and split_domain(text.partition("@")[0])[0] is None
-
-
-def meanings(text: str) -> tuple[ImageName, ...]:
-    """The local images that ``text`` may mean here, in podman's order. Raises InputError."""
-    if not is_short(text):
-        return (parse_name(text[len(_TRANSPORT) :] if text.startswith(_TRANSPORT) else text),)
-    conf = load_registries_conf()
-    # podman looks among images that were built here first, unless the name has an alias.
-    search = (_LOCALHOST, *(conf.search_registries or (DOCKER_HUB,)))
-    return candidates(text, conf.aliases, search)
 
 
 def by_id(content: StoreContent, text: str) -> StoredImage | None:

@@ -13,13 +13,13 @@ from podman_cvmfs.errors import InputError, RepositoryError, printable
 from podman_cvmfs.names.spec import ImageSpec
 from podman_cvmfs.oci.documents import Digest, parse_config, parse_manifest
 from podman_cvmfs.oci.platform import Platform
-from podman_cvmfs.repository.ducc import Repository
-from podman_cvmfs.repository.offers import Offer, Offers, collect
+from podman_cvmfs.repository.collect import collect
+from podman_cvmfs.repository.offers import Offer, Offers
 from podman_cvmfs.settings import paths
 from podman_cvmfs.settings.files import DEFAULT, Settings
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
-from podman_cvmfs.sync.held import held_by
+from podman_cvmfs.sync.held import held_by, repositories_of
 from podman_cvmfs.sync.selection import Selection
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,8 @@ def content_of(settings: Settings) -> StoreContent:
 
 def offers_of(settings: Settings, content: StoreContent, selection: Selection) -> Offers:
     """What the repositories offer; those that can't be read are named in the log."""
-    offers = collect(settings.repositories, held_by(content), settings.platform, selection.specs)
+    holding = repositories_of(held_by(content))
+    offers = collect(settings.repositories, holding, settings.platform, selection.specs)
     for root, error in offers.down.items():
         hint = f" ({error.hint})" if error.hint else ""
         log.warning("can't tell what %s offers: %s%s", printable(root), error.message, hint)
@@ -79,8 +80,6 @@ def known_platform(settings: Settings, offer: Offer, cached_only: bool = False) 
 def _config_in_repository(offer: Offer) -> bytes | None:
     """The genuine config of the image on offer, if its repository has it. Raises
     RepositoryError."""
-    if not isinstance(offer.repository, Repository):
-        return None
     data = offer.repository.config_blob(offer.image.image_id)
     return data if data is not None and Digest.of(data) == offer.image.image_id else None
 

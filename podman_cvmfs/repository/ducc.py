@@ -1,28 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read a repository of unpacked images: DUCC's tree, and nothing else knows it.
-
-Layout (CernVM-FS 2.12, ``ducc/lib``), relative to the repository's root::
-
-    <registry>/<repository>:<tag>                  link -> ../../.flat/<2>/<config hex>
-    .flat/<2>/<config hex>/                        merged root file system
-    .layers/<2>/<blob hex>/layerfs/                one layer, unpacked
-    .layers/<2>/<blob hex>/.metadata/layers.json   its diff ID and size
-    .metadata/<registry>/<repository>:<tag>/manifest.json
-    podmanStore/overlay-images/<config hex>/=<base64 of "sha256:<config hex>">
-
-A digest-only image is ``<repository>:sha256:<hex>``; its manifest lies at
-``.metadata/<registry>/<repository>/manifest.json``.
-
-Since 2025 DUCC also publishes images for several architectures::
-
-    .multiarch/<architecture>[:<variant>]/<registry>/<repository>:<tag>    link, as above
-    .multiarch/<alias>                             link to one of these directories (``aarch64``)
-    .metadata/.multiarch/<architecture>[:<variant>]/<registry>/<repository>:<tag>/manifest.json
-    <registry>/<repository>:<tag>    link -> ../../.multiarch/$(CVMFS_ARCH:-amd64)/..
-
-The last one is expanded by the client. DUCC writes it for images without an index, too, of which
-there is nothing in ``.multiarch``: then their manifest, which is where it always was, names them.
-"""
+"""Read a repository of unpacked images in DUCC's layout; ``layout`` describes it."""
 
 from __future__ import annotations
 
@@ -44,16 +21,15 @@ from podman_cvmfs.oci.documents import (
     parse_manifest,
 )
 from podman_cvmfs.oci.platform import Platform
+from podman_cvmfs.repository import layout
 from podman_cvmfs.repository.records import OtherPlatforms, Problem, PublishedImage, PublishedLayer
 from podman_cvmfs.repository.tree import open_tree
 
-_FLAT_TARGET = re.compile(r"\.flat/([0-9a-f]{2})/(\1[0-9a-f]{62})\Z")
+_FLAT_TARGET = re.compile(layout.FLAT_PATTERN + r"\Z")
 #: No registry nests its repositories deeper; a tree that does is not DUCC's.
 _MAX_DEPTH = 24
 #: As many manifests and indexes of one image are looked at.
 _MOST_MANIFESTS = 32
-#: Directories that a repository needn't have.
-_MAY_LACK = re.compile(r"\.multiarch\Z|\.metadata(?:/\.multiarch(?:/[^/]*)?)?\Z")
 
 
 class Repository:
@@ -90,7 +66,7 @@ class Repository:
                 image = None
                 try:
                     target = self._target(path)
-                    if not place and target.startswith(".multiarch/"):
+                    if not place and layout.is_of_architectures(target):
                         pending[name] = None
                         continue
                     image = self._linked_image(path, name, place, target)
@@ -115,10 +91,10 @@ class Repository:
     def _fitting(self, problems: list[Problem]) -> list[str]:
         """The directories of architectures that run on the platform, the best first."""
         ranked = []
-        for name, platform in self._architectures(".multiarch", problems):
+        for name, platform in self._architectures(layout.MULTIARCH, problems):
             rank = self._platform.rank(platform)
             if rank is not None:
-                ranked.append((rank, f".multiarch/{name}"))
+                ranked.append((rank, layout.architecture_directory(name)))
         return [place for _, place in sorted(ranked)]
 
     def _architectures(
@@ -149,8 +125,9 @@ class Repository:
         problems: list[Problem] = []
         found = tuple(
             platform
-            for directory, platform in self._architectures(".multiarch", problems)
-            if self.tree.lstat(f".multiarch/{directory}/{name.repository_path}") is not None
+            for directory, platform in self._architectures(layout.MULTIARCH, problems)
+            if self.tree.lstat(f"{layout.architecture_directory(directory)}/{name.repository_path}")
+            is not None
         )
         if problems and not found:
             raise problems[0].error
@@ -162,7 +139,7 @@ class Repository:
             if entry.is_symlink():
                 if depth > 0 and ":" in entry.name:
                     yield path
-            elif depth == 0 and (entry.name.startswith(".") or entry.name == "podmanStore"):
+            elif depth == 0 and layout.holds_no_names(entry.name):
                 continue  # DUCC's own
             elif depth < _MAX_DEPTH and entry.is_dir(follow_symlinks=False):
                 yield from self._public_links(path, depth + 1, problems)
@@ -171,8 +148,7 @@ class Repository:
         self, place: str, directory: str, depth: int, problems: list[Problem]
     ) -> Iterator[str]:
         """Yield the paths below ``.metadata/<place>`` that end in the name of a tag."""
-        parts = [".metadata", place, directory]
-        for entry in self._listed("/".join(part for part in parts if part), problems):
+        for entry in self._listed(layout.described_at(place, directory), problems):
             if entry.is_dir(follow_symlinks=False):
                 path = f"{directory}/{entry.name}" if directory else entry.name
                 if depth > 0 and ":" in entry.name:
@@ -183,7 +159,7 @@ class Repository:
     def _listed(self, directory: str, problems: list[Problem]) -> Iterator[os.DirEntry[str]]:
         try:
             # A repository that is unmounted now must not look like one from which images left.
-            required = not _MAY_LACK.match(directory)
+            required = not layout.may_lack(directory)
             yield from self.tree.entries(directory, required=required)
         except RepositoryError as err:
             problems.append(Problem(directory, err))
@@ -194,9 +170,9 @@ class Repository:
         if match is None:
             raise RepositoryError(
                 f"the public link {printable(path)} leads to {printable(target)!r}, "
-                "not to a merged root below .flat"
+                f"not to a merged root below {layout.FLAT}"
             )
-        return PublishedImage(name, Digest(match.group(2)), linked=True, place=place)
+        return PublishedImage(name, Digest(match.group("source")), linked=True, place=place)
 
     def _target(self, path: str) -> str:
         """Where the link at ``path`` leads, relative to the repository's root."""
@@ -214,10 +190,10 @@ class Repository:
     def _layers_only_image(
         self, place: str, path: str, problems: list[Problem]
     ) -> PublishedImage | None:
-        directory = _described_at(place, path)
+        directory = layout.described_at(place, path)
         try:
             name = parse_repository_path(path)
-            manifest = self._read_manifest(f"{directory}/manifest.json")
+            manifest = self._read_manifest(layout.manifest_file(place, path))
             if manifest is None and self.tree.lstat(directory) is None:
                 raise RepositoryError(f"{printable(directory)} vanished while listed")
         except (InputError, RepositoryError) as err:
@@ -246,13 +222,13 @@ class Repository:
         path = f"{name.registry}/{name.repository}" if name.tag is None else name.repository_path
         other: Manifest | None = None
         for place in self._described_places(image.place):
-            manifest = self._read_manifest(f"{_described_at(place, path)}/manifest.json")
+            manifest = self._read_manifest(layout.manifest_file(place, path))
             if manifest is not None and manifest.config.digest == image.image_id:
                 return manifest
             other = other or manifest
         if other is None:
-            first = _described_at(image.place, path)
-            raise RepositoryError(f"{name} has no manifest: {first}/manifest.json is missing")
+            first = layout.manifest_file(image.place, path)
+            raise RepositoryError(f"{name} has no manifest: {first} is missing")
         raise RepositoryError(
             f"the manifest of {name} is of the image {other.config.digest.hex[:12]}, "
             f"but its public link leads to {image.image_id.hex[:12]}",
@@ -266,20 +242,20 @@ class Repository:
         if place:
             yield ""
         problems: list[Problem] = []
-        for name, _ in self._architectures(".metadata/.multiarch", problems):
-            if f".multiarch/{name}" != place:
-                yield f".multiarch/{name}"
+        for name, _ in self._architectures(layout.MULTIARCH_METADATA, problems):
+            if layout.architecture_directory(name) != place:
+                yield layout.architecture_directory(name)
 
     def config_blob(self, digest: Digest) -> bytes | None:
         """The config that DUCC's own podman store holds under ``digest``; not yet checked."""
         name = big_data_file(str(digest))
-        return self.tree.read(f"podmanStore/overlay-images/{digest.hex}/{name}", MAX_DOCUMENT)
+        return self.tree.read(f"{layout.image_directory(digest.hex)}/{name}", MAX_DOCUMENT)
 
     def manifest_blobs(self, image_id: Digest) -> list[bytes]:
         """The manifests and indexes kept beside the config blob under their own digests, byte for
         byte as they came from the registry, the newest first. Our publisher keeps them, DUCC
         doesn't."""
-        place = f"podmanStore/overlay-images/{image_id.hex}"
+        place = layout.image_directory(image_id.hex)
         dated = []
         for entry in self.tree.entries(place):
             digest = manifest_digest_of(entry.name)
@@ -298,12 +274,12 @@ class Repository:
 
     def layer(self, digest: Digest) -> PublishedLayer | None:
         """The unpacked layer whose compressed blob has ``digest``; None if it isn't there."""
-        place = f".layers/{digest.hex[:2]}/{digest.hex}"
-        attributes = self.tree.lstat(f"{place}/layerfs")
+        place = layout.layer_directory(digest.hex)
+        attributes = self.tree.lstat(f"{place}/{layout.LAYERFS}")
         if attributes is None or not stat.S_ISDIR(attributes.st_mode):
             return None
-        files = self.tree.path(f"{place}/layerfs")
-        path = f"{place}/.metadata/layers.json"
+        files = self.tree.path(f"{place}/{layout.LAYERFS}")
+        path = f"{place}/{layout.LAYERS_JSON}"
         data = self.tree.read(path, MAX_DOCUMENT)
         if data is None:
             return PublishedLayer(files, None, None)
@@ -314,14 +290,22 @@ class Repository:
 
     def flat_root(self, image_id: Digest) -> str | None:
         """The path of the image's merged root, relative to the repository; None if absent."""
-        place = f".flat/{image_id.hex[:2]}/{image_id.hex}"
+        place = layout.flat_directory(image_id.hex)
         attributes = self.tree.lstat(place)
         return place if attributes is not None and stat.S_ISDIR(attributes.st_mode) else None
 
+    def has_merged_root(self, image: PublishedImage) -> bool:
+        """Whether DUCC has published the merged root of ``image``, and the link, which comes last.
 
-def _described_at(place: str, path: str) -> str:
-    """Where the image with the public link ``path`` in ``place`` is described."""
-    return f".metadata/{place}/{path}" if place else f".metadata/{path}"
+        Raises RepositoryError.
+        """
+        return image.linked and self.flat_root(image.image_id) is not None
+
+    def has_base(self, image: PublishedImage) -> bool:
+        """Whether the lowest layer of ``image`` is there. Raises RepositoryError."""
+        blobs = self.manifest(image).layers
+        base = next((blob.digest for blob in blobs if not blob.is_foreign), None)
+        return base is not None and self.layer(base) is not None
 
 
 def _layer_facts(data: bytes, what: str) -> tuple[Digest | None, int | None]:

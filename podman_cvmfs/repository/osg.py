@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read a repository of merged roots alone: OSG's tree, and nothing else knows it.
-
-Layout (cvmfs-singularity-sync), relative to the repository's root::
-
-    <namespace>/<repository>:<tag>        link -> /cvmfs/<itself>/.images/<2>/<62>, absolute
-    .images/<2>/<62>/                     merged root file system, a Singularity sandbox
-    .images/sha256:<2>/<62>/              the same, of an image that came by an index
+"""Read a repository of merged roots alone, in OSG's layout; ``layout`` describes it.
 
 Neither layers nor manifests are kept. The merged root's name tells the layers it was made from (see
 ``osg_names.merged_root``), but not the config, nor does the link tell the registry.
@@ -19,12 +13,13 @@ from dataclasses import dataclass
 
 from podman_cvmfs.errors import InputError, RepositoryError, printable
 from podman_cvmfs.oci.documents import Digest, Manifest
+from podman_cvmfs.repository import layout
 from podman_cvmfs.repository.osg_names import OsgNames, merged_root, source_id
 from podman_cvmfs.repository.records import OtherPlatforms, Problem, PublishedImage
 from podman_cvmfs.repository.tree import Tree
 
 #: The repository may be looked at in another place than the one it was made for.
-_TARGET = re.compile(r"(?:.*/)?(\.images/(?:sha256:)?[0-9a-f]{2}/[0-9a-f]{62})\Z", re.DOTALL)
+_TARGET = re.compile(rf"(?:.*/)?({layout.OSG_ROOT_PATTERN})\Z", re.DOTALL)
 #: No list nests its names deeper.
 _MAX_DEPTH = 24
 
@@ -75,8 +70,8 @@ class OsgRepository:
     @staticmethod
     def is_at(tree: Tree) -> bool:
         """Whether there is such a repository, and none of DUCC's. Raises RepositoryError."""
-        return tree.lstat(".images") is not None and not any(
-            tree.lstat(name) is not None for name in (".layers", ".metadata", ".flat")
+        return tree.lstat(layout.OSG_ROOTS) is not None and not any(
+            tree.lstat(name) is not None for name in layout.DUCC_PARTS
         )
 
     def images(
@@ -94,6 +89,17 @@ class OsgRepository:
                 problems.append(Problem(path, err))
         # What is unmounted by now looks like a repository that has lost its images.
         next(self.tree.entries("", required=True), None)
+
+    def has_merged_root(self, image: PublishedImage) -> bool:
+        """Always: an image is nothing else here."""
+        return True
+
+    def has_base(self, image: PublishedImage) -> bool:
+        """Never: no layer is kept."""
+        return False
+
+    def config_blob(self, digest: Digest) -> None:
+        """No config is kept."""
 
     def _links(self, directory: str, depth: int, problems: list[Problem]) -> Iterator[str]:
         try:
@@ -120,7 +126,7 @@ class OsgRepository:
         if match is None:
             raise RepositoryError(
                 f"the link {printable(path)} leads to {printable(target)!r}, "
-                "not to a merged root below .images"
+                f"not to a merged root below {layout.OSG_ROOTS}"
             )
         merged = match.group(1)
         return OsgImage(

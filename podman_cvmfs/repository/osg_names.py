@@ -22,6 +22,7 @@ from podman_cvmfs.names.reference import (
 )
 from podman_cvmfs.names.spec import ImageSpec
 from podman_cvmfs.oci.documents import Digest, Manifest
+from podman_cvmfs.repository import layout
 
 
 class OsgNames:
@@ -73,13 +74,12 @@ def merged_root(manifest: Manifest) -> str:
     are under the index's own digest: see ``merged_root_of_index``.)
     """
     digests = "".join(layer.digest.hex for layer in manifest.layers)
-    name = hashlib.sha256(digests.encode()).hexdigest()
-    return f".images/{name[:2]}/{name[2:]}"
+    return layout.osg_root(hashlib.sha256(digests.encode()).hexdigest())
 
 
 def merged_root_of_index(index: Digest) -> str:
     """Where it is if only the digest of the index was known."""
-    return f".images/sha256:{index.hex[:2]}/{index.hex[2:]}"
+    return layout.osg_root_of_index(index.hex)
 
 
 def source_id(merged: str, name: ImageName) -> Digest:

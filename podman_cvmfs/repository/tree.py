@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from podman_cvmfs.errors import RepositoryError, printable
+from podman_cvmfs.repository.layout import FILE_TREES
 
 #: What isn't there. A name with NUL or half a surrogate pair in it, which images may ask for, no
 #: file has: that is a ValueError.
@@ -192,7 +193,7 @@ def open_tree(root: str) -> Tree:
         raise RepositoryError(
             f"can't read the repository {printable(tree.root)}: {err.strerror}"
         ) from err
-    for part in (".layers", ".flat", ".images"):
+    for part in FILE_TREES:
         tree.check(part)
     return tree
 

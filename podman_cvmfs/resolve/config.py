@@ -14,6 +14,7 @@ from podman_cvmfs.errors import InputError, RepositoryError
 from podman_cvmfs.oci.documents import Digest, ImageConfig, parse_config
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.repository.ducc import Repository
+from podman_cvmfs.repository.layout import PODMAN_STORE
 from podman_cvmfs.repository.records import PublishedImage, PublishedLayer
 from podman_cvmfs.resolve.synthesise import synthesise
 
@@ -52,7 +53,7 @@ class ConfigLadder:
         if data is not None:
             if Digest.of(data) == image.image_id:
                 return _parsed(data, what), REPOSITORY
-            log.warning("%s in the repository's podmanStore has another digest", what)
+            log.warning("%s in the repository's %s has another digest", what, PODMAN_STORE)
         data, reason = self._registries.ask(
             image.name, lambda registry: registry.blob(image.name.canonical, image.image_id)
         )

@@ -24,6 +24,7 @@ from podman_cvmfs.podman.storage_conf.effective import (
 )
 from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.podman.storage_conf.toml_file import array_in, plain, read_file, section
+from podman_cvmfs.podman.storage_conf.use import why_unused
 from podman_cvmfs.setup import ordinary
 from podman_cvmfs.setup.mounts import destination, drop_in
 from podman_cvmfs.setup.request import Plan, Wishes
@@ -277,5 +278,5 @@ def _missing(volumes: Sequence[str], present: Sequence[str]) -> list[str]:
 
 def serves(places: Places, generation: Generation, wishes: Wishes) -> bool:
     """Whether podman at ``places`` would use the store as the files are now."""
-    stores = read_effective(replace(places, storage_opts=""), generation).stores
-    return names_store(stores, wishes.store)
+    effective = read_effective(replace(places, storage_opts=""), generation)
+    return why_unused(wishes.store, effective) is None

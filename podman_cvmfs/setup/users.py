@@ -4,17 +4,15 @@ them, or its files are somebody else's."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from podman_cvmfs.errors import PodmanCvmfsError, printable
 from podman_cvmfs.podman.storage_conf.effective import Places, check_driver, read_effective
 from podman_cvmfs.podman.storage_conf.generation import Generation
+from podman_cvmfs.repository.owners import is_ordinary
 
 _PASSWD = "/etc/passwd"
-_FIRST_UID = 1000
-_NOBODY = 65534
 #: What set-up gives users for their own.
 _OWN_STORE = ".local/share/podman-cvmfs/store"
 
@@ -50,21 +48,6 @@ def shadowed(
         except OSError:
             continue
     return lines
-
-
-def is_ordinary(uid: int) -> bool:
-    """Whether that is the user ID of somebody who logs in."""
-    return uid >= _FIRST_UID and uid != _NOBODY
-
-
-def owner_of_files(repositories: Sequence[str]) -> tuple[str, int] | None:
-    """The first of ``repositories`` that is there, and the user its files belong to; None if none
-    is. Told by the directory that holds merged roots, or layers."""
-    for repository in repositories:
-        for name in (".flat", ".layers", ".images"):
-            with contextlib.suppress(OSError):
-                return repository, os.lstat(f"{repository}/{name}").st_uid
-    return None
 
 
 def _users(passwd: str) -> Iterator[tuple[str, int, str]]:

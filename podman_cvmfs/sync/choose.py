@@ -7,24 +7,13 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from podman_cvmfs.errors import InputError, OtherPlatformError, PodmanCvmfsError, printable
-from podman_cvmfs.names.reference import ImageName, parse_name, split_domain
-from podman_cvmfs.names.short import candidates as short_name_candidates
+from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci.platform import Platform
-from podman_cvmfs.registry.registries_conf import load_registries_conf
-from podman_cvmfs.repository.offers import Held, Offer, Offers, may_lie_below
+from podman_cvmfs.repository.offers import Offer, Offers, may_lie_below
 from podman_cvmfs.repository.records import OtherPlatforms
-from podman_cvmfs.sync.held import still_held
+from podman_cvmfs.sync.held import Held, still_held
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
-
-
-def meanings(text: str) -> Sequence[ImageName]:
-    """The images that a name may mean to podman here, the best first. Raises InputError."""
-    name = parse_name(text)
-    if split_domain(text.partition("@")[0])[0] is not None:
-        return (name,)
-    conf = load_registries_conf()
-    return short_name_candidates(text, conf.aliases, conf.search_registries)
 
 
 def choose_requested(

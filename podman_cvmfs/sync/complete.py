@@ -21,12 +21,10 @@ from podman_cvmfs.plan.make import Candidate, candidate_of
 from podman_cvmfs.podman.features import SHORT_MOUNT_DATA, mount_data_limit
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.repository.offers import Offer
-from podman_cvmfs.repository.osg import OsgRepository
 from podman_cvmfs.repository.tree import READERS
 from podman_cvmfs.resolve.config import SYNTHESISED
-from podman_cvmfs.resolve.ducc import Resolver
 from podman_cvmfs.resolve.manifest import UNANSWERED
-from podman_cvmfs.resolve.osg import OsgResolver
+from podman_cvmfs.resolve.resolvers import AnyResolver, resolver_of
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.util.progress import track
@@ -44,21 +42,18 @@ class _Layout:
     def __init__(self, wishes: Wishes) -> None:
         self._wishes = wishes
         self._registries = RegistryAccess(wishes.registry)
-        self._resolvers: dict[str, Resolver | OsgResolver] = {}
+        self._resolvers: dict[str, AnyResolver] = {}
 
     @property
     def silent(self) -> Mapping[str, str]:
         """Registries that left a question unanswered, and why."""
         return self._registries.silent
 
-    def _resolver(self, offer: Offer) -> Resolver | OsgResolver:
+    def _resolver(self, offer: Offer) -> AnyResolver:
         wishes, repository = self._wishes, offer.repository
         if repository.root not in self._resolvers:
-            how = (wishes.cache, self._registries, wishes.policy)
-            self._resolvers[repository.root] = (
-                OsgResolver(repository, *how)
-                if isinstance(repository, OsgRepository)
-                else Resolver(repository, *how)
+            self._resolvers[repository.root] = resolver_of(
+                repository, wishes.cache, self._registries, wishes.policy
             )
         return self._resolvers[repository.root]
 

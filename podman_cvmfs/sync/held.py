@@ -4,10 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from podman_cvmfs.names.reference import ImageName, parse_repository_path
-from podman_cvmfs.repository.offers import Held, may_lie_below
+from podman_cvmfs.repository.offers import may_lie_below
 from podman_cvmfs.store.records import StoreContent
+
+
+@dataclass(frozen=True)
+class Held:
+    """An image that the store offers now under some name: its source ID, its repository."""
+
+    source: str
+    repository: str
 
 
 def held_by(current: StoreContent) -> dict[ImageName, Held]:
@@ -28,3 +37,8 @@ def still_held(
         for name, each in held.items()
         if each.repository == repository and may_lie_below(name.repository_path, path)
     }
+
+
+def repositories_of(held: Mapping[ImageName, Held]) -> set[str]:
+    """The repositories that these images are from."""
+    return {each.repository for each in held.values()}

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from podman_cvmfs.errors import RepositoryError
-from podman_cvmfs.repository.ducc import Repository
 from podman_cvmfs.repository.offers import Offer, Offers
 from podman_cvmfs.settings.policy import Policy, Reuse, View
 from podman_cvmfs.store.records import StoreContent, chain_of
@@ -39,22 +38,16 @@ def completed_since(
 
 
 def _has_root(offer: Offer) -> bool:
-    """Whether there is the merged root, and the link to it that comes last."""
-    if not offer.image.linked or not isinstance(offer.repository, Repository):
-        return False
+    """Whether the merged root and the link to it are there, as far as they can be read."""
     try:
-        return offer.repository.flat_root(offer.image.image_id) is not None
+        return offer.repository.has_merged_root(offer.image)
     except RepositoryError:
         return False
 
 
 def _has_base(offer: Offer) -> bool:
-    """Whether there is the lowest layer."""
-    if not isinstance(offer.repository, Repository):
-        return False
+    """Whether the lowest layer is there, as far as it can be read."""
     try:
-        manifest = offer.repository.manifest(offer.image)
-        base = next((blob.digest for blob in manifest.layers if not blob.is_foreign), None)
-        return base is not None and offer.repository.layer(base) is not None
+        return offer.repository.has_base(offer.image)
     except RepositoryError:
         return False

@@ -13,15 +13,19 @@ from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.plan.layers import freed_images, orphaned_views
 from podman_cvmfs.plan.make import Candidate, Plan, make_plan
 from podman_cvmfs.plan.retirement import Retention, is_retired
-from podman_cvmfs.repository.offers import AnyRepository, Offer, Offers, collect
+from podman_cvmfs.registry.meanings import meanings
+from podman_cvmfs.repository.collect import collect
+from podman_cvmfs.repository.offers import Offer, Offers
+from podman_cvmfs.repository.owners import owner_of
+from podman_cvmfs.repository.protocol import AnyRepository
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import UNANSWERED
 from podman_cvmfs.settings.policy import SHARED
 from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.store.strangers import Stranger
-from podman_cvmfs.sync.choose import choose_requested, choose_selected, keep_old, meanings
+from podman_cvmfs.sync.choose import choose_requested, choose_selected, keep_old
 from podman_cvmfs.sync.complete import resolve_all
-from podman_cvmfs.sync.held import held_by
+from podman_cvmfs.sync.held import held_by, repositories_of
 from podman_cvmfs.sync.newly_complete import completed_since
 from podman_cvmfs.sync.replaced import find_replaced, still_shown, why_changed, why_gone
 from podman_cvmfs.sync.report import SyncReport
@@ -74,7 +78,9 @@ def _prepare(
 ) -> Plan:
     """Read what there is and plan what the store shall hold."""
     held = held_by(current)
-    offers = collect(wishes.repositories, held, wishes.platform, wishes.selection.specs)
+    offers = collect(
+        wishes.repositories, repositories_of(held), wishes.platform, wishes.selection.specs
+    )
     hidden = offers.down.keys() if wishes.hide_outage else offers.forged
     if len(offers.down) == len(wishes.repositories) and not hidden:
         raise next(iter(offers.down.values()))
@@ -268,24 +274,21 @@ def _repositories(offers: Offers) -> list[AnyRepository]:
 
 
 def _owner_notices(repository: AnyRepository) -> Iterator[str]:
-    """What it means for containers that all files belong to one user, as a CernVM-FS client shows
-    them by default: told by the directory that holds the merged roots, or the layers."""
-    for name in (".flat", ".layers", ".images"):
-        attributes = repository.tree.lstat(name)
-        if attributes is None or attributes.st_uid == os.geteuid():
-            continue
-        owner = f"the files in {printable(repository.root)} belong to user {attributes.st_uid}"
-        if os.geteuid() == 0:
-            yield (
-                f"{owner}, and so they do in containers; ordinary users need a store of their own "
-                "(podman-cvmfs setup --user) or fuse-overlayfs"
-            )
-        else:
-            yield (
-                f"{owner}: containers can add and remove files but not change those of the image "
-                "(to have that too: podman-cvmfs setup --user --overlay fuse-overlayfs)"
-            )
+    """What it means for containers that all files belong to one other user."""
+    uid = owner_of(repository.tree)
+    if uid is None or uid == os.geteuid():
         return
+    owner = f"the files in {printable(repository.root)} belong to user {uid}"
+    if os.geteuid() == 0:
+        yield (
+            f"{owner}, and so they do in containers; ordinary users need a store of their own "
+            "(podman-cvmfs setup --user) or fuse-overlayfs"
+        )
+    else:
+        yield (
+            f"{owner}: containers can add and remove files but not change those of the image "
+            "(to have that too: podman-cvmfs setup --user --overlay fuse-overlayfs)"
+        )
 
 
 def _next_due(content: StoreContent, grace: int, now: int) -> int | None:

@@ -22,6 +22,7 @@ import stat
 import time
 from collections.abc import Iterable, Mapping
 
+from podman_cvmfs.repository import layout
 from podman_cvmfs.util.foreign_file import read_bounded
 
 _FORMAT = 2
@@ -32,9 +33,8 @@ _RACY = 2_000_000_000
 #: A longer one is no stamp, in bytes. A directory has about 100 in it.
 _MAX_STAMP = 1 << 28
 #: Directories of DUCC's whose directories are those of architectures.
-_ARCHITECTURES = (".multiarch", ".metadata/.multiarch")
-_INNER = (".metadata", *_ARCHITECTURES)
-_MANIFEST = "manifest.json"
+_ARCHITECTURES = (layout.MULTIARCH, layout.MULTIARCH_METADATA)
+_INNER = (layout.METADATA, *_ARCHITECTURES)
 
 #: path -> (mtime in ns, inode) of each directory or manifest, or the extended attributes' values.
 State = dict[str, list[int]]
@@ -76,7 +76,7 @@ def directories_of(repository: str) -> State | None:
                 if _holds_names(directory, entry):
                     pending.append(inner)
                 elif _describes_alone(repository, inner, entry):
-                    described = [inner, f"{inner}/{_MANIFEST}"]
+                    described = [inner, f"{inner}/{layout.MANIFEST}"]
                     for each in described:
                         with contextlib.suppress(FileNotFoundError):
                             facts = os.stat(os.path.join(repository, each), follow_symlinks=False)
@@ -88,7 +88,7 @@ def directories_of(repository: str) -> State | None:
 
 def _describes_alone(repository: str, path: str, entry: os.DirEntry[str]) -> bool:
     """Whether a directory in ``.metadata`` describes an image that has no public link."""
-    prefix = ".metadata/"
+    prefix = f"{layout.METADATA}/"
     return (
         path.startswith(prefix)
         and ":" in entry.name
@@ -102,10 +102,10 @@ def _holds_names(directory: str, entry: os.DirEntry[str]) -> bool:
         return False
     if directory in _ARCHITECTURES:
         return True
-    if directory in (".", ".metadata") or os.path.dirname(directory) in _ARCHITECTURES:
+    if directory in (".", layout.METADATA) or os.path.dirname(directory) in _ARCHITECTURES:
         if entry.name.startswith("."):
             return os.path.normpath(os.path.join(directory, entry.name)) in _INNER
-        return entry.name != "podmanStore"
+        return not layout.holds_no_names(entry.name)
     # A colon below a registry is the tag: that directory holds a manifest, no names.
     return ":" not in entry.name
 

@@ -8,8 +8,6 @@ stores (``drivers/overlay/overlay.go``, getLowerLayerIDs and dir2). What has no 
 that had the ID of a pull's top layer. What was made on it names that layer alone. Once the real
 layer of the ID is in the graphroot, it is mounted in its place, without the layers that it needs
 below it. Nothing but making those images and containers again mends that.
-
-Nothing is locked or written: podman replaces its JSON files by renaming.
 """
 
 from __future__ import annotations
@@ -20,22 +18,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.oci.documents import parse_json
-from podman_cvmfs.store.layout import SPACER_ID
-from podman_cvmfs.util.foreign_file import read_bounded
+from podman_cvmfs.errors import printable
+from podman_cvmfs.store.layout import OVERLAY, SPACER_ID
+from podman_cvmfs.usage.foreign_store import ForeignStore, name_of
 
-_CONTAINERS = (
-    "overlay-containers/containers.json",
-    "overlay-containers/volatile-containers.json",
-)
-_IMAGES = ("overlay-images/images.json",)
-_LAYERS = ("overlay-layers/layers.json", "overlay-layers/volatile-layers.json")
-#: Larger files are not read, in bytes; a layer takes about 500.
-_MAX_JSON = 64 << 20
-_MAX_LOWER = 64 << 10
 _ID_DIGITS = 64
-_SHOWN_DIGITS = 12
 
 
 @dataclass(frozen=True, order=True)
@@ -70,10 +57,10 @@ def find_broken(graphroots: Sequence[str], stores: Sequence[str] = ()) -> Broken
     found: list[Broken] = []
     unreadable = {}
     for path in graphroots:
-        look = _Look(path, stores)
-        found += look.broken()
-        if look.problem is not None:
-            unreadable[path] = look.problem
+        graphroot = ForeignStore(path)
+        found += _Look(graphroot, stores).broken()
+        if graphroot.unreadable:
+            unreadable[path] = graphroot.unreadable[0]
     return BrokenUsers(tuple(sorted(set(found))), unreadable)
 
 
@@ -89,35 +76,34 @@ def cure_of(broken: Iterable[Broken]) -> str:
 
 
 class _Look:
-    """One graphroot while it is looked at. ``problem`` is the first thing that couldn't be."""
+    """One graphroot while it is looked at."""
 
-    def __init__(self, path: str, stores: Sequence[str]) -> None:
-        self._path = path
-        self._overlays = [f"{each}/overlay" for each in (path, *stores)]
-        self.problem: str | None = None
+    def __init__(self, graphroot: ForeignStore, stores: Sequence[str]) -> None:
+        self._graphroot = graphroot
+        self._overlays = [f"{each}/{OVERLAY}" for each in (graphroot.path, *stores)]
 
     def broken(self) -> Iterator[Broken]:
         """The images and containers in it that are broken."""
-        layers = {each["id"]: each for each in self._records(_LAYERS)}
+        graphroot = self._graphroot
+        layers = {each["id"]: each for each in graphroot.layers()}
         bad = {key for key in layers if is_cut_off(self._lowers(key), layers)}
         if not bad:
             return
-        for kind, files in (("container", _CONTAINERS), ("image", _IMAGES)):
-            for record in self._records(files):
+        for kind, records in (("container", graphroot.containers()), ("image", graphroot.images())):
+            for record in records:
                 copies = record.get("mapped-layers")
                 tops = [record.get("layer"), *(copies if isinstance(copies, list) else [])]
                 if any(isinstance(top, str) and top in bad for top in tops):
-                    yield Broken(self._path, kind, _name_of(record))
+                    yield Broken(graphroot.path, kind, name_of(record))
 
     def _lowers(self, layer_id: str) -> list[str]:
         """The IDs of the layers that podman mounts below one, nearest first."""
         if len(layer_id) != _ID_DIGITS or "/" in layer_id:
             return []
-        directory = f"{self._overlays[0]}/{layer_id}"
-        noted = self._text(f"{directory}/lower-layers")
+        noted = self._graphroot.overlay_text(layer_id, "lower-layers")
         if noted is not None:
             return noted.split(":")
-        links = (self._text(f"{directory}/lower") or "").split(":")
+        links = (self._graphroot.overlay_text(layer_id, "lower") or "").split(":")
         return [layer for layer in map(self._target, links) if layer is not None]
 
     def _target(self, link: str) -> str | None:
@@ -126,40 +112,9 @@ class _Look:
         for overlay in self._overlays if name else ():
             try:
                 return os.readlink(f"{overlay}/l/{name}").split("/")[-2]
-            except (OSError, IndexError):
+            except (OSError, IndexError, ValueError):
                 continue
         return None
-
-    def _text(self, path: str) -> str | None:
-        try:
-            return read_bounded(path, _MAX_LOWER).decode("utf-8", "replace").strip()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as err:
-            self._fail(path, err.strerror or str(err))
-            return None
-
-    def _records(self, files: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """The records in JSON files that hold an array of objects with an ID each."""
-        for name in files:
-            path = f"{self._path}/{name}"
-            try:
-                records = parse_json(read_bounded(path, _MAX_JSON), printable(path))
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError as err:
-                self._fail(path, err.strerror or str(err))
-                continue
-            except InputError as err:
-                self._fail(path, err.message)
-                continue
-            for record in records if isinstance(records, list) else ():
-                if isinstance(record, dict) and isinstance(record.get("id"), str):
-                    yield record
-
-    def _fail(self, path: str, reason: str) -> None:
-        path = printable(path)
-        self.problem = self.problem or (reason if path in reason else f"{path}: {reason}")
 
 
 def is_cut_off(lowers: Sequence[str], layers: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -196,10 +151,3 @@ def _is_shown(
     digest = layers.get(layer_id, {}).get("diff-digest")
     same = (layers.get(each, {}).get("diff-digest") for each in lowers)
     return digest is not None and digest in same
-
-
-def _name_of(record: Mapping[str, Any]) -> str:
-    names = record.get("names")
-    if isinstance(names, list) and names and isinstance(names[0], str):
-        return names[0]
-    return str(record["id"])[:_SHOWN_DIGITS]

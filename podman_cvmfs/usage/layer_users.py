@@ -1,39 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the containers and images that stand on layers of our store.
 
-Sources: containers/storage 1.43 to 1.60 ``containers.go``, ``images.go``, ``layers.go`` (the JSON
-files; newer versions have some of their own, ``volatile-*.json``, for containers made with
-``--rm``) and ``drivers/overlay/overlay.go`` (``overlay/<layer id>/lower``). Nothing is locked: the
-JSON files are replaced by renaming, and a container or image is written after its layer, so reading
-the layers last misses none.
+``foreign_store`` reads the JSON files. podman writes a container or image after its layer, so
+reading the layers last misses none.
 
-``lower`` tells more than the JSON files do: a container made when an image was shown by its layers
-goes on mounting all of them after the store shows the image by one.
+``overlay/<layer id>/lower`` tells more (containers/storage ``drivers/overlay/overlay.go``). A
+container made when the store showed an image by its layers goes on mounting all of them after the
+store shows the image by one.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.oci.documents import parse_json
+from podman_cvmfs.errors import printable
 from podman_cvmfs.store.layout import Form, link_name
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
-from podman_cvmfs.util.foreign_file import read_bounded
-
-_CONTAINERS = (
-    "overlay-containers/containers.json",
-    "overlay-containers/volatile-containers.json",
-)
-_IMAGES = ("overlay-images/images.json",)
-_LAYERS = ("overlay-layers/layers.json", "overlay-layers/volatile-layers.json")
-#: Larger files are not read, in bytes; a layer takes about 500.
-_MAX_JSON = 64 << 20
-_MAX_LOWER = 64 << 10
+from podman_cvmfs.usage.foreign_store import ForeignStore, name_of
 
 
 @dataclass(frozen=True, order=True)
@@ -76,8 +61,8 @@ def references_to(content: StoreContent, graphroots: Sequence[str]) -> Reference
     users: dict[str, set[User]] = {}
     unreadable = {}
     for path in graphroots:
-        graphroot = _Graphroot(path)
-        for layer_id, found in graphroot.users(content, links).items():
+        graphroot = ForeignStore(path)
+        for layer_id, found in _users_in(graphroot, content, links).items():
             users.setdefault(layer_id, set()).update(found)
         if graphroot.problem is not None:
             unreadable[path] = graphroot.problem
@@ -86,108 +71,43 @@ def references_to(content: StoreContent, graphroots: Sequence[str]) -> Reference
     )
 
 
-class _Graphroot:
-    """One graphroot while it is read. ``problem`` is the first thing that couldn't be."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self.problem: str | None = None
-
-    def users(self, content: StoreContent, links: Mapping[str, str]) -> dict[str, set[User]]:
-        """Users by layer ID of ours. ``links`` are the link names of all our layers."""
-        tops = []
-        for kind, files in (("container", _CONTAINERS), ("image", _IMAGES)):
-            for record in self._records(files):
-                user = self._user(kind, record)
-                tops.append((record.get("layer", ""), user))
-                # In a user namespace a container may stand on a copy of its image's top layer.
-                image = content.images.get(record.get("image", ""))
-                if image is not None and image.top_layer is not None:
-                    tops.append((image.top_layer, user))
-        parents = {record["id"]: record.get("parent", "") for record in self._records(_LAYERS)}
-        below = _Below(parents, self._lowers(links), frozenset(content.layers))
-        found: dict[str, set[User]] = {}
-        for top, user in tops:
-            for layer_id in below.of(top):
-                found.setdefault(layer_id, set()).add(user)
-        # Layers that nobody has claimed: made by a process that is still at work or was killed, or
-        # of containers that are recorded elsewhere (storage.conf's transient_store).
-        for layer in below.unclaimed():
-            for layer_id in below.of(layer):
-                found.setdefault(layer_id, set()).add(User(self._path, "layer", layer[:12]))
-        return found
-
-    def _user(self, kind: str, record: Mapping[str, Any]) -> User:
-        names = record.get("names")
-        name = names[0] if isinstance(names, list) and names else record["id"][:12]
-        return User(self._path, kind, str(name))
-
-    def _records(self, files: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """The records in JSON files that hold an array of objects."""
-        for name in files:
-            path = f"{self._path}/{name}"
-            try:
-                records = parse_json(read_bounded(path, _MAX_JSON), printable(path))
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError as err:
-                self._fail(path, err.strerror or str(err))
-                continue
-            except InputError as err:
-                self._fail(path, err.message)
-                continue
-            for record in records if isinstance(records, list) else [records]:
-                # Go writes an empty array as null.
-                if record is None:
-                    continue
-                if _is_record(record):
-                    yield record
-                else:
-                    self._fail(path, "it holds something else than it should")
-
-    def _lowers(self, links: Mapping[str, str]) -> dict[str, set[str]]:
-        """Layer of the graphroot -> the layers of ours that it mounts."""
-        found = {}
-        overlay = f"{self._path}/overlay"
-        try:
-            with os.scandir(overlay) as entries:
-                names = [entry.name for entry in entries]
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-        except OSError as err:
-            self._fail(overlay, err.strerror or str(err))
-            return {}
-        for name in names:
-            path = f"{overlay}/{name}/lower"
-            try:
-                lower = read_bounded(path, _MAX_LOWER).decode("utf-8", "replace")
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError as err:
-                self._fail(path, err.strerror or str(err))
-                continue
-            ours = {
-                links[link]
-                for link in (part.rpartition("/")[2] for part in lower.strip().split(":"))
-                if link in links
-            }
-            if ours:
-                found[name] = ours
-        return found
-
-    def _fail(self, path: str, reason: str) -> None:
-        path = printable(path)
-        self.problem = self.problem or (reason if path in reason else f"{path}: {reason}")
+def _users_in(
+    graphroot: ForeignStore, content: StoreContent, links: Mapping[str, str]
+) -> dict[str, set[User]]:
+    """Users by layer ID of ours. ``links`` are the link names of all our layers."""
+    tops = []
+    for kind, records in (("container", graphroot.containers()), ("image", graphroot.images())):
+        for record in records:
+            user = User(graphroot.path, kind, name_of(record))
+            tops.append((record.get("layer", ""), user))
+            # In a user namespace a container may stand on a copy of its image's top layer.
+            image = content.images.get(record.get("image", ""))
+            if image is not None and image.top_layer is not None:
+                tops.append((image.top_layer, user))
+    parents = {record["id"]: record.get("parent", "") for record in graphroot.layers()}
+    below = _Below(parents, _lowers(graphroot, links), frozenset(content.layers))
+    found: dict[str, set[User]] = {}
+    for top, user in tops:
+        for layer_id in below.of(top):
+            found.setdefault(layer_id, set()).add(user)
+    # Layers that nobody has claimed: made by a process that is still at work or was killed, or
+    # of containers that are recorded elsewhere (storage.conf's transient_store).
+    for layer in below.unclaimed():
+        for layer_id in below.of(layer):
+            found.setdefault(layer_id, set()).add(User(graphroot.path, "layer", layer[:12]))
+    return found
 
 
-def _is_record(record: object) -> bool:
-    return (
-        isinstance(record, dict)
-        and isinstance(record.get("id"), str)
-        and isinstance(record.get("layer", ""), str)
-        and isinstance(record.get("parent", ""), str)
-        and isinstance(record.get("image", ""), str)
-    )
+def _lowers(graphroot: ForeignStore, links: Mapping[str, str]) -> dict[str, set[str]]:
+    """Layer of the graphroot -> the layers of ours that it mounts."""
+    found = {}
+    for name in graphroot.overlay_names():
+        lower = graphroot.overlay_text(name, "lower") or ""
+        names = (part.rpartition("/")[2] for part in lower.split(":"))
+        ours = {links[link] for link in names if link in links}
+        if ours:
+            found[name] = ours
+    return found
 
 
 class _Below:

@@ -8,11 +8,12 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator
 
+from podman_cvmfs.repository.layout import FILE_TREES
 from podman_cvmfs.store.layout import OVERLAY
 from podman_cvmfs.store.records import StoreContent, StoredLayer
 
-#: The trees of a repository in which layers and merged roots lie; the last is OSG's.
-TREES = ("/.flat/", "/.layers/", "/.images/")
+#: What is in the paths of the files that layers show.
+TREES = tuple(f"/{name}/" for name in FILE_TREES)
 
 
 def vanished_layers(store: str, content: StoreContent, layer_ids: Iterable[str]) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 
+from podman_cvmfs.repository.layout import FLAT_PATTERN, LAYER_FILES_PATTERN, OSG_ROOT_PATTERN
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import Link, LocalPart, Part, Piece
 from podman_cvmfs.verify.inspection import Inspection
@@ -14,9 +15,7 @@ from podman_cvmfs.verify.parts import read_part, readings
 _SHOWN = 5
 #: What stands below a repository's root in the paths that pieces link to.
 TARGET = re.compile(
-    r"(?P<root>/.*?)/(?:\.layers/(?P<l>[0-9a-f]{2})/(?P<blob>(?P=l)[0-9a-f]{62})/layerfs"
-    r"|\.flat/(?P<f>[0-9a-f]{2})/(?P<source>(?P=f)[0-9a-f]{62})"
-    r"|(?P<merged>\.images/(?:sha256:)?[0-9a-f]{2}/[0-9a-f]{62}))\Z"
+    rf"(?P<root>/.*?)/(?:{LAYER_FILES_PATTERN}|{FLAT_PATTERN}|(?P<merged>{OSG_ROOT_PATTERN}))\Z"
 )
 
 

@@ -12,7 +12,8 @@ from podman_cvmfs.doctor.finding import Finding
 from podman_cvmfs.doctor.mounting import mount_program, needs_fuse
 from podman_cvmfs.errors import printable
 from podman_cvmfs.podman.storage_conf.effective import is_overlay
-from podman_cvmfs.setup.users import is_ordinary
+from podman_cvmfs.podman.storage_conf.use import in_words, why_unnamed
+from podman_cvmfs.repository.owners import serve_users
 
 #: With so many images podman 4 takes 0.1 s longer for each command that only looks.
 _MANY = 1000
@@ -150,7 +151,7 @@ def configuration(facts: Facts) -> Iterator[Finding]:
 def _strange_owners(facts: Facts) -> list[int]:
     """Who owns the repositories' files, if nobody who logs in does."""
     owners = sorted({owner for each in facts.repositories for owner in each.owners})
-    return [] if any(map(is_ordinary, owners)) else owners
+    return [] if serve_users(owners) else owners
 
 
 def _leaves_users_out(facts: Facts) -> bool:
@@ -203,11 +204,8 @@ def _not_configured(facts: Facts) -> Iterator[Finding]:
         found = f"{conf.profile} names the store, STORAGE_OPTS in this environment doesn't"
         yield Finding(CONDITIONS["login-needed"], found, f". {conf.profile}")
         return
-    if conf.effective.inherited:
-        found = "this podman takes no stores from the system's storage.conf for users"
-    else:
-        main = printable(conf.effective.main or "podman's built-in settings")
-        found = f"{printable(facts.store.path)} isn't named in {main}"
+    why = why_unnamed(conf.effective)
+    found = in_words(why, printable(facts.store.path), conf.effective)
     cure, by_hand = cures.setup(facts), False
     if facts.store.presence is Presence.MISSING:
         found += ", and the store isn't there"

@@ -20,6 +20,7 @@ from podman_cvmfs.doctor.mounting import (
 )
 from podman_cvmfs.errors import printable
 from podman_cvmfs.podman.storage_conf.effective import stores_of_options
+from podman_cvmfs.repository.owners import are_foreign
 from podman_cvmfs.settings.policy import Overlay
 from podman_cvmfs.store.layout import LOCK_FILES
 from podman_cvmfs.verify.finding import REMOVE
@@ -278,7 +279,7 @@ def layout(facts: Facts) -> Iterator[Finding]:
         if facts.is_root:
             if len(each.owners) == 1 and each.owners != (0,):
                 yield Finding(CONDITIONS["owner-foreign"], found, _CLAIM, by_hand=True)
-        elif each.owners and facts.user.uid not in each.owners and not program:
+        elif are_foreign(each.owners, facts.user.uid) and not program:
             if facts.is_own:
                 found += cures.fuse_stays(facts)
                 yield Finding(CONDITIONS["owner-kept"], found, cures.use_fuse(facts))

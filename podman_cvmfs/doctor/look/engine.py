@@ -136,7 +136,7 @@ def look_at_configuration(generation: Generation, store: str) -> Configuration:
         older = is_there and not generation.drop_ins
         with_append = tuple(_with_append(effective)) if older else ()
         # podman 5 makes up for a file that the environment names.
-        strict = older and not (places.storage_conf and (Engine(generation.version).major or 5) > 4)
+        strict = older and not (places.storage_conf and (generation.major or 5) > 4)
         lacking = _lacking(effective) if strict and not places.uid else {}
         userns = os.environ.get("PODMAN_USERNS") or read_userns(places, generation)
     except (InputError, OSError) as err:

@@ -3,23 +3,21 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from podman_cvmfs.doctor.facts import Presence, Repository
 from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.errors import printable
 from podman_cvmfs.reports.status import status_of
-from podman_cvmfs.repository.offers import LAYOUT
+from podman_cvmfs.repository.layout import PARTS
+from podman_cvmfs.repository.owners import owners_in
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.sync.stamp import revision_of
 
 _FSTAB = "/etc/fstab"
-#: How many entries of a root file system are asked for their owner.
-_SAMPLE = 30
 
 
 def look_at_repositories(
@@ -71,33 +69,9 @@ def _look(path: str) -> Repository:
     return Repository(
         path,
         empty=not names,
-        foreign=names.isdisjoint(LAYOUT),
-        owners=_owners(path),
+        foreign=names.isdisjoint(PARTS),
+        owners=owners_in(path),
     )
-
-
-def _owners(path: str) -> tuple[int, ...]:
-    """Whom some files of one image belong to."""
-    owners = set()
-    for root in itertools.islice(_roots(path), 1):
-        owners.add(os.lstat(root).st_uid)
-        with os.scandir(root) as entries:
-            for entry in itertools.islice(entries, _SAMPLE):
-                owners.add(entry.stat(follow_symlinks=False).st_uid)
-    return tuple(sorted(owners))
-
-
-def _roots(path: str) -> Iterator[str]:
-    """Merged roots, or the files of layers."""
-    for directory, below in ((".flat", ""), (".images", ""), (".layers", "/layerfs")):
-        try:
-            for group in sorted(os.listdir(f"{path}/{directory}")):
-                for name in sorted(os.listdir(f"{path}/{directory}/{group}")):
-                    root = f"{path}/{directory}/{group}/{name}{below}"
-                    if os.path.isdir(root) and not os.path.islink(root):
-                        yield root
-        except (FileNotFoundError, NotADirectoryError):
-            continue
 
 
 def _in_fstab(path: str) -> bool:

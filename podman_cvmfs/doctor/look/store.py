@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 from podman_cvmfs.doctor.facts import Contents, Fault, Place, Presence
 from podman_cvmfs.doctor.look.probe import HangingError, bounded
-from podman_cvmfs.errors import InputError, StoreError, printable
-from podman_cvmfs.oci.documents import parse_json
+from podman_cvmfs.errors import StoreError, printable
 from podman_cvmfs.plan.lay_out import mount_bytes
 from podman_cvmfs.plan.retirement import is_retired
 from podman_cvmfs.podman.features import SHORT_MOUNT_DATA
@@ -18,15 +17,13 @@ from podman_cvmfs.reports.status import counts_of
 from podman_cvmfs.settings.policy import View
 from podman_cvmfs.settings.sharing import is_open
 from podman_cvmfs.setup.store import NEEDED, lacking
-from podman_cvmfs.store.layout import CURRENT, IMAGES, IMAGES_JSON, LOCK_FILES, PUBLIC
+from podman_cvmfs.store.layout import CURRENT, LOCK_FILES, PUBLIC
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
-from podman_cvmfs.util.foreign_file import read_bounded
+from podman_cvmfs.usage.foreign_store import ForeignStore
 from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.store import glance
 
-#: Larger indexes of others' stores are refused, in bytes.
-_MAX_JSON = 256 << 20
 #: Fewer layers than this always fit.
 _SHALLOW = 15
 
@@ -110,17 +107,13 @@ def _open(path: str, wanted: int) -> bool:
 
 def _names(path: str) -> frozenset[str]:
     """The names of a store's images; none where they can't be read."""
-    try:
-        index = f"{path}/{IMAGES}/{IMAGES_JSON}"
-        records = parse_json(read_bounded(index, _MAX_JSON), printable(index)) or []
-        return frozenset(
-            str(name)
-            for record in records
-            if isinstance(record, dict) and isinstance(record.get("names"), list)
-            for name in record["names"]
-        )
-    except (OSError, InputError, TypeError):
-        return frozenset()
+    records = ForeignStore(path).images()
+    return frozenset(
+        str(name)
+        for record in records
+        if isinstance(record.get("names"), list)
+        for name in record["names"]
+    )
 
 
 def look_at_contents(path: str, wanted: str, seconds: float) -> Contents:

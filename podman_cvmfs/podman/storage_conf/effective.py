@@ -65,7 +65,7 @@ def read_effective(places: Places, generation: Generation) -> Effective:
     for path in files:
         data = read_file(path) or b""
         # Without a version it doesn't even start, maybe for that.
-        if generation.version.partition(".")[0] in ("", "4"):
+        if generation.major in (None, 4):
             refuse_bom(path, data)
         content = plain(path, data)
         storage = section(path, content, "storage")

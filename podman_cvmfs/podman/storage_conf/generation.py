@@ -8,13 +8,12 @@ opens no storage.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.podman.storage_conf.ask import ask, ask_version, broken, environment, major_of
 
 #: A storage.conf that every version takes; with ``{append=true}`` in the array, only
 #: containers/storage 1.63 and later.
@@ -44,20 +43,16 @@ class Generation:
     drop_ins: bool
     appends: bool
 
+    @property
+    def major(self) -> int | None:
+        """The first number of the version."""
+        return major_of(self.version)
+
 
 def find_generation(environ: Mapping[str, str] | None = None) -> Generation:
     """Ask the podman in PATH. Raises InputError if there is none or it can't start."""
-    environ = os.environ if environ is None else environ
-    # Nothing else of the environment: CONTAINER_HOST would have a podman elsewhere answer.
-    env = {
-        name: environ[name]
-        for name in ("PATH", "HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME")
-        if environ.get(name)
-    }
-    env.setdefault("HOME", os.path.expanduser("~"))
-    version = _run(["podman", "--version"], env)
-    if version.returncode:
-        raise _broken(version)
+    env = environment(environ)
+    version = ask_version(env)
     with tempfile.TemporaryDirectory(prefix="podman-cvmfs-") as scratch:
 
         def takes(storage_token: str, containers_token: str) -> subprocess.CompletedProcess[str]:
@@ -70,37 +65,12 @@ def find_generation(environ: Mapping[str, str] | None = None) -> Generation:
                 "CONTAINERS_STORAGE_CONF": f"{scratch}/storage.conf",
                 "CONTAINERS_CONF": f"{scratch}/containers.conf",
             }
-            return _run(["podman", "--help"], {**env, **named})
+            return ask("--help", {**env, **named})
 
         drop_ins = takes(_TOKEN, "").returncode == 0
         appends = takes("", _TOKEN).returncode == 0
         if not (drop_ins or appends):
             plain = takes("", "")
             if plain.returncode:
-                raise _broken(plain)
-    return Generation(version.stdout.split()[-1] if version.stdout else "", drop_ins, appends)
-
-
-def _run(argv: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            argv,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=60,
-        )
-    except FileNotFoundError:
-        raise InputError("podman is not in PATH", "install podman first") from None
-    except (OSError, subprocess.SubprocessError) as err:
-        raise InputError(f"can't run podman: {printable(str(err))}") from err
-
-
-def _broken(done: subprocess.CompletedProcess[str]) -> InputError:
-    said = printable(done.stderr.strip()[-300:])
-    hint = "run 'podman --help' and cure what it says"
-    if r"\ufeff" in said:
-        hint = "take the byte order mark out of the file that it names: podman 4 can't read that"
-    return InputError(f"podman doesn't start: {said}", hint)
+                raise broken(plain)
+    return Generation(version, drop_ins, appends)

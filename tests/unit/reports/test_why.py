@@ -17,8 +17,10 @@ from podman_cvmfs.cli.why import _as_text
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.podman.storage_conf.generation import Generation
-from podman_cvmfs.reports import evidence as evidence_module
-from podman_cvmfs.reports.evidence import Configured, Evidence, OwnCopy, gather, own_copy
+from podman_cvmfs.reports import configured
+from podman_cvmfs.reports.configured import Configured
+from podman_cvmfs.reports.evidence import Evidence, gather
+from podman_cvmfs.reports.own_copy import OwnCopy, own_copy
 from podman_cvmfs.reports.sources import target_of
 from podman_cvmfs.reports.why import Code, judge
 from podman_cvmfs.settings import paths
@@ -53,7 +55,7 @@ def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
     monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(registries))
     monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(storage))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(evidence_module, "find_generation", lambda: Generation("5", False, True))
+    monkeypatch.setattr(configured, "find_generation", lambda: Generation("5", False, True))
     monkeypatch.setattr(Platform, "of_host", lambda: Platform("amd64"))
     made = Target(
         make_repository(tmp_path / "repository", 3), tmp_path / "store", tmp_path / "cache"

@@ -23,6 +23,7 @@ from podman_cvmfs.errors import InputError, PodmanCvmfsError, StoreError
 from podman_cvmfs.podman.storage_conf.effective import Places, read_effective, read_volumes
 from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
 from podman_cvmfs.podman.storage_conf.toml_file import plain
+from podman_cvmfs.repository.owners import owner_of_first
 from podman_cvmfs.setup import record as records
 from podman_cvmfs.setup import snippet
 from podman_cvmfs.setup.changes import Change, as_diff, make
@@ -30,7 +31,7 @@ from podman_cvmfs.setup.mounts import drop_in, volumes_for
 from podman_cvmfs.setup.plan import plan_setup, serves, storage_drop_in
 from podman_cvmfs.setup.request import Plan, Wishes
 from podman_cvmfs.setup.store import can_be_opened, ensure_store, is_store, open_store
-from podman_cvmfs.setup.users import owner_of_files, shadowed
+from podman_cvmfs.setup.users import shadowed
 from tests.support.cli import Target
 from tests.support.many import make_repository
 from tests.unit.podman.test_storage_conf import DEBIAN, FEDORA, NEW, OLD, SHAPES, STORE
@@ -339,8 +340,8 @@ def test_whose_files_they_are(tmp_path: Path) -> None:
     flat = tmp_path / "second/.flat"
     flat.mkdir(parents=True)
     places = [str(tmp_path / name) for name in ("first", "second")]
-    assert owner_of_files(places[:1]) is None
-    assert owner_of_files(places) == (places[1], flat.stat().st_uid)
+    assert owner_of_first(places[:1]) is None
+    assert owner_of_first(places) == (places[1], flat.stat().st_uid)
 
 
 def test_overlay_is_switched(root: Path) -> None:

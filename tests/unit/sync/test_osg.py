@@ -19,7 +19,7 @@ from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.reports.images import catalogue
 from podman_cvmfs.reports.upstream import upstream
-from podman_cvmfs.repository.offers import collect
+from podman_cvmfs.repository.collect import collect
 from podman_cvmfs.resolve.synthesise import SYNTHESISED_LABEL
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage

@@ -559,6 +559,20 @@ def test_short_names_mean_what_they_mean_to_podman(
     assert "project/app9:9" in world.sync("project/app9:9").failed
 
 
+def test_a_name_with_its_transport_means_what_it_means_to_podman(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = world.root / "registries.conf"
+    conf.write_text(f'unqualified-search-registries = ["{REGISTRY}"]\n')
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(conf))
+    report = world.sync(f"docker://{app(1)}")
+    assert (list(report.added), report.failed) == ([app(1)], {})
+    assert report.found == {f"docker://{app(1)}": app(1)}
+    # Behind a transport no name is short: this one is Docker Hub's.
+    assert set(world.sync("docker://project/app2:2").failed) == {"docker://project/app2:2"}
+    assert world.names == {app(1)}
+
+
 @pytest.mark.parametrize("after", range(12))
 def test_a_repository_unmounted_while_it_is_listed_loses_no_image(
     world: World, monkeypatch: pytest.MonkeyPatch, after: int

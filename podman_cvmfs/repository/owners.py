@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whom the files of repositories belong to, and whose containers can use them.
+
+Kernel overlayfs shows a file with the owner it has in the repository. A CernVM-FS client gives all
+files to one user by default (``CVMFS_CLAIM_OWNERSHIP``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Collection, Iterator, Sequence
+
+from podman_cvmfs.errors import RepositoryError
+from podman_cvmfs.repository.layout import FILE_TREES, ROOT_TREES
+from podman_cvmfs.repository.tree import Tree
+
+_FIRST_UID = 1000
+_NOBODY = 65534
+#: How many entries of a root file system are asked for their owner.
+_SAMPLE = 30
+
+
+def owner_of(tree: Tree) -> int | None:
+    """The user that the files of a repository belong to; None if that can't be told.
+
+    The directory of all merged roots, or layers, tells it: nothing else is read.
+    """
+    for name in FILE_TREES:
+        with contextlib.suppress(RepositoryError):
+            attributes = tree.lstat(name)
+            if attributes is not None:
+                return attributes.st_uid
+    return None
+
+
+def owner_of_first(repositories: Sequence[str]) -> tuple[str, int] | None:
+    """The first of ``repositories`` whose owner can be told, and its owner; None if all fail."""
+    for root in repositories:
+        owner = owner_of(Tree(root))
+        if owner is not None:
+            return root, owner
+    return None
+
+
+def owners_in(root: str) -> tuple[int, ...]:
+    """The users that some files of one image in the repository ``root`` belong to, in order.
+
+    Raises OSError.
+    """
+    owners = set()
+    for directory in itertools.islice(_file_systems(root), 1):
+        owners.add(os.lstat(directory).st_uid)
+        with os.scandir(directory) as entries:
+            for entry in itertools.islice(entries, _SAMPLE):
+                owners.add(entry.stat(follow_symlinks=False).st_uid)
+    return tuple(sorted(owners))
+
+
+def _file_systems(root: str) -> Iterator[str]:
+    """Merged roots, or the files of layers."""
+    for tree, below in ROOT_TREES:
+        try:
+            for group in sorted(os.listdir(f"{root}/{tree}")):
+                for name in sorted(os.listdir(f"{root}/{tree}/{group}")):
+                    directory = f"{root}/{tree}/{group}/{name}{below}"
+                    if os.path.isdir(directory) and not os.path.islink(directory):
+                        yield directory
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+
+
+def are_foreign(owners: Collection[int], uid: int) -> bool:
+    """Whether the files belong to others than the user ``uid``, as far as ``owners`` tell."""
+    return bool(owners) and uid not in owners
+
+
+def serve_users(owners: Collection[int]) -> bool:
+    """Whether an ordinary user's podman may start containers on files of these ``owners``, mounted
+    by the kernel: one of them is somebody who logs in, or no owner is known."""
+    return not owners or any(map(is_ordinary, owners))
+
+
+def is_ordinary(uid: int) -> bool:
+    """Whether that is the user ID of somebody who logs in."""
+    return uid >= _FIRST_UID and uid != _NOBODY

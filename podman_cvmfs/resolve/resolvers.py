@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which resolver completes the images of a repository."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from podman_cvmfs.cache.blobs import BlobCache
+from podman_cvmfs.registry.access import RegistryAccess
+from podman_cvmfs.repository.ducc import Repository
+from podman_cvmfs.repository.osg import OsgRepository
+from podman_cvmfs.repository.protocol import AnyRepository
+from podman_cvmfs.repository.records import PublishedImage
+from podman_cvmfs.resolve.ducc import Resolver
+from podman_cvmfs.resolve.image import ResolvedImage
+from podman_cvmfs.resolve.osg import OsgResolver
+from podman_cvmfs.settings.policy import Policy
+
+
+class AnyResolver(Protocol):
+    """Completes images; safe to use from several threads."""
+
+    def resolve(self, published: Sequence[PublishedImage]) -> ResolvedImage:
+        """Complete the image that the repository offers under all these names.
+
+        Raises RepositoryError, StoreError.
+        """
+
+
+_RESOLVERS: Mapping[type, Callable[..., AnyResolver]] = {
+    Repository: Resolver,
+    OsgRepository: OsgResolver,
+}
+
+
+def resolver_of(
+    repository: AnyRepository, cache: BlobCache, registries: RegistryAccess, policy: Policy
+) -> AnyResolver:
+    """The resolver for the layout of ``repository``."""
+    return _RESOLVERS[type(repository)](repository, cache, registries, policy)
