@@ -42,7 +42,6 @@ from podman_cvmfs.doctor.look.machine import (
     look_at_wish_lists,
     read_units,
 )
-from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.doctor.look.repository import look_at_repositories
 from podman_cvmfs.doctor.look.store import look_at_contents, look_at_place
 from podman_cvmfs.podman.storage_conf.effective import Effective
@@ -51,6 +50,7 @@ from podman_cvmfs.reports.sources import target_of
 from podman_cvmfs.settings import paths
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.usage.broken_layers import Broken, BrokenUsers
+from podman_cvmfs.util.probe import HangingError, bounded
 from podman_cvmfs.verify.finding import REMOVE
 from tests.support.cli import podman_cvmfs
 from tests.support.stores import Spoilt, small_repository
