@@ -29,6 +29,11 @@ class PodmanCvmfsError(Exception):
         self.message = message
         self.hint = hint
 
+    @property
+    def line(self) -> str:
+        """Message and hint in one line."""
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
 
 class InputError(PodmanCvmfsError):
     """A name, digest, document or file that was given is malformed."""

@@ -39,13 +39,16 @@ _MAX_ARCHIVE = 64 * 1024**3
 
 @dataclass(frozen=True)
 class Shipped:
-    """What was exported or imported: blobs, their bytes, how many of them were new or left out, and
-    how many notes were new."""
+    """What was exported or imported."""
 
     blobs: int = 0
+    #: The bytes of all blobs.
     size: int = 0
+    #: How many blobs the cache hadn't had.
     new: int = 0
+    #: How many blobs were left out.
     broken: int = 0
+    #: How many notes the cache hadn't had.
     new_notes: int = 0
 
 

@@ -17,7 +17,7 @@ import click
 
 from podman_cvmfs.cache.archive import Shipped, export_cache, import_cache
 from podman_cvmfs.cache.blobs import BlobCache
-from podman_cvmfs.cli.options import DIRECTORY, FILE, settings_given
+from podman_cvmfs.cli.options import DIRECTORY, FILE, setting, settings_given
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.sync.stamp import forget
 
@@ -26,28 +26,28 @@ log = logging.getLogger(__name__)
 
 @click.group("cache")
 def command() -> None:
-    """Carry configs and manifests fetched from registries to other hosts.
+    """Carry configurations and manifests from registries to another host.
 
-    A host without outside network gets genuine image configs and manifests from a host that has
-    it: sync there, export the cache, import it here, sync.
+    So a host without outside network gets genuine configurations and manifests: sync on a host
+    with network, export the cache there, import it here, and sync.
     """
 
 
 @command.command("export")
 @click.argument("file", type=FILE)
-@click.option("--cache", type=DIRECTORY, help="The cache, if not the one of the settings.")
+@setting("cache", "--cache", type=DIRECTORY, help="The cache. Default: the settings' cache.")
 @click.option(
     "--format",
     "output",
     type=click.Choice(["text", "json"]),
     default="text",
-    help="With json, print what was done as an object on standard output.",
+    help="With json: print the result as an object on standard output.",
 )
-def export_command(file: str, cache: str | None, output: str) -> None:
-    """Write all blobs of the cache to FILE, a tar archive; "-" is standard output."""
+def export_command(file: str, output: str) -> None:
+    """Write the whole cache to FILE, a tar archive. "-" is standard output."""
     if file == "-" and output == "json":
         raise click.UsageError('"-" and --format json both want standard output')
-    opened = _cache(cache)
+    opened = _cache()
     try:
         with _written(file) as target:
             done = export_cache(opened, target)
@@ -61,20 +61,20 @@ def export_command(file: str, cache: str | None, output: str) -> None:
 
 @command.command("import")
 @click.argument("file", type=FILE)
-@click.option("--cache", type=DIRECTORY, help="The cache, if not the one of the settings.")
+@setting("cache", "--cache", type=DIRECTORY, help="The cache. Default: the settings' cache.")
 @click.option(
     "--format",
     "output",
     type=click.Choice(["text", "json"]),
     default="text",
-    help="With json, print what was done as an object on standard output.",
+    help="With json: print the result as an object on standard output.",
 )
-def import_command(file: str, cache: str | None, output: str) -> None:
-    """Put the blobs of FILE, as "cache export" wrote it, into the cache; "-" is standard input.
+def import_command(file: str, output: str) -> None:
+    """Put the content of FILE into the cache. "-" is standard input.
 
-    Every blob is checked. A damaged FILE changes nothing.
+    FILE comes from "cache export". Everything in it is checked. A damaged FILE changes nothing.
     """
-    opened = _cache(cache)
+    opened = _cache()
     try:
         with _buffer(sys.stdin) if file == "-" else open(file, "rb") as source:
             done = import_cache(opened, source, file)
@@ -86,8 +86,8 @@ def import_command(file: str, cache: str | None, output: str) -> None:
     _tell(done, output, new=done.new)
 
 
-def _cache(directory: str | None) -> BlobCache:
-    return BlobCache(settings_given(cache=directory).cache)
+def _cache() -> BlobCache:
+    return BlobCache(settings_given().cache)
 
 
 def _wake_syncs(directory: str) -> None:

@@ -7,7 +7,7 @@ import json
 
 import click
 
-from podman_cvmfs.cli.options import DIRECTORY, settings_given, stored_names
+from podman_cvmfs.cli.options import DIRECTORY, setting, settings_given, stored_names
 from podman_cvmfs.errors import printable
 from podman_cvmfs.reports.find import find, names_of, no_such_image
 from podman_cvmfs.reports.image import Anatomy, LayerAnatomy, anatomy_of
@@ -17,22 +17,22 @@ from podman_cvmfs.store.records import StoreContent
 
 @click.command("inspect")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, shell_complete=stored_names)
-@click.option("--store", type=DIRECTORY, help="The additional image store.")
+@setting("store", "--store", type=DIRECTORY, help="The additional image store.")
 @click.option(
     "--format",
     "output",
     type=click.Choice(["json", "text"]),
     default="json",
-    help="Print an array of objects, or text.",
+    help="Print a JSON array of objects, or text.",
 )
-def command(images: tuple[str, ...], store: str | None, output: str) -> None:
+def command(images: tuple[str, ...], output: str) -> None:
     """Show images of the store, by name or ID, with their layers, base first.
 
-    Of a layer are told its ID, its diff ID in the image's config, whether it is that layer or an
-    empty one in its place (genuine), whether pulls may find it by its digests (advertised), and
-    where its files are: in the repository, or in a directory of the store.
+    For each layer it shows: its ID; its diff ID in the image's configuration; whether it is
+    that layer, or an empty one in its place (genuine); whether pulls can find it by its digests
+    (advertised); and the directories of its files, in the repository or in the store.
     """
-    settings = target_of(settings_given(store=store))
+    settings = target_of(settings_given())
     content = content_of(settings)
     found = []
     for text in images:

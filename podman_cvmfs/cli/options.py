@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+#: Where the context keeps the settings that the command line gives, by key.
+_GIVEN = "podman_cvmfs.settings"
 
 
 class _Place(click.types.StringParamType):
@@ -49,7 +52,7 @@ def stored_names(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     from podman_cvmfs.store.reader import read_store
 
     try:
-        settings = target_of(load_settings({"store": ctx.params.get("store")}))
+        settings = target_of(load_settings(ctx.meta.get(_GIVEN)))
         content = read_store(settings.store)
     except (PodmanCvmfsError, OSError):
         # In the middle of a command line nobody wants to read of it.
@@ -58,12 +61,24 @@ def stored_names(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     return sorted(name for name in names if name.startswith(incomplete))
 
 
-def settings_given(repositories: Sequence[str] = (), **others: object) -> Settings:
-    """The settings, with what the command line says, by their names: None, and no repositories, say
-    nothing. What is odd in the files is logged. Raises InputError."""
+def setting(key: str, *names: str, **attributes: Any) -> Callable[[F], F]:
+    """An option that gives the setting ``key`` its value. It is no parameter of the command's
+    function: that calls ``settings_given``."""
+
+    def keep(ctx: click.Context, param: click.Parameter, value: object) -> None:
+        # An option that may be given again, and isn't, is ().
+        if value is not None and value != ():
+            ctx.meta.setdefault(_GIVEN, {})[key] = value
+
+    return click.option(*names, expose_value=False, callback=keep, **attributes)
+
+
+def settings_given() -> Settings:
+    """The settings, with what the options of the command say that runs. What is odd in the files
+    is logged. Raises InputError."""
     from podman_cvmfs.settings.files import load_settings
 
-    settings = load_settings({"repositories": list(repositories) or None, **others})
+    settings = load_settings(click.get_current_context().meta.get(_GIVEN))
     for warning in settings.warnings:
         log.warning("%s", warning)
     return settings
@@ -74,15 +89,16 @@ text_or_json = click.option(
     "output",
     type=click.Choice(["text", "json"]),
     default="text",
-    help="Print data as JSON on standard output.",
+    help="Print text, or JSON on standard output.",
 )
 
 
-arch_option = click.option(
+arch_option = setting(
+    "arch",
     "--arch",
     metavar="ARCH",
-    help="The architecture whose images are wanted, as in amd64, arm64 or arm/v7; this machine's "
-    "if nothing is set.",
+    help="The architecture of the wanted images, for example amd64, arm64 or "
+    "arm/v7. Default: the settings', otherwise this machine's.",
 )
 
 
@@ -91,37 +107,49 @@ def store_options(function: F) -> F:
     from the settings."""
     for option in reversed(
         [
-            click.option(
+            setting(
+                "repositories",
                 "--repository",
                 type=DIRECTORY,
                 multiple=True,
-                help=f"The unpacked repository, {paths.REPOSITORY} if nothing is set; again for "
-                "others, in order of preference.",
+                help="The repository. Repeat it for more, in order of preference. Default: "
+                f"the settings', otherwise {paths.REPOSITORY}.",
             ),
-            click.option("--store", type=DIRECTORY, help="The additional image store to write."),
-            click.option(
-                "--cache", type=DIRECTORY, help="Where blobs fetched from registries are kept."
+            setting(
+                "store", "--store", type=DIRECTORY, help="The additional image store to write."
             ),
-            click.option(
+            setting(
+                "cache",
+                "--cache",
+                type=DIRECTORY,
+                help="The directory for configurations and manifests from registries.",
+            ),
+            setting(
+                "view",
                 "--view",
                 type=click.Choice([each.value for each in View]),
-                help="Show images by the merged root, by their layers, or by what there is.",
+                help="How containers see images: flat (by the merged root), layers, or auto "
+                "(by the merged root if there is one).",
             ),
-            click.option(
+            setting(
+                "reuse",
                 "--reuse",
                 type=click.Choice([each.value for each in Reuse]),
-                help="Which layers pulls of other images may take from the store.",
+                help="Which layers a pull may take from the store: base layers, all layers "
+                "without whiteouts, or none.",
             ),
-            click.option(
+            setting(
+                "overlay",
                 "--overlay",
                 type=click.Choice([each.value for each in Overlay]),
                 help="What podman mounts the store's layers with.",
             ),
-            click.option(
+            setting(
+                "shared",
                 "--shared/--private",
                 "shared",
                 default=None,
-                help="Let other users read the store, or nobody but you.",
+                help="Let other users read the store, or only you.",
             ),
             arch_option,
         ]

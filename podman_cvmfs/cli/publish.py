@@ -60,32 +60,34 @@ class _Outcome:
     "--repository",
     required=True,
     type=DIRECTORY,
-    help="The repository; a directory that is made if it is missing.",
+    help="The repository. The directory is made if it is missing.",
 )
-@click.option("--name", metavar="NAME", help="What to call the image, e.g. example.org/app:1.")
+@click.option(
+    "--name", metavar="NAME", help="The name of the image, for example example.org/app:1."
+)
 @arch_option
 @click.option(
     "--format",
     "output",
     type=click.Choice(["text", "json"]),
     default="text",
-    help="With json, print a list of what was done on standard output.",
+    help="With json: print a list of the results on standard output.",
 )
-def command(
-    sources: tuple[str, ...], repository: str, name: str | None, arch: str | None, output: str
-) -> None:
+def command(sources: tuple[str, ...], repository: str, name: str | None, output: str) -> None:
     """Unpack images into a repository in DUCC's layout.
 
-    A SOURCE is an image in a registry (https://registry/repository:tag, http:// for a registry
-    on this machine), an OCI layout (oci:PATH[:TAG]) or a tar file of one (oci-archive:PATH[:TAG]),
-    what "podman save" or "docker save" wrote (docker-archive:PATH), or the path of one of the
-    latter three. Of an image for several architectures the one for --arch is published. Publishing
-    an image again changes nothing; a new image under an old name replaces it.
+    A SOURCE is one of these: an image in a registry (https://registry/repository:tag, or
+    http:// for a registry on this machine); an OCI layout (oci:PATH[:TAG]) or a tar file of one
+    (oci-archive:PATH[:TAG]); a file from "podman save" or "docker save" (docker-archive:PATH).
+    For a layout or a file the PATH alone is enough.
+
+    If an image is for several architectures, the one for --arch is published. If you publish an
+    image again, nothing changes. A new image under an old name replaces the old one.
     """
     if name is not None and len(sources) > 1:
         raise InputError("--name can name but one SOURCE", "publish them one by one")
     given = parse_name(name) if name is not None else None
-    settings = settings_given(arch=arch)
+    settings = settings_given()
     patience = settings.registries
     check_directory(repository)
     outcomes: list[_Outcome] = []

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import click
 
-from podman_cvmfs.cli.options import DIRECTORY, settings_given
+from podman_cvmfs.cli.options import DIRECTORY, setting, settings_given
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.podman.storage_conf.effective import Places, read_effective
 from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
@@ -36,12 +36,14 @@ log = logging.getLogger(__name__)
     "--user/--system",
     "for_user",
     default=None,
-    help="For yourself, or for the whole machine; the latter is what root gets by default.",
+    help="Set up podman for you, or for the whole machine. Default: for the "
+    "machine if you are root, otherwise for you.",
 )
-@click.option(
+@setting(
+    "store",
     "--store",
     type=DIRECTORY,
-    help="The additional image store to use, that of the settings if none is given.",
+    help="The additional image store. Default: the settings' store.",
 )
 @click.option("--undo", is_flag=True, help="Put every file back as it was.")
 @click.option("--dry-run", is_flag=True, help="Only print what would change, as a diff.")
@@ -62,12 +64,11 @@ log = logging.getLogger(__name__)
     "--users/--no-users",
     "users",
     default=None,
-    help="Give ordinary users the system's store too, or root alone. Default: as the last time, at "
-    "first root alone.",
+    help="Give root's store to ordinary users too, or to root alone. Default: as "
+    "in the last run; in the first run root alone.",
 )
 def command(
     for_user: bool | None,
-    store: str | None,
     undo: bool,
     dry_run: bool,
     repositories: str | None,
@@ -76,8 +77,8 @@ def command(
 ) -> None:
     """Make podman use the store, or undo that.
 
-    The store is made, empty, where there is none. storage.conf is edited, or made of what was in
-    force until now; newer podman gets a drop-in instead.
+    It makes an empty store if there is none. For podman 5 and older it edits storage.conf, or
+    makes one from the settings in force. Newer podman gets a drop-in.
     """
     root = os.geteuid() == 0
     if for_user is not None and for_user == root:
@@ -91,7 +92,7 @@ def command(
     if undo:
         _undo(manifest_path, dry_run)
     else:
-        settings = settings_given(store=store)
+        settings = settings_given()
         generation = find_generation()
         store = Store(settings.store).path
         earlier = records.load(manifest_path)

@@ -10,30 +10,32 @@ from datetime import datetime, timezone
 
 import click
 
-from podman_cvmfs.cli.options import DIRECTORY, settings_given, text_or_json
+from podman_cvmfs.cli.options import DIRECTORY, setting, settings_given, text_or_json
 from podman_cvmfs.cli.table import plain_table
 from podman_cvmfs.errors import printable
 from podman_cvmfs.reports.sources import content_of, target_of
 from podman_cvmfs.reports.status import RepositoryStatus, Status, status_of
 from podman_cvmfs.settings.advice import on_store
+from podman_cvmfs.settings.policy import Policy
 
 
 @click.command("status")
-@click.option("--store", type=DIRECTORY, help="The additional image store.")
-@click.option(
+@setting("store", "--store", type=DIRECTORY, help="The additional image store.")
+@setting(
+    "repositories",
     "--repository",
     type=DIRECTORY,
     multiple=True,
-    help="The unpacked repository; again for others.",
+    help="The repository. Repeat it for more.",
 )
-@click.option("--cache", type=DIRECTORY, help="Where syncs keep what they remember.")
+@setting("cache", "--cache", type=DIRECTORY, help="The cache. It holds notes of the last sync.")
 @text_or_json
-def command(store: str | None, repository: tuple[str, ...], cache: str | None, output: str) -> None:
-    """Show how the store stands: its last sync, revisions, counts, and what is due next.
+def command(output: str) -> None:
+    """Show the store's last sync, revisions, counts, and the next change that is due.
 
-    What is wrong with a store is for 'podman-cvmfs verify' to tell.
+    To find errors in a store, use 'podman-cvmfs verify'.
     """
-    settings = target_of(settings_given(repository, store=store, cache=cache))
+    settings = target_of(settings_given())
     status = status_of(settings, content_of(settings))
     if output == "json":
         click.echo(json.dumps(_as_data(status), indent=2))
@@ -94,8 +96,9 @@ def _number(status: Status) -> str:
 
 
 def _policy(text: str) -> str:
-    """A policy as its user chose it: without the number of the format."""
-    return text.partition(" ")[2] or "none"
+    """A policy as its user chose it."""
+    policy = Policy.parse(text)
+    return (text or "none") if policy is None else policy.choices
 
 
 def _iso(seconds: int | None) -> str | None:

@@ -6,53 +6,39 @@ What a sync with nothing to do needs is imported first; the rest when there is s
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import logging
-import os
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
-from podman_cvmfs.cli.options import FILE, settings_given, store_options, text_or_json
-from podman_cvmfs.errors import (
-    PartialError,
-    PodmanCvmfsError,
-    RegistryError,
-    printable,
-)
+from podman_cvmfs.cli.options import FILE, setting, settings_given, store_options, text_or_json
+from podman_cvmfs.errors import printable
 from podman_cvmfs.settings.files import OnOutage, Settings
 from podman_cvmfs.settings.sharing import is_open
-from podman_cvmfs.sync.stamp import Stamp, is_current, last_report, stamp_path
-from podman_cvmfs.util.foreign_file import read_bounded
+from podman_cvmfs.sync.stamp import is_current, last_report, wishes_text
 
 if TYPE_CHECKING:
     from podman_cvmfs.sync.report import SyncReport
 
 log = logging.getLogger(__name__)
 
-#: How often a registry that hasn't had an image's config is asked again, in seconds.
-_ASK_AGAIN = 24 * 3600
-_FOR_EVER = 1 << 62
-#: No wish list is longer, in bytes.
-_MAX_LIST = 1 << 24
-
 
 @click.command("sync")
 @click.argument("images", metavar="[IMAGE]...", nargs=-1)
 @store_options
-@click.option("--offline", is_flag=True, default=None, help="Ask no registry.")
-@click.option(
+@setting("offline", "--offline", is_flag=True, default=None, help="Ask no registry.")
+@setting(
+    "on_outage",
     "--on-outage",
     type=click.Choice([each.value for each in OnOutage]),
-    help="Keep the images of a repository that can't be read, or hide them until it can, so that "
-    "podman pulls them.",
+    help="What to do with the images of a repository that can't be read. keep: "
+    "they stay, and podman fails to start them. hide: they leave the store "
+    "until the repository is back, and podman pulls them.",
 )
-@click.option("--watch", is_flag=True, help="Go on, and follow the repository's changes.")
+@click.option("--watch", is_flag=True, help="Keep running, and follow the repository's changes.")
 @click.option(
     "--interval",
     type=click.FloatRange(0.1, 3600),
@@ -64,49 +50,29 @@ _MAX_LIST = 1 << 24
 @click.option(
     "--notification-file",
     type=FILE,
-    help="With --watch: DUCC's notification file; look at once when something is added to it.",
+    help="With --watch: DUCC's notification file. A new line in it makes the command look at once.",
 )
 @text_or_json
 def command(
     images: tuple[str, ...],
-    repository: tuple[str, ...],
-    store: str | None,
-    cache: str | None,
-    view: str | None,
-    reuse: str | None,
-    overlay: str | None,
-    shared: bool | None,
-    arch: str | None,
-    offline: bool | None,
-    on_outage: str | None,
     watch: bool,
     interval: float,
     notification_file: str | None,
     output: str,
 ) -> None:
-    """Generate the additional image store: for all images of the repository (or those that wish
-    lists and settings select), which then is all the store holds, or to add the IMAGEs named.
+    """Write the additional image store from the repository.
 
-    podman finds the images once the store is among the additionalimagestores in storage.conf
-    (see podman-cvmfs setup).
+    Without IMAGE the store gets all images of the repository, or those that wish lists and
+    settings select, and loses all others. With IMAGEs these images are added.
+
+    podman finds the images when its configuration names the store: see podman-cvmfs setup.
     """
     given = click.get_current_context().get_parameter_source
     if not watch and given("interval") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--interval is for --watch")
     if not watch and notification_file is not None:
         raise click.UsageError("--notification-file is for --watch")
-    settings = settings_given(
-        repository,
-        store=store,
-        cache=cache,
-        view=view,
-        reuse=reuse,
-        overlay=overlay,
-        shared=shared,
-        arch=arch,
-        offline=offline,
-        on_outage=on_outage,
-    )
+    settings = settings_given()
     if watch:
         if output == "json":
             raise click.UsageError("--watch makes no report for --format json")
@@ -140,7 +106,7 @@ def _run(
     where they are the same and nothing has changed, nothing is printed."""
     now = int(time.time())
     about_users = _about_users(settings)
-    wishes = _wishes_text(settings)
+    wishes = wishes_text(settings)
     as_wished = is_open(settings.store) == settings.policy.shared
     if (
         not images
@@ -160,16 +126,19 @@ def _run(
             for warning in about_users:
                 log.warning("%s", warning)
         return
+    from podman_cvmfs.cli.sync_report import error_of, failures, show
+    from podman_cvmfs.sync.new_stamp import Stamp, keep_stamps
+
     stamps = [Stamp(root) for root in settings.repositories]
     report, warnings = _sync(settings, images)
     if not (images or report.failed or report.waiting):
-        warnings += _keep_stamps(stamps, settings, wishes, report, now)
-    warnings += [*about_users, *report.warnings, *_failures(report)]
+        warnings += keep_stamps(stamps, settings, wishes, report, now)
+    warnings += [*about_users, *report.warnings, *failures(report)]
     if told is None or report.changed or warnings != told:
-        _print(settings, report, warnings, output)
+        show(report, settings.store, warnings, output)
     if told is not None:
         told[:] = warnings
-    error = _error(settings, images, report)
+    error = error_of(settings, images, report)
     if error is not None:
         raise error
 
@@ -187,131 +156,3 @@ def _sync(settings: Settings, images: tuple[str, ...]) -> tuple[SyncReport, list
             for spec in wishes.selection.unmatched()
         ]
     return report, warnings
-
-
-def _wishes_text(settings: Settings) -> str:
-    """What a stamp remembers of everything that decides what a sync does."""
-    digest = hashlib.sha256(json.dumps(settings.values(), sort_keys=True).encode())
-    for path in settings.wish_lists:
-        # A list that can't be read is named when it is really needed.
-        with contextlib.suppress(OSError):
-            digest.update(hashlib.sha256(read_bounded(path, _MAX_LIST)).digest())
-    # The policy holds the number of the layout that this version writes.
-    return f"1 {os.geteuid()} {settings.platform} {settings.policy} {digest.hexdigest()}"
-
-
-def _keep_stamps(
-    stamps: list[Stamp], settings: Settings, wishes: str, report: SyncReport, now: int
-) -> list[str]:
-    """Let the next sync know that there is nothing to do; returns a warning where that fails."""
-    from podman_cvmfs.util.files import write_whole
-
-    expires = _FOR_EVER if report.next_due is None else report.next_due
-    if report.synthesised and not settings.offline:
-        expires = min(expires, now + _ASK_AGAIN)
-    nothing = replace(report, changed=False, added=(), removed=(), moved=())
-    unchanged = _as_data(nothing, settings.store)
-    try:
-        for stamp in stamps:
-            data = stamp.content(settings.store, wishes, now, expires, unchanged, report.shown)
-            if data is not None:
-                path = stamp_path(settings.cache, settings.store, stamp.repository)
-                write_whole(path, data, inside=settings.cache)
-    except OSError as err:
-        # The store is as it should be: all this costs is one comparison.
-        problem = f"can't write to the cache {printable(settings.cache)}: {err.strerror}"
-        return [f"the next sync compares everything again: {problem}"]
-    return []
-
-
-def _failures(report: SyncReport) -> list[str]:
-    """What failed, a line each."""
-    lines = []
-    for name, error in report.failed.items():
-        text = _as_text(error)
-        lines.append(f"failed {text if name in text else f'{printable(name)}: {text}'}")
-    for host, names in report.waiting.items():
-        lines.append(f"{len(names)} names have a made-up config or manifest: {report.silent[host]}")
-    return lines
-
-
-def _error(
-    settings: Settings, images: tuple[str, ...], report: SyncReport
-) -> PodmanCvmfsError | None:
-    """What to end the command with, if anything failed. Where nothing at all was done, it is an
-    error of the first failure's kind."""
-    if report.failed:
-        first = next(iter(report.failed.values()))
-        done = set(report.found.values()) - report.failed.keys() if images else report.images
-        if not done and len(report.failed) == 1:
-            return first
-        down = sum(each in settings.repositories for each in report.failed)
-        counts = []
-        if down < len(report.failed):
-            counts.append(f"{len(report.failed) - down} of the images could not be done")
-        if down:
-            counts.append(f"{down} of the repositories could not be read")
-        error = PartialError(", ".join(counts))
-        if not done:
-            error.exit_code = first.exit_code
-        return error
-    if report.waiting:
-        return RegistryError(
-            f"{sum(map(len, report.waiting.values()))} names have a made-up config or manifest, "
-            f"since {', '.join(map(printable, report.waiting))} didn't answer",
-            "sync again when they do, or with --offline if they never will",
-        )
-    return None
-
-
-def _print(settings: Settings, report: SyncReport, warnings: list[str], output: str) -> None:
-    if output == "json":
-        click.echo(json.dumps(_as_data(report, settings.store), indent=2, sort_keys=True))
-    for notice in report.notices if report.changed else ():
-        log.info("%s", notice)
-    for name in report.added:
-        log.debug("added %s", name)
-    for name in report.moved:
-        log.debug("moved %s to another image", name)
-    for name in report.removed:
-        log.info("removed %s", printable(name))
-    for warning in warnings:
-        log.warning("%s", warning)
-    for error in report.left_out.values():
-        log.info("left out: %s", error.message)
-    made_up = f", {report.synthesised} with a synthesised config" if report.synthesised else ""
-    other = f", {len(report.left_out)} of another architecture left out" if report.left_out else ""
-    log.info(
-        "%s: %d images%s%s; %d names added, %d moved, %d removed, %d failed%s",
-        settings.store,
-        report.images,
-        made_up,
-        other,
-        len(report.added),
-        len(report.moved),
-        len(report.removed),
-        len(report.failed),
-        "" if report.changed else "; nothing changed",
-    )
-
-
-def _as_data(report: SyncReport, store: str) -> dict[str, object]:
-    return {
-        "store": store,
-        "images": report.images,
-        "synthesised": report.synthesised,
-        "changed": report.changed,
-        "added": list(report.added),
-        "removed": list(report.removed),
-        "moved": list(report.moved),
-        "notices": list(report.notices),
-        "warnings": list(report.warnings),
-        "silent": dict(report.silent),
-        "waiting": report.waiting,
-        "left_out": {name: err.message for name, err in report.left_out.items()},
-        "failed": {name: _as_text(err) for name, err in report.failed.items()},
-    }
-
-
-def _as_text(error: PodmanCvmfsError) -> str:
-    return f"{error.message} ({error.hint})" if error.hint else error.message

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from podman_cvmfs.cli.options import settings_given, store_options, text_or_json
+from podman_cvmfs.cli.options import setting, settings_given, store_options, text_or_json
 from podman_cvmfs.errors import PartialError, PodmanCvmfsError, StoreError, printable
 from podman_cvmfs.reports.sources import target_of
 from podman_cvmfs.settings import advice
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.verify.broken import broken_users
-from podman_cvmfs.verify.finding import Finding, Severity
+from podman_cvmfs.verify.fault import Fault, Kind, Severity
 from podman_cvmfs.verify.store import Verdict, verify
 
 if TYPE_CHECKING:
@@ -27,46 +27,28 @@ log = logging.getLogger(__name__)
 
 @click.command("verify")
 @store_options
-@click.option("--repair", is_flag=True, help="Mend what is wrong, from the repository if need be.")
-@click.option("--offline", is_flag=True, default=None, help="With --repair: ask no registry.")
-@click.option("--native", is_flag=True, help="Also ask the real containers/storage library.")
+@click.option("--repair", is_flag=True, help="Repair the store, from the repository if necessary.")
+@setting("offline", "--offline", is_flag=True, default=None, help="With --repair: ask no registry.")
+@click.option("--native", is_flag=True, help="Also ask the library that podman itself uses.")
 @text_or_json
 def command(
-    repository: tuple[str, ...],
-    store: str | None,
-    cache: str | None,
-    view: str | None,
-    reuse: str | None,
-    overlay: str | None,
-    shared: bool | None,
-    arch: str | None,
     repair: bool,
-    offline: bool | None,
     native: bool,
     output: str,
 ) -> None:
-    """Examine the whole store, without podman and without changing anything: an ordinary user's
-    own, or root's where the user has none. Also find images and containers of users that show the
-    files of one layer as their whole root: stores of earlier versions led to that.
+    """Check the whole store, without podman and without changing anything.
 
-    Each thing that is wrong is printed with its path and what cures it. Errors end the command with
-    exit code 5; warnings don't.
+    Root's store is checked if an ordinary user has no own store. Each error and warning is
+    printed with its path and its cure. Errors end the command with exit code 5. Warnings don't.
 
-    --repair keeps what is right and takes the rest from the repository; only for that are all other
-    options but --store and --native. The store stays laid out as it is, if it can still be told
-    how. What is printed is then what is left.
+    The command also finds images and containers of users that show the files of one layer as
+    their whole root. Stores of earlier versions caused that.
+
+    --repair keeps what is right and makes the rest anew from the repository. All other options
+    except --store and --native are for --repair. The layout of the store stays as it is, if it
+    can still be read. The remaining errors are printed.
     """
-    settings = settings_given(
-        repository,
-        store=store,
-        cache=cache,
-        view=view,
-        reuse=reuse,
-        overlay=overlay,
-        shared=shared,
-        arch=arch,
-        offline=offline,
-    )
+    settings = settings_given()
     if not repair:
         settings = target_of(settings)
     verdict = verify(settings.store)
@@ -102,7 +84,7 @@ def _repair(settings: Settings, verdict: Verdict) -> SyncReport:
     return report
 
 
-def _ask_library(store: str) -> list[Finding]:
+def _ask_library(store: str) -> list[Fault]:
     """What the real library finds wrong. Raises Unavailable if it isn't here."""
     from podman_cvmfs.storage_native import Unavailable
     from podman_cvmfs.verify.native import verify_native
@@ -116,11 +98,12 @@ def _ask_library(store: str) -> list[Finding]:
         sentences = [err.message]
     place = printable(store)
     return [
-        Finding(Severity.ERROR, place, printable(text), advice.repair(store)) for text in sentences
+        Fault(Severity.ERROR, Kind.NATIVE, place, printable(text), advice.repair_of(store))
+        for text in sentences
     ]
 
 
-def _print(store: str, findings: list[Finding], report: SyncReport | None, output: str) -> None:
+def _print(store: str, findings: list[Fault], report: SyncReport | None, output: str) -> None:
     if output == "json":
         document: dict[str, object] = {
             "store": store,

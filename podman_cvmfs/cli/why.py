@@ -11,6 +11,7 @@ import click
 from podman_cvmfs.cli.options import (
     DIRECTORY,
     arch_option,
+    setting,
     settings_given,
     stored_names,
     text_or_json,
@@ -23,31 +24,29 @@ from podman_cvmfs.reports.why import Answer, judge
 
 @click.command("why")
 @click.argument("image", shell_complete=stored_names)
-@click.option("--store", type=DIRECTORY, help="The additional image store.")
-@click.option(
+@setting("store", "--store", type=DIRECTORY, help="The additional image store.")
+@setting(
+    "repositories",
     "--repository",
     type=DIRECTORY,
     multiple=True,
-    help="The unpacked repository; again for others, in order of preference.",
+    help="The repository. Repeat it for more, in order of preference.",
 )
 @arch_option
 @text_or_json
 def command(
     image: str,
-    store: str | None,
-    repository: tuple[str, ...],
-    arch: str | None,
     output: str,
 ) -> None:
-    """Tell what 'podman run IMAGE' will do, and why.
+    """Say what 'podman run IMAGE' will do, and why.
 
-    IMAGE is what podman would be given: a name, with or without its registry, or an ID. It is a hit
-    if podman, run by the same user, starts the image from the store with nothing pulled; that it
-    has a stale tag or a synthesised config is then told besides.
+    IMAGE is a name, with or without its registry, or an ID, as you would give it to podman. It
+    is a hit if podman, run by the same user, starts the image from the store without a pull.
+    The answer also says if the tag is stale or the configuration synthesised.
 
     Exit code 0 for a hit, 1 for a miss.
     """
-    settings = target_of(settings_given(repository, store=store, arch=arch))
+    settings = target_of(settings_given())
     evidence = gather(image, settings)
     answer = judge(evidence)
     if output == "json":

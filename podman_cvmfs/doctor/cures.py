@@ -34,7 +34,7 @@ def use_fuse(facts: Facts) -> str:
     """Have fuse-overlayfs mount the layers, of a store that is laid out for it."""
     chosen = ("--overlay", Overlay.FUSE.value)
     if facts.is_root or facts.is_own:
-        return f"{setup(facts, *chosen)} && {on_store(facts, 'sync', *facts.given, *chosen)}"
+        return f"{setup(facts, *chosen)} && {store_command(facts, 'sync', *facts.given, *chosen)}"
     options = shlex.join(chosen)
     return f"podman-cvmfs setup --user {options} && podman-cvmfs sync {options}"
 
@@ -45,7 +45,7 @@ def use_kernel(facts: Facts) -> str:
     command = setup(facts, *chosen)
     if facts.contents.overlay != Overlay.FUSE.value:
         return command
-    return f"{command} && {on_store(facts, 'sync', *facts.given, *chosen)}"
+    return f"{command} && {store_command(facts, 'sync', *facts.given, *chosen)}"
 
 
 def fuse_stays(facts: Facts) -> str:
@@ -56,8 +56,8 @@ def fuse_stays(facts: Facts) -> str:
     return f" (the cure lasts with {line} in {printable(facts.settings_file)})"
 
 
-def on_store(facts: Facts, command: str, *options: str) -> str:
-    """A command of ours on the store."""
+def store_command(facts: Facts, command: str, *options: str) -> str:
+    """A command of ours on the store that was examined, whatever the store by default is."""
     return shlex.join(["podman-cvmfs", command, "--store", facts.store.path, *options])
 
 
@@ -65,7 +65,7 @@ def sync(facts: Facts, *options: str) -> str:
     """A sync of the store from the repositories that were examined, laid out for what mounts."""
     used = layout_used(facts)
     overlay = () if used == facts.wanted_overlay else ("--overlay", used)
-    return on_store(facts, "sync", *facts.given, *overlay, *options)
+    return store_command(facts, "sync", *facts.given, *overlay, *options)
 
 
 def shell(*words: str) -> str:

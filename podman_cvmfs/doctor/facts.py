@@ -10,6 +10,7 @@ from enum import Enum
 from podman_cvmfs.podman.storage_conf.ask import major_of
 from podman_cvmfs.podman.storage_conf.effective import Effective
 from podman_cvmfs.usage.broken_layers import BrokenUsers
+from podman_cvmfs.verify.fault import Fault
 
 
 class Presence(str, Enum):
@@ -25,16 +26,18 @@ class Presence(str, Enum):
 
 @dataclass(frozen=True)
 class Engine:
-    """podman: its version and what it understands; ``problem`` (with ``hint``) why it doesn't even
-    start. The rest is what podman says once it has opened its storage, ``failure`` why it can't. It
-    is empty for a user who has never used podman: that would make storage.
-    """
+    """podman. What it says of its storage is empty for a user who has never used it: asking would
+    make storage."""
 
     version: str = ""
+    #: Whether it reads drop-ins of storage.conf.
     drop_ins: bool = False
+    #: Why it doesn't even start, and what helps.
     problem: str = ""
     hint: str = ""
+    #: Why it can't open its storage.
     failure: str = ""
+    #: What it says of its storage.
     driver: str = ""
     mount_program: str = ""
 
@@ -46,12 +49,14 @@ class Engine:
 
 @dataclass(frozen=True)
 class Native:
-    """What the real containers/storage library reads. ``problem`` is why it can't be asked,
-    ``failure`` what it said instead of an answer, ``mode`` of PODMAN_CVMFS_NATIVE."""
+    """What the real containers/storage library reads."""
 
+    #: The value of PODMAN_CVMFS_NATIVE.
     mode: str = "auto"
     version: str = ""
+    #: Why it can't be asked.
     problem: str = ""
+    #: What it said instead of an answer.
     failure: str = ""
     driver: str = ""
     graphroot: str = ""
@@ -60,90 +65,85 @@ class Native:
 
 @dataclass(frozen=True)
 class Configuration:
-    """storage.conf by our own reading: ``problem`` (with ``hint``) if it can't be read.
-
-    ``driver`` is the driver's name and ``driver_reason`` what decides it. ``environment`` are the
-    variables that change what podman reads; ``dropped_stores`` what files name in vain, since
-    STORAGE_OPTS replaces it. ``lacking`` maps what ``effective.main`` has to set and doesn't to
-    the value by default; ``with_append`` are files with ``{append=true}``, which this podman can't
-    parse; ``missing_programs`` are needed and aren't there; ``set_in`` maps options, and
-    "driver", to the file that sets them. ``has_fuse`` says that /dev/fuse can be opened.
-    ``profile`` is the shell file that names our store at each login, "" if there is none;
-    ``profile_program`` what it has ordinary users' podman mount with, "" for the kernel.
-    ``userns`` is the user namespace that containers get without being told, "" for the usual one.
-    """
+    """storage.conf by our own reading."""
 
     effective: Effective = field(
         default_factory=lambda: Effective(None, (), False, "overlay", (), {})
     )
+    #: Why it can't be read, and what helps.
     problem: str = ""
     hint: str = ""
     driver: str = "overlay"
+    #: What decides the driver.
     driver_reason: str = ""
     graphroot: str = ""
     has_graphroot: bool = False
+    #: The variables that change what podman reads.
     environment: Mapping[str, str] = field(default_factory=dict)
+    #: Stores that files name in vain, since STORAGE_OPTS replaces them.
     dropped_stores: tuple[str, ...] = ()
+    #: What ``effective.main`` has to set and doesn't -> the value by default.
     lacking: Mapping[str, str] = field(default_factory=dict)
+    #: Files with ``{append=true}``, which this podman can't parse.
     with_append: tuple[str, ...] = ()
+    #: Programs that are needed and aren't there.
     missing_programs: tuple[str, ...] = ()
+    #: An option, or "driver" -> the file that sets it.
     set_in: Mapping[str, str] = field(default_factory=dict)
+    #: Whether /dev/fuse can be opened.
     has_fuse: bool = True
+    #: The shell file that names our store at each login; "" if there is none.
     profile: str = ""
+    #: What that file has ordinary users' podman mount with; "" for the kernel.
     profile_program: str = ""
+    #: The user namespace that containers get without being told; "" for the usual one.
     userns: str = ""
 
 
 @dataclass(frozen=True)
 class Place:
-    """An additional store that podman is told of, or ours.
-
-    ``closed_at`` are directories on the way to it that others than their owner (or, for an ordinary
-    user, this user) may not enter or read; ``lacking`` is what podman needs and isn't there,
-    ``locks`` maps a lock file to its size, ``names`` are those of its images. ``real`` is the path
-    without links. ``is_open`` says that the directory itself lets everybody in, ``by_us`` that a
-    sync has written it.
-    """
+    """An additional store that podman is told of, or ours."""
 
     path: str
     presence: Presence = Presence.THERE
+    #: The path without links.
     real: str = ""
+    #: Directories on the way to it that others than their owner, or this ordinary user, may not
+    #: enter or read.
     closed_at: tuple[str, ...] = ()
+    #: What podman needs and isn't there.
     lacking: tuple[str, ...] = ()
+    #: Lock file -> its size.
     locks: Mapping[str, int] = field(default_factory=dict)
+    #: The names of its images.
     names: frozenset[str] = frozenset()
     owner: int | None = None
+    #: Whether the directory itself lets everybody in.
     is_open: bool = False
+    #: Whether a sync has written it.
     by_us: bool = False
 
 
 @dataclass(frozen=True)
-class Fault:
-    """Something that a quick examination of our store has found."""
-
-    is_error: bool
-    path: str
-    what: str
-    cure: str
-
-
-@dataclass(frozen=True)
 class Contents:
-    """What our store holds. ``problem`` is why it can't be read.
+    """What our store holds."""
 
-    ``counts`` are those of ``status``; ``by_layers`` is how many images are shown by their layers,
-    ``overlay`` what these are laid out for. ``too_deep`` are names of images that podman 4 can't
-    mount, ``repositories`` where the images are from.
-    """
-
+    #: Why it can't be read.
     problem: str = ""
+    #: The counts of ``status``.
     counts: Mapping[str, int] = field(default_factory=dict)
+    #: How many images are shown by their layers.
     by_layers: int = 0
+    #: What these are laid out for.
     overlay: str = ""
+    #: The policy that the store remembers, and the one of the settings.
     policy: str = ""
     policy_wanted: str = ""
+    #: Names of images that podman 4 can't mount.
     too_deep: tuple[str, ...] = ()
+    #: What a quick examination has found.
     faults: tuple[Fault, ...] = ()
+    #: Where the images are from.
     repositories: tuple[str, ...] = ()
 
     @property
@@ -154,57 +154,58 @@ class Contents:
 
 @dataclass(frozen=True)
 class Repository:
-    """An unpacked repository. ``problem`` is why it can't be read; ``empty`` says that nothing is
-    there, ``foreign`` that it isn't in DUCC's layout.
-
-    ``owners`` are the users that some files of an image belong to.
-    ``revision`` is CernVM-FS's; ``synced`` is when (seconds since 1970) a sync last did everything,
-    ``synced_revision`` what it saw. ``wished`` says that the settings name it, ``in_fstab`` that
-    it can be mounted by its path alone.
-    """
+    """An unpacked repository."""
 
     path: str
     presence: Presence = Presence.THERE
+    #: Why it can't be read.
     problem: str = ""
+    #: Whether nothing is there.
     empty: bool = False
+    #: Whether it is in no layout that we know.
     foreign: bool = False
+    #: The users that some files of an image belong to.
     owners: tuple[int, ...] = ()
+    #: CernVM-FS's.
     revision: int | None = None
+    #: When (seconds since 1970) a sync last did everything, and the revision that it saw.
     synced: int | None = None
     synced_revision: int | None = None
+    #: Whether the settings name it.
     wished: bool = True
+    #: Whether it can be mounted by its path alone.
     in_fstab: bool = False
 
 
 @dataclass(frozen=True)
 class Client:
-    """CernVM-FS's client that shows a repository: where its cache is, and whether it moves what it
-    has fetched within one directory.
-
-    ``own`` are graphroots of whoever runs this, ``others`` those of other users, both as far as
-    they are on the cache's file system.
-    """
+    """CernVM-FS's client that shows a repository."""
 
     repository: str
+    #: Where its cache is.
     cache: str
+    #: Whether it moves what it has fetched within one directory.
     one_directory: bool = False
+    #: Graphroots, of whoever runs this, that are on the cache's file system.
     own: tuple[str, ...] = ()
+    #: Such graphroots of other users.
     others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class User:
-    """Who runs podman. ``subuids`` and ``subgids`` are how many subordinate IDs there are, None
-    where a directory service has them. ``bad_programs`` are newuidmap and newgidmap if they are
-    missing or lack the right to map; ``namespaces`` says that users may make user namespaces. From
-    ``free_id`` on no user has subordinate IDs."""
+    """Who runs podman."""
 
     uid: int = 0
     name: str = "root"
+    #: How many subordinate IDs the user has; None where a directory service knows.
     subuids: int | None = None
     subgids: int | None = None
+    #: newuidmap and newgidmap, if they are missing or lack the right to map.
     bad_programs: tuple[str, ...] = ()
+    #: Whether users may make user namespaces.
     namespaces: bool = True
+    #: From here on no user has subordinate IDs.
     free_id: int = 100_000
     kernel: tuple[int, int] = (6, 0)
 
@@ -244,18 +245,11 @@ class Registries:
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything. ``store`` is ours, the one that is asked about, and ``is_configured`` says that
-    podman is told of it; ``others`` are the additional stores that podman is told of besides;
-    ``unreached`` has a line for each user of this machine whom podman doesn't give our store though
-    ``named_by``, the files that name it to ordinary users, would. ``shared`` says that the settings
-    ask for sharing, ``wants_shared`` that the next sync lays it out for all users.
-    ``has_cvmfs`` says that CernVM-FS's client is installed. Of our own settings: ``warnings``, the
-    ``wanted_overlay``, ``offline``, and ``given``, those options of the command line with which a
-    sync finds the same places. ``settings_file`` is where ``overlay`` is set, or could be;
-    ``bad_wish_lists`` maps why a sync refuses a wish list to what mends that. ``broken`` are users'
-    images and containers that show one layer as their whole root."""
+    """Everything."""
 
+    #: Our store, the one that is asked about.
     store: Place
+    #: Whether podman is told of it.
     is_configured: bool = True
     user: User = field(default_factory=User)
     now: int = 0
@@ -263,23 +257,36 @@ class Facts:
     configuration: Configuration = field(default_factory=Configuration)
     native: Native = field(default_factory=Native)
     contents: Contents = field(default_factory=Contents)
+    #: The additional stores that podman is told of besides.
     others: tuple[Place, ...] = ()
     repositories: tuple[Repository, ...] = ()
     clients: tuple[Client, ...] = ()
     disks: tuple[Disk, ...] = ()
     units: Units = field(default_factory=Units)
     registries: Registries = field(default_factory=Registries)
+    #: A line for each user of this machine whose podman doesn't look into our store, although
+    #: ``named_by`` name it to all.
     unreached: tuple[str, ...] = ()
+    #: The files that name our store to ordinary users.
     named_by: tuple[str, ...] = ()
+    #: Whether the settings ask for sharing.
     shared: bool = False
+    #: Whether the next sync opens the store to all users.
     wants_shared: bool = False
+    #: Whether CernVM-FS's client is installed.
     has_cvmfs: bool = False
+    #: ``overlay`` of our settings, and the file where it is set, or could be.
     wanted_overlay: str = "kernel"
     settings_file: str = "/etc/podman-cvmfs/config.toml"
+    #: ``offline`` of our settings.
     offline: bool = False
+    #: The options of the command line with which a sync finds the same places.
     given: tuple[str, ...] = ()
+    #: Why a sync refuses a wish list -> what mends that.
     bad_wish_lists: Mapping[str, str] = field(default_factory=dict)
+    #: Users' images and containers that show one layer as their whole root.
     broken: BrokenUsers = field(default_factory=BrokenUsers)
+    #: What is odd in our settings.
     warnings: tuple[str, ...] = ()
 
     @property

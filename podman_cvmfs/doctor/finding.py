@@ -57,17 +57,16 @@ class Condition:
 
 @dataclass(frozen=True)
 class Finding:
-    """A condition on this machine: what was found, fit to be printed, and what cures it.
-
-    ``cure`` is a command for a shell, or, ``by_hand``, what to do in words; "" where there is
-    nothing to be done. ``here`` is what it means on this machine, where that is something else than
-    the condition says.
-    """
+    """A condition on this machine."""
 
     condition: Condition
+    #: What was found, fit to be printed.
     found: str
+    #: What cures it: a command for a shell; "" where there is nothing to be done.
     cure: str = ""
+    #: Whether ``cure`` is not a command but words.
     by_hand: bool = False
+    #: What it means on this machine, where that is something else than the condition says.
     here: str = ""
 
     @property

@@ -32,17 +32,17 @@ from podman_cvmfs.store.records import (
 
 @dataclass(frozen=True)
 class Candidate:
-    """A complete image as the store would hold it: its record, its files, its layers base first,
-    those ``beside`` them, and the pieces that all these mount.
+    """A complete image as the store would hold it. What else was found out about the image has
+    gone: there may be 10,000 of these."""
 
-    ``stored`` has no names yet. What else was found out about the image has gone: there may be
-    10,000 of these.
-    """
-
+    #: Its record, without names.
     stored: StoredImage
     files: ImageFiles
+    #: The layers that show it, base first.
     layers: tuple[Shown, ...]
+    #: Layers that are there for pulls alone.
     beside: tuple[Shown, ...] = ()
+    #: What all these layers mount.
     pieces: tuple[Piece, ...] = ()
 
 
@@ -93,18 +93,18 @@ def _shared(shown: Shown, repository: str) -> Shown:
 
 @dataclass(frozen=True)
 class Plan:
-    """The content the store shall have, what must be written for it, and what it changes.
-
-    ``added``, ``removed`` and ``moved`` are podman names; a moved name leads to another image
-    than before.
-    """
+    """The content that the store is to have, what must be written for it, and what it changes."""
 
     content: StoreContent
+    #: New entries of the pool: layers, documents of images, pieces.
     layers: tuple[LayerDirectory, ...]
     images: tuple[ImageFiles, ...]
     pieces: tuple[Piece, ...]
+    #: podman's names that the store hasn't had.
     added: tuple[str, ...]
+    #: podman's names that it has no more.
     removed: tuple[str, ...]
+    #: podman's names that lead to another image than before.
     moved: tuple[str, ...]
 
 

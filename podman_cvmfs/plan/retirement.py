@@ -39,15 +39,15 @@ def retired_since(since: int | None, now: int) -> int:
 
 @dataclass(frozen=True)
 class Retention:
-    """How long what leaves a store stays in it.
+    """How long what leaves a store stays in it."""
 
-    It is usable for ``grace`` seconds before ``now`` (seconds since 1970). The layers ``needed``
-    (IDs) stay after it, too; those ``useless``, and what stands on them, have no grace.
-    """
-
+    #: The time, in seconds since 1970.
     now: int
+    #: How many seconds it stays.
     grace: int = GRACE
+    #: IDs of layers that stay after their grace, too.
     needed: Collection[str] = ()
+    #: IDs of layers that have no grace, nor has what stands on them.
     useless: Collection[str] = ()
 
     def since(self, retired: int | None) -> int:

@@ -67,7 +67,7 @@ def blob_paths(image: SourceImage) -> dict[str, bytes]:
     return blobs
 
 
-def render_manifest(manifest: Manifest) -> bytes:
+def manifest_document(manifest: Manifest) -> bytes:
     """Write ``manifest.json`` as DUCC does: a Go structure marshalled without JSON tags."""
     document = {
         "SchemaVersion": 2,

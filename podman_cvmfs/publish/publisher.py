@@ -141,7 +141,7 @@ def _is_complete(directory: str, image: SourceImage) -> bool:
     if not os.path.islink(link) or os.readlink(link) != layout.link_target(name, config.digest):
         return False
     files = {
-        layout.manifest_path(name): layout.render_manifest(image.manifest),
+        layout.manifest_path(name): layout.manifest_document(image.manifest),
         **layout.blob_paths(image),
     }
     if any(read_if_there(os.path.join(directory, path)) != data for path, data in files.items()):
@@ -301,7 +301,7 @@ class _Preparation:
         for path, data in layout.blob_paths(self._image).items():
             changed |= space.put_file(path, data)
         changed |= space.put_file(
-            layout.manifest_path(name), layout.render_manifest(self._image.manifest)
+            layout.manifest_path(name), layout.manifest_document(self._image.manifest)
         )
         changed |= space.put_link(name.repository_path, layout.link_target(name, config.digest))
         return changed

@@ -16,6 +16,6 @@ def on_store(store: str, *words: str) -> str:
     return printable(shlex.join(["podman-cvmfs", *words, *named]))
 
 
-def repair(store: str) -> str:
-    """What mends the store in the directory ``store``."""
+def repair_of(store: str) -> str:
+    """The command that mends the store in the directory ``store``."""
     return on_store(store, "verify", "--repair")

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 #: The number of the layout that this version writes.
 LAYOUT = "5"
+#: The last layout whose layers mounted no pieces; it can be read still.
+_WITHOUT_PIECES = "4"
 #: Further words of a policy as a store remembers it.
-SHARED, MOUNTS = "shared", "mounts="
+_SHARED, _MOUNTS = "shared", "mounts="
 
 
 class View(str, Enum):
@@ -39,26 +41,63 @@ class Overlay(str, Enum):
 
 @dataclass(frozen=True)
 class Policy:
-    """All choices together.
-
-    ``shared``: other users than the writer may read the store. Then no directory in it can be
-    written by anybody else, whatever modes an image has. ``mounts`` are the mount points that
-    every container gets.
-    """
+    """All choices together."""
 
     view: View = View.AUTO
     reuse: Reuse = Reuse.BASE
     overlay: Overlay = Overlay.KERNEL
+    #: Whether other users than the writer may read the store. Then nobody else can write in any
+    #: directory of it, whatever modes an image has.
     shared: bool = False
+    #: The mount points that every container gets.
     mounts: tuple[str, ...] = ()
+    #: The number of the layout. It goes up when layers are laid out otherwise.
+    layout: str = LAYOUT
 
     def __str__(self) -> str:
-        """What a store remembers of it. The number goes up when layers are laid out otherwise."""
-        words = [LAYOUT, self.view.value, self.reuse.value, self.overlay.value]
-        words += [SHARED] if self.shared else []
+        """What a store remembers of it."""
+        return f"{self.layout} {self.choices}"
+
+    @property
+    def choices(self) -> str:
+        """The same without the number of the layout, which nobody chooses."""
+        words = [self.view.value, self.reuse.value, self.overlay.value]
+        words += [_SHARED] if self.shared else []
         # In order and quoted, so that equal policies give equal texts without blanks.
-        words += [MOUNTS + ",".join(map(quote, sorted(set(self.mounts))))] if self.mounts else []
+        words += [_MOUNTS + ",".join(map(quote, sorted(set(self.mounts))))] if self.mounts else []
         return " ".join(words)
+
+    @classmethod
+    def parse(cls, text: str) -> Policy | None:
+        """The policy, of this version or an earlier one, that a store remembers as ``text``; None
+        for a text that no policy gives. That of an empty store is ""."""
+        layout, *choices = text.split(" ")
+        if len(choices) < 3:
+            return None
+        view, reuse, overlay, *others = choices
+        mounts = next((each for each in others if each.startswith(_MOUNTS)), "")
+        try:
+            policy = cls(
+                View(view),
+                Reuse(reuse),
+                Overlay(overlay),
+                shared=_SHARED in others,
+                mounts=tuple(map(unquote, mounts[len(_MOUNTS) :].split(","))) if mounts else (),
+                layout=layout,
+            )
+        except ValueError:
+            return None
+        return policy if str(policy) == text else None
+
+    @property
+    def is_written(self) -> bool:
+        """Whether this version lays out images so, and not an earlier one."""
+        return self.layout == LAYOUT
+
+    @property
+    def has_pieces(self) -> bool:
+        """Whether layers mount pieces."""
+        return self.layout != _WITHOUT_PIECES
 
 
 DEFAULT_POLICY = Policy()
@@ -76,7 +115,9 @@ class Change(Enum):
         """What lies between two policies as stores remember them; of an empty store that is ""."""
         if old == new:
             return cls.NONE
+        was, becomes = Policy.parse(old), Policy.parse(new)
+        if was is None or becomes is None:
+            return cls.LAID_OUT
         # The view and what is reused only decide which layers are shown and found.
-        was, becomes = old.split(), new.split()
-        same = was[:1] + was[3:] == becomes[:1] + becomes[3:]
+        same = replace(was, view=becomes.view, reuse=becomes.reuse) == becomes
         return cls.OFFERED if same else cls.LAID_OUT

@@ -9,7 +9,7 @@ from typing import Any
 
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.oci.documents import Digest, parse_json
-from podman_cvmfs.settings.advice import repair
+from podman_cvmfs.settings.advice import repair_of
 from podman_cvmfs.store.layout import (
     CURRENT,
     IMAGES,
@@ -43,14 +43,14 @@ def read_store(store: str) -> StoreContent | None:
     if not isinstance(state, dict) or state.get("format") not in KNOWN_FORMATS:
         raise StoreError(
             f"the store {printable(store)} has another format than this version writes",
-            f"update podman-cvmfs; or write the store anew: {repair(store)}",
+            f"update podman-cvmfs; or write the store anew: {repair_of(store)}",
         )
     try:
         return _join(state, layers, images)
     except (KeyError, TypeError, AttributeError, InputError) as err:
         raise StoreError(
             f"the store {printable(store)} is broken: {type(err).__name__}: {err}",
-            f"mend it: {repair(store)}",
+            f"mend it: {repair_of(store)}",
         ) from err
 
 
@@ -59,12 +59,12 @@ def _read(store: str, name: str) -> Any:
     try:
         data = read_bounded(path, MAX_JSON, follow=False)
     except OSError as err:
-        hint = f"mend the store: {repair(store)}" if isinstance(err, FileNotFoundError) else None
+        hint = f"mend the store: {repair_of(store)}" if isinstance(err, FileNotFoundError) else None
         raise StoreError(f"can't read {printable(path)}: {err.strerror}", hint) from err
     try:
         return parse_json(data, printable(path))
     except InputError as err:
-        raise StoreError(err.message, f"mend the store: {repair(store)}") from err
+        raise StoreError(err.message, f"mend the store: {repair_of(store)}") from err
 
 
 def _join(

@@ -129,35 +129,36 @@ class ImageFiles:
 
 @dataclass(frozen=True)
 class StoredLayer:
-    """A layer of the store.
-
-    ``diff_id``, ``blob`` (its digest) and ``blob_size`` are set only where the layer may be found
-    by its digests and so be reused by a pull. Sizes are in bytes.
-    ``lowers`` are the IDs of the pieces that it mounts, nearest first; None for a layer of layout
-    4, which mounts what lies below its parent, if it isn't ``alone``.
-    ``shows`` is the source ID of the image for which the layer is laid out, None where the layer is
-    just itself. ``merged`` says that it shows a merged root. ``outdated`` says that it is laid out
-    otherwise than the store's policy says. ``repository`` is the directory that its files are in,
-    "" where it has none. ``twin`` is the ID of a layer that is in the store for the sake of this
-    one: pulls find that one by its digests, or by its place in a chain. ``retired`` is the time
-    (seconds since 1970) since which no image has needed the layer, None while one does.
-    """
+    """A layer of the store. Sizes are in bytes."""
 
     layer_id: str
+    #: Its directory in the pool.
     entry: str
+    #: The ID of the layer below it.
     parent: str | None
     diff_size: int
+    #: Its diff ID; None hides it from pulls, which then can't reuse it.
     diff_id: Digest | None = None
+    #: The digest of its blob, if pulls may find it by that.
     blob: Digest | None = None
     blob_size: int = 0
     compression: int = UNCOMPRESSED
+    #: The source ID of the image that it is laid out for; None where it is just itself.
     shows: str | None = None
+    #: Whether it shows a merged root.
     merged: bool = False
+    #: Layout 4: whether it mounts nothing of what lies below its parent.
     alone: bool = False
+    #: Whether the store's policy would lay it out otherwise.
     outdated: bool = False
+    #: The directory that its files are in; "" where it has no files.
     repository: str = ""
+    #: The ID of a layer that is here for the sake of this one: pulls find that one by its digests,
+    #: or by its place in a chain.
     twin: str | None = None
+    #: Since when (seconds since 1970) no image has needed it; None while one does.
     retired: int | None = None
+    #: The IDs of the pieces that it mounts, nearest first; None in layout 4.
     lowers: tuple[str, ...] | None = ()
 
     @property
@@ -175,35 +176,37 @@ class StoredLayer:
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image of the store.
-
-    ``repository`` is the directory it is from, ``published`` are its names as they are written
-    there, ``source_id`` the ID given to it there (another one than ``image_id`` where the config is
-    made up), ``view`` flat or layers, ``config_origin`` the step of the ladder its config came
-    from, ``manifest_origin`` genuine, rebuilt or unanswered. ``platform`` is what the config says
-    it is for (``arm64/v8``), "" if it doesn't. ``index_digest`` and ``index_size`` are of the index
-    that lists the manifest, if that is known. ``sources`` are the source IDs of the names in
-    ``published``, one each, where those are not all ``source_id``. ``outdated`` says that it is
-    laid out under another policy than the store's: it couldn't be had since that changed.
-    """
+    """An image of the store. Sizes are in bytes."""
 
     image_id: str
+    #: Its directory in the pool.
     entry: str
+    #: The directory that it is from.
     repository: str
+    #: Its ID there; another one than ``image_id`` where the config is made up.
     source_id: str
+    #: Its names there.
     published: tuple[str, ...]
     top_layer: str | None
+    #: As images.json has it.
     created: str
     manifest_digest: str
     manifest_size: int
     config_size: int
+    #: How it is shown: flat, or layers.
     view: str
+    #: Where its config came from.
     config_origin: str
+    #: Whether its manifest is genuine, rebuilt, or unanswered.
     manifest_origin: str
+    #: What the config says it runs on (``arm64/v8``); "" if it doesn't say.
     platform: str = ""
+    #: The digest of the index that lists the manifest, if that is known.
     index_digest: str | None = None
     index_size: int = 0
+    #: The source ID of each name in ``published``, where these are not all ``source_id``.
     sources: tuple[str, ...] = ()
+    #: Whether it is laid out under another policy: it couldn't be had since that changed.
     outdated: bool = False
 
     @property
@@ -220,18 +223,17 @@ class StoredImage:
 
 @dataclass(frozen=True)
 class StoreContent:
-    """Everything in one generation.
+    """Everything in one generation."""
 
-    ``policy`` is what was chosen for all of it but the images that are outdated: a store under
-    another one is laid out anew.
-    ``names`` maps each podman name to an image ID. ``retired_entries`` are pool entries that
-    containers may still use, with the time since which nothing in the store leads to them.
-    """
-
+    #: What was chosen for all that isn't outdated: a store under another policy is laid out anew.
     policy: str = ""
+    #: By image ID.
     images: Mapping[str, StoredImage] = field(default_factory=dict)
+    #: By layer ID.
     layers: Mapping[str, StoredLayer] = field(default_factory=dict)
+    #: podman's name -> image ID.
     names: Mapping[str, str] = field(default_factory=dict)
+    #: Pool entry that containers may still use -> since when nothing in the store leads to it.
     retired_entries: Mapping[str, int] = field(default_factory=dict)
 
     def pieces(self) -> set[str]:

@@ -12,7 +12,7 @@ import ctypes
 import logging
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.store import access, layout
@@ -49,8 +49,9 @@ _BAD_IN_PATH = ':,"\\'
 class Store:
     """The additional image store in the directory ``path``."""
 
-    def __init__(self, path: str) -> None:
-        """Raises InputError for a path that podman can't mount from."""
+    def __init__(self, path: str, read: Callable[[str], StoreContent | None] = read_store) -> None:
+        """``read`` tells what it holds. Raises InputError for a path podman can't mount from."""
+        self._read = read
         self.path = os.path.abspath(path)
         bad = [c for c in self.path if c in _BAD_IN_PATH or not c.isprintable()]
         if bad:
@@ -59,34 +60,39 @@ class Store:
                 "name another directory with --store DIR",
             )
 
+    def require_own(self) -> None:
+        """Raise InputError for root in a place where somebody else could exchange directories. It
+        is told before anything is done, and so all that is done goes by paths. Raises StoreError.
+        """
+        try:
+            require_own_place(self.path)
+        except OSError as err:
+            raise self.write_error(err) from err
+
     @contextlib.contextmanager
     def opened(self) -> Iterator[StoreContent]:
         """Lock the store against other syncs and yield what it holds.
 
         A store that isn't there is begun, and removed again if nothing gets written to it. Raises
-        StoreError; InputError for root in a place where somebody else could exchange directories.
-        That is told here once, and so all that is done within goes by paths.
+        StoreError, InputError as ``require_own`` does.
         """
-        try:
-            require_own_place(self.path)
-            begun = not os.path.lexists(self.path)
-        except OSError as err:
-            raise self._error(err) from err
+        self.require_own()
+        begun = not os.path.lexists(self.path)
         try:
             self._begin()
             with sync_lock(self.path):
-                yield self._read()
+                yield self._content()
         except OSError as err:
-            raise self._error(err) from err
+            raise self.write_error(err) from err
         finally:
             if begun and not os.path.lexists(f"{self.path}/{layout.CURRENT}"):
                 shutil.rmtree(self.path, ignore_errors=True)
 
-    def _read(self) -> StoreContent:
-        """What the store holds; a repair knows better than the files."""
-        return read_store(self.path) or StoreContent()
+    def _content(self) -> StoreContent:
+        return self._read(self.path) or StoreContent()
 
-    def _error(self, err: OSError) -> StoreError:
+    def write_error(self, err: OSError) -> StoreError:
+        """What to raise where the system doesn't let the store be written."""
         where = os.fsdecode(err.filename) if err.filename else self.path
         return StoreError(
             f"can't write the store {printable(self.path)}: {err.strerror} ({printable(where)})",
@@ -144,7 +150,7 @@ class Store:
             previous = self._current_generation()
             # A half-written entry must not be taken for one of those to come.
             needed = content.entries()
-            self._sweep(self._read(), keep=set() if begun else {previous}, needed=needed)
+            self._sweep(self._content(), keep=set() if begun else {previous}, needed=needed)
             made: list[str] = []
             number = max([previous, *self._generations()]) + 1
             try:
@@ -163,11 +169,11 @@ class Store:
                             remove_entry(path)
                 raise
         except OSError as err:
-            raise self._error(err) from err
+            raise self.write_error(err) from err
         try:
             self._sweep(content, keep={previous or number, number})
         except OSError as err:
-            log.warning("%s", self._error(err).message)
+            log.warning("%s", self.write_error(err).message)
         return True
 
     def keep_others_out(self, shared: bool, seize: bool) -> list[Stranger]:
@@ -176,7 +182,7 @@ class Store:
         try:
             return access.keep_others_out(self.path, shared, seize)
         except OSError as err:
-            raise self._error(err) from err
+            raise self.write_error(err) from err
 
     def share(self, content: StoreContent, *, anew: bool) -> None:
         """Let all users read the store, which holds ``content``; see ``access``. Raises
@@ -184,7 +190,7 @@ class Store:
         try:
             access.share(self.path, content, anew=anew)
         except OSError as err:
-            raise self._error(err) from err
+            raise self.write_error(err) from err
 
     def _current_bytes(self, name: str) -> bytes | None:
         try:
@@ -296,11 +302,11 @@ class Store:
         try:
             self._show()
         except OSError as err:
-            raise self._error(err) from err
+            raise self.write_error(err) from err
         try:
             self._sweep(content, keep={before, current})
         except OSError as err:
-            log.warning("%s", self._error(err).message)
+            log.warning("%s", self.write_error(err).message)
 
     def _sweep(
         self, content: StoreContent, keep: set[int], needed: Collection[str] = frozenset()

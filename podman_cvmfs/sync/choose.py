@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from podman_cvmfs.errors import InputError, OtherPlatformError, PodmanCvmfsError, printable
 from podman_cvmfs.names.reference import ImageName
@@ -12,27 +13,43 @@ from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.repository.offers import Offer, Offers, may_lie_below
 from podman_cvmfs.repository.records import OtherPlatforms
 from podman_cvmfs.sync.held import Held, still_held
-from podman_cvmfs.sync.report import SyncReport
+from podman_cvmfs.sync.report import Errors
 from podman_cvmfs.sync.request import Wishes
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen from what repositories offer."""
+
+    #: The offers that the store shall have.
+    offers: Sequence[Offer]
+    #: Name -> source ID of all that the store shall hold.
+    wanted: Mapping[ImageName, str]
+    #: What was asked for and isn't there, and what can't be read.
+    failed: Errors = field(default_factory=dict)
+    #: What is there for other architectures only.
+    left_out: Errors = field(default_factory=dict)
+    #: A name that was requested -> the name under which a repository has it.
+    found: Mapping[str, str] = field(default_factory=dict)
 
 
 def choose_requested(
     offers: Offers,
     requested: Mapping[str, Sequence[ImageName]],
     platform: Platform,
-    report: SyncReport,
-) -> list[Offer]:
-    """The offers that were asked for by name; what there is none for goes to the report."""
+    held: Mapping[ImageName, Held],
+) -> Choice:
+    """The offers that were asked for by name, which the store shall have besides what it has."""
     by_name: dict[ImageName, Offer] = {}
     for offer in offers.offers:
         by_name.setdefault(offer.image.name.canonical, offer)
     others = {each.name.canonical: _other_platform(each, platform) for each in offers.others}
-    chosen = []
+    chosen: dict[str, Offer] = {}
+    failed: dict[str, PodmanCvmfsError] = {}
     for text, names in requested.items():
         found = [by_name[name] for name in names if name in by_name]
         if found:
-            chosen.append(found[0])
-            report.found[text] = str(found[0].image.name)
+            chosen[text] = found[0]
             continue
         errors: list[PodmanCvmfsError] = [others[name] for name in names if name in others]
         errors += [
@@ -40,7 +57,7 @@ def choose_requested(
             for _, problem in offers.problems
             if any(may_lie_below(name.repository_path, problem.path) for name in names)
         ]
-        report.failed[text] = (
+        failed[text] = (
             errors[0]
             if errors
             else InputError(
@@ -48,7 +65,12 @@ def choose_requested(
                 "names are as podman writes them, with their tag: registry/repository:tag",
             )
         )
-    return chosen
+    wanted = {
+        name: each.source for name, each in held.items() if each.repository not in offers.forged
+    }
+    wanted.update((each.image.name, each.image.image_id.hex) for each in chosen.values())
+    found_as = {text: str(each.image.name) for text, each in chosen.items()}
+    return Choice(tuple(chosen.values()), wanted, failed, found=found_as)
 
 
 def _other_platform(image: OtherPlatforms, wanted: Platform) -> OtherPlatformError:
@@ -62,11 +84,12 @@ def choose_selected(
     hidden: Collection[str],
     wishes: Wishes,
     held: Mapping[ImageName, Held],
-    report: SyncReport,
-) -> tuple[list[Offer], dict[ImageName, str]]:
-    """The offers that the store shall hold, and name -> source ID of all it shall hold: with them,
-    what can't be read just now in repositories that aren't ``hidden``."""
+) -> Choice:
+    """The offers that are wished for. The store holds these, and what can't be read just now in
+    repositories that aren't ``hidden``."""
     chosen = []
+    failed: dict[str, PodmanCvmfsError] = {}
+    left_out: dict[str, PodmanCvmfsError] = {}
     wanted: dict[ImageName, str] = {}
     places = [os.path.abspath(root) for root in wishes.repositories]
     # What a repository that is down has goes on to have its name before those of later ones.
@@ -84,9 +107,9 @@ def choose_selected(
             wanted[offer.image.name] = offer.image.image_id.hex
     for each in offers.others:
         if each.name not in wanted and wishes.selection.wants(each.name):
-            report.left_out[str(each.name)] = _other_platform(each, wishes.platform)
+            left_out[str(each.name)] = _other_platform(each, wishes.platform)
     for root, problem in offers.problems:
-        report.failed[problem.path or root] = problem.error
+        failed[problem.path or root] = problem.error
         for name, source in still_held(held, root, problem.path).items():
             if wishes.selection.wants(name):
                 wanted.setdefault(name, source)
@@ -94,22 +117,24 @@ def choose_selected(
         for name, source in still_held(held, root).items():
             if name in kept:
                 wanted.setdefault(name, source)
-    return chosen, wanted
+    return Choice(chosen, wanted, failed, left_out)
 
 
 def keep_old(
-    wanted: dict[ImageName, str],
+    wanted: Mapping[ImageName, str],
     held: Mapping[ImageName, Held],
-    group: Iterable[Offer],
-    report: SyncReport,
-) -> None:
-    """Let names whose new image can't be done lead to their old one, if they have one; but not
-    those of an image that is left out."""
-    for offer in group:
+    undone: Iterable[Offer],
+    left_out: Collection[str],
+) -> dict[ImageName, str]:
+    """What is ``wanted`` where the offers ``undone`` can't be done: their names lead to their old
+    image, if they have one, and if they are not ``left_out``."""
+    wanted = dict(wanted)
+    for offer in undone:
         name = offer.image.name
         if wanted.get(name) != offer.image.image_id.hex:
             continue  # another repository's image has the name
-        if name in held and str(name) not in report.left_out:
+        if name in held and str(name) not in left_out:
             wanted[name] = held[name].source
         else:
             wanted.pop(name, None)
+    return wanted

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
 from podman_cvmfs.errors import (
@@ -25,7 +26,7 @@ from podman_cvmfs.repository.tree import READERS
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import UNANSWERED
 from podman_cvmfs.resolve.resolvers import AnyResolver, resolver_of
-from podman_cvmfs.sync.report import SyncReport
+from podman_cvmfs.sync.report import Errors
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.util.progress import track
 
@@ -84,10 +85,24 @@ class _Layout:
         return candidate_of(image, view, group[0].repository.root)
 
 
-def resolve_all(
-    wishes: Wishes, todo: Mapping[str, list[Offer]], report: SyncReport
-) -> dict[str, Candidate]:
-    """Complete images, by source ID, in parallel; those that fail go to the report.
+@dataclass(frozen=True)
+class Completed:
+    """What became of images that were to be completed."""
+
+    #: The complete ones, by source ID.
+    candidates: Mapping[str, Candidate]
+    #: Names of images that couldn't be completed.
+    failed: Errors
+    #: Names of images that turned out to be for another architecture.
+    left_out: Errors
+    #: Registries that left a question unanswered, with the reason.
+    silent: Mapping[str, str]
+    #: Registry -> names of images whose config or manifest is made up because of its silence.
+    waiting: Mapping[str, Sequence[str]]
+
+
+def resolve_all(wishes: Wishes, todo: Mapping[str, list[Offer]]) -> Completed:
+    """Complete images, by source ID, in parallel.
 
     Raises InputError for settings of registries that can't be read, StoreError for such a cache.
     """
@@ -101,8 +116,10 @@ def resolve_all(
         except PodmanCvmfsError as err:
             return err
 
-    candidates = {}
-    report.silent = layout.silent
+    candidates: dict[str, Candidate] = {}
+    failed: dict[str, PodmanCvmfsError] = {}
+    left_out: dict[str, PodmanCvmfsError] = {}
+    waiting: dict[str, list[str]] = {}
     results = track(_parallel(resolve, todo.values()), len(todo), "Reading images")
     for (source, group), result in zip(todo.items(), results):
         if isinstance(result, Candidate):
@@ -111,11 +128,11 @@ def resolve_all(
             if stored.config_origin == SYNTHESISED or stored.manifest_origin == UNANSWERED:
                 for name in (offer.image.name for offer in group):
                     if name.canonical.registry in layout.silent:
-                        report.waiting.setdefault(name.canonical.registry, []).append(str(name))
+                        waiting.setdefault(name.canonical.registry, []).append(str(name))
         else:
-            kind = report.left_out if isinstance(result, OtherPlatformError) else report.failed
+            kind = left_out if isinstance(result, OtherPlatformError) else failed
             kind.update({str(offer.image.name): result for offer in group})
-    return candidates
+    return Completed(candidates, failed, left_out, layout.silent, waiting)
 
 
 def _parallel(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

@@ -8,34 +8,59 @@ from dataclasses import dataclass, field
 
 from podman_cvmfs.errors import PodmanCvmfsError
 
+#: Why something wasn't done, by its name.
+Errors = Mapping[str, PodmanCvmfsError]
 
-@dataclass
+
+@dataclass(frozen=True)
 class SyncReport:
-    """What a sync did. Names are podman's; ``failed`` maps what couldn't be done to why,
-    ``left_out`` what was wished for but is there for another architecture only to which.
-    ``silent`` maps registries that left a question unanswered to why, ``waiting`` to the names of
-    images whose config or manifest is made up because of that. ``found`` maps the names that were
-    requested to the names under which repositories have them.
+    """What a sync did. Names are podman's."""
 
-    ``notices`` say what users should know of the repositories although nothing failed, ``warnings``
-    what should be done about the store.
-    ``next_due`` is the time (seconds since 1970) at which something is to be done even if nothing
-    changes, None if never. ``shown`` are the directories of repositories that containers show, and
-    those on the way to them.
-    """
-
+    #: Names that the store didn't have before.
     added: Sequence[str] = ()
+    #: Names that the store has no more.
     removed: Sequence[str] = ()
+    #: Names that lead to another image than before.
     moved: Sequence[str] = ()
+    #: How many images the store now lists.
     images: int = 0
+    #: How many of them have a made-up config.
     synthesised: int = 0
+    #: Whether the store is another than before.
     changed: bool = False
-    failed: dict[str, PodmanCvmfsError] = field(default_factory=dict)
-    left_out: dict[str, PodmanCvmfsError] = field(default_factory=dict)
+    #: What couldn't be done: names, repositories, or paths in them.
+    failed: Errors = field(default_factory=dict)
+    #: Names that were wished for and are there for other architectures only.
+    left_out: Errors = field(default_factory=dict)
+    #: Registries that left a question unanswered, with the reason.
     silent: Mapping[str, str] = field(default_factory=dict)
-    waiting: dict[str, list[str]] = field(default_factory=dict)
-    found: dict[str, str] = field(default_factory=dict)
+    #: Registry -> names of images whose config or manifest is made up because of its silence.
+    waiting: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    #: A name that was requested -> the name under which a repository has it.
+    found: Mapping[str, str] = field(default_factory=dict)
+    #: What users should know of the repositories although nothing failed.
     notices: Sequence[str] = ()
+    #: What should be done about the store.
     warnings: Sequence[str] = ()
+    #: When (seconds since 1970) something is to be done even if nothing changes; None: never.
     next_due: int | None = None
+    #: The directories of repositories that containers show, and those on the way to them.
     shown: Sequence[str] = ()
+
+    def as_data(self, store: str) -> dict[str, object]:
+        """The report on the directory ``store`` as JSON has it."""
+        return {
+            "store": store,
+            "images": self.images,
+            "synthesised": self.synthesised,
+            "changed": self.changed,
+            "added": list(self.added),
+            "removed": list(self.removed),
+            "moved": list(self.moved),
+            "notices": list(self.notices),
+            "warnings": list(self.warnings),
+            "silent": dict(self.silent),
+            "waiting": {name: list(each) for name, each in self.waiting.items()},
+            "left_out": {name: err.message for name, err in self.left_out.items()},
+            "failed": {name: err.line for name, err in self.failed.items()},
+        }

@@ -17,23 +17,23 @@ from podman_cvmfs.sync.selection import Selection
 
 @dataclass(frozen=True)
 class Wishes:
-    """What to bring into which store.
+    """What to bring into which store."""
 
-    ``repositories`` are directories in order of preference: of two images with one name the first
-    wins. With ``requested`` names only these are added; else the store shall hold just what
-    ``selection`` wants, as far as it runs on ``platform``. ``registry`` makes the client asked for
-    configs that are nowhere else, None leaves registries out. ``hide_outage`` takes the images of a
-    repository that can't be read out of the store until it can, so that podman pulls them. What
-    leaves the store stays usable for ``grace`` seconds.
-    """
-
+    #: Directories in order of preference: of two images with one name the first wins.
     repositories: Sequence[str]
     store: Store
     cache: BlobCache
+    #: Makes the client that is asked for what is nowhere else; None: no registry is asked.
     registry: Callable[[], RegistrySource] | None = None
+    #: Names that are added. Without any, the store is to hold just what ``selection`` wants.
     requested: Sequence[str] = ()
     selection: Selection = field(default_factory=Selection)
+    #: What images must run on.
     platform: Platform = field(default_factory=Platform.of_host)
+    #: How images are laid out.
     policy: Policy = DEFAULT_POLICY
+    #: Whether the images of a repository that can't be read leave the store until it can be read,
+    #: so that podman pulls them.
     hide_outage: bool = False
+    #: How many seconds an image stays usable when it has left the store.
     grace: int = GRACE

@@ -15,15 +15,15 @@ from podman_cvmfs.plan.make import Candidate, Plan, make_plan
 from podman_cvmfs.plan.retirement import Retention, is_retired
 from podman_cvmfs.registry.meanings import meanings
 from podman_cvmfs.repository.collect import collect
-from podman_cvmfs.repository.offers import Offer, Offers
+from podman_cvmfs.repository.offers import Offers
 from podman_cvmfs.repository.owners import owner_of
 from podman_cvmfs.repository.protocol import AnyRepository
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import UNANSWERED
-from podman_cvmfs.settings.policy import SHARED
+from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.store.strangers import Stranger
-from podman_cvmfs.sync.choose import choose_requested, choose_selected, keep_old
+from podman_cvmfs.sync.choose import Choice, choose_requested, choose_selected, keep_old
 from podman_cvmfs.sync.complete import resolve_all
 from podman_cvmfs.sync.held import held_by, repositories_of
 from podman_cvmfs.sync.newly_complete import completed_since
@@ -48,35 +48,37 @@ def sync(wishes: Wishes) -> SyncReport:
     repository can be read, StoreError, or InputError for a malformed name among those requested;
     then the store is as it was.
     """
-    report = SyncReport()
     requested = {text: meanings(text) for text in wishes.requested}
     wishes.cache.require_own()
     with wishes.store.opened() as current:
         strangers = _keep_others_out(wishes, current)
         # What was listed and resolved has gone when the store is written: that, too, takes memory.
-        plan = _prepare(current, requested, wishes, report)
-        report.changed = wishes.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
+        plan, report = _prepare(current, requested, wishes)
+        changed = wishes.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
         if wishes.policy.shared:
-            was_shared = SHARED in current.policy.split()
+            former = Policy.parse(current.policy)
+            was_shared = former is not None and former.shared
             wishes.store.share(plan.content, anew=not was_shared)
-    report.warnings = [*report.warnings, *_planted(strangers)]
-    report.added, report.removed, report.moved = plan.added, plan.removed, plan.moved
     listed = [image for image in plan.content.images.values() if not is_retired(image)]
     layers = {each.layer_id for image in listed for each in layers_of(plan.content, image)}
-    report.shown = directories_shown(wishes.store.path, plan.content, layers)
-    report.images = len(listed)
-    report.synthesised = sum(image.config_origin == SYNTHESISED for image in listed)
-    report.next_due = _next_due(plan.content, wishes.grace, int(time.time()))
-    return report
+    return replace(
+        report,
+        changed=changed,
+        warnings=[*report.warnings, *_planted(strangers)],
+        added=plan.added,
+        removed=plan.removed,
+        moved=plan.moved,
+        images=len(listed),
+        synthesised=sum(image.config_origin == SYNTHESISED for image in listed),
+        next_due=_next_due(plan.content, wishes.grace, int(time.time())),
+        shown=directories_shown(wishes.store.path, plan.content, layers),
+    )
 
 
 def _prepare(
-    current: StoreContent,
-    requested: Mapping[str, Sequence[ImageName]],
-    wishes: Wishes,
-    report: SyncReport,
-) -> Plan:
-    """Read what there is and plan what the store shall hold."""
+    current: StoreContent, requested: Mapping[str, Sequence[ImageName]], wishes: Wishes
+) -> tuple[Plan, SyncReport]:
+    """Read what there is and plan what the store shall hold; the report is of what was found."""
     held = held_by(current)
     offers = collect(
         wishes.repositories, repositories_of(held), wishes.platform, wishes.selection.specs
@@ -84,48 +86,57 @@ def _prepare(
     hidden = offers.down.keys() if wishes.hide_outage else offers.forged
     if len(offers.down) == len(wishes.repositories) and not hidden:
         raise next(iter(offers.down.values()))
-    report.failed.update(offers.down)
-    report.notices = [notice for each in _repositories(offers) for notice in _owner_notices(each)]
-    if requested:
-        chosen = choose_requested(offers, requested, wishes.platform, report)
-        there = {name: each for name, each in held.items() if each.repository not in offers.forged}
-        wanted = {name: each.source for name, each in there.items()}
-        wanted.update((o.image.name, o.image.image_id.hex) for o in chosen)
-    else:
-        chosen, wanted = choose_selected(offers, hidden, wishes, held, report)
+    choice = (
+        choose_requested(offers, requested, wishes.platform, held)
+        if requested
+        else choose_selected(offers, hidden, wishes, held)
+    )
+    sources = choice.wanted.values()
     gone = _gone(current, offers, hidden, wishes)
     now = int(time.time())
     retention = Retention(now, wishes.grace, needed_layers(current, now, wishes.grace))
     replaced = find_replaced(wishes.store.path, current, offers.down)
-    to_resolve = _to_resolve(current, offers, chosen, wanted, gone, wishes)
-    to_resolve |= replaced.images.keys() & set(wanted.values())
-    todo = offers.by_source(to_resolve | freed_images(current, wanted.values(), retention))
-    candidates = resolve_all(wishes, todo, report)
-    undone = todo.keys() - candidates.keys()
+    to_resolve = _to_resolve(current, offers, choice, gone, wishes)
+    to_resolve |= replaced.images.keys() & set(sources)
+    todo = offers.by_source(to_resolve | freed_images(current, sources, retention))
+    completed = resolve_all(wishes, todo)
+    undone = todo.keys() - completed.candidates.keys()
+    failed = {**offers.down, **choice.failed, **completed.failed}
+    left_out = {**choice.left_out, **completed.left_out}
     # Other repositories may have the image, too, under other names.
-    for offer in chosen:
+    for offer in choice.offers:
         source = offer.image.image_id.hex
         if source in undone:
             first = str(todo[source][0].image.name)
-            kind = report.left_out if first in report.left_out else report.failed
+            kind = left_out if first in left_out else failed
             kind.setdefault(str(offer.image.name), kind[first])
     if requested:
         # Whoever names an image expects it to be there, and nothing else to go.
-        report.failed.update(report.left_out)
-        report.left_out.clear()
-    keep_old(wanted, held, (o for o in offers.offers if o.image.image_id.hex in undone), report)
-    stuck = (_stuck(current, hidden) | replaced.images.keys()) - candidates.keys()
+        failed.update(left_out)
+        left_out.clear()
+    lacking = (each for each in offers.offers if each.image.image_id.hex in undone)
+    wanted = keep_old(choice.wanted, held, lacking, left_out)
+    stuck = (_stuck(current, hidden) | replaced.images.keys()) - completed.candidates.keys()
+    warnings = []
     for name, each in held.items():
         path = replaced.images.get(each.source)
         if path is None or wanted.get(name) != each.source:
             continue
         if each.source in stuck:
-            report.failed[str(name)] = why_gone(str(name), path)
+            failed[str(name)] = why_gone(str(name), path)
         else:
-            report.warnings = [*report.warnings, why_changed(str(name), path)]
+            warnings.append(why_changed(str(name), path))
     wanted = {name: source for name, source in wanted.items() if source not in stuck}
-    return _plan(
-        current, wanted, candidates, hidden, gone, replaced.layers, wishes, retention, report
+    candidates, linked = completed.candidates, replaced.layers
+    plan, of_users = _plan(current, wanted, candidates, hidden, gone, linked, wishes, retention)
+    return plan, SyncReport(
+        failed=failed,
+        left_out=left_out,
+        silent=completed.silent,
+        waiting=completed.waiting,
+        found=choice.found,
+        notices=[notice for each in _repositories(offers) for notice in _owner_notices(each)],
+        warnings=[*warnings, *of_users],
     )
 
 
@@ -138,12 +149,13 @@ def _plan(
     linked: Mapping[str, str],
     wishes: Wishes,
     retention: Retention,
-    report: SyncReport,
-) -> Plan:
-    """Plan the next generation. Layers that users still stand on are looked for only when some are
-    about to go: past their grace, or in a hidden repository, or with files that their repository
-    has removed, or that are ``linked``. Pulls must not find these: whatever they made on them
-    couldn't be mounted, or would show other files."""
+) -> tuple[Plan, list[str]]:
+    """Plan the next generation; the warnings are of what stays in it for its users.
+
+    Layers that users still stand on are looked for only when some are about to go: past their
+    grace, or in a hidden repository, or with files that their repository has removed, or that are
+    ``linked``. Pulls must not find these: whatever they made on them couldn't be mounted, or would
+    show other files."""
     sources = set(wanted.values())
     stay = (image for image in current.images.values() if image.all_sources & sources)
     used = {layer.layer_id for image in stay for layer in layers_of(current, image)}
@@ -159,14 +171,13 @@ def _plan(
         needs = find_needs(current)
         retention = replace(retention, needed=needs.layers(current), useless=useless)
     plan = make_plan(current, wanted, candidates, str(wishes.policy), retention, gone)
-    if needs is not None:
-        report.warnings = [
-            *report.warnings,
-            *needs.obstacles(),
-            *_kept(plan.content, needs, sorted(hidden)),
-            *still_shown(plan.content, linked, needs.users),
-        ]
-    return plan
+    if needs is None:
+        return plan, []
+    return plan, [
+        *needs.obstacles(),
+        *_kept(plan.content, needs, sorted(hidden)),
+        *still_shown(plan.content, linked, needs.users),
+    ]
 
 
 def _keep_others_out(wishes: Wishes, current: StoreContent) -> Sequence[Stranger]:
@@ -225,8 +236,7 @@ def _stuck(current: StoreContent, hidden: Collection[str]) -> set[str]:
 def _to_resolve(
     current: StoreContent,
     offers: Offers,
-    chosen: Sequence[Offer],
-    wanted: Mapping[ImageName, str],
+    choice: Choice,
     gone: Collection[str],
     wishes: Wishes,
 ) -> set[str]:
@@ -237,7 +247,7 @@ def _to_resolve(
     by halves.
     """
     if current.policy != str(wishes.policy):
-        return set(wanted.values())
+        return set(choice.wanted.values())
     homes = offers.homes()
     present: set[str] = set()
     for image in current.images.values():
@@ -249,10 +259,10 @@ def _to_resolve(
         whole = image.config_origin != SYNTHESISED and image.manifest_origin != UNANSWERED
         if whole and fits and not image.outdated and not moved:
             present |= image.all_sources
-    present -= completed_since(current, set(wanted.values()), offers, wishes.policy)
-    missing = {offer.image.image_id.hex for offer in chosen} - present
+    present -= completed_since(current, set(choice.wanted.values()), offers, wishes.policy)
+    missing = {offer.image.image_id.hex for offer in choice.offers} - present
     left = _left_behind(current, offers)
-    return missing | orphaned_views(current, wanted.values(), gone, left)
+    return missing | orphaned_views(current, choice.wanted.values(), gone, left)
 
 
 def _left_behind(current: StoreContent, offers: Offers) -> set[str]:

@@ -41,11 +41,6 @@ class Selection:
         """All wishes, none if all images are wanted."""
         return self._specs
 
-    @property
-    def wants_all(self) -> bool:
-        """Whether no image is left out."""
-        return self._by_repository is None and not self._include and not self._exclude
-
     def wants(self, name: ImageName) -> bool:
         """Whether the image called ``name`` is wanted."""
         if not self._is_wished(name):

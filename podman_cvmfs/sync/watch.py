@@ -65,7 +65,7 @@ def follow(work: Callable[[], None], interval: float, notification_file: str | N
                 failure, pause = "", interval
             except PodmanCvmfsError as err:
                 if err.message != failure:
-                    log.error("%s%s", err.message, f" ({err.hint})" if err.hint else "")
+                    log.error("%s", err.line)
                 failure = err.message
                 pause = min(max(pause, interval) * 2, max(_LONGEST_PAUSE, interval))
             _wait(stop, pause, notification_file)

@@ -28,16 +28,13 @@ _KEYS = ("version", *_TEXT_KEYS, "input")
 
 @dataclass(frozen=True)
 class WishList:
-    """The wishes of one list, in its order and each once.
+    """What one list wishes for. Messages name its file and line."""
 
-    ``repository`` is what a recipe calls ``cvmfs_repo``. ``problems`` are entries that are no
-    image: like DUCC, we do the others. Their messages, and the ``warnings``, name file and line.
-    """
-
+    #: The wishes, in the list's order and each once.
     specs: tuple[ImageSpec, ...]
-    repository: str | None = None
-    duplicates: int = 0
+    #: Entries that are no image: like DUCC, we do the others.
     problems: tuple[InputError, ...] = ()
+    #: What is odd in the list.
     warnings: tuple[str, ...] = ()
 
 
@@ -80,10 +77,9 @@ def parse_recipe(data: bytes, source: str) -> WishList:
         warnings.append(f"{printable(source)}: no version given, taken for version 1")
     elif not isinstance(version, yaml.ScalarNode) or version.value.strip() != "1":
         raise _wrong(source, version, "the version of a recipe must be 1")
-    texts = {}
     for key in _TEXT_KEYS:
         if key in fields:
-            texts[key] = _text(fields[key], source, f"{key} must be a text")
+            _text(fields[key], source, f"{key} must be a text")
     wishes = fields.get("input")
     if wishes is None:
         raise InputError(f"{printable(source)}: not a recipe: it has no input, a list of images")
@@ -91,13 +87,7 @@ def parse_recipe(data: bytes, source: str) -> WishList:
         raise _wrong(source, wishes, f"input must be a list of images, not {_kind(wishes)}")
     problems: list[InputError] = []
     found = _collected(_texts(wishes.value, source, problems), source)
-    return WishList(
-        found.specs,
-        texts.get("cvmfs_repo"),
-        found.duplicates,
-        (*problems, *found.problems),
-        tuple(warnings),
-    )
+    return WishList(found.specs, (*problems, *found.problems), tuple(warnings))
 
 
 def _decoded(data: bytes, source: str) -> str:
@@ -114,7 +104,6 @@ def _collected(entries: Iterable[tuple[int, str]], source: str) -> WishList:
     """Parse entries (line, text); the first of equal wishes stays."""
     specs: dict[ImageSpec, None] = {}
     problems = []
-    total = 0
     for line, text in entries:
         try:
             spec = ImageSpec.parse(text)
@@ -122,9 +111,8 @@ def _collected(entries: Iterable[tuple[int, str]], source: str) -> WishList:
             message = f"{printable(source)}:{line}: {err.message}"
             problems.append(InputError(message, err.hint))
             continue
-        total += 1
         specs.setdefault(spec)
-    return WishList(tuple(specs), None, total - len(specs), tuple(problems))
+    return WishList(tuple(specs), tuple(problems))
 
 
 # ---------------------------------------------------------------------- YAML

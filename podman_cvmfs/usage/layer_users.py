@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 
 from podman_cvmfs.errors import printable
 from podman_cvmfs.store.layout import Form, link_name
-from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.usage.foreign_store import ForeignStore, name_of
 
@@ -44,11 +43,6 @@ class References:
 
     layers: Mapping[str, tuple[User, ...]] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
-
-
-def find_references(store: str, graphroots: Sequence[str]) -> References:
-    """Who in ``graphroots`` uses layers of the store at the path ``store``. Raises StoreError."""
-    return references_to(read_store(store) or StoreContent(), graphroots)
 
 
 def references_to(content: StoreContent, graphroots: Sequence[str]) -> References:

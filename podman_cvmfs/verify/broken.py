@@ -8,18 +8,19 @@ from collections.abc import Iterator
 from podman_cvmfs.errors import printable
 from podman_cvmfs.usage.broken_layers import cure_of, find_broken
 from podman_cvmfs.usage.graphroots import find_graphroots
-from podman_cvmfs.verify.finding import Finding, Severity
+from podman_cvmfs.verify.fault import Fault, Kind, Severity
 
 
-def broken_users(store: str) -> Iterator[Finding]:
+def broken_users(store: str) -> Iterator[Fault]:
     """A finding for each image and container in all graphroots that can be seen, whose podman may
     look into ``store``."""
     places = find_graphroots()
     broken = find_broken([*places.own, *places.others], [store])
     for graphroot, found in broken.by_graphroot().items():
         for each in found:
-            yield Finding(
+            yield Fault(
                 Severity.ERROR,
+                Kind.CUT_OFF,
                 printable(graphroot),
                 f"{each} shows the files of one layer as its whole root",
                 f"as the owner of {printable(graphroot)}: {printable(cure_of([each]))}, "

@@ -22,15 +22,14 @@ _NONE: dict[str, Any] = {}
 
 @dataclass
 class Documents:
-    """What a generation's JSON says, as far as it can be understood.
-
-    ``intact`` tells that all of it is as it was written. ``read`` are the files that hold JSON.
-    ``names`` are all that may be names of images, wherever they are found.
-    """
+    """What a generation's JSON says, as far as it can be understood."""
 
     content: StoreContent = field(default_factory=StoreContent)
+    #: Whether all of it is as it was written.
     intact: bool = False
+    #: The files that hold JSON.
     read: frozenset[str] = frozenset()
+    #: All that may be names of images, wherever they are found.
     names: frozenset[str] = frozenset()
 
 

@@ -8,37 +8,37 @@ import re
 import stat
 
 from podman_cvmfs.settings.advice import on_store
+from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.entries import retired_links
 from podman_cvmfs.store.lock_holder import holder_of
 from podman_cvmfs.store.records import StoreContent
-from podman_cvmfs.verify.finding import REMOVE
+from podman_cvmfs.verify.fault import Kind
 from podman_cvmfs.verify.inspection import Inspection
-from podman_cvmfs.verify.record_reader import entry_id, parse_policy
+from podman_cvmfs.verify.record_reader import entry_id
 
 _GENERATION = re.compile(rf"{layout.GENERATIONS}/(0|[1-9][0-9]*)\Z")
 _POOL = "pool"
 _CURRENT_NEW = layout.CURRENT + ".new"
 #: The mode that versions before this one gave the lock against other syncs.
 _EARLIER_SYNC_LOCK = 0o644
-_NEXT_SYNC = "nothing: the next sync that changes something removes it"
 
 
 def current_generation(look: Inspection) -> str | None:
     """The directory of the current generation; None, and findings, where there is none."""
     if look.attributes("", optional=True) is None:
         if not look.findings:
-            look.error("", "there is no store", on_store(look.store, "sync"))
+            look.error("", "there is no store", on_store(look.store, "sync"), Kind.NO_STORE)
         return None
     if not os.path.isdir(look.store):
-        look.error("", "is not a directory", "name another path for the store")
+        look.error("", "is not a directory", "name another path for the store", Kind.NO_STORE)
         return None
     names = look.names("")
     if names is None:
         return None
     if layout.CURRENT not in names:
         what = "is no store, or one in which nothing has been written"
-        look.error("", what, on_store(look.store, "sync"))
+        look.error("", what, on_store(look.store, "sync"), Kind.NO_STORE)
         return None
     target = look.link(layout.CURRENT)
     if target is None:
@@ -65,7 +65,7 @@ def check_frame(look: Inspection) -> None:
         if layout.SYNC_LOCK in locks:
             _check_sync_lock(look)
     if leftovers and not sync_runs(look):
-        look.warning(_CURRENT_NEW, "is left from a sync that was killed", _NEXT_SYNC)
+        _left_over(look, _CURRENT_NEW, "is left from a sync that was killed")
 
 
 def _check_sync_lock(look: Inspection) -> None:
@@ -75,7 +75,8 @@ def _check_sync_lock(look: Inspection) -> None:
         return
     if stat.S_IMODE(attributes.st_mode) == _EARLIER_SYNC_LOCK:
         what = "can be read by other users: one who reaches it can stop every sync"
-        look.warning(path, what, "nothing: the next sync that changes something closes it")
+        cure = "nothing: the next sync that changes something closes it"
+        look.warning(Kind.LEFTOVER, path, what, cure)
     else:
         look.mode(path, attributes, layout.SYNC_LOCK_MODE)
 
@@ -84,11 +85,11 @@ def check_top(look: Inspection, content: StoreContent) -> None:
     """Examine who can reach the store: all users where it is shared with them, else its owner
     alone. Of a store without a policy, and of one of an earlier version, nobody can tell."""
     attributes = look.attributes("")
-    policy = parse_policy(content.policy)
+    policy = Policy.parse(content.policy)
     if attributes is None:
         return
     mode = stat.S_IMODE(attributes.st_mode) & ~stat.S_ISGID
-    if policy is not None:
+    if policy is not None and policy.is_written:
         look.mode("", attributes, layout.OPEN if policy.shared else layout.CLOSED)
     elif mode != layout.OPEN:
         look.mode("", attributes, layout.CLOSED)
@@ -161,15 +162,20 @@ def check_leftovers(look: Inspection, generation: str, content: StoreContent) ->
     for name in sorted(numbers - {str(number), str(previous)}):
         if not running:
             what = "is left from a sync that was killed"
-            look.warning(f"{layout.GENERATIONS}/{name}", what, _NEXT_SYNC)
+            _left_over(look, f"{layout.GENERATIONS}/{name}", what)
     used = content.entries() | set(content.retired_entries)
     for pool in (layout.POOL_LAYERS, layout.POOL_IMAGES):
         for name in sorted((look.names(pool) or set()) - used):
             ours = entry_id(name.partition(".")[0]) is not None
             if not ours:
-                look.error(f"{pool}/{name}", "doesn't belong here", REMOVE)
+                look.foreign(f"{pool}/{name}")
             elif not running:
-                look.warning(f"{pool}/{name}", "nothing in the store leads to it", _NEXT_SYNC)
+                _left_over(look, f"{pool}/{name}", "nothing in the store leads to it")
+
+
+def _left_over(look: Inspection, relative: str, what: str) -> None:
+    cure = "nothing: the next sync that changes something removes it"
+    look.warning(Kind.LEFTOVER, relative, what, cure)
 
 
 def sync_runs(look: Inspection) -> bool:

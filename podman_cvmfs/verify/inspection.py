@@ -13,8 +13,8 @@ import stat
 from collections.abc import Collection
 
 from podman_cvmfs.errors import printable
-from podman_cvmfs.settings.advice import on_store, repair
-from podman_cvmfs.verify.finding import REMOVE, Finding, Severity
+from podman_cvmfs.settings.advice import on_store, repair_of
+from podman_cvmfs.verify.fault import REMOVE, Fault, Kind, Severity
 
 #: The index of a million images fits.
 _MAX_FILE = 1 << 30
@@ -35,10 +35,10 @@ class Inspection:
             self.owner = os.lstat(store).st_uid
         self.closed: list[str] = []
         self.closable: frozenset[str] = frozenset()
-        self._found: dict[Finding, None] = {}
+        self._found: dict[Fault, None] = {}
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
+    def findings(self) -> tuple[Fault, ...]:
         """All that was noted, in order, nothing twice."""
         return tuple(self._found)
 
@@ -46,17 +46,23 @@ class Inspection:
         """The absolute path of ``relative``."""
         return f"{self.store}/{relative}" if relative else self.store
 
-    def error(self, relative: str, what: str, cure: str | None = None) -> None:
+    def error(
+        self, relative: str, what: str, cure: str | None = None, kind: Kind = Kind.DAMAGED
+    ) -> None:
         """Note an error of the file at ``relative``, which a repair cures if nothing is said."""
-        self._note(Severity.ERROR, relative, what, cure or repair(self.store))
+        self._note(Severity.ERROR, kind, relative, what, cure or repair_of(self.store))
 
-    def warning(self, relative: str, what: str, cure: str) -> None:
+    def foreign(self, relative: str) -> None:
+        """Note what is at ``relative`` and is no work of ours."""
+        self._note(Severity.ERROR, Kind.FOREIGN, relative, "doesn't belong here", REMOVE)
+
+    def warning(self, kind: Kind, relative: str, what: str, cure: str) -> None:
         """Note a warning about the file at ``relative``."""
-        self._note(Severity.WARNING, relative, what, cure)
+        self._note(Severity.WARNING, kind, relative, what, cure)
 
-    def _note(self, severity: Severity, relative: str, what: str, cure: str) -> None:
+    def _note(self, severity: Severity, kind: Kind, relative: str, what: str, cure: str) -> None:
         path = relative if relative.startswith("/") else self.path(relative)
-        self._found[Finding(severity, printable(path), printable(what)[:500], cure)] = None
+        self._found[Fault(severity, kind, printable(path), printable(what)[:500], cure)] = None
 
     def attributes(self, relative: str, *, optional: bool = False) -> os.stat_result | None:
         """The attributes of what is at ``relative``; None, and a finding, if there is nothing."""
@@ -84,7 +90,8 @@ class Inspection:
             return set(os.listdir(self.path(relative)))
         except OSError as err:
             if not relative and isinstance(err, PermissionError) and not self.is_ours:
-                self.error("", "is closed to you", f"run {self.verify_as_owner()}")
+                cure = f"run {self.verify_as_owner()}"
+                self.error("", "is closed to you", cure, Kind.UNCHECKED)
             else:
                 self.error(relative, f"can't be listed: {err.strerror}")
             return None
@@ -92,7 +99,7 @@ class Inspection:
     def no_others(self, relative: str, names: Collection[str], known: Collection[str]) -> None:
         """Note what a directory that holds ``names`` has besides ``known``."""
         for name in sorted(set(names) - set(known)):
-            self.error(f"{relative}/{name}" if relative else name, "doesn't belong here", REMOVE)
+            self.foreign(f"{relative}/{name}" if relative else name)
 
     def regular(self, relative: str, mode: int | None = 0o644) -> os.stat_result | None:
         """The attributes of a regular file of ours; None, and a finding, if it is none. Another

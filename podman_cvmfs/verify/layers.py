@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from podman_cvmfs.plan.lay_out import EMPTY, image_layer_id, stand_in_id
+from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.layout import SPACER_ID
 from podman_cvmfs.store.records import (
@@ -22,7 +23,7 @@ from podman_cvmfs.store.records import (
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.parts import read_lower, read_part, readings
 from podman_cvmfs.verify.pieces import TARGET, check_owners, check_piece
-from podman_cvmfs.verify.record_reader import LAYERS_PATH, has_pieces
+from podman_cvmfs.verify.record_reader import LAYERS_PATH
 
 
 @dataclass
@@ -180,7 +181,8 @@ def _contradictions(
     if layer.lowers is None:
         # The spacer is what it was; all else of that layout is outdated, or there for its grace.
         is_kept = layer.outdated or layer.retired is not None or layer.layer_id == SPACER_ID
-        if has_pieces(content.policy) and not is_kept:
+        policy = Policy.parse(content.policy)
+        if (policy is None or policy.has_pieces) and not is_kept:
             yield f"has no list of the pieces that it mounts in {layout.STATE}"
         return
     if layer.diff_id is not None:

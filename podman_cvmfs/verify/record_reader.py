@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
-from urllib.parse import unquote
 
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.oci.documents import Digest
@@ -19,7 +17,7 @@ from podman_cvmfs.oci.times import normal_time
 from podman_cvmfs.resolve.config import CACHE, REGISTRY, REPOSITORY, SYNTHESISED
 from podman_cvmfs.resolve.manifest import GENUINE, REBUILT, UNANSWERED
 from podman_cvmfs.settings.advice import on_store
-from podman_cvmfs.settings.policy import MOUNTS, SHARED, Overlay, Policy, Reuse, View
+from podman_cvmfs.settings.policy import Policy, View
 from podman_cvmfs.store.json_files import image_json, image_state, layer_json, layer_state
 from podman_cvmfs.store.layout import (
     IMAGES,
@@ -30,6 +28,7 @@ from podman_cvmfs.store.layout import (
     synthetic_diff_id,
 )
 from podman_cvmfs.store.records import GZIP, UNCOMPRESSED, ZSTD, StoredImage, StoredLayer
+from podman_cvmfs.verify.fault import Kind
 from podman_cvmfs.verify.inspection import Inspection
 
 LAYERS_PATH = f"{LAYERS}/{LAYERS_JSON}"
@@ -37,8 +36,6 @@ IMAGES_PATH = f"{IMAGES}/{IMAGES_JSON}"
 
 _ID = re.compile(r"[0-9a-f]{64}\Z")
 _ENTRY = re.compile(r"([0-9a-f]{64})-[0-9a-f]{16}\Z")
-#: The layout of stores that can be read, and aren't written any more.
-_FORMER_LAYOUT = "4"
 _ORIGINS = (CACHE, REPOSITORY, REGISTRY, SYNTHESISED)
 _NONE: dict[str, Any] = {}
 
@@ -51,34 +48,6 @@ def entry_id(entry: str) -> str | None:
     """The ID of what the pool keeps under the name ``entry``; None if it is no such name."""
     match = _ENTRY.match(entry)
     return match.group(1) if match else None
-
-
-def has_pieces(policy: object) -> bool:
-    """Whether a store under ``policy``, as it remembers it, has layers of today's layout."""
-    return not (isinstance(policy, str) and policy.split(" ")[0] == _FORMER_LAYOUT)
-
-
-def parse_policy(text: object) -> Policy | None:
-    """The policy that a store remembers as ``text``; None if it is none of this version."""
-    policy = parse_choices(text)
-    return policy if str(policy) == text else None
-
-
-def parse_choices(text: object) -> Policy | None:
-    """The same of this version or an earlier one, whose layout it doesn't tell."""
-    words = text.split(" ") if isinstance(text, str) else []
-    if len(words) < 4:
-        return None
-    try:
-        policy = Policy(View(words[1]), Reuse(words[2]), Overlay(words[3]))
-    except ValueError:
-        return None
-    mounts = next((word for word in words[4:] if word.startswith(MOUNTS)), "")
-    return replace(
-        policy,
-        shared=SHARED in words[4:],
-        mounts=tuple(map(unquote, mounts[len(MOUNTS) :].split(","))) if mounts else (),
-    )
 
 
 def _get(record: Mapping[str, Any], key: str, kind: type, default: Any = ...) -> Any:
@@ -145,12 +114,13 @@ class RecordReader:
     def policy(self) -> str:
         """The policy the store was laid out under; "" in one that never had an image."""
         policy = self._state.get("policy")
-        if isinstance(policy, str) and not has_pieces(policy):
+        found = Policy.parse(policy) if isinstance(policy, str) else None
+        if found is not None and not found.has_pieces:
             what = "is of an earlier version: layers of that layout aren't checked in full"
             place = f"{self._generation}/{STATE}"
-            self._look.warning(place, what, on_store(self._look.store, "sync"))
-            return policy
-        if policy == "" or parse_policy(policy) is not None:
+            self._look.warning(Kind.FORMER_LAYOUT, place, what, on_store(self._look.store, "sync"))
+            return str(found)
+        if policy == "" or (found is not None and found.is_written):
             return str(policy)
         if self._has_state:
             self._error(STATE, f"has a policy that is none: {str(policy)[:100]!r}")

@@ -13,7 +13,7 @@ import ctypes
 import functools
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from podman_cvmfs.cache.blobs import BlobCache
@@ -33,7 +33,6 @@ from podman_cvmfs.store.strangers import clean_pool
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.sync.run import sync
-from podman_cvmfs.verify.record_reader import parse_choices
 from podman_cvmfs.verify.salvage import Salvage, good_configs, salvage
 from podman_cvmfs.verify.store import Verdict
 
@@ -50,6 +49,7 @@ def repair(verdict: Verdict, wishes: Wishes) -> SyncReport:
     can't be had leaves the store. Raises RepositoryError if something is lost and no repository can
     be read, StoreError.
     """
+    wishes.store.require_own()
     path = wishes.store.path
     saved = salvage(path, verdict)
     _keep_documents(path, verdict, saved, wishes.cache)
@@ -63,22 +63,21 @@ def repair(verdict: Verdict, wishes: Wishes) -> SyncReport:
             wishes,
             store=store,
             requested=saved.lost or (),
-            policy=_policy(saved, verdict, wishes),
+            policy=_policy(saved, wishes),
             hide_outage=False,
         )
     )
 
 
-def _policy(saved: Salvage, verdict: Verdict, wishes: Wishes) -> Policy:
+def _policy(saved: Salvage, wishes: Wishes) -> Policy:
     """The policy to lay out under what is lost: the store's, as far as it is known."""
-    if saved.policy is not None:
-        return saved.policy
-    content = verdict.documents.content
-    former = parse_choices(content.policy or saved.content.policy)
+    former = saved.policy
     if former is None:
         return wishes.policy
+    if former.is_written:
+        return former
     # In earlier versions every store was open to all, and that was no choice.
-    return replace(former, shared=wishes.policy.shared, mounts=wishes.policy.mounts)
+    return replace(wishes.policy, view=former.view, reuse=former.reuse, overlay=former.overlay)
 
 
 def _keep_documents(store: str, verdict: Verdict, saved: Salvage, cache: BlobCache) -> None:
@@ -95,20 +94,24 @@ class _MendedStore(Store):
     """The store at ``path``, taken to hold what is ``saved``."""
 
     def __init__(self, path: str, saved: Salvage) -> None:
-        super().__init__(path)
+        super().__init__(path, lambda path: self._saved_content)
         self._saved = saved
-        self._content = saved.content
+        self._saved_content = saved.content
 
-    def _begin(self) -> None:
-        if os.path.isdir(self.path):
-            _mend_locks(self.path)
-        super()._begin()
-
-    def _read(self) -> StoreContent:
-        # Called under the lock against other syncs.
-        _mend_top(self.path, self._saved.policy)
-        clean_pool(f"{self.path}/{layout.POOL_LAYERS}", seize=False)
-        return self._content
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[StoreContent]:
+        """Lock the store and yield what is saved of it. Raises StoreError, InputError."""
+        self.require_own()
+        try:
+            if os.path.isdir(self.path):
+                _mend_locks(self.path)
+        except OSError as err:
+            raise self.write_error(err) from err
+        with super().opened() as content:
+            # Only under the lock against other syncs.
+            _mend_top(self.path, self._saved.policy)
+            clean_pool(f"{self.path}/{layout.POOL_LAYERS}", seize=False)
+            yield content
 
     def replace(
         self,
@@ -136,10 +139,10 @@ class _MendedStore(Store):
                 write = functools.partial(write_image_entry, image=known_images[entry])
                 _put(f"{self.path}/{layout.POOL_IMAGES}/{entry}", write)
         except OSError as err:
-            raise self._error(err) from err
+            raise self.write_error(err) from err
         # What was put there isn't to be swept away before the new generation leads to it.
         retired = {**self._saved.content.retired_entries, **dict.fromkeys(wrong, 0)}
-        self._content = replace(self._saved.content, retired_entries=retired)
+        self._saved_content = replace(self._saved.content, retired_entries=retired)
         return super().replace(content, (), (), anew=anew)
 
 
@@ -196,12 +199,12 @@ def _mend_locks(store: str) -> None:
 
 
 def _mend_top(store: str, policy: Policy | None) -> None:
-    """Set links, modes and owners right outside of generations and entries. A store of which nobody
-    knows the ``policy`` stays open to all users if it is. Raises OSError."""
+    """Set links, modes and owners right outside of generations and entries. A store stays open to
+    all users where nobody knows its ``policy``, or an earlier version wrote it. Raises OSError."""
     attributes = os.lstat(store)
     owner = attributes.st_uid
     is_open = stat.S_IMODE(attributes.st_mode) & ~stat.S_ISGID == layout.OPEN
-    is_shared = is_open if policy is None else policy.shared
+    is_shared = policy.shared if policy is not None and policy.is_written else is_open
     _set_right(store, layout.OPEN if is_shared else layout.CLOSED, owner)
     for name in os.listdir(f"{store}/{layout.LOCKS}"):
         if name in {*layout.LOCK_FILES, layout.SYNC_LOCK}:

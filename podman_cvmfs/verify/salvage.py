@@ -24,10 +24,10 @@ from podman_cvmfs.store.records import (
     chain_of,
 )
 from podman_cvmfs.verify.documents import Documents
-from podman_cvmfs.verify.finding import Severity
+from podman_cvmfs.verify.fault import Severity
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.pieces import check_piece
-from podman_cvmfs.verify.record_reader import entry_id, parse_policy
+from podman_cvmfs.verify.record_reader import entry_id
 from podman_cvmfs.verify.store import Verdict, examine
 
 _POOLS = (layout.POOL_LAYERS, layout.POOL_IMAGES)
@@ -36,21 +36,19 @@ _NOBODYS = ".invalid/"
 
 @dataclass(frozen=True)
 class Salvage:
-    """What is left of a store.
+    """What is left of a store."""
 
-    ``content`` is what can stay. ``layers``, ``pieces`` and ``images`` are, by their entry in the
-    pool, what ``content`` needs and the pool has the right content of; the entries ``sound`` can
-    stay as they are, too. ``lost`` are names of images that must be had from the repository, None
-    where nobody knows them. ``policy`` is what the store was laid out under, None where that is
-    lost.
-    """
-
+    #: What can stay in it.
     content: StoreContent = field(default_factory=StoreContent)
+    #: Entry of the pool that ``content`` needs -> what it has to hold, which is known.
     layers: Mapping[str, LayerDirectory] = field(default_factory=dict)
     pieces: Mapping[str, Piece] = field(default_factory=dict)
     images: Mapping[str, ImageFiles] = field(default_factory=dict)
+    #: Entries of the pool that are right as they are.
     sound: frozenset[str] = frozenset()
+    #: Names of images that must be had from the repository; None where nobody knows them.
     lost: tuple[str, ...] | None = None
+    #: What the store was laid out under, maybe by an earlier version; None where that is lost.
     policy: Policy | None = None
 
 
@@ -91,7 +89,7 @@ def salvage(store: str, verdict: Verdict) -> Salvage:
         images=images,
         sound=frozenset(content.entries() - _damaged(store, told)) | sound,
         lost=tuple(sorted(_images_names(names) - set(content.names))) if known else None,
-        policy=parse_policy(verdict.documents.content.policy or content.policy),
+        policy=Policy.parse(verdict.documents.content.policy or content.policy),
     )
 
 

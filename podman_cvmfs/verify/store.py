@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Piece
 from podman_cvmfs.verify.documents import Documents, read_documents
-from podman_cvmfs.verify.finding import Finding, Severity
+from podman_cvmfs.verify.fault import Fault, Kind, Severity
 from podman_cvmfs.verify.frame import (
     check_frame,
     check_generation,
@@ -36,18 +36,18 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an examination has found.
+    """What an examination has found."""
 
-    ``documents`` is what the store's JSON says. ``layers``, ``pieces`` and ``images``, by ID, are
-    what the pool holds as it was written; of layers that is known even where their directories are
-    not so. ``gone`` are the IDs of layers whose files have left the repository.
-    """
-
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Fault, ...] = ()
+    #: What the store's JSON says.
     documents: Documents = field(default_factory=Documents)
+    #: Layer ID -> its directory as it was written, even where it isn't so any more.
     layers: Mapping[str, LayerDirectory] = field(default_factory=dict)
+    #: Piece ID -> the piece, where the pool holds it as it was written.
     pieces: Mapping[str, Piece] = field(default_factory=dict)
+    #: Image ID -> its documents, where the pool holds them as they were written.
     images: Mapping[str, ImageFiles] = field(default_factory=dict)
+    #: The IDs of layers whose files have left the repository.
     gone: frozenset[str] = frozenset()
 
     @property
@@ -70,7 +70,7 @@ def verify(store: str) -> Verdict:
     return verdict
 
 
-def glance(store: str) -> tuple[Finding, ...]:
+def glance(store: str) -> tuple[Fault, ...]:
     """Examine all but what the store's layers lead to: repositories aren't read."""
     look = Inspection(os.path.abspath(store))
     generation = current_generation(look)
@@ -85,7 +85,8 @@ def examine(look: Inspection, generation: str) -> Verdict:
     if look.closed:
         what = "holds directories that are closed to you, and isn't checked"
         more = f" (nor {len(look.closed) - 1} more)" if look.closed[1:] else ""
-        look.warning(look.closed[0], what + more, f"nothing, or run {look.verify_as_owner()}")
+        cure = f"nothing, or run {look.verify_as_owner()}"
+        look.warning(Kind.UNCHECKED, look.closed[0], what + more, cure)
     if layers is None:
         return Verdict(look.findings, documents)
     gone = check_targets(look, documents.content, layers.pieces)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import stat
 
 from podman_cvmfs.errors import printable
-from podman_cvmfs.settings.advice import on_store, repair
+from podman_cvmfs.settings.advice import on_store, repair_of
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.strangers import find_strangers
+from podman_cvmfs.verify.fault import Kind
 from podman_cvmfs.verify.inspection import Inspection
 
 #: A sync that runs meanwhile removes entries of the pool.
@@ -20,11 +21,11 @@ _ATTEMPTS = 3
 
 def note_stranger(look: Inspection, relative: str, uid: int) -> None:
     """Note the file or whiteout at ``relative``, which belongs to the user ``uid`` (ID)."""
-    cure = repair(look.store)
+    cure = repair_of(look.store)
     if _is_open(look):
         cure = f"{on_store(look.store, 'sync')}, or {cure}"
     what = f"is a file of user {uid} that no sync has put there: containers show it"
-    look.error(relative, what, cure)
+    look.error(relative, what, cure, Kind.PLANTED)
 
 
 def check_strangers(look: Inspection) -> None:

@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.repository.tree import READERS, LinkedError, Tree
-from podman_cvmfs.settings.advice import on_store, repair
+from podman_cvmfs.settings.advice import on_store, repair_of
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import Link, Piece, StoreContent, StoredLayer
+from podman_cvmfs.verify.fault import Kind
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.pieces import TARGET
 
@@ -48,7 +49,11 @@ def check_targets(
         match = TARGET.match(target)
         root = match["root"] if match else None
         if root not in known and any(layer.retired is None for layer in users.get(piece_id, ())):
-            look.error(place, f"leads to {target!r}, into none of the images' repositories")
+            look.error(
+                place,
+                f"leads to {target!r}, into none of the images' repositories",
+                kind=Kind.FILES_GONE,
+            )
             gone.update(layer.layer_id for layer in users[piece_id])
         if root is None or os.path.normpath(target) != target:
             continue
@@ -59,7 +64,8 @@ def check_targets(
             links.append((piece_id, place, tree, target[len(root) + 1 :]))
     for root, why in sorted(down.items()):
         if why is not None:
-            look.warning(root, f"the repository {why}: what is in it isn't checked", "mount it")
+            what = f"the repository {why}: what is in it isn't checked"
+            look.warning(Kind.UNCHECKED, root, what, "mount it")
     with ThreadPoolExecutor(READERS) as pool:
         answers = pool.map(_why_missing, *zip(*(link[2:] for link in links)))
         for (piece_id, place, tree, path), why in zip(links, answers):
@@ -70,14 +76,15 @@ def check_targets(
                 gone.update(layer.layer_id for layer in layers)
             if all(layer.retired is not None for layer in layers):
                 what = f"leads to {tree.path(path)}, which {why}; no image needs it"
-                look.warning(place, what, "nothing: it leaves the store in time")
+                look.warning(Kind.FILES_GONE, place, what, "nothing: it leaves the store in time")
             else:
-                look.error(place, f"leads to {tree.path(path)}, which {why}", _sync(look.store))
+                what = f"leads to {tree.path(path)}, which {why}"
+                look.error(place, what, _sync(look.store), Kind.FILES_GONE)
     return frozenset(gone)
 
 
 def _sync(store: str) -> str:
-    return f"{on_store(store, 'sync')}, and if it stays, {repair(store)}"
+    return f"{on_store(store, 'sync')}, and if it stays, {repair_of(store)}"
 
 
 def _why_down(root: str) -> str | None:

@@ -8,9 +8,11 @@ import importlib
 for _module in (
     "podman_cvmfs.cache.blobs",
     "podman_cvmfs.cli.sync",
+    "podman_cvmfs.cli.sync_report",
     "podman_cvmfs.registry",
     "podman_cvmfs.sync.about_sharing",
     "podman_cvmfs.sync.from_settings",
+    "podman_cvmfs.sync.new_stamp",
     "podman_cvmfs.sync.run",
     "podman_cvmfs.sync.selection",
     "podman_cvmfs.usage.prune",

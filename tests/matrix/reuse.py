@@ -254,17 +254,17 @@ def _carried(bench: Bench, podman: Guest, image: str, how: str) -> Listed | Comm
 #: What the build, the commit and what they stand in have changed.
 _CHANGED = (b"opt/built", b"opt/committed", b"opt", b"var/lib/data", b"etc/mtab")
 #: Mount points that a build or a container makes where an image has none.
-_MOUNT_POINTS = (b"etc/hosts", b"etc/hostname", b"etc/resolv.conf", b"run", b"run/.containerenv")
+MOUNT_POINTS = (b"etc/hosts", b"etc/hostname", b"etc/resolv.conf", b"run", b"run/.containerenv")
 
 
 def _dated_by_itself(each: Difference, wanted: Tree, seen: Tree) -> bool:
     """What a build or a container has changed has the time at which it did."""
-    return each.field == "mtime" and each.path in (*_CHANGED, *_MOUNT_POINTS)
+    return each.field == "mtime" and each.path in (*_CHANGED, *MOUNT_POINTS)
 
 
 def _made_by_whom(each: Difference, wanted: Tree, seen: Tree) -> bool:
     """A mount point has another mode if podman makes it than if the publisher has made it."""
-    return each.field == "mode" and each.path in _MOUNT_POINTS
+    return each.field == "mode" and each.path in MOUNT_POINTS
 
 
 def _differences(wanted: Listed, seen: Listed, view: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from podman_cvmfs.names.reference import ImageName, parse_name
-from podman_cvmfs.registry import client, patience
+from podman_cvmfs.registry import endpoint, patience
 from tests.support.http import Server, serving
 
 
@@ -36,6 +36,6 @@ def name(server: Server) -> ImageName:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Pauses before another try are noted, in seconds, and not made."""
     made: list[float] = []
-    monkeypatch.setattr(client, "pause", made.append)
+    monkeypatch.setattr(endpoint, "pause", made.append)
     monkeypatch.setattr(patience, "pause", made.append)
     return made

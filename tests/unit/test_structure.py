@@ -38,7 +38,7 @@ ROOMS = (
     "cli",  # parses and prints
 )
 #: What may lie loose at the top. Every room may import ``errors`` and the package's own version.
-_LOOSE = {"ARCHITECTURE.md", "__init__.py", "__main__.py", "errors.py", "py.typed"}
+_LOOSE = {"ARCHITECTURE.md", "FILES.md", "__init__.py", "__main__.py", "errors.py", "py.typed"}
 
 
 def _name_of(path: Path) -> str:
@@ -135,6 +135,77 @@ def test_rooms_hold_no_code_of_their_own() -> None:
         for path in (_ROOT / room).rglob("__init__.py"):
             first, *more = ast.parse(path.read_text(encoding="utf-8")).body
             assert isinstance(first, ast.Expr) and not more, path
+
+
+# ---------------------------------------------------------------------- names
+
+#: What every module that logs calls its logger.
+_SAME_EVERYWHERE = {"log"}
+
+
+def _defined(tree: ast.Module) -> Iterator[str]:
+    """The names that a module gives to something at its top, but not to type variables."""
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            if isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "TypeVar":
+                continue
+            for each in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                yield from (name.id for name in ast.walk(each) if isinstance(name, ast.Name))
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def _made(tree: ast.Module) -> Iterator[str]:
+    """The private names that a module makes anywhere: functions, classes, variables, attributes."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+
+
+@cache
+def _trees() -> Mapping[str, ast.Module]:
+    return {
+        _name_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in _ROOT.rglob("*.py")
+    }
+
+
+def test_no_module_uses_a_private_name_of_another() -> None:
+    made = {module: set(filter(_is_private, _made(tree))) for module, tree in _trees().items()}
+    anybody = set().union(*made.values())
+    for module, tree in _trees().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                private = [each.name for each in node.names if _is_private(each.name)]
+                assert not private, f"{module} imports {private} of {node.module}"
+            elif isinstance(node, ast.Attribute) and node.attr in anybody:
+                assert node.attr in made[module], f"{module}:{node.lineno}: {ast.unparse(node)}"
+
+
+def test_a_public_name_means_one_thing_along_imports() -> None:
+    """Whoever follows an import doesn't meet another thing of the same name."""
+    names = {
+        module: {each for each in _defined(tree) if not each.startswith("_")} - _SAME_EVERYWHERE
+        for module, tree in _trees().items()
+    }
+    graph = _modules()
+    for module in graph:
+        reached: set[str] = set()
+        pending = [*graph[module]]
+        while pending:
+            other = pending.pop()
+            if other not in reached:
+                reached.add(other)
+                pending += graph[other]
+        for other in reached - {module}:
+            assert not names[module] & names[other], f"{module} and {other}"
 
 
 def test_a_circle_is_found() -> None:

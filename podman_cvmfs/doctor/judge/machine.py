@@ -151,7 +151,7 @@ def disks(facts: Facts) -> Iterator[Finding]:
             f"{disk.free_inodes if disk.inodes else 'enough'} inodes are free"
         )
         cure, by_hand = {
-            "store": (cures.on_store(facts, "prune"), False),
+            "store": (cures.store_command(facts, "prune"), False),
             "graphroot": ("podman image prune --force", False),
         }.get(disk.what, ("make room there", True))
         yield Finding(CONDITIONS["disk-full" if small else "disk-low"], found, cure, by_hand)

@@ -21,9 +21,9 @@ from podman_cvmfs.doctor.mounting import (
 from podman_cvmfs.errors import printable
 from podman_cvmfs.podman.storage_conf.effective import stores_of_options
 from podman_cvmfs.repository.owners import are_foreign
-from podman_cvmfs.settings.policy import Overlay
+from podman_cvmfs.settings.policy import Overlay, Policy
 from podman_cvmfs.store.layout import LOCK_FILES
-from podman_cvmfs.verify.finding import REMOVE
+from podman_cvmfs.verify.fault import REMOVE, Kind, Severity
 
 #: A store that was synced this long ago, in seconds, is stale if the repository has moved on.
 _OLD = 24 * 3600
@@ -134,10 +134,14 @@ def contents(facts: Facts) -> Iterator[Finding]:
         return
     # Locks and rights have conditions of their own.
     told = {*facts.store.closed_at, *facts.store.locks}
-    errors = [each for each in inside.faults if each.is_error and not _is_told(each.path, told)]
-    strange = [each for each in errors if each.cure == REMOVE]
-    damaged = [each for each in errors if each.cure != REMOVE]
-    repair = cures.on_store(facts, "verify", "--repair")
+    errors = [
+        each
+        for each in inside.faults
+        if each.severity is Severity.ERROR and not _is_told(each.path, told)
+    ]
+    strange = [each for each in errors if each.kind is Kind.FOREIGN]
+    damaged = [each for each in errors if each.kind is not Kind.FOREIGN]
+    repair = cures.store_command(facts, "verify", "--repair")
     if inside.problem and not damaged:
         yield Finding(CONDITIONS["store-damaged"], inside.problem, repair)
     if damaged:
@@ -151,7 +155,7 @@ def contents(facts: Facts) -> Iterator[Finding]:
             REMOVE,
             by_hand=True,
         )
-    leftovers = [each for each in inside.faults if not each.is_error]
+    leftovers = [each for each in inside.faults if each.kind is Kind.LEFTOVER]
     if leftovers:
         yield Finding(
             CONDITIONS["store-leftovers"],
@@ -205,7 +209,7 @@ def _images(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             CONDITIONS["images-retired"],
             f"{counts['retired_images']} images",
-            cures.on_store(facts, "prune"),
+            cures.store_command(facts, "prune"),
         )
 
 
@@ -233,16 +237,19 @@ def _freshness(facts: Facts) -> Iterator[Finding]:
 def _policy_changed(facts: Facts) -> Finding:
     inside, condition = facts.contents, CONDITIONS["policy-changed"]
     found = f"it is laid out for '{inside.policy}', settings want '{inside.policy_wanted}'"
-    has, wants = inside.policy.split(), inside.policy_wanted.split()
+    has, wants = Policy.parse(inside.policy), Policy.parse(inside.policy_wanted)
     used, fuse = layout_used(facts), Overlay.FUSE.value
     if needs_fuse(facts) and used != fuse and fuse in (facts.wanted_overlay, inside.overlay):
         return Finding(condition, found, cures.use_fuse(facts))
-    if used != facts.wanted_overlay and has[:1] == wants[:1] and inside.overlay == used:
+    is_right = used != facts.wanted_overlay and inside.overlay == used
+    if is_right and has is not None and wants is not None and has.layout == wants.layout:
         # The store is right, and a sync by the settings would spoil it.
-        keys = ("view", "reuse", "overlay")
-        lines = [
-            f'{key} = "{one}"' for key, one, other in zip(keys, has[1:], wants[1:]) if one != other
-        ]
+        pairs = (
+            ("view", has.view, wants.view),
+            ("reuse", has.reuse, wants.reuse),
+            ("overlay", has.overlay, wants.overlay),
+        )
+        lines = [f'{key} = "{one.value}"' for key, one, other in pairs if one is not other]
         cure = f"set {' and '.join(lines)} in {printable(facts.settings_file)}"
         return Finding(condition, f"{found}, podman mounts with {used}", cure, by_hand=True)
     return Finding(condition, found, cures.sync(facts))

@@ -165,7 +165,7 @@ def look_at_wish_lists(lists: Iterable[str], seconds: float) -> dict[str, str]:
         from podman_cvmfs.sync.wish_list import read_wish_list
 
         try:
-            bounded(lambda path=path: read_wish_list(path).duplicates, seconds)  # type: ignore[misc]
+            bounded(lambda path=path: len(read_wish_list(path).specs), seconds)  # type: ignore[misc]
         except InputError as err:
             found[err.message] = err.hint or "correct it, or take it out of wish_lists"
         except (HangingError, OSError):

@@ -7,13 +7,13 @@ import os
 import stat
 from collections.abc import Iterator
 
-from podman_cvmfs.doctor.facts import Contents, Fault, Place, Presence
+from podman_cvmfs.doctor.facts import Contents, Place, Presence
 from podman_cvmfs.errors import StoreError, printable
 from podman_cvmfs.plan.lay_out import mount_bytes
 from podman_cvmfs.plan.retirement import is_retired
 from podman_cvmfs.podman.features import SHORT_MOUNT_DATA
 from podman_cvmfs.reports.status import counts_of
-from podman_cvmfs.settings.policy import View
+from podman_cvmfs.settings.policy import Policy, View
 from podman_cvmfs.settings.sharing import is_open
 from podman_cvmfs.setup.store import NEEDED, lacking
 from podman_cvmfs.store.layout import CURRENT, LOCK_FILES, PUBLIC
@@ -21,11 +21,7 @@ from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.usage.foreign_store import ForeignStore
 from podman_cvmfs.util.probe import HangingError, bounded
-from podman_cvmfs.verify.finding import Severity
 from podman_cvmfs.verify.store import glance
-
-#: Fewer layers than this always fit.
-_SHALLOW = 15
 
 
 def look_at_place(path: str, seconds: float) -> Place:
@@ -127,19 +123,17 @@ def look_at_contents(path: str, wanted: str, seconds: float) -> Contents:
 
 
 def _contents(path: str, wanted: str) -> Contents:
-    faults = tuple(
-        Fault(each.severity is Severity.ERROR, each.path, each.what, each.cure)
-        for each in glance(path)
-    )
+    faults = glance(path)
     try:
         content = read_store(path) or StoreContent()
     except StoreError as err:
         return Contents(problem=err.message, faults=faults)
     shown = [image for image in content.images.values() if not is_retired(image)]
+    policy = Policy.parse(content.policy)
     return Contents(
         counts=counts_of(content),
         by_layers=sum(image.view == View.LAYERS.value for image in shown),
-        overlay=" ".join(content.policy.split()[3:4]),
+        overlay="" if policy is None else policy.overlay.value,
         policy=content.policy,
         policy_wanted=wanted,
         too_deep=tuple(_too_deep(path, content)),

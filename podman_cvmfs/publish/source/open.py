@@ -16,7 +16,7 @@ from podman_cvmfs.publish.source.files import DirectoryFiles, TarFiles
 from podman_cvmfs.publish.source.image import ImageSource
 from podman_cvmfs.publish.source.oci_layout import OciLayout
 from podman_cvmfs.publish.source.registry import RegistrySource
-from podman_cvmfs.registry.bounds import is_loopback
+from podman_cvmfs.registry.addresses import is_loopback
 from podman_cvmfs.registry.client import RegistryClient
 
 _FORMS = (

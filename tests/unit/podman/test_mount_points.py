@@ -11,7 +11,6 @@ import pytest
 from podman_cvmfs.podman.mount_points import mount_points
 from podman_cvmfs.podman.storage_conf.places import Places
 from podman_cvmfs.settings.policy import Policy
-from podman_cvmfs.verify.record_reader import parse_policy
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ def test_the_file_that_the_environment_names_is_read_alone(places: Places, tmp_p
 def test_a_policy_remembers_them() -> None:
     policy = Policy(mounts=("/b c/d", "/a,%/e"))
     assert " " not in str(policy).partition("kernel ")[2]
-    found = parse_policy(str(policy))
+    found = Policy.parse(str(policy))
     assert found is not None and set(found.mounts) == set(policy.mounts)
-    assert parse_policy(str(Policy(shared=True))) == Policy(shared=True)
-    assert parse_policy(str(Policy())) == Policy()
+    assert Policy.parse(str(Policy(shared=True))) == Policy(shared=True)
+    assert Policy.parse(str(Policy())) == Policy()

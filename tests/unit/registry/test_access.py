@@ -290,8 +290,9 @@ def test_a_registry_may_redirect_to_itself(server: Server, name: ImageName) -> N
         ('Basic realm="a", Bearer realm="https://a/t"', _Challenge("bearer", "https://a/t")),
         ('Bearer realm="https://a/t",BASIC realm="q"', _Challenge("bearer", "https://a/t")),
         ('Bearer realm="ftp://a/t", Basic realm="q"', _Challenge("basic")),
-        ('Bearer realm="https://[::1/t"', None),
-        ('Bearer realm="https:///t"', None),
+        ('Bearer realm="https://[::1/t"', _Challenge("bearer", "https://[::1/t")),
+        ('Bearer realm="https:///t", Basic realm="q"', _Challenge("basic")),
+        ('Bearer service="s"', None),
         ("Negotiate", None),
         ("", None),
     ],
@@ -691,7 +692,7 @@ def test_a_proxys_password_is_not_told(dead: str, monkeypatch: pytest.MonkeyPatc
     ("proxy", "message"),
     [
         ("socks5h", "needs PySocks"),
-        ("gopher", "the address of the proxy is none"),
+        ("gopher", "the proxy address is not valid"),
     ],
 )
 def test_a_proxy_that_cannot_be_used_leaves_it_open(

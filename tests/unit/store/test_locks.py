@@ -1,118 +1,93 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other users, and other processes, that hold the locks of a store: real ones."""
+"""Syncs and readers at one time: each waits for the other."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
+import errno
+import fcntl
 import os
-import signal
 import subprocess
-import tempfile
-import threading
-from collections.abc import Iterator
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from podman_cvmfs.errors import StoreError
-from podman_cvmfs.store import layout, locks
-from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.store.store import Store
-from tests.support.intruder import Intruder
 from tests.support.processes import started
-from tests.support.trees import snapshot
-
-_STRANGER = Intruder(4343)
-_HOLD = (
-    "import fcntl, sys\nfile = open(sys.argv[1], 'rb')\nfcntl.lockf(file, fcntl.LOCK_SH)\n"
-    "print('in', flush=True)\nsys.stdin.read()\n"
-)
-
-pytestmark = pytest.mark.usefixtures("as_root")
+from tests.support.small_store import put
 
 
-@pytest.fixture
-def store() -> Iterator[Store]:
-    """An empty store that every user can read."""
-    with tempfile.TemporaryDirectory(prefix="locks-") as path:
-        os.chmod(path, 0o755)
-        made = Store(f"{path}/store")
-        _write(made)
-        os.chmod(made.path, layout.OPEN)
-        yield made
+def test_two_syncs_at_once(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    put(store, "a")
+    code = (
+        "import sys\nfrom podman_cvmfs.store.store import Store\n"
+        "with Store(sys.argv[1]).opened():\n    print('in', flush=True)\n    sys.stdin.read()\n"
+    )
+    with started(
+        [sys.executable, "-c", code, store.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"in\n"
+        with pytest.raises(StoreError, match="another sync is at work"):
+            put(store, "ab")
+        other.communicate(b"", timeout=60)
+    assert put(store, "ab")
 
 
-def _write(store: Store) -> None:
-    with store.opened() as content:
-        store.replace(content or StoreContent(), (), (), anew=True)
+def test_a_reader_of_podmans_holds_the_flip_up(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    put(store, "a")
+    code = (
+        "import fcntl, sys\nfile = open(sys.argv[1], 'rb')\nfcntl.lockf(file, fcntl.LOCK_SH)\n"
+        "print('in', flush=True)\nsys.stdin.read()\n"
+    )
+    lock = tmp_path / "store/overlay-layers/layers.lock"
+    with started(
+        [sys.executable, "-c", code, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as reader:
+        assert reader.stdout is not None and reader.stdout.readline() == b"in\n"
+        with open(lock, "r+b") as file, pytest.raises(OSError):
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        reader.communicate(b"", timeout=60)
+    assert put(store, "ab")
 
 
-@contextlib.contextmanager
-def _held(path: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Have the stranger hold a read lock on a file."""
-    argv = _STRANGER.argv("/usr/bin/python3", "-c", _HOLD, path)
-    with started(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/") as holder:
-        assert holder.stdout is not None and holder.stdout.readline() == b"in\n"
-        yield holder
-
-
-def test_nobody_else_can_hold_the_lock_against_syncs(store: Store) -> None:
-    lock = Path(store.path) / layout.LOCKS / layout.SYNC_LOCK
-    assert not _STRANGER.sh(f"exec 9< {lock}")
-    # As earlier versions left it.
-    lock.chmod(0o644)
-    assert _STRANGER.sh(f"exec 9< {lock}"), "else nothing is shown by this"
-    _write(store)
-    assert not _STRANGER.sh(f"exec 9< {lock}")
-
-
-@pytest.mark.parametrize("name", layout.LOCK_FILES)
-def test_whoever_holds_podmans_lock_is_told_of_and_named(
-    store: Store, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_podman_with_one_lock_may_wait_for_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locks, "SILENT", 0.3)
-    monkeypatch.setattr(locks, "PATIENCE", 1.5)
-    with _held(f"{store.path}/{layout.LOCKS}/{name}") as holder:
-        before = snapshot(Path(store.path))
-        named = rf"process {holder.pid} \(python3, of user {_STRANGER.uid}\)"
-        with pytest.raises(StoreError, match=f"{named} has kept podman's lock") as caught:
-            _write(store)
-        assert caught.value.hint and "end it" in caught.value.hint
-        told = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
-        assert len(told) == 1 and f"process {holder.pid} (python3" in told[0]
-        assert snapshot(Path(store.path)) == before
-    _write(store)
+    """One thread of a podman service reads images while another waits for layers, which we hold."""
+    store = Store(str(tmp_path / "store"))
+    put(store, "a")
+    code = (
+        "import fcntl, sys, threading, time\nlayers, images = (open(p) for p in sys.argv[1:])\n"
+        "fcntl.lockf(images, fcntl.LOCK_SH)\nprint('in', flush=True)\nsys.stdin.readline()\n"
+        "other = threading.Thread(target=fcntl.lockf, args=(layers, fcntl.LOCK_SH))\n"
+        "other.start()\ntime.sleep(1)\nfcntl.lockf(images, fcntl.LOCK_UN)\nother.join()\n"
+    )
+    paths = [tmp_path / f"store/locks/{name}.lock" for name in ("layers", "images")]
+    seen = []
+    real = fcntl.lockf
+    with started(
+        [sys.executable, "-c", code, *paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as podman:
+        pipe = podman.stdin
+        assert pipe is not None and podman.stdout is not None
+        assert podman.stdout.readline() == b"in\n"
 
+        def lockf(descriptor: int, kind: int, *rest: int) -> None:
+            is_layers = os.readlink(f"/proc/self/fd/{descriptor}") == str(paths[0])
+            try:
+                real(descriptor, kind, *rest)
+            except OSError as err:
+                seen.append(err.errno)
+                raise
+            if is_layers and kind & fcntl.LOCK_EX and not pipe.closed:
+                pipe.close()
+                time.sleep(0.3)
 
-def test_a_lock_that_is_given_back_in_time_is_waited_for(
-    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(locks, "SILENT", 0.2)
-    with _held(f"{store.path}/{layout.LOCKS}/images.lock") as holder:
-        threading.Timer(1.5, holder.kill).start()
-        _write(store)
-    assert any("waiting for podman's lock" in each.getMessage() for each in caplog.records)
-
-
-def test_podman_gets_its_turn_while_we_wait(store: Store) -> None:
-    """While somebody keeps us from the second lock we don't keep podman from the first."""
-    with _held(f"{store.path}/{layout.LOCKS}/images.lock"):
-        child = os.fork()
-        if child == 0:
-            with contextlib.suppress(BaseException):
-                _write(store)
-            os._exit(0)
-        try:
-            first = f"{store.path}/{layout.LOCKS}/layers.lock"
-            for _ in range(5):
-                subprocess.run(
-                    ["/usr/bin/python3", "-c", _HOLD, first],
-                    stdin=subprocess.DEVNULL,
-                    check=True,
-                    timeout=30,
-                )
-            assert os.waitpid(child, os.WNOHANG) == (0, 0), "it waits still"
-        finally:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+        monkeypatch.setattr(fcntl, "lockf", lockf)
+        assert put(store, "ab")
+        assert podman.wait(20) == 0
+    assert set(seen) == {errno.EAGAIN}

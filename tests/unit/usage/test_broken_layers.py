@@ -18,7 +18,7 @@ from podman_cvmfs.doctor.look.machine import look_at_broken
 from podman_cvmfs.store.layout import SPACER_ID
 from podman_cvmfs.usage.broken_layers import Broken, cure_of, find_broken
 from podman_cvmfs.verify.broken import broken_users
-from podman_cvmfs.verify.finding import Severity
+from podman_cvmfs.verify.fault import Severity
 
 BASE, MIDDLE, TOP, OWN, RW = (letter * 64 for letter in "abcde")
 PIECE = "f" * 64

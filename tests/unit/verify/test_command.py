@@ -57,7 +57,8 @@ def test_a_warning_does_not(store: Spoilt) -> None:
     assert done.exit_code == 0
     (finding,) = json.loads(done.output)["findings"]
     assert finding["severity"] == "warning" and finding["path"].endswith("/.current.new")
-    assert sorted(finding) == ["cure", "path", "severity", "what"]
+    assert sorted(finding) == ["cure", "kind", "path", "severity", "what"]
+    assert finding["kind"] == "leftover"
 
 
 def test_a_repair(store: Spoilt) -> None:

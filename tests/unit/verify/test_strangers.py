@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.settings.policy import Policy, View
-from podman_cvmfs.verify.finding import Severity
+from podman_cvmfs.verify.fault import Severity
 from podman_cvmfs.verify.store import Verdict, verify
 from tests.support.corrupt_files import STRANGER, plant
 from tests.support.stores import Spoilt, small_repository

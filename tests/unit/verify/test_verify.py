@@ -25,7 +25,7 @@ from podman_cvmfs.store.entries import write_layer_entry
 from podman_cvmfs.store.records import LayerDirectory, StoreContent
 from podman_cvmfs.verify import images
 from podman_cvmfs.verify import store as verify_store
-from podman_cvmfs.verify.finding import Severity
+from podman_cvmfs.verify.fault import Severity
 from podman_cvmfs.verify.frame import check_frame
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.store import Verdict, verify

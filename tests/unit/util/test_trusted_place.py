@@ -135,7 +135,7 @@ def _is_fine_for_a_user(path: Path) -> bool:
 
 def test_a_user_works_in_own_places_and_roots(place: Path) -> None:
     for above in place.parents:
-        if str(above).startswith("/tmp/pytest"):
+        if above.name.startswith("pytest-"):
             above.chmod(0o755)
     (place / "mine").mkdir()
     (place / "theirs/mine").mkdir(parents=True)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``podman-cvmfs sync`` prints of a sync that had something to do, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+
+import click
+
+from podman_cvmfs.errors import PartialError, PodmanCvmfsError, RegistryError, printable
+from podman_cvmfs.settings.files import Settings
+from podman_cvmfs.sync.report import SyncReport
+
+log = logging.getLogger(__name__)
+
+
+def show(report: SyncReport, store: str, warnings: Sequence[str], output: str) -> None:
+    """Print the ``report`` as text, or as JSON besides, for the ``output`` "json"."""
+    if output == "json":
+        click.echo(json.dumps(report.as_data(store), indent=2, sort_keys=True))
+    for notice in report.notices if report.changed else ():
+        log.info("%s", notice)
+    for name in report.added:
+        log.debug("added %s", name)
+    for name in report.moved:
+        log.debug("moved %s to another image", name)
+    for name in report.removed:
+        log.info("removed %s", printable(name))
+    for warning in warnings:
+        log.warning("%s", warning)
+    for error in report.left_out.values():
+        log.info("left out: %s", error.message)
+    made_up = f", {report.synthesised} with a synthesised config" if report.synthesised else ""
+    other = f", {len(report.left_out)} of another architecture left out" if report.left_out else ""
+    log.info(
+        "%s: %d images%s%s; %d names added, %d moved, %d removed, %d failed%s",
+        store,
+        report.images,
+        made_up,
+        other,
+        len(report.added),
+        len(report.moved),
+        len(report.removed),
+        len(report.failed),
+        "" if report.changed else "; nothing changed",
+    )
+
+
+def failures(report: SyncReport) -> list[str]:
+    """What failed, a line for each failure."""
+    lines = []
+    for name, error in report.failed.items():
+        text = error.line
+        lines.append(f"failed {text if name in text else f'{printable(name)}: {text}'}")
+    for host, names in report.waiting.items():
+        lines.append(f"{len(names)} names have a made-up config or manifest: {report.silent[host]}")
+    return lines
+
+
+def error_of(
+    settings: Settings, images: Sequence[str], report: SyncReport
+) -> PodmanCvmfsError | None:
+    """What to end the command with, if anything failed. Where nothing at all was done, it is an
+    error of the first failure's kind."""
+    if report.failed:
+        first = next(iter(report.failed.values()))
+        done = set(report.found.values()) - report.failed.keys() if images else report.images
+        if not done and len(report.failed) == 1:
+            return first
+        down = sum(each in settings.repositories for each in report.failed)
+        counts = []
+        if down < len(report.failed):
+            counts.append(f"{len(report.failed) - down} of the images could not be done")
+        if down:
+            counts.append(f"{down} of the repositories could not be read")
+        error = PartialError(", ".join(counts))
+        if not done:
+            error.exit_code = first.exit_code
+        return error
+    if report.waiting:
+        return RegistryError(
+            f"{sum(map(len, report.waiting.values()))} names have a made-up config or manifest, "
+            f"since {', '.join(map(printable, report.waiting))} didn't answer",
+            "sync again when they do, or with --offline if they never will",
+        )
+    return None

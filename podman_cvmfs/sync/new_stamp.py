@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make the stamps by which the next sync tells that nothing has changed.
+
+What the repository is like is told by CernVM-FS's revision and root hash. A plain directory has
+none; there the times and inodes of the directories in which names are added, removed and moved
+stand for it, as in git's index: times so young that a later change could bear the same are not
+trusted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from podman_cvmfs.errors import printable
+from podman_cvmfs.repository import layout
+from podman_cvmfs.settings.files import Settings
+from podman_cvmfs.sync.report import SyncReport
+from podman_cvmfs.sync.stamp import FORMAT, generation_of, revision_of, stamp_path
+from podman_cvmfs.util.files import write_whole
+
+#: Coarsest time step of file systems in use, in nanoseconds (NFS and ext3: a second).
+_RACY = 2_000_000_000
+#: Directories of DUCC's whose directories are those of architectures.
+_ARCHITECTURES = (layout.MULTIARCH, layout.MULTIARCH_METADATA)
+_INNER = (layout.METADATA, *_ARCHITECTURES)
+
+#: path -> (mtime in ns, inode) of each directory or manifest, or the extended attributes' values.
+State = dict[str, list[int]]
+#: How often a registry that hasn't had an image's config is asked again, in seconds.
+_ASK_AGAIN = 24 * 3600
+_FOR_EVER = 1 << 62
+
+
+def directories_of(repository: str) -> State | None:
+    """Times and inodes of the directories that hold names; None while one of them is too young.
+
+    These are the directories of public links, those of other architectures among them, and in
+    ``.metadata`` those above the manifests. Of images without public link, their manifests as well,
+    which alone tell that the tag has moved.
+    """
+    found: State = {}
+    latest = time.time_ns() - _RACY
+    pending = ["."]
+    while pending:
+        directory = pending.pop()
+        path = os.path.join(repository, directory)
+        attributes = os.stat(path, follow_symlinks=False)
+        if attributes.st_mtime_ns > latest:
+            return None
+        found[directory] = [attributes.st_mtime_ns, attributes.st_ino]
+        with os.scandir(path) as entries:
+            for entry in entries:
+                inner = os.path.normpath(os.path.join(directory, entry.name))
+                if _holds_names(directory, entry):
+                    pending.append(inner)
+                elif _describes_alone(repository, inner, entry):
+                    described = [inner, f"{inner}/{layout.MANIFEST}"]
+                    for each in described:
+                        with contextlib.suppress(FileNotFoundError):
+                            facts = os.stat(os.path.join(repository, each), follow_symlinks=False)
+                            if facts.st_mtime_ns > latest:
+                                return None
+                            found[each] = [facts.st_mtime_ns, facts.st_ino]
+    return found
+
+
+def _describes_alone(repository: str, path: str, entry: os.DirEntry[str]) -> bool:
+    """Whether a directory in ``.metadata`` describes an image that has no public link."""
+    prefix = f"{layout.METADATA}/"
+    return (
+        path.startswith(prefix)
+        and ":" in entry.name
+        and entry.is_dir(follow_symlinks=False)
+        and not os.path.lexists(os.path.join(repository, path[len(prefix) :]))
+    )
+
+
+def _holds_names(directory: str, entry: os.DirEntry[str]) -> bool:
+    if not entry.is_dir(follow_symlinks=False):
+        return False
+    if directory in _ARCHITECTURES:
+        return True
+    if directory in (".", layout.METADATA) or os.path.dirname(directory) in _ARCHITECTURES:
+        if entry.name.startswith("."):
+            return os.path.normpath(os.path.join(directory, entry.name)) in _INNER
+        return not layout.holds_no_names(entry.name)
+    # A colon below a registry is the tag: that directory holds a manifest, no names.
+    return ":" not in entry.name
+
+
+class Stamp:
+    """A stamp in the making: to be begun before the repository is read."""
+
+    def __init__(self, repository: str) -> None:
+        """Look at ``repository`` as it is now."""
+        self.repository = repository
+        self._revision: list[str] | None = None
+        self._directories: State | None = None
+        try:
+            self._revision = revision_of(repository)
+            if self._revision is None:
+                self._directories = directories_of(repository)
+        except OSError:
+            pass
+
+    def content(
+        self,
+        store: str,
+        wishes: str,
+        now: int,
+        expires: int,
+        report: Mapping[str, object],
+        shown: Iterable[str] = (),
+    ) -> bytes | None:
+        """The stamp to keep after a sync of ``store`` that did everything; None if there is none
+        to be had. ``now`` and ``expires`` are in seconds since 1970, ``report`` is what a sync with
+        nothing to do shall report, ``shown`` the directories that must go on to be no links. Raises
+        OSError."""
+        if self._revision is None and not self._directories:
+            return None
+        document = {
+            "format": FORMAT,
+            "repository": self.repository,
+            "wishes": wishes,
+            "generation": generation_of(store),
+            "written": now,
+            "expires": expires,
+            "revision": self._revision,
+            "directories": self._directories or {},
+            "shown": [] if self._revision else self._below(shown),
+            "report": report,
+        }
+        return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+
+    def _below(self, directories: Iterable[str]) -> list[str]:
+        """Those in this repository, relative to it."""
+        top = f"{os.path.abspath(self.repository)}/"
+        return [path[len(top) :] for path in directories if path.startswith(top)]
+
+
+def keep_stamps(
+    stamps: Iterable[Stamp], settings: Settings, wishes: str, report: SyncReport, now: int
+) -> list[str]:
+    """Let the next sync know that there is nothing to do, after one at the time ``now`` that did
+    everything. Returns a warning where that fails."""
+    expires = _FOR_EVER if report.next_due is None else report.next_due
+    if report.synthesised and not settings.offline:
+        expires = min(expires, now + _ASK_AGAIN)
+    nothing = replace(report, changed=False, added=(), removed=(), moved=())
+    unchanged = nothing.as_data(settings.store)
+    try:
+        for stamp in stamps:
+            data = stamp.content(settings.store, wishes, now, expires, unchanged, report.shown)
+            if data is not None:
+                path = stamp_path(settings.cache, settings.store, stamp.repository)
+                write_whole(path, data, inside=settings.cache)
+    except OSError as err:
+        # The store is as it should be: all this costs is one comparison.
+        problem = f"can't write to the cache {printable(settings.cache)}: {err.strerror}"
+        return [f"the next sync compares everything again: {problem}"]
+    return []
