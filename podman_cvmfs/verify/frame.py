@@ -73,11 +73,8 @@ def _check_sync_lock(look: Inspection) -> None:
     attributes = look.regular(path, None)
     if attributes is None:
         return
-    if stat.S_IMODE(attributes.st_mode) == _EARLIER_SYNC_LOCK:
-        what = "can be read by other users: one who reaches it can stop every sync"
-        cure = "nothing: the next sync that changes something closes it"
-        look.warning(Kind.LEFTOVER, path, what, cure)
-    else:
+    # The next sync that changes something closes it.
+    if stat.S_IMODE(attributes.st_mode) != _EARLIER_SYNC_LOCK:
         look.mode(path, attributes, layout.SYNC_LOCK_MODE)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,18 +19,14 @@ _OTHER = 12346
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
-    """A directory that only root can change."""
+def place() -> Iterator[Path]:
+    """A directory that only root can change, and everybody can enter."""
     if os.geteuid() != 0:
         required("only root can give files away")
-    # pytest's own directories may belong to anybody: all above must be root's.
-    require_own_place(str(tmp_path))
-    for above in (tmp_path, *tmp_path.parents):
-        if above.name.startswith("pytest-"):
-            above.chmod(0o755)
-    made = tmp_path / "place"
-    made.mkdir(mode=0o755)
-    yield made
+    with tempfile.TemporaryDirectory(prefix="place-") as path:
+        require_own_place(path)
+        os.chmod(path, 0o755)
+        yield Path(path)
 
 
 def _refused(path: Path, *words: str) -> None:
@@ -134,9 +131,6 @@ def _is_fine_for_a_user(path: Path) -> bool:
 
 
 def test_a_user_works_in_own_places_and_roots(place: Path) -> None:
-    for above in place.parents:
-        if above.name.startswith("pytest-"):
-            above.chmod(0o755)
     (place / "mine").mkdir()
     (place / "theirs/mine").mkdir(parents=True)
     os.chown(place / "mine", _OTHER, _OTHER)
