@@ -73,6 +73,7 @@ class Settings:
     view: View = View.AUTO
     reuse: Reuse = Reuse.BASE
     overlay: Overlay = Overlay.KERNEL
+    reuse_from: tuple[str, ...] | None = None
     shared: bool | None = None
     grace_days: int = 14
     offline: bool = False
@@ -92,14 +93,28 @@ class Settings:
     def values(self) -> dict[str, object]:
         """All values by key, as TOML and JSON have them. What isn't shared by anybody's word isn't
         shared."""
-        return {**{key: _plain(_get(self, key)) for key in _CHECKS}, "shared": bool(self.shared)}
+        return {
+            **{key: _plain(_get(self, key)) for key in _CHECKS},
+            "reuse_from": list(self.trusted),
+            "shared": bool(self.shared),
+        }
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """The repositories whose layers other images may use, in order of preference. If nobody has
+        named them, it is the only repository, and none of several."""
+        if self.reuse_from is None:
+            return self.repositories if len(self.repositories) == 1 else ()
+        return tuple(each for each in self.repositories if each in self.reuse_from)
 
     @property
     def policy(self) -> Policy:
         """How images are shown, and to whom. A store that this machine's configuration names to
         ordinary users is shared with them, whatever is set."""
         shared = is_shared(self.shared, self.store, self.cache)
-        return Policy(self.view, self.reuse, self.overlay, shared, mount_points())
+        is_clear = self.trusted == self.repositories and len(self.repositories) == 1
+        reuse_from = None if is_clear else self.trusted
+        return Policy(self.view, self.reuse, self.overlay, shared, mount_points(), reuse_from)
 
     @property
     def platform(self) -> Platform:
@@ -337,6 +352,7 @@ _CHECKS: dict[str, Callable[[object], object]] = {
     "view": _choice(View),
     "reuse": _choice(Reuse),
     "overlay": _choice(Overlay),
+    "reuse_from": _list_of(_path),
     "shared": _truth,
     "grace_days": _whole(0, 3650),
     "offline": _truth,

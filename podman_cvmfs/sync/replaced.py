@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from podman_cvmfs.errors import RepositoryError, printable
+from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.plan.retirement import is_retired
 from podman_cvmfs.store.records import StoreContent, layers_of
+from podman_cvmfs.sync.held import Held
 from podman_cvmfs.usage.layer_users import User
 from podman_cvmfs.usage.linked import linked_layers
 
@@ -37,17 +39,39 @@ def find_replaced(store: str, current: StoreContent, down: Collection[str]) -> R
     return Replaced(linked, images)
 
 
-def why_gone(name: str, path: str) -> RepositoryError:
-    """Why the image ``name`` is in the store no more: of the link at ``path``."""
-    return RepositoryError(
-        f"{_what(name, path)}: the image has left the store",
-        "the repository's owner must put the directory back; then sync again",
-    )
+@dataclass(frozen=True)
+class Told:
+    """What to tell of images: of those that have left the store, and of the others."""
+
+    failed: Mapping[str, RepositoryError]
+    warnings: Sequence[str]
 
 
-def why_changed(name: str, path: str) -> str:
-    """What to tell of the image ``name`` if it can be shown without what is at ``path``."""
-    return f"{_what(name, path)}: the image is shown by other directories"
+def tell(
+    replaced: Replaced,
+    held: Mapping[ImageName, Held],
+    wanted: Mapping[ImageName, str],
+    gone: Collection[str],
+) -> Told:
+    """Tell of the ``replaced`` images, by the names in ``held`` that are still ``wanted`` for them.
+
+    ``gone`` are the source IDs of those that nothing else can show.
+    """
+    failed: dict[str, RepositoryError] = {}
+    warnings: list[str] = []
+    for name, each in held.items():
+        path = replaced.images.get(each.source)
+        if path is None or wanted.get(name) != each.source:
+            continue
+        what = f"{name}: {printable(path)} is a symbolic link where a directory was"
+        if each.source in gone:
+            failed[str(name)] = RepositoryError(
+                f"{what}: the image has left the store",
+                "the repository's owner must put the directory back; then sync again",
+            )
+        else:
+            warnings.append(f"{what}: the image is shown by other directories")
+    return Told(failed, warnings)
 
 
 def still_shown(
@@ -58,7 +82,3 @@ def still_shown(
         for user in users.get(layer_id, ()):
             path = printable(linked[layer_id])
             yield f"{user} shows what the symbolic link {path} leads to: remove it"
-
-
-def _what(name: str, path: str) -> str:
-    return f"{name}: {printable(path)} is a symbolic link where a directory was"

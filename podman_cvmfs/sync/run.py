@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from podman_cvmfs.errors import printable
 from podman_cvmfs.names.reference import ImageName
-from podman_cvmfs.plan.layers import freed_images, orphaned_views
+from podman_cvmfs.plan.layers import found_by_none, freed_images, orphaned_views
 from podman_cvmfs.plan.make import Candidate, Plan, make_plan
 from podman_cvmfs.plan.retirement import Retention, is_retired
 from podman_cvmfs.registry.meanings import meanings
@@ -20,14 +20,14 @@ from podman_cvmfs.repository.owners import owner_of
 from podman_cvmfs.repository.protocol import AnyRepository
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import UNANSWERED
-from podman_cvmfs.settings.policy import Policy
+from podman_cvmfs.settings.policy import Policy, Reuse
 from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.store.strangers import Stranger
 from podman_cvmfs.sync.choose import Choice, choose_requested, choose_selected, keep_old
 from podman_cvmfs.sync.complete import resolve_all
 from podman_cvmfs.sync.held import held_by, repositories_of
 from podman_cvmfs.sync.newly_complete import completed_since
-from podman_cvmfs.sync.replaced import find_replaced, still_shown, why_changed, why_gone
+from podman_cvmfs.sync.replaced import find_replaced, still_shown, tell
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.usage.linked import directories_shown
@@ -116,16 +116,11 @@ def _prepare(
         left_out.clear()
     lacking = (each for each in offers.offers if each.image.image_id.hex in undone)
     wanted = keep_old(choice.wanted, held, lacking, left_out)
-    stuck = (_stuck(current, hidden) | replaced.images.keys()) - completed.candidates.keys()
-    warnings = []
-    for name, each in held.items():
-        path = replaced.images.get(each.source)
-        if path is None or wanted.get(name) != each.source:
-            continue
-        if each.source in stuck:
-            failed[str(name)] = why_gone(str(name), path)
-        else:
-            warnings.append(why_changed(str(name), path))
+    distrusted = found_by_none(current, wishes.policy)
+    stuck = _stuck(current, hidden, distrusted) | replaced.images.keys()
+    stuck -= completed.candidates.keys()
+    of_links = tell(replaced, held, wanted, stuck)
+    failed.update(of_links.failed)
     wanted = {name: source for name, source in wanted.items() if source not in stuck}
     candidates, linked = completed.candidates, replaced.layers
     plan, of_users = _plan(current, wanted, candidates, hidden, gone, linked, wishes, retention)
@@ -135,8 +130,11 @@ def _prepare(
         silent=completed.silent,
         waiting=completed.waiting,
         found=choice.found,
-        notices=[notice for each in _repositories(offers) for notice in _owner_notices(each)],
-        warnings=[*warnings, *of_users],
+        notices=[
+            *(notice for each in _repositories(offers) for notice in _owner_notices(each)),
+            *_trust_notices(wishes),
+        ],
+        warnings=[*of_links.warnings, *of_users],
     )
 
 
@@ -154,8 +152,7 @@ def _plan(
 
     Layers that users still stand on are looked for only when some are about to go: past their
     grace, or in a hidden repository, or with files that their repository has removed, or that are
-    ``linked``. Pulls must not find these: whatever they made on them couldn't be mounted, or would
-    show other files."""
+    ``linked``, or of a repository whose layers pulls may use no more. Pulls must not find these."""
     sources = set(wanted.values())
     stay = (image for image in current.images.values() if image.all_sources & sources)
     used = {layer.layer_id for image in stay for layer in layers_of(current, image)}
@@ -165,12 +162,14 @@ def _plan(
             layers = layers_of(current, image)
             useless.update(layer.layer_id for layer in layers if not layer.repository)
     useless.update(linked)
+    useless |= found_by_none(current, wishes.policy)
     useless |= vanished_layers(wishes.store.path, current, current.layers.keys() - used)
     needs: Needs | None = None
     if useless:
         needs = find_needs(current)
         retention = replace(retention, needed=needs.layers(current), useless=useless)
-    plan = make_plan(current, wanted, candidates, str(wishes.policy), retention, gone)
+    order = [os.path.abspath(root) for root in wishes.repositories]
+    plan = make_plan(current, wanted, candidates, str(wishes.policy), retention, gone, order)
     if needs is None:
         return plan, []
     return plan, [
@@ -223,12 +222,15 @@ def _gone(
     return ({layer.repository for layer in current.layers.values()} - known - {""}) | {*hidden}
 
 
-def _stuck(current: StoreContent, hidden: Collection[str]) -> set[str]:
+def _stuck(current: StoreContent, hidden: Collection[str], distrusted: Collection[str]) -> set[str]:
     """The source IDs of images that the store can only show with files of ``hidden``
-    repositories."""
+    repositories, or on the layers ``distrusted`` (IDs), which pulls would find."""
     found: set[str] = set()
-    for image in current.images.values() if hidden else ():
-        if any(layer.repository in hidden for layer in layers_of(current, image)):
+    for image in current.images.values() if hidden or distrusted else ():
+        if any(
+            layer.repository in hidden or layer.layer_id in distrusted
+            for layer in layers_of(current, image)
+        ):
             found |= image.all_sources
     return found
 
@@ -298,6 +300,15 @@ def _owner_notices(repository: AnyRepository) -> Iterator[str]:
         yield (
             f"{owner}: containers can add and remove files but not change those of the image "
             "(to have that too: podman-cvmfs setup --user --overlay fuse-overlayfs)"
+        )
+
+
+def _trust_notices(wishes: Wishes) -> Iterator[str]:
+    policy = wishes.policy
+    if len(wishes.repositories) > 1 and policy.reuse_from == () and policy.reuse is not Reuse.NONE:
+        yield (
+            "pulls and builds use no layer of the store, since there are several repositories and "
+            "the setting reuse_from names none (name those that you trust)"
         )
 
 
