@@ -12,7 +12,7 @@ from podman_cvmfs.plan.retirement import is_retired
 from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.sync.held import Held
 from podman_cvmfs.usage.layer_users import User
-from podman_cvmfs.usage.linked import linked_layers
+from podman_cvmfs.usage.linked import ShownDirectories, in_use
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,18 @@ class Replaced:
     images: Mapping[str, str] = field(default_factory=dict)
 
 
-def find_replaced(store: str, current: StoreContent, down: Collection[str]) -> Replaced:
-    """Look at the directories of the listed images of ``current``, which ``store`` holds; not in
-    the repositories that are ``down``."""
-    listed = [image for image in current.images.values() if not is_retired(image)]
-    layers = {each.layer_id: each for image in listed for each in layers_of(current, image)}
-    up = (layer_id for layer_id, layer in layers.items() if layer.repository not in down)
-    linked = linked_layers(store, current, up)
+def find_replaced(
+    current: StoreContent, shown: ShownDirectories, down: Collection[str]
+) -> Replaced:
+    """Look at the directories ``shown`` of the listed images of ``current``; not in the
+    repositories that are ``down``."""
+    layers = current.layers
+    linked = shown.on_links(
+        current, (each for each in in_use(current) if layers[each].repository not in down)
+    )
     images: dict[str, str] = {}
-    for image in listed if linked else ():
+    listed = (image for image in current.images.values() if linked and not is_retired(image))
+    for image in listed:
         for layer in layers_of(current, image):
             if layer.layer_id in linked:
                 images.update(dict.fromkeys(image.all_sources, linked[layer.layer_id]))

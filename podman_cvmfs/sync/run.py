@@ -30,7 +30,7 @@ from podman_cvmfs.sync.newly_complete import completed_since
 from podman_cvmfs.sync.replaced import find_replaced, still_shown, tell
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
-from podman_cvmfs.usage.linked import directories_shown
+from podman_cvmfs.usage.linked import ShownDirectories, in_use
 from podman_cvmfs.usage.needs import Needs, find_needs, needed_layers
 from podman_cvmfs.usage.vanished import vanished_layers
 
@@ -50,17 +50,17 @@ def sync(wishes: Wishes) -> SyncReport:
     """
     requested = {text: meanings(text) for text in wishes.requested}
     wishes.cache.require_own()
+    shown = ShownDirectories(wishes.store.path)
     with wishes.store.opened() as current:
         strangers = _keep_others_out(wishes, current)
         # What was listed and resolved has gone when the store is written: that, too, takes memory.
-        plan, report = _prepare(current, requested, wishes)
+        plan, report = _prepare(current, requested, shown, wishes)
         changed = wishes.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
         if wishes.policy.shared:
             former = Policy.parse(current.policy)
             was_shared = former is not None and former.shared
             wishes.store.share(plan.content, anew=not was_shared)
     listed = [image for image in plan.content.images.values() if not is_retired(image)]
-    layers = {each.layer_id for image in listed for each in layers_of(plan.content, image)}
     return replace(
         report,
         changed=changed,
@@ -71,12 +71,15 @@ def sync(wishes: Wishes) -> SyncReport:
         images=len(listed),
         synthesised=sum(image.config_origin == SYNTHESISED for image in listed),
         next_due=_next_due(plan.content, wishes.grace, int(time.time())),
-        shown=directories_shown(wishes.store.path, plan.content, layers),
+        shown=shown.all(plan.content, in_use(plan.content)),
     )
 
 
 def _prepare(
-    current: StoreContent, requested: Mapping[str, Sequence[ImageName]], wishes: Wishes
+    current: StoreContent,
+    requested: Mapping[str, Sequence[ImageName]],
+    shown: ShownDirectories,
+    wishes: Wishes,
 ) -> tuple[Plan, SyncReport]:
     """Read what there is and plan what the store shall hold; the report is of what was found."""
     held = held_by(current)
@@ -95,7 +98,7 @@ def _prepare(
     gone = _gone(current, offers, hidden, wishes)
     now = int(time.time())
     retention = Retention(now, wishes.grace, needed_layers(current, now, wishes.grace))
-    replaced = find_replaced(wishes.store.path, current, offers.down)
+    replaced = find_replaced(current, shown, offers.down)
     to_resolve = _to_resolve(current, offers, choice, gone, wishes)
     to_resolve |= replaced.images.keys() & set(sources)
     todo = offers.by_source(to_resolve | freed_images(current, sources, retention))

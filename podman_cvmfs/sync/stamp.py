@@ -93,10 +93,11 @@ def is_current(cache: str, store: str, repository: str, wishes: str, now: int) -
             attributes = os.stat(os.path.join(repository, path), follow_symlinks=False)
             if [attributes.st_mtime_ns, attributes.st_ino] != times:
                 return False
-        for path in stamp["shown"]:
-            # A link in the place of one of them changes no time that is known.
-            if not stat.S_ISDIR(os.lstat(os.path.join(repository, path)).st_mode):
-                return False
+        # A link in the place of one of these changes no time that is known.
+        if not all(
+            stat.S_ISDIR(os.lstat(f"{repository}/{path}").st_mode) for path in stamp["shown"]
+        ):
+            return False
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
     return bool(stamp["directories"])
