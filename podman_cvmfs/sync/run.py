@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from podman_cvmfs.errors import printable
 from podman_cvmfs.names.reference import ImageName
-from podman_cvmfs.plan.layers import found_by_none, freed_images, orphaned_views
+from podman_cvmfs.plan.layers import distrusted_layers, freed_images, orphaned_views
 from podman_cvmfs.plan.make import Candidate, Plan, make_plan
 from podman_cvmfs.plan.retirement import Retention, is_retired
 from podman_cvmfs.registry.meanings import meanings
@@ -30,6 +30,7 @@ from podman_cvmfs.sync.newly_complete import completed_since
 from podman_cvmfs.sync.replaced import find_replaced, still_shown, tell
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.trust import with_trust_of
 from podman_cvmfs.usage.linked import ShownDirectories, in_use
 from podman_cvmfs.usage.needs import Needs, find_needs, needed_layers
 from podman_cvmfs.usage.vanished import vanished_layers
@@ -53,6 +54,8 @@ def sync(wishes: Wishes) -> SyncReport:
     shown = ShownDirectories(wishes.store.path)
     with wishes.store.opened() as current:
         strangers = _keep_others_out(wishes, current)
+        if requested:
+            wishes = with_trust_of(current, wishes)
         # What was listed and resolved has gone when the store is written: that, too, takes memory.
         plan, report = _prepare(current, requested, shown, wishes)
         changed = wishes.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
@@ -119,7 +122,7 @@ def _prepare(
         left_out.clear()
     lacking = (each for each in offers.offers if each.image.image_id.hex in undone)
     wanted = keep_old(choice.wanted, held, lacking, left_out)
-    distrusted = found_by_none(current, wishes.policy)
+    distrusted = distrusted_layers(current, wishes.policy, wishes.policy_of)
     stuck = _stuck(current, hidden, distrusted) | replaced.images.keys()
     stuck -= completed.candidates.keys()
     of_links = tell(replaced, held, wanted, stuck)
@@ -165,7 +168,7 @@ def _plan(
             layers = layers_of(current, image)
             useless.update(layer.layer_id for layer in layers if not layer.repository)
     useless.update(linked)
-    useless |= found_by_none(current, wishes.policy)
+    useless |= distrusted_layers(current, wishes.policy, wishes.policy_of)
     useless |= vanished_layers(wishes.store.path, current, current.layers.keys() - used)
     needs: Needs | None = None
     if useless:
@@ -264,7 +267,7 @@ def _to_resolve(
         whole = image.config_origin != SYNTHESISED and image.manifest_origin != UNANSWERED
         if whole and fits and not image.outdated and not moved:
             present |= image.all_sources
-    present -= completed_since(current, set(choice.wanted.values()), offers, wishes.policy)
+    present -= completed_since(current, set(choice.wanted.values()), offers, wishes)
     missing = {offer.image.image_id.hex for offer in choice.offers} - present
     left = _left_behind(current, offers)
     return missing | orphaned_views(current, choice.wanted.values(), gone, left)

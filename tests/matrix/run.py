@@ -18,14 +18,15 @@ from tests.support.comparison import unexpected
 def run_cell(bench: Bench, cell: Cell, images: Sequence[str] | None = None) -> Outcome:
     """Compare the ``images`` (names in ``Site.images``; None: all) in one cell and run some."""
     outcome = Outcome()
-    names = bench.names if images is None else [bench.site.name(image) for image in images]
+    some = [bench.site.name(image) for image in images or ()]
+    names = some or bench.names
     try:
         store = store_of(bench, cell)
     except SyncError as err:
         outcome.problems.append(f"sync: {err}")
         return outcome
-    pulled = bench.pulled(cell.rootless)
-    there = bench.pulled(cell.rootless, fuse=True) if cell.fuse else {}
+    pulled = bench.pulled(cell.rootless, names=some)
+    there = bench.pulled(cell.rootless, fuse=True, names=some) if cell.fuse else {}
     user = USER if cell.rootless else None
     with bench.fresh(stores=[store], user=user, fuse=cell.fuse, mountopt=cell.mountopt) as podman:
         seen = podman.listings(names)
@@ -53,7 +54,7 @@ _refused: dict[Path, SyncError] = {}
 def store_of(bench: Bench, cell: Cell) -> Path:
     """Write the cell's store, or find it where an earlier cell wrote it. Raises SyncError."""
     whose = "u" if cell.own else "s" if cell.shared else "r"
-    kind = f"{whose}-{cell.owner}-{cell.view}-{cell.layout}"
+    kind = f"{whose}-{cell.owner}-{cell.view}-{cell.layout}{'-m' if cell.mount else ''}"
     store = bench.site.data / kind / "store"
     if store in _refused:
         raise _refused[store]
@@ -61,7 +62,8 @@ def store_of(bench: Bench, cell: Cell) -> Path:
         store.parent.mkdir()
         sharing = ["--shared"] if cell.shared else []
         options = ("--view", cell.view, "--overlay", cell.layout, *sharing)
-        repository, user = bench.site.repository(cell.owner), USER if cell.own else None
+        repository = bench.site.shown(bench.site.repository(), cell.owner, cell.mount)
+        user = USER if cell.own else None
         try:
             bench.site.sync(repository, store, *options, user=user, version=bench.version)
         except SyncError as err:
