@@ -96,7 +96,7 @@ def reads_drop_ins(cache: str) -> bool:
     except PodmanCvmfsError:
         return True
     # If the answer can't be written, podman is asked again next time.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, PodmanCvmfsError):
         data = json.dumps({"podman": podman, "drop_ins": answer})
         write_whole(memo, data.encode(), inside=cache)
     return answer

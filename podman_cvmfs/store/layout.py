@@ -81,6 +81,10 @@ IMAGES_JSON = "images.json"
 #: In the order of locking (containers/storage ``store.go``: layers, then images).
 LOCK_FILES = {"layers.lock": LAYERS, "images.lock": IMAGES}
 SYNC_LOCK = "sync.lock"
+#: Every user who can read it could hold it, and keep the owner out.
+SYNC_LOCK_MODE = 0o600
+#: Longer documents of a store are not read, in bytes. A record has about 1 KB.
+MAX_JSON = 1 << 30
 #: The modes of a store for its writer only, and of a store for all users.
 CLOSED, OPEN = 0o700, 0o755
 #: Bytes of the last-writer token in a lock file (containers/storage ``pkg/lockfile``).

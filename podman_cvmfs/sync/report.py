@@ -45,6 +45,8 @@ class SyncReport:
     #: When (seconds since 1970) the next sync has something to do even if nothing changes; None for
     #: never.
     next_due: int | None = None
+    #: The directories of repositories that containers show, and those on the way to them.
+    shown: Sequence[str] = ()
 
     def as_data(self, store: str) -> dict[str, object]:
         """The report on the directory ``store`` as JSON has it."""

@@ -27,9 +27,11 @@ from podman_cvmfs.sync.choose import Choice, choose_requested, choose_selected, 
 from podman_cvmfs.sync.complete import resolve_all
 from podman_cvmfs.sync.held import held_by, repositories_of
 from podman_cvmfs.sync.newly_complete import completed_since
+from podman_cvmfs.sync.replaced import find_replaced, still_shown, tell
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.sync.trust import with_trust_of
+from podman_cvmfs.usage.linked import ShownDirectories, in_use
 from podman_cvmfs.usage.needs import Needs, find_needs, needed_layers
 from podman_cvmfs.usage.vanished import vanished_layers
 
@@ -48,12 +50,14 @@ def sync(wishes: Wishes) -> SyncReport:
     unchanged.
     """
     requested = {text: meanings(text) for text in wishes.requested}
+    wishes.cache.require_own()
+    shown = ShownDirectories(wishes.store.path)
     with wishes.store.opened() as current:
         strangers = _keep_others_out(wishes, current)
         if requested:
             wishes = with_trust_of(current, wishes)
         # What was listed and resolved has gone when the store is written: that, too, takes memory.
-        plan, report = _prepare(current, requested, wishes)
+        plan, report = _prepare(current, requested, shown, wishes)
         changed = wishes.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
         if wishes.policy.shared:
             former = Policy.parse(current.policy)
@@ -70,11 +74,15 @@ def sync(wishes: Wishes) -> SyncReport:
         images=len(listed),
         synthesised=sum(image.config_origin == SYNTHESISED for image in listed),
         next_due=_next_due(plan.content, wishes.grace, int(time.time())),
+        shown=shown.all(plan.content, in_use(plan.content)),
     )
 
 
 def _prepare(
-    current: StoreContent, requested: Mapping[str, Sequence[ImageName]], wishes: Wishes
+    current: StoreContent,
+    requested: Mapping[str, Sequence[ImageName]],
+    shown: ShownDirectories,
+    wishes: Wishes,
 ) -> tuple[Plan, SyncReport]:
     """Read the repositories and plan the store; the report has the findings so far."""
     held = held_by(current)
@@ -93,7 +101,9 @@ def _prepare(
     gone = _gone(current, offers, hidden, wishes)
     now = int(time.time())
     retention = Retention(now, wishes.grace, needed_layers(current, now, wishes.grace))
+    replaced = find_replaced(current, shown, offers.down)
     to_resolve = _to_resolve(current, offers, choice, gone, wishes)
+    to_resolve |= replaced.images.keys() & set(sources)
     todo = offers.by_source(to_resolve | freed_images(current, sources, retention))
     completed = resolve_all(wishes, todo)
     undone = todo.keys() - completed.candidates.keys()
@@ -113,9 +123,13 @@ def _prepare(
     lacking = (each for each in offers.offers if each.image.image_id.hex in undone)
     wanted = keep_old(choice.wanted, held, lacking, left_out)
     distrusted = distrusted_layers(current, wishes.policy, wishes.policy_of)
-    stuck = _stuck(current, hidden, distrusted) - completed.candidates.keys()
+    stuck = _stuck(current, hidden, distrusted) | replaced.images.keys()
+    stuck -= completed.candidates.keys()
+    of_links = tell(replaced, held, wanted, stuck)
+    failed.update(of_links.failed)
     wanted = {name: source for name, source in wanted.items() if source not in stuck}
-    plan, warnings = _plan(current, wanted, completed.candidates, hidden, gone, wishes, retention)
+    candidates, linked = completed.candidates, replaced.layers
+    plan, of_users = _plan(current, wanted, candidates, hidden, gone, linked, wishes, retention)
     return plan, SyncReport(
         failed=failed,
         left_out=left_out,
@@ -126,7 +140,7 @@ def _prepare(
             *(notice for each in _repositories(offers) for notice in _owner_notices(each)),
             *_trust_notices(wishes),
         ],
-        warnings=warnings,
+        warnings=[*of_links.warnings, *of_users],
     )
 
 
@@ -136,15 +150,15 @@ def _plan(
     candidates: Mapping[str, Candidate],
     hidden: Collection[str],
     gone: Collection[str],
+    linked: Mapping[str, str],
     wishes: Wishes,
     retention: Retention,
 ) -> tuple[Plan, list[str]]:
     """Plan the next generation; the warnings name layers that stay for their users.
 
     Layers in use are looked for only if some layers are about to leave. These are past their grace,
-    or of a hidden repository, or their files are gone, or pulls may no longer use their
-    repository's layers. Pulls must not find such layers.
-    """
+    or of a hidden repository, or ``linked``, or their files are gone, or pulls may no longer use
+    their repository's layers. Pulls must not find such layers."""
     sources = set(wanted.values())
     stay = (image for image in current.images.values() if image.all_sources & sources)
     used = {layer.layer_id for image in stay for layer in layers_of(current, image)}
@@ -153,6 +167,7 @@ def _plan(
         if image.repository in hidden:
             layers = layers_of(current, image)
             useless.update(layer.layer_id for layer in layers if not layer.repository)
+    useless.update(linked)
     useless |= distrusted_layers(current, wishes.policy, wishes.policy_of)
     useless |= vanished_layers(wishes.store.path, current, current.layers.keys() - used)
     needs: Needs | None = None
@@ -163,7 +178,11 @@ def _plan(
     plan = make_plan(current, wanted, candidates, str(wishes.policy), retention, gone, order)
     if needs is None:
         return plan, []
-    return plan, [*needs.obstacles(), *_kept(plan.content, needs, sorted(hidden))]
+    return plan, [
+        *needs.obstacles(),
+        *_kept(plan.content, needs, sorted(hidden)),
+        *still_shown(plan.content, linked, needs.users),
+    ]
 
 
 def _keep_others_out(wishes: Wishes, current: StoreContent) -> Sequence[Stranger]:
