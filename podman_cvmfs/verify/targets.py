@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Examine where a store's layers lead: into repositories that are there, to what is there.
+"""Examine the targets of a store's layers: whether the repositories and the files are there.
 
 The only part of the examination that reads repositories; it asks once for each piece.
 """
@@ -20,7 +20,7 @@ from podman_cvmfs.verify.fault import Kind
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.pieces import TARGET
 
-_GONE = ("is gone", "is no directory", "is reached over a symbolic link")
+_GONE = ("is gone", "is not a directory", "is reached over a symbolic link")
 
 
 def check_targets(
@@ -28,9 +28,9 @@ def check_targets(
 ) -> frozenset[str]:
     """Examine the links into repositories of the ``pieces`` that layers of ``content`` mount.
 
-    A repository that can't be read at all is one warning: it may come back. So is what is gone from
-    under layers that no image needs any more. Returns the IDs of layers whose files are gone,
-    or are somewhere else.
+    A repository that can't be read at all is one warning: it may come back. Missing files of a
+    layer that no image needs any more are a warning, too. Returns the IDs of layers whose files are
+    gone or are in another repository.
     """
     known = {image.repository for image in content.images.values()}
     known |= {layer.repository for layer in content.layers.values() if layer.repository}
@@ -51,7 +51,7 @@ def check_targets(
         if root not in known and any(layer.retired is None for layer in users.get(piece_id, ())):
             look.error(
                 place,
-                f"leads to {target!r}, into none of the images' repositories",
+                f"leads to {target!r}, which is in no repository of the images",
                 kind=Kind.FILES_GONE,
             )
             gone.update(layer.layer_id for layer in users[piece_id])
@@ -64,7 +64,7 @@ def check_targets(
             links.append((piece_id, place, tree, target[len(root) + 1 :]))
     for root, why in sorted(down.items()):
         if why is not None:
-            what = f"the repository {why}: what is in it isn't checked"
+            what = f"the repository {why}: its files aren't checked"
             look.warning(Kind.UNCHECKED, root, what, "mount it")
     with ThreadPoolExecutor(READERS) as pool:
         answers = pool.map(_why_missing, *zip(*(link[2:] for link in links)))
@@ -76,7 +76,9 @@ def check_targets(
                 gone.update(layer.layer_id for layer in layers)
             if all(layer.retired is not None for layer in layers):
                 what = f"leads to {tree.path(path)}, which {why}; no image needs it"
-                look.warning(Kind.FILES_GONE, place, what, "nothing: it leaves the store in time")
+                look.warning(
+                    Kind.FILES_GONE, place, what, "nothing: it is removed after the grace period"
+                )
             else:
                 what = f"leads to {tree.path(path)}, which {why}"
                 look.error(place, what, _sync(look.store), Kind.FILES_GONE)
@@ -84,11 +86,12 @@ def check_targets(
 
 
 def _sync(store: str) -> str:
-    return f"{on_store(store, 'sync')}, and if it stays, {repair_of(store)}"
+    return f"{on_store(store, 'sync')}; if that doesn't help, {repair_of(store)}"
 
 
 def _why_down(root: str) -> str | None:
-    """Why a repository can't be read; None if it can. An empty mount point is one without it."""
+    """Why a repository can't be read; None if it can. An empty directory is an unmounted mount
+    point."""
     try:
         return None if os.listdir(root) else "is empty"
     except OSError as err:
@@ -104,7 +107,7 @@ def _why_missing(tree: Tree, path: str) -> str | None:
     except RepositoryError as err:
         cause = err.__cause__
         why = cause.strerror if isinstance(cause, OSError) else err.message
-        return f"can't be looked at ({why})"
+        return f"can't be examined ({why})"
     if attributes is None:
         return _GONE[0]
     return None if stat.S_ISDIR(attributes.st_mode) else _GONE[1]
