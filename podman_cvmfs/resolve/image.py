@@ -17,7 +17,8 @@ from podman_cvmfs.settings.policy import Policy, View
 class Layer:
     """A layer of a complete image: its ID in the chain, its digests, and its unpacked files.
 
-    ``files`` is the absolute path of them, None if the repository hasn't got them. ``diff_size``
+    ``files`` is the absolute path of them, None if the repository hasn't got them or nobody needs
+    them. ``diff_size``
     is in bytes, uncompressed. ``markers`` is None where nobody has looked. ``skeleton`` is of the
     layer on its parents, ``own_skeleton`` of the layer alone, where pulls may find it so.
     """
@@ -34,10 +35,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class FlatRoot:
-    """A merged root: its absolute path, and directories that lost their sticky bit."""
+    """A merged root."""
 
+    #: Absolute.
     path: str
+    #: Directories that lost their sticky bit.
     lost_sticky: tuple[str, ...] = ()
+    #: Bytes in all its files, if that is known.
+    size: int | None = None
 
 
 @dataclass(frozen=True)

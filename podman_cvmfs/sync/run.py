@@ -94,7 +94,7 @@ def _prepare(
     todo = offers.by_source(to_resolve | freed_images(current, sources, retention))
     completed = resolve_all(wishes, todo)
     undone = todo.keys() - completed.candidates.keys()
-    failed = {**offers.down, **choice.failed, **completed.failed}
+    failed = {**offers.down, **completed.down, **choice.failed, **completed.failed}
     left_out = {**choice.left_out, **completed.left_out}
     # Other repositories may have the image, too, under other names.
     for offer in choice.offers:
@@ -102,7 +102,11 @@ def _prepare(
         if source in undone:
             first = str(todo[source][0].image.name)
             kind = left_out if first in left_out else failed
-            kind.setdefault(str(offer.image.name), kind[first])
+            if first in kind:
+                kind.setdefault(str(offer.image.name), kind[first])
+            elif requested:
+                down = completed.down[todo[source][0].repository.root]
+                failed.setdefault(str(offer.image.name), down)
     if requested:
         # Whoever names an image expects it to be there, and nothing else to go.
         failed.update(left_out)

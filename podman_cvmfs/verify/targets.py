@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from podman_cvmfs.errors import RepositoryError
-from podman_cvmfs.repository.tree import READERS, LinkedError, Tree
+from podman_cvmfs.repository.readers import READERS
+from podman_cvmfs.repository.tree import LinkedError, Tree
 from podman_cvmfs.settings.advice import on_store, repair_of
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import Link, Piece, StoreContent, StoredLayer

@@ -22,6 +22,8 @@ _CATALOGUES = re.compile(
     r"/\.layers|/\.layers/[0-9a-f]{2}|/\.layers/[0-9a-f]{2}/[0-9a-f]+/layerfs"
     r"|/\.flat/[0-9a-f]{2}/[0-9a-f]+|/\.chains|/\.chains/[0-9a-f]{2}(?:/[0-9a-f]+)?"
 )
+#: Those with no other below them: a layer's, a merged root's.
+_LAST = re.compile(r"/\.layers/.*/layerfs|/\.flat/.*/.*")
 #: No catalogue's directory is deeper.
 _DEPTH = 4
 
@@ -104,3 +106,8 @@ def catalogues_above(path: str, below: bool = False) -> list[str]:
     last = len(parts) if below else len(parts) - 1
     above = ("/".join(parts[: end + 1]) for end in range(1, min(last, _DEPTH + 1)))
     return [each for each in above if _CATALOGUES.fullmatch(each)]
+
+
+def is_last(catalogue: str) -> bool:
+    """Whether there are no catalogues below the one of this directory."""
+    return bool(_LAST.fullmatch(catalogue))
