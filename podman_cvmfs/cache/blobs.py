@@ -5,8 +5,10 @@ Layout: ``<directory>/sha256/<2 hex digits>/<64 hex digits>`` is exactly the blo
 one that isn't (a disk fault, a foreign hand) is as good as absent.
 ``<directory>/manifests/<2 hex digits>/<64 hex digits>`` names, a line each, the digests of the
 manifest of the image with that source ID and of the index that lists it; both are blobs.
-``<directory>/markers/<2 hex digits>/<64 hex digits>`` says what markers the unpacked layer has
-whose compressed blob has that digest.
+``<directory>/layer-markers/<2 hex digits>/<64 hex digits>`` says what markers an unpacked layer
+has. The name is the SHA-256 of the repository's path, a null byte and the digest of the layer's
+compressed blob: no repository says what the files of another are. Earlier versions named such files
+``markers/`` by the digest alone; these are read no more.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from podman_cvmfs.repository.whiteouts import Markers, from_json
 from podman_cvmfs.util.files import write_whole
 from podman_cvmfs.util.foreign_file import read_bounded
 
+_MARKERS = "layer-markers"
 #: A layer with more markers than fit is looked at again each time.
 _MAX_MARKERS = 64 * 1024 * 1024
 
@@ -64,14 +67,15 @@ class BlobCache:
         """Remember which blobs these are. Raises StoreError."""
         self._write("manifests", image_id, "".join(f"{each}\n" for each in digests).encode())
 
-    def markers(self, layer: Digest) -> Markers | None:
-        """The markers of the layer whose blob has this digest; None if they aren't known."""
-        data = self._read("markers", layer, _MAX_MARKERS)
+    def markers(self, repository: str, layer: Digest) -> Markers | None:
+        """The markers of the layer whose blob has this digest, as the repository at this path has
+        it; None if they aren't known."""
+        data = self._read(_MARKERS, _of_layer(repository, layer), _MAX_MARKERS)
         return None if data is None else from_json(data)
 
-    def keep_markers(self, layer: Digest, markers: Markers) -> None:
+    def keep_markers(self, repository: str, layer: Digest, markers: Markers) -> None:
         """Keep the markers of a layer. Raises StoreError."""
-        self._write("markers", layer, markers.to_json())
+        self._write(_MARKERS, _of_layer(repository, layer), markers.to_json())
 
     def _path(self, kind: str, digest: Digest) -> str:
         return f"{self.directory}/{kind}/{digest.hex[:2]}/{digest.hex}"
@@ -90,3 +94,7 @@ class BlobCache:
                 f"can't write to the cache {printable(self.directory)}: {err.strerror}",
                 "name another directory with --cache DIR",
             ) from err
+
+
+def _of_layer(repository: str, layer: Digest) -> Digest:
+    return Digest.of(f"{repository}\0{layer}".encode("utf-8", "surrogateescape"))

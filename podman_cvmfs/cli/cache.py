@@ -26,25 +26,25 @@ log = logging.getLogger(__name__)
 
 @click.group("cache")
 def command() -> None:
-    """Carry configs and manifests fetched from registries to other hosts.
+    """Carry configurations and manifests from registries to another host.
 
-    A host without outside network gets genuine image configs and manifests from a host that has
-    it: sync there, export the cache, import it here, sync.
+    So a host without outside network gets genuine configurations and manifests: sync on a host
+    with network, export the cache there, import it here, and sync.
     """
 
 
 @command.command("export")
 @click.argument("file", type=FILE)
-@setting("cache", "--cache", type=DIRECTORY, help="The cache, if not the one of the settings.")
+@setting("cache", "--cache", type=DIRECTORY, help="The cache. Default: the settings' cache.")
 @click.option(
     "--format",
     "output",
     type=click.Choice(["text", "json"]),
     default="text",
-    help="With json, print what was done as an object on standard output.",
+    help="With json: print the result as an object on standard output.",
 )
 def export_command(file: str, output: str) -> None:
-    """Write all blobs of the cache to FILE, a tar archive; "-" is standard output."""
+    """Write the whole cache to FILE, a tar archive. "-" is standard output."""
     if file == "-" and output == "json":
         raise click.UsageError('"-" and --format json both want standard output')
     opened = _cache()
@@ -61,18 +61,18 @@ def export_command(file: str, output: str) -> None:
 
 @command.command("import")
 @click.argument("file", type=FILE)
-@setting("cache", "--cache", type=DIRECTORY, help="The cache, if not the one of the settings.")
+@setting("cache", "--cache", type=DIRECTORY, help="The cache. Default: the settings' cache.")
 @click.option(
     "--format",
     "output",
     type=click.Choice(["text", "json"]),
     default="text",
-    help="With json, print what was done as an object on standard output.",
+    help="With json: print the result as an object on standard output.",
 )
 def import_command(file: str, output: str) -> None:
-    """Put the blobs of FILE, as "cache export" wrote it, into the cache; "-" is standard input.
+    """Put the content of FILE into the cache. "-" is standard input.
 
-    Every blob is checked. A damaged FILE changes nothing.
+    FILE comes from "cache export". Everything in it is checked. A damaged FILE changes nothing.
     """
     opened = _cache()
     try:

@@ -17,14 +17,15 @@ from podman_cvmfs.settings.files import Settings
     "output",
     type=click.Choice(["text", "json"]),
     default="text",
-    help="With json, print an object on standard output.",
+    help="With json: print an object on standard output.",
 )
 def command(output: str) -> None:
-    """Show each setting with its source.
+    """Show each setting and where it comes from.
 
-    What is printed is itself a valid settings file. Settings are read from
-    /etc/podman-cvmfs/config.toml and config.d/*.toml, then, for ordinary users, from
-    $XDG_CONFIG_HOME/podman-cvmfs, or from the file named by $PODMAN_CVMFS_CONFIG alone.
+    The output is itself a valid settings file. Settings are read from /etc/podman-
+    cvmfs/config.toml and config.d/*.toml. For ordinary users the files in
+    $XDG_CONFIG_HOME/podman-cvmfs come after these. If $PODMAN_CVMFS_CONFIG names a file, only
+    that file is read.
     """
     settings = settings_given()
     if output == "json":

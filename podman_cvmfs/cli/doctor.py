@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
     "--user/--system",
     "for_user",
     default=None,
-    help="Examine your own store or the whole machine's. Without either, an ordinary user's own is "
-    "examined if there is one; root always examines the machine's.",
+    help="Examine your own store, or the whole machine's. Default: your own if "
+    "there is one. Root always examines the machine's.",
 )
 @setting("store", "--store", type=DIRECTORY, help="The additional image store to examine.")
 @setting(
@@ -36,9 +36,9 @@ log = logging.getLogger(__name__)
     "--repository",
     type=DIRECTORY,
     multiple=True,
-    help="The unpacked repository; again for others.",
+    help="The repository. Repeat it for more.",
 )
-@setting("cache", "--cache", metavar="DIR", help="Where syncs keep what they remember.")
+@setting("cache", "--cache", metavar="DIR", help="The cache. It holds notes of the last sync.")
 @click.option(
     "--wait",
     "seconds",
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
     type=click.FloatRange(0.1, 600),
     default=10,
     show_default=True,
-    help="How long to wait for each file system before it is said to hang.",
+    help="How long to wait for each file system before it counts as hanging.",
 )
 @text_or_json
 def command(
@@ -54,15 +54,15 @@ def command(
     seconds: float,
     output: str,
 ) -> None:
-    """Find what makes podman with the store fail or slow, and tell what cures it.
+    """Find why podman fails or is slow with the store, and print the command that cures it.
 
-    Looks at podman, its configuration, the store, the repositories and the machine, for whoever
-    runs it, and changes nothing. Each thing found is printed with what it means and the command
-    that cures it. 'podman-cvmfs verify' examines the store itself in full.
+    It looks at podman, its configuration, the store, the repositories and the machine, as the
+    user who runs it. It changes nothing. For each finding it prints the meaning and the cure.
+    To examine the store itself in full, use 'podman-cvmfs verify'.
 
-    Exit code 0 says that there is nothing but notes, 7 that there are warnings and no errors;
-    with errors it is that of the worst one: 1 podman or the machine, 3 podman's configuration,
-    4 a repository, 5 a store, 6 registries.conf.
+    Exit code: 0 if there are only notes, 7 if there are warnings and no errors. With errors it
+    is the code of the worst one: 1 podman or the machine, 3 podman's configuration, 4 a
+    repository, 5 a store, 6 registries.conf.
     """
     if for_user and os.geteuid() == 0:
         raise InputError("root examines the whole machine", "run it as the user concerned")

@@ -47,33 +47,33 @@ _COLOURS = {
     "--repository",
     type=DIRECTORY,
     multiple=True,
-    help="The unpacked repository; again for others, in order of preference.",
+    help="The repository. Repeat it for more, in order of preference.",
 )
 @arch_option
-@click.option(
-    "--registry", is_flag=True, help="Also ask registries whether the tags have moved there."
-)
+@click.option("--registry", is_flag=True, help="Also ask the registries whether tags have moved.")
 @click.option(
     "--format",
     "output",
     type=click.Choice(["table", "json"]),
     default="table",
-    help="Print a table, or an array of objects.",
+    help="Print a table, or a JSON array of objects.",
 )
 def command(
     pattern: str | None,
     registry: bool,
     output: str,
 ) -> None:
-    """List the images of the repository and of the store side by side.
+    """List the images of the repository and of the store.
 
-    PATTERN is a shell's glob on the names as podman writes them, in which * takes slashes too
-    ('*/atlas/*'). A name is "in store"; there as a "stale tag" if the repository has another image
-    under it by now; "not synced", "not wished" or of an "other architecture" if only the
-    repository has it; "gone from repository" if only the store has it. Its "repository [is]
-    unreadable", or was "not asked", where it is another than those given.
+    PATTERN is a glob on the names as podman writes them. Its * also matches slashes
+    ('*/atlas/*').
 
-    With --registry, the tag is the "same" in the registry as in the repository, or has "moved".
+    The state of a name is "in store", or one of these. In the store: "stale tag" if the
+    repository now has another image under the name, and "gone from repository". In the
+    repository only: "not synced", "not wished", and "other architecture". The name's repository
+    can be "unreadable", or "not asked" if it is another one than the given ones.
+
+    With --registry, the tag in the registry is the "same" as in the repository, or has "moved".
     """
     settings = target_of(settings_given())
     content = content_of(settings)

@@ -23,14 +23,14 @@ from podman_cvmfs.store.records import StoreContent
     "output",
     type=click.Choice(["json", "text"]),
     default="json",
-    help="Print an array of objects, or text.",
+    help="Print a JSON array of objects, or text.",
 )
 def command(images: tuple[str, ...], output: str) -> None:
     """Show images of the store, by name or ID, with their layers, base first.
 
-    Of a layer are told its ID, its diff ID in the image's config, whether it is that layer or an
-    empty one in its place (genuine), whether pulls may find it by its digests (advertised), and
-    where its files are: in the repository, or in a directory of the store.
+    For each layer it shows: its ID; its diff ID in the image's configuration; whether it is
+    that layer, or an empty one in its place (genuine); whether pulls can find it by its digests
+    (advertised); and the directories of its files, in the repository or in the store.
     """
     settings = target_of(settings_given())
     content = content_of(settings)

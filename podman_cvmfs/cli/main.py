@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 #: Subcommand -> what it does. Each lives in the module of its name and is imported only when
 #: it is asked for, so that no command pays for another one's libraries.
 COMMANDS = {
-    "cache": "Carry the cache of blobs to another host.",
-    "config": "Show the settings in force and where each comes from.",
-    "doctor": "Find what makes podman with the store fail or slow, and what cures it.",
-    "images": "List what the repository offers and what the store holds, side by side.",
-    "inspect": "Show an image of the store: its layers and where their files are.",
-    "prune": "Remove layers that no image has any more and nobody uses.",
+    "cache": "Carry configurations and manifests to another host.",
+    "config": "Show each setting and where it comes from.",
+    "doctor": "Find why podman fails or is slow with the store, and how to cure it.",
+    "images": "List the images of the repository and of the store.",
+    "inspect": "Show images of the store with their layers and files.",
+    "prune": "Remove old layers that nobody uses.",
     "publish": "Unpack images into a repository in DUCC's layout.",
     "setup": "Make podman use the store, or undo that.",
-    "status": "Show how the store stands: last sync, revision, counts, what is due.",
-    "sync": "Generate the additional image store from the repository.",
-    "verify": "Examine the store, and mend it.",
-    "why": "Tell what podman run will do with an image, and why.",
+    "status": "Show the last sync, counts, and the next change that is due.",
+    "sync": "Write the store from the repository.",
+    "verify": "Check the store, and repair it.",
+    "why": "Say what podman run will do with an image, and why.",
 }
 
 _EXIT_INTERRUPTED = 130
@@ -77,10 +77,12 @@ class LazyGroup(click.Group):
     "6 registry, 7 some images failed, 130 interrupted.",
 )
 @click.version_option(__version__, prog_name="podman-cvmfs")
-@click.option("-v", "--verbose", count=True, help="Say more; twice: everything.")
-@click.option("-q", "--quiet", count=True, help="Say less: only warnings; twice: only errors.")
+@click.option("-v", "--verbose", count=True, help="Print more. Twice: print everything.")
+@click.option(
+    "-q", "--quiet", count=True, help="Print warnings and errors only. Twice: errors only."
+)
 def cli(verbose: int, quiet: int) -> None:
-    """Use container images unpacked in CernVM-FS from podman, without pulling them."""
+    """Run container images unpacked in CernVM-FS with podman, without pulling them."""
     levels = [logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG]
     level = levels[max(0, min(3, 2 + verbose - quiet))]
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)

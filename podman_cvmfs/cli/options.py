@@ -89,7 +89,7 @@ text_or_json = click.option(
     "output",
     type=click.Choice(["text", "json"]),
     default="text",
-    help="Print data as JSON on standard output.",
+    help="Print text, or JSON on standard output.",
 )
 
 
@@ -97,8 +97,8 @@ arch_option = setting(
     "arch",
     "--arch",
     metavar="ARCH",
-    help="The architecture whose images are wanted, as in amd64, arm64 or arm/v7; this machine's "
-    "if nothing is set.",
+    help="The architecture of the wanted images, for example amd64, arm64 or "
+    "arm/v7. Default: the settings', otherwise this machine's.",
 )
 
 
@@ -112,8 +112,8 @@ def store_options(function: F) -> F:
                 "--repository",
                 type=DIRECTORY,
                 multiple=True,
-                help=f"The unpacked repository, {paths.REPOSITORY} if nothing is set; again for "
-                "others, in order of preference.",
+                help="The repository. Repeat it for more, in order of preference. Default: "
+                f"the settings', otherwise {paths.REPOSITORY}.",
             ),
             setting(
                 "store", "--store", type=DIRECTORY, help="The additional image store to write."
@@ -122,19 +122,21 @@ def store_options(function: F) -> F:
                 "cache",
                 "--cache",
                 type=DIRECTORY,
-                help="Where blobs fetched from registries are kept.",
+                help="The directory for configurations and manifests from registries.",
             ),
             setting(
                 "view",
                 "--view",
                 type=click.Choice([each.value for each in View]),
-                help="Show images by the merged root, by their layers, or by what there is.",
+                help="How containers see images: flat (by the merged root), layers, or auto "
+                "(by the merged root if there is one).",
             ),
             setting(
                 "reuse",
                 "--reuse",
                 type=click.Choice([each.value for each in Reuse]),
-                help="Which layers pulls of other images may take from the store.",
+                help="Which layers a pull may take from the store: base layers, all layers "
+                "without whiteouts, or none.",
             ),
             setting(
                 "overlay",
@@ -147,7 +149,7 @@ def store_options(function: F) -> F:
                 "--shared/--private",
                 "shared",
                 default=None,
-                help="Let other users read the store, or nobody but you.",
+                help="Let other users read the store, or only you.",
             ),
             arch_option,
         ]

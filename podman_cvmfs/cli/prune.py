@@ -20,19 +20,20 @@ _SHOWN = 3
 
 @click.command("prune")
 @setting("store", "--store", type=DIRECTORY, help="The additional image store.")
-@click.option("--dry-run", is_flag=True, help="Only say what stays, why, and what would go.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go, what would stay, and why.")
 @click.option(
     "--grace",
     type=click.IntRange(0, 3650),
     metavar="DAYS",
-    help="How long ago images must have left what is to go.",
+    help="Remove a layer so many days after its image has left the store. Default:"
+    " the settings' grace_days.",
 )
 @click.option(
     "--graphroot",
     "graphroots",
     type=DIRECTORY,
     multiple=True,
-    help="Also look for containers and images here.",
+    help="Also look for containers and images in this graphroot. Repeat it for more.",
 )
 @text_or_json
 def command(
@@ -41,13 +42,13 @@ def command(
     graphroots: tuple[str, ...],
     output: str,
 ) -> None:
-    """Remove what images have left in the store: their layers, and their records, which lose
-    their names at once.
+    """Remove layers and records of images that have left the store.
 
-    It stays for a grace period, and as long as containers, pulled images, or images built on them
-    need it. These are looked for in the graphroots of root (or the caller), of all users of this
-    machine, and in those named. If the caller's own or one that was named can't be read, everything
-    stays; another user's is only reported.
+    An image that leaves the store loses its names at once. Its layers stay for a grace period,
+    and as long as containers, pulled images, or images built on them need them. The command
+    looks for these in the graphroots of root (or the caller), of all users of this machine, and
+    in the given ones. If the caller's graphroot or a given one can't be read, nothing is
+    removed. If another user's can't be read, it is only reported.
     """
     from podman_cvmfs.store.store import Store
     from podman_cvmfs.usage.prune import prune

@@ -36,13 +36,14 @@ log = logging.getLogger(__name__)
     "--user/--system",
     "for_user",
     default=None,
-    help="For yourself, or for the whole machine; the latter is what root gets by default.",
+    help="Set up podman for you, or for the whole machine. Default: for the "
+    "machine if you are root, otherwise for you.",
 )
 @setting(
     "store",
     "--store",
     type=DIRECTORY,
-    help="The additional image store to use, that of the settings if none is given.",
+    help="The additional image store. Default: the settings' store.",
 )
 @click.option("--undo", is_flag=True, help="Put every file back as it was.")
 @click.option("--dry-run", is_flag=True, help="Only print what would change, as a diff.")
@@ -63,8 +64,8 @@ log = logging.getLogger(__name__)
     "--users/--no-users",
     "users",
     default=None,
-    help="Give ordinary users the system's store too, or root alone. Default: as the last time, at "
-    "first root alone.",
+    help="Give root's store to ordinary users too, or to root alone. Default: as "
+    "in the last run; in the first run root alone.",
 )
 def command(
     for_user: bool | None,
@@ -76,8 +77,8 @@ def command(
 ) -> None:
     """Make podman use the store, or undo that.
 
-    The store is made, empty, where there is none. storage.conf is edited, or made of what was in
-    force until now; newer podman gets a drop-in instead.
+    It makes an empty store if there is none. For podman 5 and older it edits storage.conf, or
+    makes one from the settings in force. Newer podman gets a drop-in.
     """
     root = os.geteuid() == 0
     if for_user is not None and for_user == root:

@@ -26,14 +26,14 @@ from podman_cvmfs.settings.policy import Policy
     "--repository",
     type=DIRECTORY,
     multiple=True,
-    help="The unpacked repository; again for others.",
+    help="The repository. Repeat it for more.",
 )
-@setting("cache", "--cache", type=DIRECTORY, help="Where syncs keep what they remember.")
+@setting("cache", "--cache", type=DIRECTORY, help="The cache. It holds notes of the last sync.")
 @text_or_json
 def command(output: str) -> None:
-    """Show how the store stands: its last sync, revisions, counts, and what is due next.
+    """Show the store's last sync, revisions, counts, and the next change that is due.
 
-    What is wrong with a store is for 'podman-cvmfs verify' to tell.
+    To find errors in a store, use 'podman-cvmfs verify'.
     """
     settings = target_of(settings_given())
     status = status_of(settings, content_of(settings))

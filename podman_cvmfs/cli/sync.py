@@ -34,10 +34,11 @@ log = logging.getLogger(__name__)
     "on_outage",
     "--on-outage",
     type=click.Choice([each.value for each in OnOutage]),
-    help="Keep the images of a repository that can't be read, or hide them until it can, so that "
-    "podman pulls them.",
+    help="What to do with the images of a repository that can't be read. keep: "
+    "they stay, and podman fails to start them. hide: they leave the store "
+    "until the repository is back, and podman pulls them.",
 )
-@click.option("--watch", is_flag=True, help="Go on, and follow the repository's changes.")
+@click.option("--watch", is_flag=True, help="Keep running, and follow the repository's changes.")
 @click.option(
     "--interval",
     type=click.FloatRange(0.1, 3600),
@@ -49,7 +50,7 @@ log = logging.getLogger(__name__)
 @click.option(
     "--notification-file",
     type=FILE,
-    help="With --watch: DUCC's notification file; look at once when something is added to it.",
+    help="With --watch: DUCC's notification file. A new line in it makes the command look at once.",
 )
 @text_or_json
 def command(
@@ -59,11 +60,12 @@ def command(
     notification_file: str | None,
     output: str,
 ) -> None:
-    """Generate the additional image store: for all images of the repository (or those that wish
-    lists and settings select), which then is all the store holds, or to add the IMAGEs named.
+    """Write the additional image store from the repository.
 
-    podman finds the images once the store is among the additionalimagestores in storage.conf
-    (see podman-cvmfs setup).
+    Without IMAGE the store gets all images of the repository, or those that wish lists and
+    settings select, and loses all others. With IMAGEs these images are added.
+
+    podman finds the images when its configuration names the store: see podman-cvmfs setup.
     """
     given = click.get_current_context().get_parameter_source
     if not watch and given("interval") is ParameterSource.COMMANDLINE:

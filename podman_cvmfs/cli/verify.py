@@ -27,25 +27,26 @@ log = logging.getLogger(__name__)
 
 @click.command("verify")
 @store_options
-@click.option("--repair", is_flag=True, help="Mend what is wrong, from the repository if need be.")
+@click.option("--repair", is_flag=True, help="Repair the store, from the repository if necessary.")
 @setting("offline", "--offline", is_flag=True, default=None, help="With --repair: ask no registry.")
-@click.option("--native", is_flag=True, help="Also ask the real containers/storage library.")
+@click.option("--native", is_flag=True, help="Also ask the library that podman itself uses.")
 @text_or_json
 def command(
     repair: bool,
     native: bool,
     output: str,
 ) -> None:
-    """Examine the whole store, without podman and without changing anything: an ordinary user's
-    own, or root's where the user has none. Also find images and containers of users that show the
-    files of one layer as their whole root: stores of earlier versions led to that.
+    """Check the whole store, without podman and without changing anything.
 
-    Each thing that is wrong is printed with its path and what cures it. Errors end the command with
-    exit code 5; warnings don't.
+    Root's store is checked if an ordinary user has no own store. Each error and warning is
+    printed with its path and its cure. Errors end the command with exit code 5. Warnings don't.
 
-    --repair keeps what is right and takes the rest from the repository; only for that are all other
-    options but --store and --native. The store stays laid out as it is, if it can still be told
-    how. What is printed is then what is left.
+    The command also finds images and containers of users that show the files of one layer as
+    their whole root. Stores of earlier versions caused that.
+
+    --repair keeps what is right and makes the rest anew from the repository. All other options
+    except --store and --native are for --repair. The layout of the store stays as it is, if it
+    can still be read. The remaining errors are printed.
     """
     settings = settings_given()
     if not repair:

@@ -30,7 +30,7 @@ from podman_cvmfs.reports.why import Answer, judge
     "--repository",
     type=DIRECTORY,
     multiple=True,
-    help="The unpacked repository; again for others, in order of preference.",
+    help="The repository. Repeat it for more, in order of preference.",
 )
 @arch_option
 @text_or_json
@@ -38,11 +38,11 @@ def command(
     image: str,
     output: str,
 ) -> None:
-    """Tell what 'podman run IMAGE' will do, and why.
+    """Say what 'podman run IMAGE' will do, and why.
 
-    IMAGE is what podman would be given: a name, with or without its registry, or an ID. It is a hit
-    if podman, run by the same user, starts the image from the store with nothing pulled; that it
-    has a stale tag or a synthesised config is then told besides.
+    IMAGE is a name, with or without its registry, or an ID, as you would give it to podman. It
+    is a hit if podman, run by the same user, starts the image from the store without a pull.
+    The answer also says if the tag is stale or the configuration synthesised.
 
     Exit code 0 for a hit, 1 for a miss.
     """

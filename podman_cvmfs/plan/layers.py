@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from podman_cvmfs.plan.lay_out import Shown
 from podman_cvmfs.plan.retirement import Retention, hidden
-from podman_cvmfs.settings.policy import Change
+from podman_cvmfs.settings.policy import Change, Policy, Reuse
 from podman_cvmfs.store.records import (
     UNCOMPRESSED,
     LayerDirectory,
@@ -27,7 +27,8 @@ class LayerChoice:
 
     ``sources`` are the source IDs of the images the store shall hold. No layer stays that shows
     files of a repository that is ``gone``. ``change`` is that of the policy since ``current``.
-    Layers of layout 4 stay as they are as ``retention`` says.
+    Layers of layout 4 stay as they are as ``retention`` says. ``order`` are the repositories in
+    order of preference: of two that have a layer the earlier one shows it.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class LayerChoice:
         gone: Collection[str],
         change: Change,
         retention: Retention,
+        order: Sequence[str] = (),
     ) -> None:
         self.layers: dict[str, StoredLayer] = {}
         self.directories: dict[str, LayerDirectory] = {}
@@ -45,6 +47,7 @@ class LayerChoice:
         self._gone = gone
         self._change = change
         self._retention = retention
+        self._order = order
         #: The layers that only images have that are laid out under another policy than the next
         #: store's.
         self._stale: set[str] = set()
@@ -114,8 +117,17 @@ class LayerChoice:
             return True
         if present.repository and (present.layer_id, present.repository) not in self._homes:
             return True
+        before = precedence(present.repository, self._order)
+        if precedence(layer.repository, self._order) != before:
+            return precedence(layer.repository, self._order) < before
         # A base of which somebody has found that it deletes beats one that nobody has looked at.
         return layer.diff_id is None and present.diff_id is not None
+
+
+def precedence(repository: str, order: Sequence[str]) -> int:
+    """The place of ``repository`` in the ``order`` of preference, 0 for the first. One that isn't
+    named there comes last."""
+    return order.index(repository) if repository in order else len(order)
 
 
 def is_held(layer: StoredLayer, retention: Retention) -> bool:
@@ -130,6 +142,17 @@ def serves(layer: StoredLayer, sources: Collection[str], gone: Collection[str]) 
     """Whether a layer can stay as it is: the image it is laid out for is among the wanted
     ``sources``, and the repository that it shows files of isn't ``gone``."""
     return (layer.shows is None or layer.shows in sources) and layer.repository not in gone
+
+
+def found_by_none(current: StoreContent, policy: Policy) -> set[str]:
+    """The IDs of layers that a pull may find by their place in a chain, though ``policy`` says that
+    no other image may use what their repository has."""
+    return {
+        layer.layer_id
+        for layer in current.layers.values()
+        if layer.shows is None and layer.repository
+        if policy.of(layer.repository) != policy and policy.reuse is not Reuse.NONE
+    }
 
 
 def freed_images(current: StoreContent, sources: Collection[str], retention: Retention) -> set[str]:

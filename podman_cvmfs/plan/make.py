@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from podman_cvmfs.names.reference import ImageName, assign_names
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.plan.lay_out import ImageView, Shown
-from podman_cvmfs.plan.layers import LayerChoice
+from podman_cvmfs.plan.layers import LayerChoice, precedence
 from podman_cvmfs.plan.retirement import (
     Retention,
     add_retired_images,
@@ -115,13 +115,16 @@ def make_plan(
     policy: str,
     retention: Retention,
     gone: Collection[str] = (),
+    order: Sequence[str] = (),
 ) -> Plan:
     """Plan the store that offers ``wanted`` (name in the repository -> source ID).
 
     ``candidates`` (by source ID) are complete images, laid out under ``policy``; a wanted image
     that is not among them stays as ``current`` has it. A layer of both becomes the candidate's if
     it is laid out under another policy or shows files of a repository that is ``gone``. What leaves
-    the store stays as ``retention`` says; of an image, only its names go at once.
+    the store stays as ``retention`` says; of an image, only its names go at once. ``order`` are the
+    repositories in order of preference: of two that have an image or a layer the earlier one shows
+    it.
     """
     change = Change.between(current.policy, policy)
     sources = frozenset(wanted.values())
@@ -131,11 +134,20 @@ def make_plan(
     # Repositories may know one image by several sources: the first makes it, the others are names.
     present = {image.image_id: image for image in kept.values()}
     made: dict[str, Candidate] = {}
-    for source in wanted.values():
-        if source in candidates and image_of[source] not in present:
-            made.setdefault(image_of[source], candidates[source])
+    by_preference = sorted(
+        (source for source in wanted.values() if source in candidates),
+        key=lambda source: precedence(candidates[source].stored.repository, order),
+    )
+    for source in by_preference:
+        image_id, repository = image_of[source], candidates[source].stored.repository
+        former = present.get(image_id)
+        if former is None:
+            made.setdefault(image_id, candidates[source])
+        elif precedence(repository, order) < precedence(former.repository, order):
+            made[image_id] = candidates[source]
+            del present[image_id]
 
-    choice = LayerChoice(current, sources, gone, change, retention)
+    choice = LayerChoice(current, sources, gone, change, retention, order)
     choice.keep(present.values())
     in_order = sorted(made.values(), key=lambda candidate: candidate.stored.source_id)
     for each in in_order:

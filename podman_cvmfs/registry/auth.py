@@ -10,11 +10,17 @@ from __future__ import annotations
 import re
 import threading
 from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
 
 from podman_cvmfs.errors import InputError, RegistryError, printable
 from podman_cvmfs.oci import documents
-from podman_cvmfs.registry.bounds import ForbiddenAddressError, check_address, is_loopback
+from podman_cvmfs.registry.addresses import (
+    Distance,
+    ForbiddenAddressError,
+    check_distance,
+    distance_by_name,
+    is_loopback,
+    parse_address,
+)
 from podman_cvmfs.registry.credentials import Credentials, CredentialStore
 from podman_cvmfs.registry.failures import refused
 from podman_cvmfs.registry.transport import Transport
@@ -39,7 +45,8 @@ class _Challenge:
 class Door:
     """Where a login is wanted: the host asked, and the name credentials go by.
 
-    ``is_encrypted`` says whether the host is spoken to over TLS.
+    ``is_encrypted`` says whether the host is spoken to over TLS. ``distance`` is how near it is:
+    its token service may be as near, and no nearer.
     """
 
     host: str
@@ -47,6 +54,7 @@ class Door:
     repository: str
     is_encrypted: bool
     insecure: bool = False
+    distance: Distance = Distance.ELSEWHERE
 
 
 class Authenticator:
@@ -59,8 +67,8 @@ class Authenticator:
         self._transport = transport
         self._credentials = credentials
         self._headers: dict[tuple[str, str, bool], str] = {}
-        #: By host and "insecure": what is wanted, and whether that was said over TLS.
-        self._challenges: dict[tuple[str, bool], tuple[_Challenge, bool]] = {}
+        #: By host and "insecure": what is wanted, and the door where that was said.
+        self._challenges: dict[tuple[str, bool], tuple[_Challenge, Door]] = {}
         self._locks: dict[tuple[str, str, bool], threading.Lock] = {}
 
     def authorization(self, door: Door, subject: str) -> str | None:
@@ -71,12 +79,12 @@ class Authenticator:
         """
         key = (door.host, door.repository, door.insecure)
         header = self._headers.get(key)
-        challenge, is_encrypted = self._challenges.get((door.host, door.insecure), (None, False))
+        challenge, said = self._challenges.get((door.host, door.insecure), (None, door))
         if header is not None or challenge is None:
             return header
         if challenge.scheme == "basic" and self._password(door) is None:
             return None
-        door = replace(door, is_encrypted=is_encrypted)
+        door = replace(door, is_encrypted=said.is_encrypted, distance=said.distance)
         with self._locks.setdefault(key, threading.Lock()):
             if key not in self._headers:
                 self._headers[key] = self._answer(door, challenge, subject)
@@ -97,7 +105,7 @@ class Authenticator:
             self._headers[key] = header
             # The scope is this repository's: the next one has its own.
             general = _Challenge(parsed.scheme, parsed.realm, parsed.service)
-            self._challenges[door.host, door.insecure] = (general, door.is_encrypted)
+            self._challenges[door.host, door.insecure] = (general, door)
             return header
 
     def _answer(self, door: Door, challenge: _Challenge, subject: str) -> str:
@@ -116,12 +124,13 @@ class Authenticator:
     def _token(
         self, door: Door, challenge: _Challenge, credentials: Credentials | None, subject: str
     ) -> str:
-        realm = urlsplit(challenge.realm)
-        host = realm.netloc.rpartition("@")[2]
         try:
-            check_address(f"https://{door.host}/", challenge.realm)
+            realm = parse_address(challenge.realm)
+            check_distance(distance_by_name(realm.host), door.distance)
         except ForbiddenAddressError as err:
-            raise RegistryError(f"{subject}: bad challenge of {door.host}: {err}") from None
+            text = f"{subject}: bad challenge of {door.host}: {err}"
+            raise RegistryError(text, err.hint) from None
+        host = realm.authority
         if credentials and realm.scheme == "http" and door.is_encrypted and not is_loopback(host):
             raise RegistryError(
                 f"{subject}: {door.host} wants the password sent unencrypted to {printable(host)}"
@@ -145,6 +154,7 @@ class Authenticator:
             authorization=authorization,
             parameters=parameters,
             form=form,
+            allowed=door.distance,
             kind="token",
         )
         with response:
@@ -173,7 +183,10 @@ def _wants_login(subject: str, door: Door) -> RegistryError:
 
 
 def _parse(header: str) -> _Challenge | None:
-    """The challenge to meet, a token before a password; None if there is none we can."""
+    """The challenge to meet, a token before a password; None if there is none we can.
+
+    A token's with a bad address comes last: there it is refused in words.
+    """
     marks = list(_SCHEME.finditer(header))
     ends = [mark.start() for mark in marks[1:]] + [len(header)]
     found: dict[str, _Challenge] = {}
@@ -184,15 +197,21 @@ def _parse(header: str) -> _Challenge | None:
         if scheme == "basic":
             found[scheme] = _Challenge(scheme)
             continue
-        realm = values.get("realm", "")
-        try:
-            is_address = urlsplit(realm).scheme in ("http", "https") and urlsplit(realm).hostname
-        except ValueError:
-            is_address = None
-        if is_address:
-            service, scope = values.get("service", ""), values.get("scope", "")
-            found[scheme] = _Challenge(scheme, realm, service, scope)
-    return found.get("bearer") or found.get("basic")
+        challenge = _Challenge(
+            scheme, values.get("realm", ""), values.get("service", ""), values.get("scope", "")
+        )
+        if not challenge.realm:
+            continue
+        found[scheme if _is_good(challenge) else ""] = challenge
+    return found.get("bearer") or found.get("basic") or found.get("")
+
+
+def _is_good(challenge: _Challenge) -> bool:
+    try:
+        parse_address(challenge.realm)
+    except ForbiddenAddressError:
+        return False
+    return True
 
 
 def _checked(data: bytes, subject: str) -> str:

@@ -1,72 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bounds to what a registry may make us do.
 
-A registry is not trusted. By a redirect or as its token service it must not make us ask what only
-this machine can reach: services on loopback, and on the link, where clouds give away secrets. Nor
-may it fill our memory where neither requests nor urllib3 minds.
+A registry is not trusted. It must not send us nearer than it is itself (``addresses`` says why).
+It must not make us send credentials on. It must not fill our memory where neither requests nor
+urllib3 minds.
 """
 
 from __future__ import annotations
 
-import functools
-import ipaddress
-import socket
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
+
+from podman_cvmfs.registry.addresses import Distance, ForbiddenAddressError, Reach, parse_address
+from podman_cvmfs.registry.connection import distance_of_host
 
 #: A redirect's body that is worth reading is shorter, in bytes.
 _BODY = 64 * 1024
 #: To where a registry keeps its blobs it takes one or two.
 _REDIRECTS = 5
-
-
-class ForbiddenAddressError(requests.RequestException):
-    """A registry sends us where it has no business to; the text says where."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` (``name[:port]``, ``address[:port]`` or ``[v6][:port]``) is this machine."""
-    try:
-        bare = urlsplit(f"//{host}").hostname or ""
-        return bare == "localhost" or ipaddress.ip_address(bare).is_loopback
-    except ValueError:
-        return False
-
-
-@functools.lru_cache(maxsize=1024)
-def is_inside(host: str) -> bool:
-    """Whether ``host``, a name or an address, is on this machine or its link."""
-    if host.rstrip(".") == "localhost" or host.rstrip(".").endswith(".localhost"):
-        return True
-    # Addresses in all the forms that the C library knows ("127.1"), and what names stand for.
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return False  # then it can't be asked either, but by a proxy
-    return any(_is_near(str(address[0])) for *_, address in found)
-
-
-def _is_near(text: str) -> bool:
-    address = ipaddress.ip_address(text.partition("%")[0])
-    address = getattr(address, "ipv4_mapped", None) or address
-    return address.is_loopback or address.is_link_local or address.is_unspecified
-
-
-def check_address(origin: str, address: str) -> None:
-    """Raise ForbiddenAddressError if the host of the URL ``origin`` may not send us to the URL
-    ``address``: one that is itself inside may."""
-    try:
-        here, there = urlsplit(origin).hostname or "", urlsplit(address)
-        if there.scheme not in ("http", "https") or not there.hostname:
-            raise ForbiddenAddressError("it sends us to what is no address of the web")
-        if is_inside(there.hostname) and not is_inside(here):
-            raise ForbiddenAddressError("it sends us to this machine or its link")
-    except ValueError:
-        raise ForbiddenAddressError("it sends us to what is no address") from None
 
 
 def promised_length(response: requests.Response) -> int | None:
@@ -94,12 +49,19 @@ class _Body(urllib3.response.HTTPResponse):
 
 class BoundedSession(requests.Session):
     """A session that follows no redirect too far, nor too many, takes no credentials from ~/.netrc
-    after one either, and keeps no cookies."""
+    after one either, and keeps no cookies. Its adapters heed ``reach``."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.reach = Reach()
         self.max_redirects = _REDIRECTS
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    def ask(self, allowed: Distance, method: str, url: str, **kwargs: Any) -> requests.Response:
+        """``request`` for a host that may be as near as ``allowed``. Raises ForbiddenAddressError
+        besides."""
+        self.reach.allowed = allowed
+        return self.request(method, url, **kwargs)
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send one request and follow redirects."""
@@ -114,7 +76,7 @@ class BoundedSession(requests.Session):
             target: str | None = super().get_redirect_target(resp)
         except UnicodeError:
             resp.raw.close()
-            raise ForbiddenAddressError("it sends us to what is no address") from None
+            raise ForbiddenAddressError("it sends us to an address that is not valid") from None
         if target is not None:
             # requests would read the body to its end, and decompress it. A short one is read, so
             # that the connection can be used again. Chunks come in whatever length they say.
@@ -130,7 +92,11 @@ class BoundedSession(requests.Session):
                     pass  # only the connection is lost
             resp.raw.close()
             resp._content = b""
-            check_address(resp.url, urljoin(resp.url, target))
+            # Blanks around a header's value are none of its own (RFC 9110, 5.5).
+            target = target.strip(" \t")
+            parse_address(target, resp.url)
+            # The adapter checks the address as it has become by then, and whom it connects to.
+            self.reach.allowed = min(self.reach.allowed, distance_of_host(resp))
         return target
 
     def rebuild_auth(

@@ -13,8 +13,11 @@ import ssl
 from dataclasses import dataclass
 
 from podman_cvmfs.errors import RegistryError, printable
+from podman_cvmfs.util.foreign_file import read_bounded
 
 SYSTEM_DIRECTORIES = ("/etc/containers/certs.d", "/etc/docker/certs.d")
+#: Bytes; a bundle of all authorities there are is a few hundred thousand.
+_MAX_FILE = 16 * 1024 * 1024
 _FORBIDDEN = frozenset({"", ".", ".."})
 
 
@@ -62,11 +65,16 @@ def tls_context(certificates: Certificates | None, verify: bool = True) -> ssl.S
         return context
     for path in certificates.authorities:
         try:
-            context.load_verify_locations(path)
-        except (OSError, ssl.SSLError):
+            # What stands between the certificates may be in any script; ssl wants ASCII.
+            text = read_bounded(path, _MAX_FILE).decode("ascii", "replace").replace("\ufffd", "?")
+            context.load_verify_locations(cadata=text)
+        except (OSError, ssl.SSLError, ValueError):
             raise RegistryError(f"not a certificate of an authority: {printable(path)}") from None
     for certificate, key in certificates.clients:
         try:
+            for path in (certificate, key):
+                # OpenSSL opens paths only, and would wait for a FIFO.
+                read_bounded(path, _MAX_FILE)
             # No prompt: nobody may be there to type a passphrase.
             context.load_cert_chain(certificate, key, password="")
         except (OSError, ssl.SSLError, ValueError):

@@ -8,45 +8,32 @@ Where to ask is registries.conf's to say: mirrors are tried first, in their orde
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import requests
-import urllib3
 
-from podman_cvmfs.errors import (
-    RegistryBusy,
-    RegistryError,
-    RegistryUnreachable,
-    printable,
-)
-from podman_cvmfs.names.reference import DOCKER_HUB, ImageName, is_tag
+from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable
+from podman_cvmfs.names.reference import ImageName, is_tag
 from podman_cvmfs.oci import documents
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.registry.answers import check, stated_type, tags_of
-from podman_cvmfs.registry.auth import Authenticator, Door
-from podman_cvmfs.registry.bounds import is_led_away, promised_length
+from podman_cvmfs.registry.auth import Authenticator
 from podman_cvmfs.registry.credentials import CredentialStore
-from podman_cvmfs.registry.failures import TIMEOUTS, BrokenOffError, StalledError, refused
-from podman_cvmfs.registry.patience import pause
+from podman_cvmfs.registry.endpoint import EndpointClient, host_of
 from podman_cvmfs.registry.registries_conf import Endpoint, RegistriesConf, load_registries_conf
-from podman_cvmfs.registry.transport import CHUNK, Transport
+from podman_cvmfs.registry.transport import Transport
 
 log = logging.getLogger(__name__)
 
-_DOCKER_HUB_HOST = "registry-1.docker.io"
 _MANIFEST_TYPES = (
     documents.OCI_MANIFEST,
     documents.OCI_INDEX,
     documents.DOCKER_MANIFEST,
     documents.DOCKER_LIST,
 )
-#: How often a transfer is begun, at most, if it breaks off.
-_TRANSFERS = 3
-#: How often one document's transfer may come to a halt until it is given up.
-_STALLS = 2
 _TAGS_A_PAGE = 1000
 _MAX_TAGS = 100_000
 
@@ -99,7 +86,7 @@ class RegistryClient:
         Raises RegistryError.
         """
         endpoints = self._conf.endpoints(name)
-        return tuple((_host(endpoint), self._is_insecure(endpoint)) for endpoint in endpoints)
+        return tuple((host_of(endpoint), self._is_insecure(endpoint)) for endpoint in endpoints)
 
     def manifest(self, name: ImageName, reference: str | None = None) -> tuple[bytes, str]:
         """Return the manifest or index of ``name``, byte for byte, and its media type.
@@ -112,7 +99,9 @@ class RegistryClient:
         accept = {"Accept": ", ".join(_MANIFEST_TYPES)}
 
         def ask(endpoint: Endpoint) -> tuple[bytes, str]:
-            data, headers = self._document(endpoint, name, f"manifests/{wanted}", accept, "image")
+            data, headers = self._at(endpoint, name).document(
+                f"manifests/{wanted}", accept, "image"
+            )
             media_type = headers.get("Content-Type", "").partition(";")[0].strip()
             if by_digest:
                 check(name, Digest.parse(wanted), data)
@@ -129,7 +118,7 @@ class RegistryClient:
         """
 
         def ask(endpoint: Endpoint) -> bytes:
-            data, _ = self._document(endpoint, name, f"blobs/{digest}", {}, "blob", limit)
+            data, _ = self._at(endpoint, name).document(f"blobs/{digest}", {}, "blob", limit)
             check(name, digest, data)
             return data
 
@@ -145,7 +134,7 @@ class RegistryClient:
         for endpoint in self._conf.endpoints(name, True):
             has_begun = False
             try:
-                for chunk in self._stream(endpoint, name, digest):
+                for chunk in self._at(endpoint, name).stream(digest):
                     has_begun = True
                     yield chunk
                 return
@@ -165,7 +154,7 @@ class RegistryClient:
             found: dict[str, None] = {}
             path: str | None = f"tags/list?n={_TAGS_A_PAGE}"
             while path is not None:
-                data, headers = self._document(endpoint, name, path, {}, "repository")
+                data, headers = self._at(endpoint, name).document(path, {}, "repository")
                 links = requests.utils.parse_header_links(headers.get("Link", ""))
                 following = next((link["url"] for link in links if link.get("rel") == "next"), "")
                 before = len(found)
@@ -180,8 +169,6 @@ class RegistryClient:
 
         return self._first(name, False, ask)
 
-    # ------------------------------------------------------------------ one request
-
     def _first(self, name: ImageName, by_digest: bool, ask: Callable[[Endpoint], T]) -> T:
         """What the first endpoint that has it answers."""
         failures = []
@@ -193,150 +180,12 @@ class RegistryClient:
                 failures.append(err)
         raise _summed_up(failures)
 
-    def _document(
-        self,
-        endpoint: Endpoint,
-        name: ImageName,
-        path: str,
-        headers: dict[str, str],
-        what: str,
-        limit: int = documents.MAX_DOCUMENT,
-    ) -> tuple[bytes, Mapping[str, str]]:
-        """A short answer as a whole, and its headers."""
-        stalls = 0
-        for attempt in range(1, _TRANSFERS + 1):
-            try:
-                with self._get(endpoint, name, path, headers, what) as response:
-                    data = self._body(response, endpoint, name, limit)
-            except BrokenOffError as err:
-                if isinstance(err, StalledError):
-                    stalls += 1
-                    if stalls == _STALLS:
-                        raise self._timed_out(endpoint, path, err) from None
-                if attempt == _TRANSFERS:
-                    raise
-                pause(0.5 * attempt)
-            else:
-                self._answered(endpoint, path)
-                return data, response.headers
-        raise AssertionError("unreachable")
-
-    def _get(
-        self, endpoint: Endpoint, name: ImageName, path: str, headers: dict[str, str], what: str
-    ) -> requests.Response:
-        host = _host(endpoint)
-        subject = str(name)
+    def _at(self, endpoint: Endpoint, name: ImageName) -> EndpointClient:
         insecure = self._is_insecure(endpoint)
-        registry, repository = endpoint.name.registry, endpoint.name.repository
-        authorization = None
-        is_renewed = False
-        door = Door(host, registry, repository, False, insecure)
-        while True:
-            if not is_renewed:
-                authorization = self._authenticator.authorization(door, subject)
-            response = self._transport.get(
-                host,
-                f"/v2/{repository}/{path}",
-                subject,
-                registry=registry,
-                insecure=insecure,
-                headers=headers,
-                authorization=authorization,
-            )
-            # Whom the registry redirects to may refuse, but not say where passwords go.
-            if response.status_code != 401 or is_renewed or is_led_away(response):
-                break
-            challenge = response.headers.get("WWW-Authenticate", "")
-            is_encrypted = response.url.startswith("https:")
-            response.close()
-            door = Door(host, registry, repository, is_encrypted, insecure)
-            authorization = self._authenticator.renew(door, challenge, authorization, subject)
-            is_renewed = True
-        if response.status_code in (200, 206):
-            return response
-        with response:
-            if response.status_code in (401, 403, 404):
-                self._answered(endpoint, path)
-            raise self._refusal(response, endpoint, name, what)
-
-    def _timed_out(self, endpoint: Endpoint, path: str, error: StalledError) -> RegistryError:
-        return self._transport.timed_out(
-            _host(endpoint),
-            path.partition("/")[0],
-            (endpoint.name.repository, path),
-            error,
-            registry=endpoint.name.registry,
-            insecure=self._is_insecure(endpoint),
-        )
-
-    def _answered(self, endpoint: Endpoint, path: str) -> None:
-        self._transport.answered(
-            _host(endpoint),
-            path.partition("/")[0],
-            registry=endpoint.name.registry,
-            insecure=self._is_insecure(endpoint),
-        )
+        return EndpointClient(self._transport, self._authenticator, endpoint, insecure, name)
 
     def _is_insecure(self, endpoint: Endpoint) -> bool:
         return self._insecure or endpoint.insecure
-
-    def _stream(self, endpoint: Endpoint, name: ImageName, digest: Digest) -> Iterator[bytes]:
-        done = 0
-        path = f"blobs/{digest}"
-        for attempt in range(1, _TRANSFERS + 1):
-            headers = {"Range": f"bytes={done}-"} if done else {}
-            with self._get(endpoint, name, path, headers, "blob") as response:
-                if done and response.status_code != 206:
-                    break
-                expected = promised_length(response)
-                goal = None if expected is None else done + expected
-                try:
-                    for chunk in response.raw.stream(CHUNK, decode_content=False):
-                        done += len(chunk)
-                        yield chunk
-                except TIMEOUTS:
-                    log.debug("%s: blob timed out after %d bytes", name, done)
-                    if attempt == _TRANSFERS:
-                        error = StalledError(f"{name}: transfer of {digest} timed out")
-                        raise self._timed_out(endpoint, path, error) from None
-                except (urllib3.exceptions.HTTPError, OSError, ValueError):
-                    log.debug("%s: blob broke off after %d bytes", name, done)
-                    if attempt == _TRANSFERS:
-                        raise RegistryError(f"{name}: transfer of {digest} broke off") from None
-                else:
-                    if goal is None or done >= goal:
-                        self._answered(endpoint, path)
-                        return
-            pause(0.5 * attempt)
-        raise RegistryError(f"{name}: transfer of {digest} broke off after {done} bytes")
-
-    # ------------------------------------------------------------------ answers
-
-    def _body(
-        self, response: requests.Response, endpoint: Endpoint, name: ImageName, limit: int
-    ) -> bytes:
-        return self._transport.body(response, str(name), _host(endpoint), limit)
-
-    def _refusal(
-        self, response: requests.Response, endpoint: Endpoint, name: ImageName, what: str
-    ) -> RegistryError:
-        status = response.status_code
-        host = _host(endpoint)
-        if status in (401, 403):
-            return RegistryError(
-                f"{name}: {host} denies access (HTTP {status})",
-                "the image doesn't exist, or needs a login",
-            )
-        if status == 404:
-            return RegistryError(f"{name}: no such {what} at {host} (HTTP 404)")
-        try:
-            text = self._body(response, endpoint, name, 4096).decode("utf-8", "replace")
-            log.debug("%s: HTTP %d: %s", host, status, printable(text)[:200])
-        except StalledError:
-            raise  # each image would wait for it
-        except RegistryError:
-            pass
-        return refused(str(name), host, status)
 
 
 def _summed_up(failures: Sequence[RegistryError]) -> RegistryError:
@@ -349,7 +198,3 @@ def _summed_up(failures: Sequence[RegistryError]) -> RegistryError:
         return last
     passing = any(isinstance(err, (RegistryUnreachable, RegistryBusy)) for err in failures)
     return (RegistryBusy if passing else RegistryError)(last.message, last.hint)
-
-
-def _host(endpoint: Endpoint) -> str:
-    return _DOCKER_HUB_HOST if endpoint.name.registry == DOCKER_HUB else endpoint.name.registry

@@ -23,6 +23,7 @@ from typing import Any
 from podman_cvmfs.errors import printable
 from podman_cvmfs.names.reference import DOCKER_HUB_ALIASES
 from podman_cvmfs.registry.registries_conf import AUTH_FILES
+from podman_cvmfs.util.foreign_file import read_bounded
 
 log = logging.getLogger(__name__)
 
@@ -141,8 +142,7 @@ class CredentialStore:
     def _read(self, path: str, is_legacy: bool) -> _AuthFile | None:
         shown = printable(path)
         try:
-            with open(path, "rb") as file:
-                data = file.read(_MAX_FILE + 1)
+            data = read_bounded(path, _MAX_FILE)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as err:
@@ -150,7 +150,7 @@ class CredentialStore:
             return None
         try:
             # The parser's own message would quote the text: not shown.
-            document = json.loads(data) if len(data) <= _MAX_FILE else None
+            document = json.loads(data)
         except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict):

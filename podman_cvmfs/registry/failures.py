@@ -7,7 +7,7 @@ import requests
 import urllib3
 
 from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable, printable
-from podman_cvmfs.registry.bounds import ForbiddenAddressError
+from podman_cvmfs.registry.addresses import ForbiddenAddressError
 
 TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
 #: urllib3 2 has an error of its own for it; urllib3 1 passes on what the resolver says.
@@ -54,7 +54,7 @@ def failure(err: Exception, subject: str, host: str) -> RegistryError:
     """Put a failed request into words. The exception's own text may hold a URL: not used."""
     text, hint = str(err), None
     if isinstance(err, ForbiddenAddressError):
-        return RegistryError(f"{subject}: bad answer from {printable(host)}: {text}")
+        return RegistryError(f"{subject}: bad answer from {printable(host)}: {text}", err.hint)
     if isinstance(err, requests.exceptions.SSLError):
         cause = "its TLS certificate or connection is not acceptable"
     elif isinstance(err, requests.exceptions.ProxyError):
@@ -63,7 +63,7 @@ def failure(err: Exception, subject: str, host: str) -> RegistryError:
         cause = "a SOCKS proxy needs PySocks, which isn't installed"
         hint = "its packages are python3-socks in Debian, python3-pysocks in Fedora"
     elif text.startswith(_NO_PROXY):
-        cause = "the address of the proxy is none"
+        cause = "the proxy address is not valid"
     elif isinstance(err, TIMEOUTS):
         cause = "it doesn't answer in time"
     elif "Connection refused" in text:
@@ -75,7 +75,7 @@ def failure(err: Exception, subject: str, host: str) -> RegistryError:
     ):
         cause = "the connection failed"
     else:
-        # A redirect to another scheme, too many redirects, an address that is none.
+        # A redirect to another scheme, too many redirects, an address that is not valid.
         return RegistryError(f"{subject}: bad answer from {printable(host)}: {type(err).__name__}")
     message = f"{subject}: can't reach the registry {printable(host)}: {cause}"
     return RegistryUnreachable(message, hint)

@@ -15,8 +15,6 @@ import socket
 import time
 from typing import Any
 
-from requests.adapters import HTTPAdapter
-
 #: How long, in a socket's time limits, an answer may come slower than ``_SLOWEST``.
 _WAITS = 2
 #: Bytes a second: less is no use to anybody.
@@ -63,7 +61,10 @@ class _Paced(io.RawIOBase):
         super().close()
 
 
-class _PacedResponse(http.client.HTTPResponse):
+class PacedResponse(http.client.HTTPResponse):
+    """An answer of http.client's with a bounded head. Reading raises TimeoutError if it comes too
+    slowly."""
+
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp.close()
@@ -74,29 +75,3 @@ class _PacedResponse(http.client.HTTPResponse):
         self._paced.bound = _LONGEST_HEAD
         super().begin()
         self._paced.bound = None
-
-
-class PacedAdapter(HTTPAdapter):
-    """Has servers and proxies answer at a bearable pace."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        _pace(self.poolmanager)
-
-    def proxy_manager_for(self, proxy: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        _pace(manager)
-        return manager
-
-
-def _pace(manager: Any) -> None:
-    """Whatever pools a manager has (those for SOCKS are of their own), their answers are paced."""
-    pools = manager.pool_classes_by_scheme
-    manager.pool_classes_by_scheme = {scheme: _paced(pool) for scheme, pool in pools.items()}
-
-
-def _paced(pool: Any) -> Any:
-    if pool.ConnectionCls.response_class is _PacedResponse:
-        return pool
-    connection = type("_Paced", (pool.ConnectionCls,), {"response_class": _PacedResponse})
-    return type("_Paced", (pool,), {"ConnectionCls": connection})

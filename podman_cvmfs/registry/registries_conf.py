@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,7 +35,6 @@ class Endpoint:
 
     name: ImageName
     insecure: bool = False
-    is_mirror: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class RegistriesConf:
         else:
             unfit = "digest-only"
         found = [
-            Endpoint(_rewritten(name, table.prefix, mirror.location), mirror.insecure, True)
+            Endpoint(_rewritten(name, table.prefix, mirror.location), mirror.insecure)
             for mirror in table.mirrors
             if mirror.pull != unfit
         ]
@@ -106,29 +105,28 @@ class RegistriesConf:
 
 def load_registries_conf() -> RegistriesConf:
     """Read the files an engine of this user would read. Raises InputError."""
-    found = _Merged()
     main, is_demanded, directories = _places()
     file = read_toml(main)
-    if file is not None:
-        found.add(file, is_drop_in=False)
-    elif is_demanded:
+    if file is None and is_demanded:
         raise InputError(f"no such registries.conf: {printable(main)}")
-    for directory in directories:
-        for path in drop_ins(directory, ".conf"):
-            drop_in = read_toml(path)
-            if drop_in is not None:
-                found.add(drop_in, is_drop_in=True)
-    # podman itself keeps what users chose when it asked them, above all files of people.
-    chosen = read_toml(_chosen_aliases())
+    paths = [path for directory in directories for path in drop_ins(directory, ".conf")]
+    return merged(file, map(read_toml, paths), read_toml(_chosen_aliases()))
+
+
+def merged(
+    main: TomlFile | None, others: Iterable[TomlFile | None] = (), chosen: TomlFile | None = None
+) -> RegistriesConf:
+    """What the main file and its drop-ins, ``others``, say together; a later one wins. None stands
+    for a file that isn't there. ``chosen`` is where podman keeps what users chose when it asked
+    them, above all files of people. Raises InputError."""
+    found = _Merged()
+    if main is not None:
+        found.add(main, is_drop_in=False)
+    for file in others:
+        if file is not None:
+            found.add(file, is_drop_in=True)
     if chosen is not None:
         found.aliases.update(_aliases(chosen))
-    return found.result()
-
-
-def parse_registries_conf(file: TomlFile) -> RegistriesConf:
-    """What one file alone says. Raises InputError."""
-    found = _Merged()
-    found.add(file, is_drop_in=False)
     return found.result()
 
 

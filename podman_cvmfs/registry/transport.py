@@ -23,8 +23,10 @@ from requests.auth import AuthBase
 
 from podman_cvmfs import __version__
 from podman_cvmfs.errors import RegistryError, RegistryUnreachable, printable
-from podman_cvmfs.registry.bounds import BoundedSession, is_loopback, promised_length
+from podman_cvmfs.registry.addresses import Distance, Reach, is_loopback
+from podman_cvmfs.registry.bounds import BoundedSession, promised_length
 from podman_cvmfs.registry.certificates import Certificates, find_certificates, tls_context
+from podman_cvmfs.registry.connection import BoundedAdapter
 from podman_cvmfs.registry.failures import (
     TIMEOUTS,
     BrokenOffError,
@@ -34,7 +36,6 @@ from podman_cvmfs.registry.failures import (
     may_pass,
     refused,
 )
-from podman_cvmfs.registry.pace import PacedAdapter
 from podman_cvmfs.registry.patience import Patience
 
 log = logging.getLogger(__name__)
@@ -69,14 +70,14 @@ class _Authorization(AuthBase):
         return request
 
 
-class _Adapter(PacedAdapter):
+class _Adapter(BoundedAdapter):
     """Speaks TLS with a context of our own, and alone decides whether servers must prove who
     they are: urllib3 would change a shared context on a request's say-so."""
 
-    def __init__(self, context: ssl.SSLContext, verify: bool) -> None:
+    def __init__(self, reach: Reach, context: ssl.SSLContext, verify: bool) -> None:
         self._context = context
         self._verify = verify
-        super().__init__(pool_connections=4, pool_maxsize=4)
+        super().__init__(reach, pool_connections=4, pool_maxsize=4)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
@@ -175,6 +176,7 @@ class Transport:
         authorization: str | None = None,
         parameters: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
+        allowed: Distance = Distance.HERE,
         kind: str = "",
         is_last: bool = True,
     ) -> requests.Response:
@@ -182,12 +184,13 @@ class Transport:
 
         ``subject`` begins the messages of errors. ``registry`` is the one on whose behalf we ask:
         as in containers/image, its certificates, and whether it is ``insecure``, count for its
-        token service and the hosts it redirects to, too, and theirs don't. ``kind`` is what a
+        token service and the hosts it redirects to, too, and theirs don't. ``allowed`` is how near
+        the host may be: by default anywhere. ``kind`` is what a
         registry limits the rate of: manifests are dearer than blobs. Unless ``is_last`` the caller
         has another way to try, so that the host isn't dead. Raises RegistryError,
         RegistryUnreachable.
         """
-        host, path = urlsplit(url).netloc.rpartition("@")[2], urlsplit(url).path
+        host, path = urlsplit(url).netloc, urlsplit(url).path
         trust = _trust(registry, insecure)
         # Who isn't trusted on one registry's behalf may be on another's.
         patience, whom = self._patience, (host, trust)
@@ -198,7 +201,8 @@ class Transport:
         session = self._session(trust)
         for attempt in range(1, patience.attempts + 1):
             try:
-                response = session.request(
+                response = session.ask(
+                    allowed,
                     method,
                     url,
                     headers={**fixed, **(headers or {})},
@@ -207,7 +211,7 @@ class Transport:
                     auth=_Authorization(authorization),
                     timeout=self._timeout,
                     stream=True,
-                    proxies={"http": None, "https": None} if is_loopback(host) else None,  # type: ignore[dict-item]
+                    proxies={"http": None, "https": None} if is_loopback(host) else None,
                 )
             except (requests.RequestException, ValueError) as err:
                 if attempt < patience.attempts and may_pass(err):
@@ -281,13 +285,14 @@ class Transport:
             return ("http",)
         return ("https",)
 
-    def _session(self, trust: _Trust) -> requests.Session:
+    def _session(self, trust: _Trust) -> BoundedSession:
         """This thread's session for hosts that are trusted in this way."""
-        sessions: dict[_Trust, requests.Session] = self._local.__dict__.setdefault("sessions", {})
+        sessions: dict[_Trust, BoundedSession] = self._local.__dict__.setdefault("sessions", {})
         if trust not in sessions:
             session = BoundedSession()
-            session.mount("http://", PacedAdapter())
-            session.mount("https://", _Adapter(self._context(trust), not trust.insecure))
+            session.mount("http://", BoundedAdapter(session.reach))
+            adapter = _Adapter(session.reach, self._context(trust), not trust.insecure)
+            session.mount("https://", adapter)
             sessions[trust] = session
             with self._lock:
                 self._sessions.append(session)

@@ -172,11 +172,11 @@ class Resolver:
     def _with_markers(self, layer: Layer) -> Layer:
         if layer.files is None:
             return layer
-        markers = self._cache.markers(layer.blob.digest)
+        markers = self._cache.markers(self._repository.root, layer.blob.digest)
         if markers is None:
             markers = scan(self._at(layer.files))
             if not markers.unread:
-                self._cache.keep_markers(layer.blob.digest, markers)
+                self._cache.keep_markers(self._repository.root, layer.blob.digest, markers)
         return replace(layer, markers=markers)
 
     def _with_skeletons(self, layers: list[Layer]) -> list[Layer]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from urllib.parse import quote, unquote
@@ -12,7 +13,7 @@ LAYOUT = "5"
 #: The last layout whose layers mounted no pieces; it can be read still.
 _WITHOUT_PIECES = "4"
 #: Further words of a policy as a store remembers it.
-_SHARED, _MOUNTS = "shared", "mounts="
+_SHARED, _MOUNTS, _REUSE_FROM = "shared", "mounts=", "reuse-from="
 
 
 class View(str, Enum):
@@ -51,8 +52,18 @@ class Policy:
     shared: bool = False
     #: The mount points that every container gets.
     mounts: tuple[str, ...] = ()
+    #: The repositories whose layers other images may use, in order of preference. None stands for
+    #: the only repository that there is.
+    reuse_from: tuple[str, ...] | None = None
     #: The number of the layout. It goes up when layers are laid out otherwise.
     layout: str = LAYOUT
+
+    def of(self, repository: str) -> Policy:
+        """The policy for images of ``repository``: pulls find none of its layers if nobody has
+        said that they may."""
+        if self.reuse_from is None or repository in self.reuse_from:
+            return self
+        return replace(self, reuse=Reuse.NONE)
 
     def __str__(self) -> str:
         """What a store remembers of it."""
@@ -65,6 +76,8 @@ class Policy:
         words += [_SHARED] if self.shared else []
         # In order and quoted, so that equal policies give equal texts without blanks.
         words += [_MOUNTS + ",".join(map(quote, sorted(set(self.mounts))))] if self.mounts else []
+        if self.reuse_from is not None:
+            words.append(_REUSE_FROM + ",".join(map(quote, self.reuse_from)))
         return " ".join(words)
 
     @classmethod
@@ -75,14 +88,14 @@ class Policy:
         if len(choices) < 3:
             return None
         view, reuse, overlay, *others = choices
-        mounts = next((each for each in others if each.startswith(_MOUNTS)), "")
         try:
             policy = cls(
                 View(view),
                 Reuse(reuse),
                 Overlay(overlay),
                 shared=_SHARED in others,
-                mounts=tuple(map(unquote, mounts[len(_MOUNTS) :].split(","))) if mounts else (),
+                mounts=_listed(others, _MOUNTS) or (),
+                reuse_from=_listed(others, _REUSE_FROM),
                 layout=layout,
             )
         except ValueError:
@@ -98,6 +111,15 @@ class Policy:
     def has_pieces(self) -> bool:
         """Whether layers mount pieces."""
         return self.layout != _WITHOUT_PIECES
+
+
+def _listed(words: Sequence[str], key: str) -> tuple[str, ...] | None:
+    """The paths that the word which begins with ``key`` lists; None if there is no such word."""
+    for word in words:
+        if word.startswith(key):
+            listed = word[len(key) :]
+            return tuple(map(unquote, listed.split(","))) if listed else ()
+    return None
 
 
 DEFAULT_POLICY = Policy()
@@ -119,5 +141,7 @@ class Change(Enum):
         if was is None or becomes is None:
             return cls.LAID_OUT
         # The view and what is reused only decide which layers are shown and found.
-        same = replace(was, view=becomes.view, reuse=becomes.reuse) == becomes
+        same = becomes == replace(
+            was, view=becomes.view, reuse=becomes.reuse, reuse_from=becomes.reuse_from
+        )
         return cls.OFFERED if same else cls.LAID_OUT

@@ -27,7 +27,7 @@ def completed_since(
             continue
         if not chain[0].merged and policy.view is View.AUTO:
             rootless |= sources
-        elif not chain[-1].repository and policy.reuse is not Reuse.NONE:
+        elif not chain[-1].repository and policy.of(image.repository).reuse is not Reuse.NONE:
             baseless |= sources
     groups = offers.by_source(rootless | baseless) if rootless or baseless else {}
     return {

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from podman_cvmfs.errors import printable
 from podman_cvmfs.names.reference import ImageName
-from podman_cvmfs.plan.layers import freed_images, orphaned_views
+from podman_cvmfs.plan.layers import found_by_none, freed_images, orphaned_views
 from podman_cvmfs.plan.make import Candidate, Plan, make_plan
 from podman_cvmfs.plan.retirement import Retention, is_retired
 from podman_cvmfs.registry.meanings import meanings
@@ -20,7 +20,7 @@ from podman_cvmfs.repository.owners import owner_of
 from podman_cvmfs.repository.protocol import AnyRepository
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import UNANSWERED
-from podman_cvmfs.settings.policy import Policy
+from podman_cvmfs.settings.policy import Policy, Reuse
 from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.store.strangers import Stranger
 from podman_cvmfs.sync.choose import Choice, choose_requested, choose_selected, keep_old
@@ -113,7 +113,8 @@ def _prepare(
         left_out.clear()
     lacking = (each for each in offers.offers if each.image.image_id.hex in undone)
     wanted = keep_old(choice.wanted, held, lacking, left_out)
-    stuck = _stuck(current, hidden) - completed.candidates.keys()
+    distrusted = found_by_none(current, wishes.policy)
+    stuck = _stuck(current, hidden, distrusted) - completed.candidates.keys()
     wanted = {name: source for name, source in wanted.items() if source not in stuck}
     plan, warnings = _plan(current, wanted, completed.candidates, hidden, gone, wishes, retention)
     return plan, SyncReport(
@@ -122,7 +123,10 @@ def _prepare(
         silent=completed.silent,
         waiting=completed.waiting,
         found=choice.found,
-        notices=[notice for each in _repositories(offers) for notice in _owner_notices(each)],
+        notices=[
+            *(notice for each in _repositories(offers) for notice in _owner_notices(each)),
+            *_trust_notices(wishes),
+        ],
         warnings=warnings,
     )
 
@@ -139,8 +143,8 @@ def _plan(
     """Plan the next generation; the warnings are of what stays in it for its users.
 
     Layers that users still stand on are looked for only when some are about to go: past their
-    grace, or in a hidden repository, or with files that their repository has removed. Pulls must
-    not find these: whatever they made on them couldn't be mounted."""
+    grace, or in a hidden repository, or with files that their repository has removed, or of a
+    repository whose layers pulls may use no more. Pulls must not find these."""
     sources = set(wanted.values())
     stay = (image for image in current.images.values() if image.all_sources & sources)
     used = {layer.layer_id for image in stay for layer in layers_of(current, image)}
@@ -149,12 +153,14 @@ def _plan(
         if image.repository in hidden:
             layers = layers_of(current, image)
             useless.update(layer.layer_id for layer in layers if not layer.repository)
+    useless |= found_by_none(current, wishes.policy)
     useless |= vanished_layers(wishes.store.path, current, current.layers.keys() - used)
     needs: Needs | None = None
     if useless:
         needs = find_needs(current)
         retention = replace(retention, needed=needs.layers(current), useless=useless)
-    plan = make_plan(current, wanted, candidates, str(wishes.policy), retention, gone)
+    order = [os.path.abspath(root) for root in wishes.repositories]
+    plan = make_plan(current, wanted, candidates, str(wishes.policy), retention, gone, order)
     if needs is None:
         return plan, []
     return plan, [*needs.obstacles(), *_kept(plan.content, needs, sorted(hidden))]
@@ -203,12 +209,15 @@ def _gone(
     return ({layer.repository for layer in current.layers.values()} - known - {""}) | {*hidden}
 
 
-def _stuck(current: StoreContent, hidden: Collection[str]) -> set[str]:
+def _stuck(current: StoreContent, hidden: Collection[str], distrusted: Collection[str]) -> set[str]:
     """The source IDs of images that the store can only show with files of ``hidden``
-    repositories."""
+    repositories, or on the layers ``distrusted`` (IDs), which pulls would find."""
     found: set[str] = set()
-    for image in current.images.values() if hidden else ():
-        if any(layer.repository in hidden for layer in layers_of(current, image)):
+    for image in current.images.values() if hidden or distrusted else ():
+        if any(
+            layer.repository in hidden or layer.layer_id in distrusted
+            for layer in layers_of(current, image)
+        ):
             found |= image.all_sources
     return found
 
@@ -278,6 +287,15 @@ def _owner_notices(repository: AnyRepository) -> Iterator[str]:
         yield (
             f"{owner}: containers can add and remove files but not change those of the image "
             "(to have that too: podman-cvmfs setup --user --overlay fuse-overlayfs)"
+        )
+
+
+def _trust_notices(wishes: Wishes) -> Iterator[str]:
+    policy = wishes.policy
+    if len(wishes.repositories) > 1 and policy.reuse_from == () and policy.reuse is not Reuse.NONE:
+        yield (
+            "pulls and builds use no layer of the store, since there are several repositories and "
+            "the setting reuse_from names none (name those that you trust)"
         )
 
 

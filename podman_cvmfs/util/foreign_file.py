@@ -17,7 +17,7 @@ def read_bounded(path: str, limit: int) -> bytes:
     try:
         attributes = os.fstat(descriptor)
         if not stat.S_ISREG(attributes.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", path)
+            raise OSError(*_refusal(attributes.st_mode), path)
         chunks = []
         left = limit + 1
         while left > 0:
@@ -32,3 +32,9 @@ def read_bounded(path: str, limit: int) -> bytes:
     if left <= 0:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
     return b"".join(chunks)
+
+
+def _refusal(mode: int) -> tuple[int, str]:
+    if stat.S_ISDIR(mode):
+        return errno.EISDIR, os.strerror(errno.EISDIR)
+    return errno.EINVAL, "not a regular file"

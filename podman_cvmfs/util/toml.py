@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.util.foreign_file import read_bounded
 
 if TYPE_CHECKING:
     from tomlkit.exceptions import ParseError
@@ -43,14 +45,13 @@ def read_toml(path: str) -> TomlFile | None:
     Raises InputError if it can't be read or isn't TOML.
     """
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_TOML + 1)
+        data = read_bounded(path, MAX_TOML)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as err:
+        if err.errno == errno.EFBIG:
+            raise InputError(f"{printable(path)}: longer than {MAX_TOML} bytes") from None
         raise InputError(f"can't read {printable(path)}: {err.strerror}") from None
-    if len(data) > MAX_TOML:
-        raise InputError(f"{printable(path)}: longer than {MAX_TOML} bytes")
     return parse_toml(data, path)
 
 

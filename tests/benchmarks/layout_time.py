@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks.podman_time import Clock, _cpu_seconds, _seconds, podmans
+from tests.benchmarks.podman_time import Clock, cpu_seconds, podmans, seconds_of
 from tests.matrix.guest import Guest
 from tests.support import roots
 from tests.support.cli import succeed
@@ -80,8 +80,8 @@ def main() -> None:
                 with podmans(root, scratch, kinds) as found:
                     for each in found.values():
                         each.run("run", "--rm", "--pull=never", _NAME, "true")
-                    time = ratio(found[0], found[1], pairs, _seconds)
-                    work = ratio(found[0], found[1], pairs, _cpu_seconds)
+                    time = ratio(found[0], found[1], pairs, seconds_of)
+                    work = ratio(found[0], found[1], pairs, cpu_seconds)
                     row = f"| {found[0].version} | {view} | {time:.3f} | {work:.3f} |"
                     print(row, flush=True)
 

@@ -30,13 +30,13 @@ _NAME = "docker.io/library/bench:1"
 _COMMANDS = (["image", "exists", _NAME], ["run", "--rm", "--pull=never", _NAME, "true"])
 
 
-def _seconds(podman: Guest, args: Sequence[str]) -> float:
+def seconds_of(podman: Guest, args: Sequence[str]) -> float:
     start = time.perf_counter()
     podman.run(*args)
     return time.perf_counter() - start
 
 
-def _cpu_seconds(podman: Guest, args: Sequence[str]) -> float:
+def cpu_seconds(podman: Guest, args: Sequence[str]) -> float:
     """What all processors together spent: unlike time, other work on the machine adds little."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     podman.run(*args)
@@ -104,8 +104,8 @@ def main() -> None:
             with podmans(root, scratch, stores) as found:
                 for args in _COMMANDS:
                     for count in options.images:
-                        base, more = compare(found[count], found[0], args, _seconds)
-                        _, work = compare(found[count], found[0], args, _cpu_seconds)
+                        base, more = compare(found[count], found[0], args, seconds_of)
+                        _, work = compare(found[count], found[0], args, cpu_seconds)
                         command = " ".join(args[: 2 if args[0] == "image" else 1])
                         figures = f"{base:.3f} s | {more * 1000:+.0f} ms | {work * 1000:+.0f} ms"
                         row = f"| {found[0].version} | {command} | {count} | {figures} |"

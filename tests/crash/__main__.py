@@ -12,12 +12,12 @@ from pathlib import Path
 from tests.crash.engine import engine
 from tests.crash.failures import READ_ERRORS, WRITE_ERRORS, fail_reads, fail_writes
 from tests.crash.kills import Result, kill_everywhere
-from tests.crash.world import SCENARIOS, World, world
+from tests.crash.stage import SCENARIOS, Stage, stage
 
 _WHAT = ("kill", "write", "read")
 
 
-def _run(what: str, place: World, root: Path, every: int) -> list[Result]:
+def _run(what: str, place: Stage, root: Path, every: int) -> list[Result]:
     results = []
     if what == "kill":
         with engine(place, root / "engine") as podman:
@@ -54,7 +54,7 @@ def main() -> int:
     if set(options.what) - set(_WHAT):
         parser.error(f"not of {', '.join(_WHAT)}")
     results = []
-    with tempfile.TemporaryDirectory(prefix="crash-") as root, world(Path(root)) as place:
+    with tempfile.TemporaryDirectory(prefix="crash-") as root, stage(Path(root)) as place:
         for what in options.what or _WHAT:
             results += _run(what, place, Path(root), options.every)
     problems = sum(len(result.problems) for result in results)

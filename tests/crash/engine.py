@@ -8,15 +8,15 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.crash.world import World
+from tests.crash.stage import Stage
 from tests.support.podman import Podman, running
 
 
 class Engine:
-    """A podman that uses a world's store and has a store of its own, empty between the checks."""
+    """A podman that uses a stage's store and has a store of its own, empty between the checks."""
 
-    def __init__(self, world: World, podman: Podman) -> None:
-        self._world = world
+    def __init__(self, stage: Stage, podman: Podman) -> None:
+        self._stage = stage
         self._podman = podman
         self.checks = 0
 
@@ -26,17 +26,17 @@ class Engine:
         With ``kept`` the names that are always there must be there.
         """
         self.checks += 1
-        world = self._world
+        stage = self._stage
         lines = []
         names, problem = self._names()
         lines += problem
         if kept:
-            lines += [f"podman doesn't list {name}" for name in set(world.kept) - names]
-            name = min(world.kept)
-            lines += self._run(name, world.kept[name])
-        lines += self._do("pull", "--quiet", world.onto)
-        lines += self._run(world.onto, world.onto_prints)
-        lines += self._do("rmi", world.onto)
+            lines += [f"podman doesn't list {name}" for name in set(stage.kept) - names]
+            name = min(stage.kept)
+            lines += self._run(name, stage.kept[name])
+        lines += self._do("pull", "--quiet", stage.onto)
+        lines += self._run(stage.onto, stage.onto_prints)
+        lines += self._do("rmi", stage.onto)
         after, problem = self._names()
         lines += problem
         if after != names:
@@ -64,7 +64,7 @@ class Engine:
 
 
 @contextlib.contextmanager
-def engine(world: World, root: Path) -> Iterator[Engine]:
-    """An Engine for a world, with its files below ``root``."""
-    with running(root, stores=[world.target.store], insecure=[world.registry]) as podman:
-        yield Engine(world, podman)
+def engine(stage: Stage, root: Path) -> Iterator[Engine]:
+    """An Engine for a stage, with its files below ``root``."""
+    with running(root, stores=[stage.target.store], insecure=[stage.registry]) as podman:
+        yield Engine(stage, podman)

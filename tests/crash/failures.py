@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tests.crash.calls import MODIFYING, READING, Call
 from tests.crash.kills import BEGUN, Counter, Result, modifies
+from tests.crash.stage import Scenario, Stage
 from tests.crash.supervise import Outcome, supervise
-from tests.crash.world import Scenario, World
 from tests.support.picture import differences, documents, faults, picture
 
 #: What writing to a disk can end with, and reading from a network's file system.
@@ -34,7 +34,7 @@ def _told_badly(outcome: Outcome) -> list[str]:
 
 
 def fail_writes(
-    world: World, scenario: Scenario, errors: Iterable[str], *, step: int = 1, onwards: bool = False
+    stage: Stage, scenario: Scenario, errors: Iterable[str], *, step: int = 1, onwards: bool = False
 ) -> Result:
     """Let the sync of a scenario fail at every modifying call, or each ``step``-th, with each error
     in turn; ``onwards`` lets all later ones fail, too.
@@ -42,14 +42,14 @@ def fail_writes(
     It must say so and leave the store as it was, or go on and do all; the next sync must do the
     rest.
     """
-    world.begin(scenario)
-    old = documents(world.target.store)
-    code, output = world.sync_here(scenario.now)
+    stage.begin(scenario)
+    old = documents(stage.target.store)
+    code, output = stage.sync_here(scenario.now)
     assert code == 0, output
-    wanted, new = picture(world.target.store), documents(world.target.store)
+    wanted, new = picture(stage.target.store), documents(stage.target.store)
     # What an error leaves of an empty directory: the frame of a store, without a generation.
-    world.begin(scenario)
-    untouched = _part_that_counts(world.target.store)
+    stage.begin(scenario)
+    untouched = _part_that_counts(stage.target.store)
     result = Result(f"{scenario.name}, errors{' onwards' if onwards else ''}")
     rotation = list(errors)
     while True:
@@ -57,16 +57,16 @@ def fail_writes(
         # With a step, the errors take turns; else each call gets each of them.
         turn = result.runs % len(rotation)
         for error in [rotation[turn]] if step > 1 else rotation:
-            world.begin(scenario)
+            stage.begin(scenario)
             number = getattr(errno, error)
-            counter = Counter(modifies(world), result.calls + step, number, onwards=onwards)
-            outcome = supervise(world.command(scenario.now), calls=MODIFYING, decide=counter)
+            counter = Counter(modifies(stage), result.calls + step, number, onwards=onwards)
+            outcome = supervise(stage.command(scenario.now), calls=MODIFYING, decide=counter)
             hit = hit or bool(counter.hit)
             if not counter.hit:
                 continue
             result.runs += 1
-            found = _told_badly(outcome) + faults(world.target.store)
-            seen = documents(world.target.store)
+            found = _told_badly(outcome) + faults(stage.target.store)
+            seen = documents(stage.target.store)
             if outcome.code == 0 and seen != new:
                 found.append("exit code 0, but the store is not the new one")
             if outcome.code != 0:
@@ -79,12 +79,12 @@ def fail_writes(
                 if seen not in allowed:
                     found.append(f"the store has changed: {outcome.output}")
                 elif seen == old and not onwards:
-                    found += differences(untouched, _part_that_counts(world.target.store))
-            world.forget()
-            code, output = world.sync_here(scenario.now)
+                    found += differences(untouched, _part_that_counts(stage.target.store))
+            stage.forget()
+            code, output = stage.sync_here(scenario.now)
             if code != 0:
                 found.append(f"the next sync gives {code}: {output}")
-            found += differences(wanted, picture(world.target.store))
+            found += differences(wanted, picture(stage.target.store))
             result.problems += [
                 f"{result.calls + step} {error} {counter.hit}: {each}" for each in found
             ]
@@ -102,16 +102,16 @@ def _part_that_counts(store: Path) -> dict[str, tuple[int, int, bytes]]:
 
 
 def fail_reads(
-    world: World, scenario: Scenario, errors: Iterable[str], *, step: int = 1, onwards: bool = False
+    stage: Stage, scenario: Scenario, errors: Iterable[str], *, step: int = 1, onwards: bool = False
 ) -> Result:
     """The same for every call that reads the repository: no image may be lost."""
-    world.begin(scenario)
-    code, output = world.sync_here(scenario.now)
+    stage.begin(scenario)
+    code, output = stage.sync_here(scenario.now)
     assert code == 0, output
-    after = offered(world.target.store)
-    before = offered(world.saved(scenario.start))
+    after = offered(stage.target.store)
+    before = offered(stage.saved(scenario.start))
     result = Result(f"{scenario.name}, read errors{' onwards' if onwards else ''}")
-    repository = str(world.target.repository)
+    repository = str(stage.target.repository)
 
     def counts(call: Call) -> bool:
         return call.reads and call.path().startswith(repository)
@@ -121,20 +121,20 @@ def fail_reads(
         hit = False
         turn = result.runs % len(rotation)
         for error in [rotation[turn]] if step > 1 else rotation:
-            world.begin(scenario)
+            stage.begin(scenario)
             number = getattr(errno, error)
             counter = Counter(counts, result.calls + step, number, onwards=onwards)
             outcome = supervise(
-                world.command(scenario.now), calls=READING | {"syncfs"}, decide=counter
+                stage.command(scenario.now), calls=READING | {"syncfs"}, decide=counter
             )
             hit = hit or bool(counter.hit)
             if not counter.hit:
                 continue
             result.runs += 1
-            found = _told_badly(outcome) + faults(world.target.store)
+            found = _told_badly(outcome) + faults(stage.target.store)
             if outcome.code not in _REPOSITORY_CODES:
                 found.append(f"exit code {outcome.code}: {outcome.output}")
-            seen = offered(world.target.store)
+            seen = offered(stage.target.store)
             for name in before.keys() & after.keys() - seen.keys():
                 # What vanishes by itself between listing and reading is withdrawn.
                 if not (error == "ENOENT" and not onwards and f"/{name})" in counter.hit):
@@ -143,11 +143,11 @@ def fail_reads(
                 # A config that isn't there is made up.
                 if error != "ENOENT" and image not in (before.get(name), after.get(name)):
                     found.append(f"{name} leads to {image}")
-            world.forget()
-            code, output = world.sync_here(scenario.now)
+            stage.forget()
+            code, output = stage.sync_here(scenario.now)
             if code != 0:
                 found.append(f"the next sync gives {code}: {output}")
-            seen = offered(world.target.store)
+            seen = offered(stage.target.store)
             if set(seen) != set(after) or (error != "ENOENT" and seen != after):
                 found.append(f"the next sync gives {seen}, should be {after}")
             result.problems += [

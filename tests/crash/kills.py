@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from tests.crash.calls import MODIFYING, Call
 from tests.crash.engine import Engine
+from tests.crash.stage import Scenario, Stage
 from tests.crash.supervise import KILL, SKIP, Verdict, supervise
-from tests.crash.world import Scenario, World
 from tests.support.native import judged
 from tests.support.picture import differences, documents, faults, picture, tokens
 
@@ -60,13 +60,13 @@ class Result:
         return f"{self.scenario}: {self.runs} runs at {self.calls} calls, {state}"
 
 
-def modifies(world: World) -> Callable[[Call], bool]:
-    """Tells the calls that change the store or the cache of a world."""
-    return lambda call: call.modifies and world.watches(call.path())
+def modifies(stage: Stage) -> Callable[[Call], bool]:
+    """Tells the calls that change the store or the cache of a stage."""
+    return lambda call: call.modifies and stage.watches(call.path())
 
 
 def kill_everywhere(
-    world: World,
+    stage: Stage,
     scenario: Scenario,
     *,
     step: int = 1,
@@ -79,37 +79,37 @@ def kill_everywhere(
     leave just what an undisturbed one leaves. ``engine`` has to do with the store after each
     ``every``-th kill.
     """
-    world.begin(scenario)
-    old = documents(world.target.store)
-    old_tokens = tokens(world.target.store)
+    stage.begin(scenario)
+    old = documents(stage.target.store)
+    old_tokens = tokens(stage.target.store)
     began = () if all(old) else BEGUN
-    code, output = world.sync_here(scenario.now)
+    code, output = stage.sync_here(scenario.now)
     assert code == 0, output
-    judged(world.target.store)
-    wanted, new = picture(world.target.store), documents(world.target.store)
+    judged(stage.target.store)
+    wanted, new = picture(stage.target.store), documents(stage.target.store)
     result = Result(scenario.name)
     while True:
-        world.begin(scenario)
-        counter = Counter(modifies(world), result.calls + step, KILL)
-        outcome = supervise(world.command(scenario.now), calls=MODIFYING, decide=counter)
+        stage.begin(scenario)
+        counter = Counter(modifies(stage), result.calls + step, KILL)
+        outcome = supervise(stage.command(scenario.now), calls=MODIFYING, decide=counter)
         if not counter.hit:
             assert outcome.code == 0, outcome.output
             result.calls = counter.seen
             return result
         result.calls += step
         result.runs += 1
-        found = faults(world.target.store)
-        seen = documents(world.target.store)
+        found = faults(stage.target.store)
+        seen = documents(stage.target.store)
         if seen not in (old, new, *began):
             found.append("the store is neither the old one nor the new one")
         if seen == new != old:
-            for name, before, after in zip("LI", old_tokens, tokens(world.target.store)):
+            for name, before, after in zip("LI", old_tokens, tokens(stage.target.store)):
                 if before == after and after:
                     found.append(f"new records under the old token {name}")
         if engine is not None and result.runs % every == 0:
             found += engine.check(kept=all(old))
-        code, output = world.sync_here(scenario.now)
+        code, output = stage.sync_here(scenario.now)
         if code != 0:
             found.append(f"the next sync gives {code}: {output}")
-        found += differences(wanted, picture(world.target.store))
+        found += differences(wanted, picture(stage.target.store))
         result.problems += [f"{result.calls} {counter.hit}: {each}" for each in found]

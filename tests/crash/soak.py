@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.crash.service import Service, service
-from tests.crash.world import NOW, World, world
+from tests.crash.stage import NOW, Stage, stage
 from tests.support.native import judged
 from tests.support.picture import documents, faults
 from tests.support.podman import Podman, running
@@ -59,12 +59,12 @@ Work = Callable[[], None]
 class _Loops:
     """What each of the podmans does, again and again."""
 
-    def __init__(self, world: World, report: Report) -> None:
-        self._world = world
+    def __init__(self, stage: Stage, report: Report) -> None:
+        self._stage = stage
         self._report = report
-        self._tag = f"{world.registry}/t/"
+        self._tag = f"{stage.registry}/t/"
         self._kept = f"{self._tag}single:1"
-        self._prints = world.kept[self._kept]
+        self._prints = stage.kept[self._kept]
 
     def run(self, podman: Podman) -> None:
         """Run an image that is always there."""
@@ -89,17 +89,17 @@ class _Loops:
         if done.returncode == 0:
             listed = json.loads(done.stdout)
             names = {name for each in listed for name in each["Names"]}
-            assert names >= set(self._world.kept), names
+            assert names >= set(self._stage.kept), names
         else:
             self._check_met(done.stderr)
         podman.inspect(f"{self._tag}moving:1")
 
     def pull(self, podman: Podman) -> None:
         """Pull what shares layers with images that come and go; run and remove it."""
-        podman.run("pull", "--quiet", self._world.onto)
-        done = podman.run("run", "--rm", "--pull=never", self._world.onto)
-        assert done.stdout == self._world.onto_prints, done
-        podman.run("rmi", self._world.onto)
+        podman.run("pull", "--quiet", self._stage.onto)
+        done = podman.run("run", "--rm", "--pull=never", self._stage.onto)
+        assert done.stdout == self._stage.onto_prints, done
+        podman.run("rmi", self._stage.onto)
 
     def build(self, podman: Podman) -> None:
         """Build on an image of the store; run and remove the result."""
@@ -116,14 +116,14 @@ class _Loops:
         status, answer = api.ask("images/json")
         if status == 200:
             names = {name for each in answer for name in each["Names"]}
-            assert names >= set(self._world.kept), names
+            assert names >= set(self._stage.kept), names
         else:
             self._check_met(str(answer))
 
     def _check_met(self, text: str) -> None:
         """Whether the image that a listing complains of has just gone."""
         missing = set(re.findall(r"\b[0-9a-f]{64}\b", text))
-        there = {image["id"] for image in json.loads(documents(self._world.target.store)[0])}
+        there = {image["id"] for image in json.loads(documents(self._stage.target.store)[0])}
         assert "not known" in text and missing and not missing & there, text
         self._report.met += 1
 
@@ -131,20 +131,20 @@ class _Loops:
 class _Syncs:
     """Changes the repository and syncs; the clock of the syncs runs ahead."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
         self._now = NOW
         self._round = 0
 
     def __call__(self) -> None:
         self._round += 1
         if self._round % _CHANGES:
-            self._world.show(after=self._round % 2 == 1)
+            self._stage.show(after=self._round % 2 == 1)
         else:
             time.sleep(_PAUSE)
             self._now += _AGE
         self._now += 1
-        argv = ["-q", *self._world.target.argv("--offline")]
+        argv = ["-q", *self._stage.target.argv("--offline")]
         done = subprocess.run(
             [sys.executable, "-m", "tests.crash.sync_at", str(self._now), *argv],
             capture_output=True,
@@ -152,10 +152,10 @@ class _Syncs:
             timeout=300,
         )
         assert done.returncode == 0, done.stderr
-        assert faults(self._world.target.store) == []
+        assert faults(self._stage.target.store) == []
 
 
-def soak(place: World, root: Path, seconds: float) -> Report:
+def soak(place: Stage, root: Path, seconds: float) -> Report:
     """Let all loops run for so long; return how it went. A loop ends with its first failure."""
     report = Report()
     loops = _Loops(place, report)
@@ -209,7 +209,7 @@ def _repeat(name: str, work: Work, end: float, report: Report) -> None:
 def main() -> int:
     """Soak for so many minutes; 0 if nothing failed."""
     minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
-    with tempfile.TemporaryDirectory(prefix="soak-") as root, world(Path(root)) as place:
+    with tempfile.TemporaryDirectory(prefix="soak-") as root, stage(Path(root)) as place:
         report = soak(place, Path(root), minutes * 60)
     print(report)
     for problem in report.problems:

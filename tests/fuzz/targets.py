@@ -167,7 +167,7 @@ def _spec(data: bytes) -> None:
 
 
 def _registries(data: bytes) -> None:
-    found = registries_conf.parse_registries_conf(toml.parse_toml(data, "registries.conf"))
+    found = registries_conf.merged(toml.parse_toml(data, "registries.conf"))
     found.endpoints(_NAME)
 
 

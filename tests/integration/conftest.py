@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The world of the end-to-end tests: everything published, synced, and pulled for comparison."""
+"""The gallery of the end-to-end tests: everything published, synced, and pulled for comparison."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
 from tests.support.cli import Target, podman_cvmfs, succeed
 from tests.support.ducc_sample import Sample
 from tests.support.images import IMAGES, Built, build, push
@@ -18,7 +19,7 @@ from tests.support.registry import Registry
 
 
 @dataclass(frozen=True)
-class World:
+class Gallery:
     """All test images three times: in a repository, in a store made of it, and pulled.
 
     ``images`` maps an image's name in the table to what was built; ``podman`` has the store,
@@ -37,13 +38,13 @@ class World:
 
 
 @pytest.fixture(scope="session")
-def world(
+def gallery(
     tmp_path_factory: pytest.TempPathFactory, podman_host: Host, registry_process: Registry
-) -> Iterator[World]:
+) -> Iterator[Gallery]:
     """Publish and sync all images of the table from a registry that then isn't needed again."""
     server = registry_process
     server.start()
-    root = tmp_path_factory.mktemp("world")
+    root = tmp_path_factory.mktemp("gallery")
     images = {image.name: build(image) for image in IMAGES}
     names = [push(built, server) for built in images.values()]
     insecure = [server.address]
@@ -58,7 +59,13 @@ def world(
         ) as podman:
             target.sync()
             server.stop()
-            yield World(server.address, images, target, podman, plain)
+            yield Gallery(server.address, images, target, podman, plain)
+
+
+@pytest.fixture(scope="session")
+def generation() -> Generation:
+    """What the podman under test understands."""
+    return find_generation()
 
 
 @pytest.fixture

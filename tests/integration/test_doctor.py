@@ -5,121 +5,26 @@ prints makes podman work again; as root and as an ordinary user."""
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from podman_cvmfs.errors import InputError, PartialError, RepositoryError, StoreError
-from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
+from podman_cvmfs.podman.storage_conf.generation import Generation
 from tests.support.cli import succeed
 from tests.support.images import IMAGES, build, push
 from tests.support.many import make_repository
-from tests.support.one_user import HOME, STORE, UID, Machine, python_path
+from tests.support.one_user import HOME, STORE, UID, Machine
+from tests.support.patient import REPOSITORY, SETTINGS, Patient
 from tests.support.registry import Registry
 
-#: Where the repository is mounted.
-_REPOSITORY = "/home/repository"
 _CONF = "/etc/containers/storage.conf"
-_COMMAND = """\
-#!/bin/sh
-export PYTHONPATH={path} PYTHONDONTWRITEBYTECODE=1 PODMAN_CVMFS_CONFIG=/home/config.toml
-export LC_ALL=C.UTF-8
-exec /usr/bin/python3 -m podman_cvmfs "$@"
-"""
-_SETTINGS = f'repositories = ["{_REPOSITORY}"]\noffline = true\n'
-
-
-@dataclass
-class Opinion:
-    """What doctor said: its exit code, and its findings by condition."""
-
-    code: int
-    findings: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def cure(self, condition: str) -> str:
-        """The command that cures ``condition``, which must have been found."""
-        assert condition in self.findings, sorted(self.findings)
-        found = self.findings[condition]
-        assert found["is_command"], found
-        return str(found["cure"])
-
-    @property
-    def errors(self) -> list[str]:
-        """The conditions that are errors."""
-        return [name for name, each in self.findings.items() if each["level"] == "error"]
-
-
-class Patient:
-    """A machine with a repository of one image that runs, set up for root and an ordinary user."""
-
-    def __init__(self, machine: Machine, repository: Path, image: str) -> None:
-        self.machine = machine
-        self.image = image
-        self.inside = machine.namespace
-        command = self.path("/home/bin/podman-cvmfs")
-        command.parent.mkdir()
-        command.write_text(_COMMAND.format(path=python_path()))
-        command.chmod(0o755)
-        self.path("/home/config.toml").write_text(_SETTINGS)
-        self.path(_REPOSITORY).mkdir()
-        self.inside.run(["mount", "--bind", repository, _REPOSITORY])
-        fstab = machine.podman.root / "fstab"
-        fstab.write_text(f"{repository} {_REPOSITORY} none bind 0 0\n")
-        if not os.path.exists("/etc/fstab"):
-            Path("/etc/fstab").touch()
-        self.inside.run(["mount", "--bind", fstab, "/etc/fstab"])
-
-    def path(self, path: str) -> Path:
-        """Where the tests find a path of the machine."""
-        return self.inside.outside(path)
-
-    def run(self, script: str, *, user: bool = False) -> subprocess.CompletedProcess[str]:
-        """Run a shell script as root, or as the user after a login."""
-        script = f"PATH=/home/bin:$PATH; cd /; {script}"
-        if user:
-            return self.machine.user(script)
-        return self.machine.root("sh", "-c", script, check=False)
-
-    def do(self, script: str, *, user: bool = False) -> str:
-        """The same, which must work; what it printed."""
-        done = self.run(script, user=user)
-        assert done.returncode == 0, f"{script}: {done.stdout}{done.stderr}"
-        return done.stdout
-
-    def doctor(self, *args: str, user: bool = False, before: str = "") -> Opinion:
-        """Ask doctor, after the commands ``before`` in the same shell."""
-        command = " ".join(["podman-cvmfs", "-q", "doctor", "--format", "json", *args])
-        done = self.run(f"{before} {command}", user=user)
-        assert "Traceback" not in done.stderr and done.stdout, done.stderr
-        found = json.loads(done.stdout)["findings"]
-        return Opinion(done.returncode, {each["condition"]: each for each in found})
-
-    def works(self, *, user: bool = False, before: str = "") -> bool:
-        """Whether podman runs the image from the store."""
-        script = f"{before} podman run --rm --pull=never {self.image} echo fine"
-        done = self.run(script, user=user)
-        print(done.stderr)  # pytest shows it if the test fails
-        print(done.returncode, repr(done.stdout))
-        return (done.returncode, done.stdout) == (0, "fine\n")
-
-    def seconds(self, command: str) -> float:
-        """How long root's ``command`` computes, at best of three; the machine may be busy."""
-        timed = f"bash -c 'TIMEFORMAT=%U; time {command} >/dev/null'"
-        return min(float(self.run(timed).stderr.splitlines()[-1]) for _ in range(3))
-
-    def lists(self, *, user: bool = False, before: str = "") -> bool:
-        """Whether podman lists the image."""
-        done = self.run(f"{before} podman images --format '{{{{.Repository}}}}'", user=user)
-        return done.returncode == 0 and self.image.rpartition(":")[0] in done.stdout.splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -142,12 +47,6 @@ def patient(machine: Machine, published: tuple[Path, str]) -> Patient:
     patient = Patient(machine, *published)
     patient.do("podman-cvmfs -q setup --users && podman-cvmfs -q sync")
     return patient
-
-
-@pytest.fixture(scope="module")
-def generation() -> Generation:
-    """What the podman under test understands."""
-    return find_generation()
 
 
 def test_the_healthy(patient: Patient) -> None:
@@ -256,7 +155,7 @@ def test_store_that_nobody_has_asked_to_open(patient: Patient) -> None:
 
 
 def test_unmounted_repository(patient: Patient) -> None:
-    patient.do(f"umount {_REPOSITORY}")
+    patient.do(f"umount {REPOSITORY}")
     assert not patient.works()
     found = patient.doctor()
     assert (found.code, found.errors) == (RepositoryError.exit_code, ["repository-missing"])
@@ -362,7 +261,7 @@ def test_users_where_no_driver_is_set(patient: Patient, generation: Generation) 
     conf = patient.path(_CONF)
     places = {"runroot": "/run/containers/storage", "graphroot": "/var/lib/containers/storage"}
     conf.write_text("[storage]\n" + "".join(f'{key} = "{places[key]}"\n' for key in places))
-    patient.path("/home/config.toml").write_text(f"{_SETTINGS}shared = true\n")
+    patient.path("/home/config.toml").write_text(f"{SETTINGS}shared = true\n")
     patient.do("podman-cvmfs setup --users")
     assert not patient.path("/etc/profile.d/podman-cvmfs.sh").exists()
     patient.do(patient.doctor().cure("users-unserved"))
@@ -382,8 +281,8 @@ def test_user_who_has_not_logged_in_since(patient: Patient, generation: Generati
 def test_files_of_a_stranger(patient: Patient, tmp_path: Path) -> None:
     """What a default CernVM-FS client shows."""
     copy = tmp_path / "foreign"
-    patient.do(f"cp -a {_REPOSITORY} {copy}; chown -R 999:995 {copy}; chmod 0755 {tmp_path}")
-    patient.do(f"umount {_REPOSITORY}; mount --bind {copy} {_REPOSITORY}")
+    patient.do(f"cp -a {REPOSITORY} {copy}; chown -R 999:995 {copy}; chmod 0755 {tmp_path}")
+    patient.do(f"umount {REPOSITORY}; mount --bind {copy} {REPOSITORY}")
     patient.do("podman-cvmfs sync")
     assert not patient.works(user=True)
     found = patient.doctor(user=True)
@@ -410,16 +309,16 @@ def test_files_of_a_stranger(patient: Patient, tmp_path: Path) -> None:
 @pytest.fixture
 def stopped(patient: Patient, published: tuple[Path, str]) -> Iterator[tuple[Patient, int]]:
     """The repository on a file system whose server doesn't answer, and the server's process."""
-    patient.do(f"umount {_REPOSITORY}; mknod -m 0666 /home/fuse c 10 229")
+    patient.do(f"umount {REPOSITORY}; mknod -m 0666 /home/fuse c 10 229")
     patient.do("mount --bind /home/fuse /dev/fuse")
     server = subprocess.Popen(
         patient.inside.command(
-            ["fuse-overlayfs", "-f", "-o", f"lowerdir={published[0]}", _REPOSITORY]
+            ["fuse-overlayfs", "-f", "-o", f"lowerdir={published[0]}", REPOSITORY]
         )
     )
     try:
         until = time.monotonic() + 10
-        while not patient.path(f"{_REPOSITORY}/.layers").exists():
+        while not patient.path(f"{REPOSITORY}/.layers").exists():
             assert time.monotonic() < until
             time.sleep(0.05)
         server.send_signal(signal.SIGSTOP)
@@ -439,13 +338,13 @@ def test_repository_that_hangs(stopped: tuple[Patient, int]) -> None:
     assert (found.code, found.errors) == (RepositoryError.exit_code, ["repository-hangs"])
     conf = patient.path(_CONF)
     healthy = conf.read_text()
-    conf.write_text(healthy.replace(f'"{STORE}"', f'"{STORE}", "{_REPOSITORY}"'))
+    conf.write_text(healthy.replace(f'"{STORE}"', f'"{STORE}", "{REPOSITORY}"'))
     found = patient.doctor("--wait=0.5")
     assert (found.code, found.errors[0]) == (StoreError.exit_code, "store-hangs")
     conf.write_text(healthy)
     os.kill(server, signal.SIGKILL)
     os.kill(server, signal.SIGCONT)
-    conf.write_text(healthy.replace(f'"{STORE}"', f'"{STORE}", "{_REPOSITORY}"'))
+    conf.write_text(healthy.replace(f'"{STORE}"', f'"{STORE}", "{REPOSITORY}"'))
     assert patient.run("podman ps").returncode != 0
     assert patient.doctor().errors[0] == "store-hangs"
     conf.write_text(healthy)

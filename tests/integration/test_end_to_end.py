@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import World
+from tests.integration.conftest import Gallery
 from tests.support.cli import Target, succeed
 from tests.support.images import IMAGES, Image, build, write_layout
 from tests.support.lister import diff_trees, list_tree
@@ -42,52 +42,52 @@ _ADDED = [
 ]
 
 
-def test_images_lists_every_name_once(world: World) -> None:
-    listed = world.podman.json("images", "--format", "json")
+def test_images_lists_every_name_once(gallery: Gallery) -> None:
+    listed = gallery.podman.json("images", "--format", "json")
     names = sorted(name for image in listed for name in image.get("Names") or [])
-    assert names == sorted(world.name(image) for image in world.images)
+    assert names == sorted(gallery.name(image) for image in gallery.images)
     assert all(image["ReadOnly"] for image in listed)
 
 
 @every_image
-def test_inspect_says_what_it_says_of_a_pulled_image(world: World, image: Image) -> None:
-    ours = world.podman.inspect(world.name(image.name))
-    pulled = world.plain.inspect(world.name(image.name))
+def test_inspect_says_what_it_says_of_a_pulled_image(gallery: Gallery, image: Image) -> None:
+    ours = gallery.podman.inspect(gallery.name(image.name))
+    pulled = gallery.plain.inspect(gallery.name(image.name))
     assert {key: ours.get(key) for key in _INSPECTED} == {
         key: pulled.get(key) for key in _INSPECTED
     }
-    assert ours["Id"] == world.images[image.name].image_id
+    assert ours["Id"] == gallery.images[image.name].image_id
 
 
 @every_image
-def test_runs_by_name(world: World, image: Image) -> None:
-    done = world.podman.run("run", "--rm", "--pull=never", world.name(image.name))
+def test_runs_by_name(gallery: Gallery, image: Image) -> None:
+    done = gallery.podman.run("run", "--rm", "--pull=never", gallery.name(image.name))
     assert done.stdout == image.prints
 
 
 @every_image
-def test_runs_by_id(world: World, image: Image) -> None:
-    name = world.images[image.name].image_id
-    assert world.podman.run("run", "--rm", "--pull=never", name).stdout == image.prints
+def test_runs_by_id(gallery: Gallery, image: Image) -> None:
+    name = gallery.images[image.name].image_id
+    assert gallery.podman.run("run", "--rm", "--pull=never", name).stdout == image.prints
 
 
 @pytest.mark.parametrize("short", ["t/app:1", "the-app:1"], ids=["search", "alias"])
-def test_runs_by_short_name(world: World, short: str) -> None:
-    done = world.podman.run("run", "--rm", "--pull=never", short)
-    assert done.stdout == world.images["t/app:1"].image.prints
+def test_runs_by_short_name(gallery: Gallery, short: str) -> None:
+    done = gallery.podman.run("run", "--rm", "--pull=never", short)
+    assert done.stdout == gallery.images["t/app:1"].image.prints
 
 
-def test_runs_without_asking_a_registry_when_pull_is_missing(world: World) -> None:
-    done = world.podman.run("run", "--rm", world.name("t/app:1"), "echo as usual")
+def test_runs_without_asking_a_registry_when_pull_is_missing(gallery: Gallery) -> None:
+    done = gallery.podman.run("run", "--rm", gallery.name("t/app:1"), "echo as usual")
     assert done.stdout == "as usual\n"
 
 
 @every_image
-def test_container_sees_the_files_of_a_pulled_image(world: World, image: Image) -> None:
-    name = world.name(image.name)
-    with world.plain.root_of(name) as root:
+def test_container_sees_the_files_of_a_pulled_image(gallery: Gallery, image: Image) -> None:
+    name = gallery.name(image.name)
+    with gallery.plain.root_of(name) as root:
         wanted = list_tree(root)
-    with world.podman.root_of(name) as root:
+    with gallery.podman.root_of(name) as root:
         seen = list_tree(root)
     # podman gives a root directory that no layer mentions the mode 0555, DUCC 0755.
     assert (
@@ -101,46 +101,46 @@ def test_container_sees_the_files_of_a_pulled_image(world: World, image: Image) 
     assert diff_trees(wanted, seen, skip=_ADDED) == []
 
 
-def test_user_environment_and_directory_are_the_image_s(world: World) -> None:
+def test_user_environment_and_directory_are_the_image_s(gallery: Gallery) -> None:
     script = (
         'id -u; id -g; pwd; echo "$MODE"; test -w . && echo writable; test -d /data && echo data'
     )
-    done = world.podman.run("run", "--rm", "--pull=never", world.name("t/app:1"), script)
+    done = gallery.podman.run("run", "--rm", "--pull=never", gallery.name("t/app:1"), script)
     assert done.stdout == '1234\n1234\n/opt/app\na "quoted" $value\nwritable\ndata\n'
 
 
-def test_container_can_change_everything(world: World) -> None:
+def test_container_can_change_everything(gallery: Gallery) -> None:
     script = (
         "rm -r /var/lib/data && mkdir /var/lib/data && echo new > /usr/share/kind"
         " && mv /opt/other /opt/moved && cat /usr/share/kind /opt/moved/file"
     )
-    name = world.name("t/plain:1")
-    done = world.podman.run("run", "--rm", "--pull=never", name, "sh", "-c", script)
+    name = gallery.name("t/plain:1")
+    done = gallery.podman.run("run", "--rm", "--pull=never", name, "sh", "-c", script)
     assert done.stdout == "new\nother\n"
 
 
-def test_second_sync_changes_nothing(world: World) -> None:
-    before = list_tree(world.target.store)
-    world.target.sync("--offline")
-    assert diff_trees(before, list_tree(world.target.store)) == []
+def test_second_sync_changes_nothing(gallery: Gallery) -> None:
+    before = list_tree(gallery.target.store)
+    gallery.target.sync("--offline")
+    assert diff_trees(before, list_tree(gallery.target.store)) == []
 
 
-def test_second_publish_changes_nothing(world: World, registry: Registry) -> None:
-    before = list_tree(world.target.repository)
-    source = f"http://{world.name('t/app:1')}"
-    succeed("publish", source, "--repository", world.target.repository)
-    assert diff_trees(before, list_tree(world.target.repository)) == []
+def test_second_publish_changes_nothing(gallery: Gallery, registry: Registry) -> None:
+    before = list_tree(gallery.target.repository)
+    source = f"http://{gallery.name('t/app:1')}"
+    succeed("publish", source, "--repository", gallery.target.repository)
+    assert diff_trees(before, list_tree(gallery.target.repository)) == []
 
 
-def test_second_sync_asks_the_registry_for_nothing(world: World, registry: Registry) -> None:
+def test_second_sync_asks_the_registry_for_nothing(gallery: Gallery, registry: Registry) -> None:
     mark = len(registry.since(0))
-    world.target.sync()
+    gallery.target.sync()
     assert registry.since(mark) == []
 
 
-def test_named_images_only(world: World, tmp_path: Path, podman_host: Host) -> None:
-    target = replace(world.target, store=tmp_path / "store")
-    name = world.name("t/delete:1")
+def test_named_images_only(gallery: Gallery, tmp_path: Path, podman_host: Host) -> None:
+    target = replace(gallery.target, store=tmp_path / "store")
+    name = gallery.name("t/delete:1")
     report = json.loads(target.sync(name, "--offline", "--format", "json"))
     assert report["images"] == 1
     with running(tmp_path / "podman", stores=[target.store]) as podman:
@@ -158,19 +158,19 @@ def test_named_images_only(world: World, tmp_path: Path, podman_host: Host) -> N
     ids=["given-command", "own-command"],
 )
 def test_offline_without_configs_still_runs_and_says_so(
-    world: World, tmp_path: Path, podman_host: Host, command: list[str]
+    gallery: Gallery, tmp_path: Path, podman_host: Host, command: list[str]
 ) -> None:
     """Nobody has the genuine config: a made-up one must not carry the genuine image ID."""
     target = Target(tmp_path / "repository", tmp_path / "store", tmp_path / "cache")
-    subprocess.run(["cp", "-a", world.target.repository, target.repository], check=True)
+    subprocess.run(["cp", "-a", gallery.target.repository, target.repository], check=True)
     shutil.rmtree(target.repository / "podmanStore")
-    name = world.name("t/delete:1")
+    name = gallery.name("t/delete:1")
     report = json.loads(target.sync("--offline", "--format", "json"))
-    assert report["synthesised"] == len(world.images)
+    assert report["synthesised"] == len(gallery.images)
     with running(tmp_path / "podman", stores=[target.store]) as podman:
         made_up = podman.inspect(name)
-        assert made_up["Id"] != world.images["t/delete:1"].image_id
-        assert world.images["t/delete:1"].image_id in "".join(made_up["Labels"].values())
+        assert made_up["Id"] != gallery.images["t/delete:1"].image_id
+        assert gallery.images["t/delete:1"].image_id in "".join(made_up["Labels"].values())
         assert podman.run("run", "--rm", "--pull=never", name, *command).stdout == "changed\n"
 
 
@@ -181,11 +181,11 @@ def test_publishes_an_oci_layout(tmp_path: Path, podman_host: Host) -> None:
     _check_source(source, image, tmp_path, "--name", "example.org/t/zstd:1")
 
 
-def test_publishes_a_docker_archive(world: World, tmp_path: Path) -> None:
-    image = world.images["t/delete:1"].image
+def test_publishes_a_docker_archive(gallery: Gallery, tmp_path: Path) -> None:
+    image = gallery.images["t/delete:1"].image
     archive = str(tmp_path / "archive.tar")
-    name = world.name(image.name)
-    world.plain.run("save", "--format=docker-archive", "--output", archive, name)
+    name = gallery.name(image.name)
+    gallery.plain.run("save", "--format=docker-archive", "--output", archive, name)
     _check_source(f"docker-archive:{archive}", image, tmp_path)
 
 

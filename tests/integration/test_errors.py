@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.errors import InputError, PartialError, RepositoryError, StoreError
-from tests.integration.conftest import World
+from tests.integration.conftest import Gallery
 from tests.support.cli import Target, podman_cvmfs, succeed
 from tests.support.images import IMAGES, build, push
 from tests.support.lister import Entry, diff_trees, list_tree
@@ -197,10 +197,10 @@ def test_a_repository_that_is_down_beside_others(victim: Victim, tmp_path: Path)
 
 
 @pytest.mark.parametrize("lacking", ["space", "inodes"])
-def test_full_disk(world: World, tmp_path: Path, podman_host: Host, lacking: str) -> None:
+def test_full_disk(gallery: Gallery, tmp_path: Path, podman_host: Host, lacking: str) -> None:
     disk = tmp_path / "disk"
-    target = replace(world.target, store=disk / "store")
-    known = world.name("t/single:1")
+    target = replace(gallery.target, store=disk / "store")
+    known = gallery.name("t/single:1")
     with running(tmp_path / "podman", stores=[target.store]) as podman:
         inside = podman.namespace
         inside.mount_tmpfs(disk, size="4m", inodes=400)

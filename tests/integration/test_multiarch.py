@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.oci.platform import Platform
-from tests.integration.conftest import World
+from tests.integration.conftest import Gallery
 from tests.support.cli import Target
 from tests.support.podman import Host, running
 
@@ -38,9 +38,11 @@ def spread(repository: Path, architectures: tuple[str, str]) -> None:
         subprocess.run(["rm", "-r", repository / ".metadata" / name], check=True)
 
 
-def test_images_for_this_architecture_run(world: World, tmp_path: Path, podman_host: Host) -> None:
+def test_images_for_this_architecture_run(
+    gallery: Gallery, tmp_path: Path, podman_host: Host
+) -> None:
     target = Target(tmp_path / "repository", tmp_path / "store", tmp_path / "cache")
-    subprocess.run(["cp", "-a", world.target.repository, target.repository], check=True)
+    subprocess.run(["cp", "-a", gallery.target.repository, target.repository], check=True)
     here = str(Platform.of_host()).replace("/", ":")
     spread(target.repository, (here, "s390x" if here != "s390x" else "amd64"))
     report = json.loads(target.sync("--offline", "--format", "json"))
@@ -48,13 +50,13 @@ def test_images_for_this_architecture_run(world: World, tmp_path: Path, podman_h
     with running(tmp_path / "podman", stores=[target.store]) as podman:
         listed = podman.json("images", "--format", "json")
         assert {name: image["Id"] for image in listed for name in image["Names"]} == {
-            world.name(name): built.image_id for name, built in world.images.items()
+            gallery.name(name): built.image_id for name, built in gallery.images.items()
         }
         for image in ("t/app:1", "t/delete:1"):
-            done = podman.run("run", "--rm", "--pull=never", world.name(image))
-            assert done.stdout == world.images[image].image.prints
+            done = podman.run("run", "--rm", "--pull=never", gallery.name(image))
+            assert done.stdout == gallery.images[image].image.prints
     # For the other one there are links to all of the first half, whose configs belie them.
     other = Target(target.repository, tmp_path / "other", target.cache)
     report = json.loads(other.sync("--offline", "--arch", "s390x", "--format", "json"))
     assert (report["images"], report["failed"]) == (0, {})
-    assert set(report["left_out"]) == {world.name(name) for name in world.images}
+    assert set(report["left_out"]) == {gallery.name(name) for name in gallery.images}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.oci.documents import Digest
-from tests.integration.conftest import World
+from tests.integration.conftest import Gallery
 from tests.support.cli import Target, podman_cvmfs, succeed
 from tests.support.osg import convert
 from tests.support.podman import Host, Podman, running
@@ -31,15 +31,15 @@ class Osg:
 
 @pytest.fixture(scope="module")
 def osg(
-    world: World,
+    gallery: Gallery,
     tmp_path_factory: pytest.TempPathFactory,
     podman_host: Host,
     registry_process: Registry,
 ) -> Iterator[Osg]:
-    """The world's repository without all but the merged roots, synced by OSG's kind of list."""
+    """The gallery's repository without all but the merged roots, synced by OSG's kind of list."""
     root = tmp_path_factory.mktemp("osg")
     target = Target(root / "repository", root / "store", root / "cache")
-    names = convert(world.target.repository, target.repository)
+    names = convert(gallery.target.repository, target.repository)
     (root / "docker_images.txt").write_text("# all\n" + "".join(f"{name}\n" for name in names))
     (root / "config.toml").write_text(f'wish_lists = ["{root}/docker_images.txt"]\n')
     with pytest.MonkeyPatch.context() as patch:
@@ -48,30 +48,30 @@ def osg(
         mark = len(registry_process.since(0))
         target.sync()
         requests = len(registry_process.since(mark))
-        with running(root / "p", stores=[target.store], insecure=[world.registry]) as podman:
+        with running(root / "p", stores=[target.store], insecure=[gallery.registry]) as podman:
             yield Osg(target, names, podman, requests)
 
 
-def test_every_image_is_listed_with_its_own_id_and_digest(osg: Osg, world: World) -> None:
+def test_every_image_is_listed_with_its_own_id_and_digest(osg: Osg, gallery: Gallery) -> None:
     listed = osg.podman.json("images", "--format", "json")
     ids = {name: image["Id"] for image in listed for name in image["Names"]}
-    assert ids == {world.name(name): built.image_id for name, built in world.images.items()}
+    assert ids == {gallery.name(name): built.image_id for name, built in gallery.images.items()}
     for image in listed:
-        built = world.images[image["Names"][0].partition("/")[2]]
+        built = gallery.images[image["Names"][0].partition("/")[2]]
         assert image["Digest"] == str(Digest.of(built.manifest))
 
 
 @pytest.mark.parametrize("image", RUN)
 def test_runs_by_name_and_by_digest(
-    osg: Osg, world: World, no_registry: Registry, image: str
+    osg: Osg, gallery: Gallery, no_registry: Registry, image: str
 ) -> None:
-    built = world.images[image]
-    by_digest = f"{world.registry}/{image.partition(':')[0]}@{Digest.of(built.manifest)}"
-    for name in (world.name(image), by_digest):
+    built = gallery.images[image]
+    by_digest = f"{gallery.registry}/{image.partition(':')[0]}@{Digest.of(built.manifest)}"
+    for name in (gallery.name(image), by_digest):
         done = osg.podman.run("run", "--rm", "--pull=never", name)
         assert done.stdout == built.image.prints
-    wanted = world.plain.inspect(world.name(image))
-    found = osg.podman.inspect(world.name(image))
+    wanted = gallery.plain.inspect(gallery.name(image))
+    found = osg.podman.inspect(gallery.name(image))
     keys = ("Id", "Config", "RootFS", "User", "Digest")
     assert {key: found[key] for key in keys} == {key: wanted[key] for key in keys}
 
@@ -87,25 +87,25 @@ def test_a_manifest_and_a_config_for_each_image_then_nothing(
 
 
 def test_offline_they_run_with_made_up_configs(
-    osg: Osg, world: World, no_registry: Registry, tmp_path: Path
+    osg: Osg, gallery: Gallery, no_registry: Registry, tmp_path: Path
 ) -> None:
     target = Target(osg.target.repository, tmp_path / "store", tmp_path / "cache")
     report = json.loads(target.sync("--offline", "--format", "json"))
     assert not report["failed"] and report["synthesised"] > 0
     with running(tmp_path / "p", stores=[target.store]) as podman:
         for image in RUN:
-            done = podman.run("run", "--rm", "--pull=never", world.name(image), check=False)
+            done = podman.run("run", "--rm", "--pull=never", gallery.name(image), check=False)
             # The user and working directory of t/app are in no file.
             if image != "t/app:1":
-                assert done.stdout == world.images[image].image.prints, done.stderr
+                assert done.stdout == gallery.images[image].image.prints, done.stderr
     listing = succeed("images", "--repository", target.repository, "--store", target.store)
     assert listing.count("synthesised") == len(osg.names)
     assert listing.count("in store") == len(osg.names)
 
 
-def test_answers(osg: Osg, world: World, no_registry: Registry) -> None:
+def test_answers(osg: Osg, gallery: Gallery, no_registry: Registry) -> None:
     places = ("--repository", osg.target.repository, "--store", osg.target.store)
-    name = world.name("t/app:1")
+    name = gallery.name("t/app:1")
     rows = json.loads(succeed("images", *places, "--format", "json"))
     assert {row["state"] for row in rows} == {"in store"}
     assert {row["config"] for row in rows} == {"genuine"}

@@ -15,8 +15,8 @@ import pytest
 
 from tests.crash.calls import MODIFYING, READING, Call
 from tests.crash.failures import offered
+from tests.crash.stage import LATER, NOW, SCENARIOS, Stage, stage
 from tests.crash.supervise import SKIP, Verdict, supervise
-from tests.crash.world import LATER, NOW, SCENARIOS, World, world
 from tests.support.picture import documents, faults
 from tests.support.podman import Host, running
 
@@ -24,13 +24,13 @@ _FIRST, _CHANGE, _PRUNE = SCENARIOS
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, podman_host: Host) -> Iterator[World]:
+def place(tmp_path_factory: pytest.TempPathFactory, podman_host: Host) -> Iterator[Stage]:
     """A repository, and the stores before and after a change of it."""
-    with world(tmp_path_factory.mktemp("outage")) as made:
+    with stage(tmp_path_factory.mktemp("outage")) as made:
         yield made
 
 
-def _sync(place: World, now: int = NOW, *options: str) -> tuple[int, str]:
+def _sync(place: Stage, now: int = NOW, *options: str) -> tuple[int, str]:
     done = supervise(place.command(now, *options), calls=["syncfs"], decide=lambda call: SKIP)
     assert "Traceback" not in done.output and not done.hung, done.output
     if (place.target.repository / ".layers").exists():
@@ -39,7 +39,7 @@ def _sync(place: World, now: int = NOW, *options: str) -> tuple[int, str]:
 
 
 @contextlib.contextmanager
-def _away(place: World, how: str) -> Iterator[None]:
+def _away(place: Stage, how: str) -> Iterator[None]:
     """The repository is gone meanwhile: unmounted, or a mount point of autofs that is empty yet."""
     kept = place.root / "kept"
     place.target.repository.rename(kept)
@@ -55,7 +55,7 @@ def _away(place: World, how: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("how", ["unmounted", "empty"])
 def test_while_it_is_away_podman_keeps_its_images_or_pulls_them(
-    place: World, tmp_path: Path, how: str
+    place: Stage, tmp_path: Path, how: str
 ) -> None:
     place.begin(_CHANGE)
     place.show(after=False)
@@ -85,7 +85,7 @@ def test_while_it_is_away_podman_keeps_its_images_or_pulls_them(
         assert podman.run("run", "--rm", "--pull=never", name).stdout == place.kept[name]
 
 
-def test_a_revision_that_changes_in_mid_sync(place: World) -> None:
+def test_a_revision_that_changes_in_mid_sync(place: Stage) -> None:
     """What is in both revisions is never lost, and the next sync sees the new one by itself.
 
     The change comes at each seventh read of the repository.
@@ -124,7 +124,7 @@ def test_a_revision_that_changes_in_mid_sync(place: World) -> None:
 
 
 @pytest.mark.parametrize("times", [(NOW, 0), (NOW, NOW - 3600), (LATER, NOW), (1 << 40, NOW)])
-def test_a_clock_that_jumps_back(place: World, times: tuple[int, int]) -> None:
+def test_a_clock_that_jumps_back(place: Stage, times: tuple[int, int]) -> None:
     """Nothing is lost, and what has left goes in time."""
     place.begin(_CHANGE)
     for now in times:
@@ -154,7 +154,7 @@ _LACKS = {
 
 @pytest.mark.parametrize("lack", _LACKS)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.name)
-def test_a_file_system_without(place: World, scenario: object, lack: str) -> None:
+def test_a_file_system_without(place: Stage, scenario: object, lack: str) -> None:
     """The sync does without, or says in one line that it can't; then the store is as it was."""
     names, error, codes = _LACKS[lack]
     place.begin(scenario)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import pytest
 
 from podman_cvmfs.errors import RegistryError
 from podman_cvmfs.names.reference import parse_name
-from podman_cvmfs.registry.registries_conf import parse_registries_conf
+from podman_cvmfs.registry.registries_conf import merged
 from podman_cvmfs.util.toml import parse_toml
 
 #: No name in it exists, so that all places are tried.
@@ -91,9 +91,7 @@ def test_the_same_places_in_the_same_order(tmp_path: Path, name: str) -> None:
         env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
     )
     try:
-        endpoints = parse_registries_conf(parse_toml(CONF.encode(), "x")).endpoints(
-            parse_name(name)
-        )
+        endpoints = merged(parse_toml(CONF.encode(), "x")).endpoints(parse_name(name))
     except RegistryError as err:
         assert "is blocked" in err.message
         assert re.search("is blocked in", done.stderr), done.stderr

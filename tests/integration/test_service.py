@@ -15,8 +15,8 @@ import pytest
 from tests.crash.calls import MODIFYING, Call
 from tests.crash.kills import modifies
 from tests.crash.service import Service, service
+from tests.crash.stage import SCENARIOS, Stage, stage
 from tests.crash.supervise import KILL, Verdict, supervise
-from tests.crash.world import SCENARIOS, World, world
 from tests.support.picture import documents
 from tests.support.podman import Host, Podman, running
 from tests.support.processes import started
@@ -35,14 +35,14 @@ sys.stdin.read()
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, podman_host: Host) -> Iterator[World]:
+def place(tmp_path_factory: pytest.TempPathFactory, podman_host: Host) -> Iterator[Stage]:
     """A repository, and the stores before and after a change of it."""
-    with world(tmp_path_factory.mktemp("service")) as made:
+    with stage(tmp_path_factory.mktemp("service")) as made:
         yield made
 
 
 @pytest.fixture
-def podman(tmp_path: Path, place: World) -> Iterator[Podman]:
+def podman(tmp_path: Path, place: Stage) -> Iterator[Podman]:
     """A podman that uses the store as it is before the change."""
     place.begin(_CHANGE)
     with running(tmp_path, stores=[place.target.store], insecure=[place.registry]) as made:
@@ -62,7 +62,7 @@ def _shown(names: Iterable[str]) -> set[str]:
     return {name for name in names if not name.startswith("retired.")}
 
 
-def _names(place: World, *names: str) -> set[str]:
+def _names(place: Stage, *names: str) -> set[str]:
     return {f"{place.registry}/t/{name}" for name in names}
 
 
@@ -70,7 +70,7 @@ _BEFORE = ("single:1", "app:1", "plain:1", "delete:1", "moving:1")
 _AFTER = ("single:1", "app:1", "plain:1", "moving:1", "same-parent:1", "other-parent:1")
 
 
-def test_the_service_sees_what_a_sync_adds_moves_and_removes(place: World, api: Service) -> None:
+def test_the_service_sees_what_a_sync_adds_moves_and_removes(place: Stage, api: Service) -> None:
     before = api.names()
     assert _shown(before) == _names(place, *_BEFORE)
     place.target.sync("--offline")
@@ -90,7 +90,7 @@ def test_the_service_sees_what_a_sync_adds_moves_and_removes(place: World, api: 
         assert api.ask(f"containers/{container}?force=true", "DELETE")[0] in (200, 204)
 
 
-def test_the_service_sees_what_a_killed_sync_has_done(place: World, api: Service) -> None:
+def test_the_service_sees_what_a_killed_sync_has_done(place: Stage, api: Service) -> None:
     """Killed right after the change: nobody would tell the service of it later."""
     counts = modifies(place)
     done: list[Call] = []
@@ -129,7 +129,7 @@ def _holding(kind: str, *paths: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("lock", ["overlay-layers/layers.lock", "overlay-images/images.lock"])
-def test_a_sync_waits_for_those_who_read(place: World, podman: Podman, lock: str) -> None:
+def test_a_sync_waits_for_those_who_read(place: Stage, podman: Podman, lock: str) -> None:
     argv = [sys.executable, "-m", "podman_cvmfs", *place.target.argv("--offline")]
     before = documents(place.target.store)
     with contextlib.ExitStack() as stack:
@@ -143,7 +143,7 @@ def test_a_sync_waits_for_those_who_read(place: World, podman: Podman, lock: str
     assert _listed(podman) == _names(place, *_AFTER)
 
 
-def test_others_read_on_while_a_sync_waits(place: World, podman: Podman) -> None:
+def test_others_read_on_while_a_sync_waits(place: Stage, podman: Podman) -> None:
     argv = [sys.executable, "-m", "podman_cvmfs", *place.target.argv("--offline")]
     with contextlib.ExitStack() as stack:
         with _holding("read", place.target.store / "overlay-layers/layers.lock"):
@@ -155,7 +155,7 @@ def test_others_read_on_while_a_sync_waits(place: World, podman: Podman) -> None
 
 
 @pytest.mark.parametrize("lock", ["overlay-layers/layers.lock", "overlay-images/images.lock"])
-def test_podman_waits_for_who_writes(place: World, podman: Podman, lock: str) -> None:
+def test_podman_waits_for_who_writes(place: Stage, podman: Podman, lock: str) -> None:
     argv = podman.namespace.command(["podman", "images", "--quiet"])
     with contextlib.ExitStack() as stack:
         with _holding("write", place.target.store / lock):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.errors import StoreError
-from tests.integration.conftest import World
+from tests.integration.conftest import Gallery
 from tests.support.cli import podman_cvmfs, succeed
 from tests.support.podman import Host, running
 
@@ -31,8 +31,8 @@ APP = "t/zstd:1"
     ],
     ids=" ".join,
 )
-def test_stores_of_real_images_pass(world: World, tmp_path: Path, options: list[str]) -> None:
-    target = replace(world.target, store=tmp_path / "store")
+def test_stores_of_real_images_pass(gallery: Gallery, tmp_path: Path, options: list[str]) -> None:
+    target = replace(gallery.target, store=tmp_path / "store")
     target.sync("--offline", *options)
     done = podman_cvmfs("verify", "--store", target.store, "--format", "json")
     findings = json.loads(done.stdout)["findings"]
@@ -61,9 +61,9 @@ def lose_layers(store: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [lose_manifest, truncate_images, repeat_name, lose_layers])
 def test_podman_works_again_after_a_repair(
-    world: World, podman_host: Host, tmp_path: Path, spoil: Callable[[Path], None]
+    gallery: Gallery, podman_host: Host, tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
-    target = replace(world.target, store=tmp_path / "store")
+    target = replace(gallery.target, store=tmp_path / "store")
     target.sync("--offline")
     with running(tmp_path / "podman", stores=[target.store]) as podman:
         images = podman.run("images", "--noheading", "--quiet").stdout
@@ -75,6 +75,6 @@ def test_podman_works_again_after_a_repair(
         places = ("--store", target.store, "--cache", tmp_path / "cache")
         succeed("verify", *places, "--repository", target.repository, "--repair", "--offline")
         assert podman.run("images", "--noheading", "--quiet").stdout == images
-        name = world.name(APP)
+        name = gallery.name(APP)
         ran = podman.run("run", "--rm", "--pull=never", name, "echo", "fine")
         assert ran.stdout == "fine\n"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import World
+from tests.integration.conftest import Gallery
 from tests.support.cli import Target, succeed
 from tests.support.comparison import ADDED, EXTRA, MADE, dated
 from tests.support.images import IMAGES, build, push
@@ -29,7 +29,7 @@ every_image = pytest.mark.parametrize(
 
 @dataclass(frozen=True)
 class Views:
-    """The images of the world and the extra ones: pulled, and in a store for each choice."""
+    """The images of the gallery and the extra ones: pulled, and in a store for each choice."""
 
     registry: str
     target: Target
@@ -59,20 +59,20 @@ def _podman(root: Path, target: Target, *options: str) -> Iterator[Podman]:
 
 @pytest.fixture(scope="module")
 def views(
-    world: World,
+    gallery: Gallery,
     tmp_path_factory: pytest.TempPathFactory,
     podman_host: Host,
     registry_process: Registry,
 ) -> Iterator[Views]:
-    """Publish the extra images beside the world's and lay everything out in three ways."""
+    """Publish the extra images beside the gallery's and lay everything out in three ways."""
     root = tmp_path_factory.mktemp("views")
     registry_process.start()
     names = [push(build(image), registry_process) for image in EXTRA]
-    world.plain.run("pull", "--quiet", *names)
-    repository = world.target.repository
+    gallery.plain.run("pull", "--quiet", *names)
+    repository = gallery.target.repository
     succeed("publish", *(f"http://{name}" for name in names), "--repository", repository)
     registry_process.stop()
-    target = replace(world.target, cache=root / "cache")
+    target = replace(gallery.target, cache=root / "cache")
 
     def store(name: str) -> Target:
         return replace(target, store=root / name)
@@ -86,7 +86,7 @@ def views(
                 ("reusing", ["--reuse", "all"]),
             )
         )
-        yield Views(world.registry, target, world.plain, by_layers, flat, reusing)
+        yield Views(gallery.registry, target, gallery.plain, by_layers, flat, reusing)
 
 
 @every_image

@@ -16,7 +16,7 @@ from tests.matrix.cells import Cell, rules
 from tests.matrix.guest import Guest
 from tests.matrix.host import USER
 from tests.matrix.listing import Listed
-from tests.matrix.reuse import _MOUNT_POINTS
+from tests.matrix.reuse import MOUNT_POINTS
 from tests.matrix.site import Site, SyncError
 from tests.support.cli import succeed
 from tests.support.comparison import Difference, Tree, parents, unexpected
@@ -33,6 +33,11 @@ CELLS = (
     Cell(True, False, "layers", "user", True),
     Cell(True, False, "flat", "foreign", True),
     Cell(True, False, "layers", "foreign", True),
+    Cell(False, False, "flat", "foreign", mount=True),
+    Cell(False, False, "layers", "foreign", mount=True),
+    Cell(True, False, "flat", "foreign", True, mount=True),
+    Cell(True, False, "layers", "foreign", True, mount=True),
+    Cell(True, False, "layers", "user", True, mount=True),
 )
 
 
@@ -146,7 +151,7 @@ def _diff(document: Mapping[str, Sequence[str] | None]) -> Iterator[tuple[str, s
     """Kind and path of each line, without what podman itself mounts."""
     for kind, paths in document.items():
         for path in paths or ():
-            if path.encode().strip(b"/") not in (*_MOUNT_POINTS, *_TOUCHED):
+            if path.encode().strip(b"/") not in (*MOUNT_POINTS, *_TOUCHED):
                 yield kind, path
 
 
@@ -194,7 +199,7 @@ _NOT_BEFORE = (MTIME + 86_400) * 1_000_000_000
 
 def mount_points(each: Difference, wanted: Tree, seen: Tree) -> bool:
     """A mount point has another mode and time if podman makes it than if the publisher has."""
-    return each.field in ("mode", "mtime") and each.path in (*_MOUNT_POINTS, b"etc/mtab")
+    return each.field in ("mode", "mtime") and each.path in (*MOUNT_POINTS, b"etc/mtab")
 
 
 _truths: dict[tuple[Path, str, bool, str, bool], Changed] = {}
@@ -223,11 +228,11 @@ def _published(site: Site) -> Path:
 def _store(bench: Bench, cell: Cell) -> Path:
     """Write the cell's store, or find it. Raises SyncError."""
     site = bench.site
-    own = "u" if cell.own else "s"
+    own = ("u" if cell.own else "s") + ("m" if cell.mount else "")
     store = site.data / f"ch-{own}-{cell.owner}-{cell.view}-{bench.version}/store"
     if not store.exists():
         store.parent.mkdir(exist_ok=True)
         user = USER if cell.own else None
-        repository = site.owned(_published(site), cell.owner)
+        repository = site.shown(_published(site), cell.owner, cell.mount)
         site.sync(repository, store, "--view", cell.view, user=user, version=bench.version)
     return store

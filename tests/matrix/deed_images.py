@@ -44,8 +44,10 @@ AS_ROOT: Mapping[str, str] = {
     # As shadow does: a lock by a hard link, the new file renamed over the old one.
     "adds a user (as useradd)": (
         "cd /etc; for f in passwd group shadow; do"
-        " echo 1 > $f.1; ln $f.1 $f.lock; rm $f.1; cp -p $f $f-; cp -p $f $f+;"
-        " echo new:x:5000:5000::/home/new:/bin/sh >> $f+; mv $f+ $f; rm $f.lock; done;"
+        " echo 1 > $f.1; ln $f.1 $f.lock; rm $f.1; cp -p $f $f-; cp -p $f $f+; done;"
+        "echo new:x:5000:5000::/home/new:/bin/sh >> passwd+; echo new:x:5000: >> group+;"
+        "echo new:*:1:::::: >> shadow+;"
+        "for f in passwd group shadow; do mv $f+ $f; rm $f.lock; done;"
         "mkdir /home/new; chown 5000 /home/new; [ $(id -u new) = 5000 ]"
     ),
     "reads closed files of others": "cat /home/app/.secret /etc/shadow /root/.profile",
@@ -59,7 +61,10 @@ AS_ROOT: Mapping[str, str] = {
 #: The same for the user that the image names.
 AS_APP: Mapping[str, str] = {
     "writes in its home": "echo x > /home/app/new; [ $(cat /home/app/new) = x ]",
-    "appends to a file of its home": "echo more >> /home/app/.profile",
+    "appends to a file of its home": (
+        "echo more >> /home/app/.profile;"
+        "grep -q '# app' /home/app/.profile || { echo its content is gone; exit 1; }"
+    ),
     "reads its closed files": "said=$(cat /home/app/.secret); [ $said = secret ]",
     "writes in the working directory": "[ $PWD = /srv/work ]; echo x > new; [ $(cat new) = x ]",
     "writes in a volume": "echo x > /data/new; [ $(cat /data/there) = there ]",
@@ -67,11 +72,16 @@ AS_APP: Mapping[str, str] = {
     "writes in /tmp": "echo x > /tmp/app",
     "writes in a sticky directory of the image": "echo x > /srv/sticky/app",
     "runs a setuid program (su)": "said=$(/usr/bin/su root -c 'id -u'); [ $said = 0 ]",
+    # sh -e takes no notice of what fails, or doesn't, behind a "!".
     "can't write what is others'": (
-        "for d in /etc /usr/bin /var/lib/other /root /srv; do ! (echo x > $d/no) 2>/dev/null; done;"
-        "! rm -f /opt/conf.d/1.conf 2>/dev/null"
+        "for d in /etc /usr/bin /var/lib/other /root /srv; do"
+        " if (echo x > $d/no) 2>/dev/null; then echo $d; exit 1; fi; done;"
+        "if rm -f /opt/conf.d/1.conf 2>/dev/null; then echo 1.conf; exit 1; fi"
     ),
-    "can't read what is closed": "! cat /etc/shadow 2>/dev/null; ! cat /var/lib/other/key 2>/dev/null",
+    "can't read what is others'": (
+        "for f in /etc/shadow /var/lib/other/key; do"
+        " if cat $f 2>/dev/null; then echo $f; exit 1; fi; done"
+    ),
 }
 
 #: Runs all scripts of a directory and says of each ``ok NAME`` or ``no NAME: why``.

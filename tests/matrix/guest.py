@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.matrix import listing
 from tests.matrix.host import Machine, User
-from tests.support.podman import Podman, _ulimits, _write_toml
+from tests.support.podman import Podman, ulimits, write_toml
 
 
 class Guest(Podman):
@@ -63,7 +63,7 @@ class Guest(Podman):
         # Rootless podman 4 and 5 take no notice of graphroot, 5.8 warns if both are there.
         place = "graphroot" if self.user is None else "rootless_storage_path"
         storage = {"driver": "overlay", place: str(self.graphroot), "runroot": f"{run}/storage"}
-        _write_toml(
+        write_toml(
             root / "etc/storage.conf",
             {
                 "storage": storage,
@@ -71,11 +71,11 @@ class Guest(Podman):
                 "storage.options.overlay": overlay,
             },
         )
-        _write_toml(
+        write_toml(
             root / "etc/containers.conf",
             {
                 "containers": {
-                    "default_ulimits": _ulimits(),
+                    "default_ulimits": ulimits(),
                     "netns": "none",
                     "cgroups": "disabled",
                     "log_driver": "k8s-file",

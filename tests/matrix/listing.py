@@ -44,14 +44,14 @@ def _podman(*args: str) -> str:
 
 def _entry(path: bytes) -> Entry:
     try:
-        return lister._entry(path)
+        return lister.entry_of(path)
     except OSError as err:
         reason = f"{UNREADABLE}: {os.strerror(err.errno or 0)}"
         try:
             info = os.lstat(path)
         except PermissionError:
             return Entry(UNREADABLE, 0, 0, 0, 0, 0, 0, reason, b"", (0, 0), ())
-        kind = lister._KINDS[stat.S_IFMT(info.st_mode)]
+        kind = lister.KINDS[stat.S_IFMT(info.st_mode)]
         size, nlink = (0, 0) if kind == "directory" else (info.st_size, info.st_nlink)
         mode = stat.S_IMODE(info.st_mode)
         return Entry(

@@ -6,11 +6,16 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.packaging import machine
+from tests.packaging.installed import CONTAINERS_CONF, IMAGE, older
+from tests.packaging.machine import SUITES, CleanMachine, present
+from tests.support.cli import succeed
+from tests.support.images import IMAGES, write_layout
+from tests.support.images import build as build_image
 from tests.support.required import required
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -75,7 +80,30 @@ def root_of(suite: str) -> Path:
     need("unshare", "nsenter")
     if os.geteuid() != 0:
         required("installing packages needs root")
-    root = machine.present(suite)
+    root = present(suite)
     if root is None:
         required(f"no clean {suite} here: python -m tests.packaging.machine makes it")
     return root
+
+
+@pytest.fixture(scope="package", params=SUITES)
+def machine(
+    request: pytest.FixtureRequest, debs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[CleanMachine]:
+    """A clean release with the packages in its /packages, and a repository with one image."""
+    suite: str = request.param
+    root = root_of(suite)
+    data = tmp_path_factory.mktemp("machine")
+    for deb in debs.glob("*.deb"):
+        shutil.copy(deb, data)
+    (image,) = (image for image in IMAGES if image.name == "t/delete:1")
+    write_layout([build_image(image)], data / "layout")
+    succeed("publish", data / "layout", "--name", IMAGE, "--repository", data / "repository")
+    older(data)
+    machine = CleanMachine(suite, root, data)
+    try:
+        (machine.outside("/etc/containers")).mkdir(exist_ok=True)
+        machine.outside("/etc/containers/containers.conf").write_text(CONTAINERS_CONF)
+        yield machine
+    finally:
+        machine.close()

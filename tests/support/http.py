@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,14 +47,16 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, 0), Handler)
         self.answers: dict[str, Answer] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.server_port}"
+        host = str(self.server_address[0])
+        return f"[{host}]:{self.server_port}" if ":" in host else f"{host}:{self.server_port}"
 
     @property
     def paths(self) -> list[str]:
@@ -64,9 +67,9 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
-    """A server that runs until the end of the context."""
-    with Server() as server:
+def serving(host: str = "127.0.0.1") -> Iterator[Server]:
+    """A server on the address ``host`` that runs until the end of the context."""
+    with Server(host) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:

@@ -83,7 +83,7 @@ def opaque(path: str) -> Entry:
     return file(f"{path}/.wh..wh..opq")
 
 
-def _pax(records: Mapping[str, bytes]) -> bytes:
+def pax(records: Mapping[str, bytes]) -> bytes:
     """A PAX extended header (POSIX.1-2008 pax, "pax Extended Header") with raw values."""
     body = b""
     for key, value in records.items():
@@ -95,10 +95,10 @@ def _pax(records: Mapping[str, bytes]) -> bytes:
     info = tarfile.TarInfo("PaxHeader")
     info.type = tarfile.XHDTYPE
     info.size = len(body)
-    return info.tobuf(tarfile.USTAR_FORMAT) + _padded(body)
+    return info.tobuf(tarfile.USTAR_FORMAT) + padded(body)
 
 
-def _padded(data: bytes) -> bytes:
+def padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % tarfile.BLOCKSIZE)
 
 
@@ -107,14 +107,14 @@ def tar(entries: Sequence[Entry]) -> bytes:
     out = []
     for entry in entries:
         if entry.xattrs:
-            out.append(_pax({f"SCHILY.xattr.{k}": v for k, v in entry.xattrs.items()}))
+            out.append(pax({f"SCHILY.xattr.{k}": v for k, v in entry.xattrs.items()}))
         info = tarfile.TarInfo(entry.path.decode("utf-8", "surrogateescape"))
         info.type, info.mode, info.mtime = entry.kind, entry.mode, MTIME
         info.uid, info.gid, info.size = entry.uid, entry.gid, len(entry.data)
         info.linkname = entry.target.decode("utf-8", "surrogateescape")
         # GNU's form takes names as raw bytes and large owners; PAX would re-encode them.
         out.append(info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape"))
-        out.append(_padded(entry.data))
+        out.append(padded(entry.data))
     return b"".join(out) + bytes(2 * tarfile.BLOCKSIZE)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-_KINDS = {
+KINDS = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "directory",
     stat.S_IFLNK: "link",
@@ -49,9 +49,9 @@ def _xattrs(path: bytes) -> tuple[tuple[str, bytes], ...]:
     return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in wanted)
 
 
-def _entry(path: bytes) -> Entry:
+def entry_of(path: bytes) -> Entry:
     info = os.lstat(path)
-    kind = _KINDS[stat.S_IFMT(info.st_mode)]
+    kind = KINDS[stat.S_IFMT(info.st_mode)]
     content = ""
     if kind == "file":
         with open(path, "rb") as stream:
@@ -76,11 +76,11 @@ def _entry(path: bytes) -> Entry:
 def list_tree(root: Path) -> dict[bytes, Entry]:
     """Return what lies below ``root``, keyed by its path relative to it; the root is ``.``."""
     top = os.fsencode(root)
-    found = {b".": _entry(top)}
+    found = {b".": entry_of(top)}
     for parent, directories, files in os.walk(top):
         for name in (*directories, *files):
             path = os.path.join(parent, name)
-            found[os.path.relpath(path, top)] = _entry(path)
+            found[os.path.relpath(path, top)] = entry_of(path)
     return found
 
 

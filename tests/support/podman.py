@@ -91,7 +91,7 @@ def host(binary: str = "podman") -> Host:
     raise PodmanUnavailableError("\n".join(failures) or "neither crun nor runc is installed")
 
 
-def _ulimits() -> list[str]:
+def ulimits() -> list[str]:
     """Limits within what this process may set; podman's own default is above that."""
     limits = []
     for name, kind, most in (
@@ -138,7 +138,7 @@ class Podman:
             (root / name).mkdir(parents=True, exist_ok=True)
         os.chmod(root / "xdg", 0o700)
         etc = root / "etc"
-        _write_toml(
+        write_toml(
             etc / "storage.conf",
             {
                 "storage": {
@@ -149,11 +149,11 @@ class Podman:
                 "storage.options": {"additionalimagestores": list(map(str, self.stores))},
             },
         )
-        _write_toml(
+        write_toml(
             etc / "containers.conf",
             {
                 "containers": {
-                    "default_ulimits": _ulimits(),
+                    "default_ulimits": ulimits(),
                     "netns": "none",
                     "cgroups": self._on.cgroups,
                     "log_driver": "k8s-file",
@@ -243,7 +243,7 @@ def running(root: Path, **options: Any) -> Iterator[Podman]:
         podman.close()
 
 
-def _write_toml(path: Path, tables: dict[str, dict[str, Any]]) -> None:
+def write_toml(path: Path, tables: dict[str, dict[str, Any]]) -> None:
     """Write strings and lists of strings, which TOML spells as JSON does."""
     lines = []
     for table, entries in tables.items():

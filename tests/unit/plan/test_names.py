@@ -23,7 +23,7 @@ from podman_cvmfs.resolve.image import ResolvedImage
 from podman_cvmfs.settings.policy import DEFAULT_POLICY
 from podman_cvmfs.store.json_files import images_json, layers_json
 from podman_cvmfs.store.records import StoreContent
-from tests.unit.plan.test_plan import image
+from tests.support.resolved import image
 
 #: Docker Hub's names for one image among them.
 _REGISTRIES = ("docker.io", "registry.hub.docker.com", "index.docker.io", "quay.io", "r:5000")

@@ -17,6 +17,9 @@ from podman_cvmfs.registry.credentials import Credentials, CredentialStore
 
 SECRET = "s3cr3t-passw0rd"
 
+#: What helpers say (docker-credential-helpers, ``credentials/error.go``).
+NOT_FOUND = "credentials not found in native keychain"
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -150,7 +153,7 @@ def test_dockers_general_helper(home: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_helpers_of_registries_conf(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helper(home, monkeypatch, "one", answer("helped"))
-    helper(home, monkeypatch, "none", f"echo '{module._NOT_FOUND}'; exit 1")
+    helper(home, monkeypatch, "none", f"echo '{NOT_FOUND}'; exit 1")
     write(home / "run/containers/auth.json", {"auths": {"r.io": auth("file")}})
     assert user("r.io", "a", "none", "containers-auth.json", "one") == "file"
     assert user("r.io", "a", "one", "containers-auth.json") == "helped"
@@ -160,7 +163,7 @@ def test_helpers_of_registries_conf(home: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_helper_that_knows_nothing_is_no_trouble(
     home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    helper(home, monkeypatch, "none", f"echo '{module._NOT_FOUND}'; exit 1")
+    helper(home, monkeypatch, "none", f"echo '{NOT_FOUND}'; exit 1")
     assert user("r.io", "a", "none") is None
     assert caplog.text == ""
 

@@ -10,8 +10,10 @@ import gc
 import gzip
 import json
 import resource
+import socket
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -20,11 +22,11 @@ from podman_cvmfs.names.reference import ImageName, parse_name
 from podman_cvmfs.oci import documents
 from podman_cvmfs.oci.documents import Descriptor, Digest
 from podman_cvmfs.publish.source.layer_stream import LayerStream
-from podman_cvmfs.registry.bounds import ForbiddenAddressError, check_address, is_inside
+from podman_cvmfs.registry.addresses import looked_up
 from podman_cvmfs.registry.client import RegistryClient
 from podman_cvmfs.registry.credentials import CredentialStore
 from podman_cvmfs.registry.registries_conf import RegistriesConf
-from tests.support.http import Answer, Handler, Server, give, serving
+from tests.support.http import Answer, Handler, Server, give, in_turn, serving
 
 MANIFEST = b'{"schemaVersion": 2, "mediaType": "%s"}' % documents.OCI_MANIFEST.encode()
 DIGEST = Digest.of(MANIFEST)
@@ -51,35 +53,6 @@ def client(pauses: list[float]) -> Iterator[RegistryClient]:
 
 
 # ---------------------------------------------------------------------- ways that lead inside
-
-
-@pytest.mark.parametrize(
-    "host",
-    [
-        *("127.0.0.1", "127.1", "2130706433", "0x7f.0.0.1", "localhost", "localhost."),
-        *("x.localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "[::]"),
-        *("169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]"),
-    ],
-)
-def test_addresses_inside(host: str) -> None:
-    with pytest.raises(ForbiddenAddressError, match="this machine or its link"):
-        check_address("https://192.0.2.1/", f"http://{host}:8080/x")
-    check_address("http://127.0.0.1:5000/", f"http://{host}:8080/x")
-
-
-@pytest.mark.parametrize(
-    "address",
-    *[["file:///etc/passwd", "ftp://192.0.2.1/", "http:///x", "http://[::1/x", "//", "", "x:y"]],
-)
-def test_what_is_no_address(address: str) -> None:
-    with pytest.raises(ForbiddenAddressError, match="no address"):
-        check_address("http://127.0.0.1/", address)
-
-
-def test_addresses_outside() -> None:
-    for host in ("192.0.2.1", "10.1.2.3", "[2001:db8::1]", "no-such-host.invalid"):
-        check_address("https://192.0.2.7/", f"http://{host}/x")
-    assert not is_inside("\udcff.example.org")
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -126,6 +99,67 @@ def test_a_token_service_inside(
         client.manifest(parse_name("registry.example.org/app:1"))
     assert server.requests == []
     assert not any("169.254" in path for path in internet.paths)
+
+
+def test_a_name_that_stands_for_this_machine_here(
+    internet: Server, client: RegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy may know it by another address; but no good registry sends us to such a name."""
+    look_up_as(monkeypatch, {"inner.example.org": "127.0.0.1"})
+    internet.answers[PUBLIC] = _challenge("http://inner.example.org/token")
+    with pytest.raises(RegistryError, match="this machine or its link"):
+        client.manifest(parse_name("registry.example.org/app:1"))
+    assert not any("inner.example.org" in path for path in internet.paths)
+
+
+@pytest.mark.parametrize("claimed", ["127.0.0.1", "10.0.0.5"])
+@pytest.mark.parametrize("target", ["127.0.0.1", "10.0.0.6", "[fd00::5]"])
+def test_a_registry_behind_the_proxy_that_claims_to_be_inside(
+    internet: Server,
+    server: Server,
+    client: RegistryClient,
+    monkeypatch: pytest.MonkeyPatch,
+    claimed: str,
+    target: str,
+) -> None:
+    """What its name stands for here says nothing of where the proxy found it."""
+    look_up_as(monkeypatch, {"registry.example.org": claimed})
+    internet.answers[PUBLIC] = _challenge(f"http://{target}:{server.server_port}/token")
+    with pytest.raises(RegistryError, match=r"sends us (to this machine|into a private network)"):
+        client.manifest(parse_name("registry.example.org/app:1"))
+    assert server.requests == []
+    assert not any("/token" in path for path in internet.paths)
+
+
+def test_a_private_registry_and_its_token_service_behind_the_proxy(
+    internet: Server, client: RegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy may ask both; so may a registry by its address."""
+    look_up_as(monkeypatch, {"auth.example.org": "10.0.0.6"})
+    internet.answers = {
+        PUBLIC: _guarded("http://auth.example.org/token"),
+        "http://10.0.0.5": _guarded("http://10.0.0.6/token"),
+        "http://auth.example.org/token": give(b'{"token": "good"}'),
+        "http://10.0.0.6/token": give(b'{"token": "good"}'),
+    }
+    for host in ("registry.example.org", "10.0.0.5"):
+        assert client.manifest(parse_name(f"{host}/app:1"))[0] == MANIFEST
+
+
+def _guarded(realm: str) -> Answer:
+    return in_turn(_challenge(realm), give(MANIFEST))
+
+
+def look_up_as(monkeypatch: pytest.MonkeyPatch, names: dict[str, str]) -> None:
+    """Have ``names`` stand for addresses, and nothing else change."""
+    real = socket.getaddrinfo
+
+    def look_up(host: Any, *args: Any, **options: Any) -> Any:
+        is_name = not options.get("flags", 0) & socket.AI_NUMERICHOST
+        return real(names.get(host, host) if is_name else host, *args, **options)
+
+    looked_up.cache_clear()
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
 
 
 # ---------------------------------------------------------------------- answers that are too much

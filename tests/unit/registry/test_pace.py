@@ -17,9 +17,10 @@ from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable
 from podman_cvmfs.names.reference import ImageName, parse_name
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.registry.access import RegistryAccess
+from podman_cvmfs.registry.addresses import Reach
 from podman_cvmfs.registry.client import RegistryClient
+from podman_cvmfs.registry.connection import BoundedAdapter
 from podman_cvmfs.registry.credentials import CredentialStore
-from podman_cvmfs.registry.pace import PacedAdapter
 from podman_cvmfs.registry.registries_conf import RegistriesConf
 from tests.support.http import Answer, Handler, Server, give, in_turn
 from tests.support.tls import Authority
@@ -261,7 +262,7 @@ def test_a_managers_own_pools_stay() -> None:
             super().__init__()
             self.pool_classes_by_scheme = {"http": Pool}
 
-    adapter = PacedAdapter()
+    adapter = BoundedAdapter(Reach())
     adapter.proxy_manager["http://proxy"] = manager = Manager()
     for _ in range(2):
         assert adapter.proxy_manager_for("http://proxy") is manager

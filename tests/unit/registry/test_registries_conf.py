@@ -17,7 +17,7 @@ from podman_cvmfs.registry.registries_conf import (
     Endpoint,
     RegistriesConf,
     load_registries_conf,
-    parse_registries_conf,
+    merged,
 )
 from podman_cvmfs.util.toml import parse_toml
 
@@ -28,13 +28,13 @@ DIGEST_ONLY = '[[registry]]\nlocation="a"\nmirror-by-digest-only=true\n'
 
 
 def conf(text: str) -> RegistriesConf:
-    return parse_registries_conf(parse_toml(text.encode(), "r.conf"))
+    return merged(parse_toml(text.encode(), "r.conf"))
 
 
 def asked(found: RegistriesConf, name: str, by_digest: bool = False) -> list[str]:
-    """Endpoints in short: the name, ``!`` for an insecure one, ``~`` for a mirror."""
+    """Endpoints in short: the name, ``!`` for an insecure one."""
     return [
-        f"{endpoint.name}{'!' * endpoint.insecure}{'~' * endpoint.is_mirror}"
+        f"{endpoint.name}{'!' * endpoint.insecure}"
         for endpoint in found.endpoints(parse_name(name), by_digest)
     ]
 
@@ -92,23 +92,23 @@ location = "quay.io/other/image:one"
         (
             "example.com/foo/image:1",
             [
-                "mirror-0.local/mirror-for-foo/image:1~",
-                "mirror-1.local:5000/mirrors/foo/image:1!~",
+                "mirror-0.local/mirror-for-foo/image:1",
+                "mirror-1.local:5000/mirrors/foo/image:1!",
                 "internal.example.net/bar/image:1",
             ],
         ),
         (
             f"example.com/foo@sha256:{HEX}",
             [
-                f"mirror-0.local/mirror-for-foo@sha256:{HEX}~",
-                f"mirror-1.local:5000/mirrors/foo@sha256:{HEX}!~",
+                f"mirror-0.local/mirror-for-foo@sha256:{HEX}",
+                f"mirror-1.local:5000/mirrors/foo@sha256:{HEX}!",
                 f"internal.example.net/bar@sha256:{HEX}",
             ],
         ),
         ("example.com/food/image:1", ["example.com/food/image:1"]),
         ("example.com/other:1", ["example.com/other:1"]),
-        ("registry.com/a", ["mirror.registry.com/a:latest~", "registry.com/a:latest!"]),
-        ("a.b.sub.example.org/x:1", ["cache.local/sub/x:1~", "a.b.sub.example.org/x:1"]),
+        ("registry.com/a", ["mirror.registry.com/a:latest", "registry.com/a:latest!"]),
+        ("a.b.sub.example.org/x:1", ["cache.local/sub/x:1", "a.b.sub.example.org/x:1"]),
         ("a.example.org/x:1", ["all.example.net/x:1"]),
         ("example.org/x:1", ["example.org/x:1"]),
         ("quay.io/a.example.org/x:1", ["quay.io/a.example.org/x:1"]),

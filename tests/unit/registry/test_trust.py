@@ -18,8 +18,7 @@ from podman_cvmfs.errors import RegistryError
 from podman_cvmfs.names.reference import ImageName, parse_name
 from podman_cvmfs.oci import documents
 from podman_cvmfs.oci.documents import Digest
-from podman_cvmfs.registry import certificates, transport
-from podman_cvmfs.registry import client as client_module
+from podman_cvmfs.registry import certificates, endpoint, transport
 from podman_cvmfs.registry.client import RegistryClient
 from podman_cvmfs.registry.credentials import CredentialStore
 from podman_cvmfs.registry.registries_conf import RegistriesConf, RegistryTable
@@ -133,7 +132,7 @@ def test_docker_hub_goes_by_its_name(
     issued: Certificate,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client_module, "_DOCKER_HUB_HOST", server.address)
+    monkeypatch.setattr(endpoint, "_DOCKER_HUB_HOST", server.address)
     encrypt(server, issued)
     server.answers["/v2/library/debian/"] = give(MANIFEST)
     trust(certs, "docker.io", authority)

@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from podman_cvmfs.cli.status import _when
+from podman_cvmfs.cli.status import command
 from podman_cvmfs.settings.policy import DEFAULT_POLICY
 from podman_cvmfs.sync.stamp import stamp_path
 from tests.support.cli import Target, podman_cvmfs, succeed
@@ -121,5 +123,10 @@ def test_foreign_store(target: Target) -> None:
         (-90000, "(in 1 day)"),
     ],
 )
-def test_when(now: int, said: str) -> None:
-    assert _when(0, now) == f"1970-01-01T00:00:00Z {said}"
+def test_when(target: Target, monkeypatch: pytest.MonkeyPatch, now: int, said: str) -> None:
+    target.sync()
+    changed = ask(target)["changed"]
+    then = datetime.fromisoformat(changed.replace("Z", "+00:00")).timestamp()
+    monkeypatch.setattr(time, "time", lambda: then + now)
+    result = CliRunner().invoke(command, [*places(target), "text"])
+    assert f"{changed} {said}, to generation" in result.output

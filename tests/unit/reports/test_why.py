@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from podman_cvmfs.cli.why import _as_text
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.podman.storage_conf.generation import Generation
@@ -350,11 +349,14 @@ def test_own_image_that_the_store_has_not() -> None:
     assert judge(evidence).podman_run == "starts eeeeeeeeeeee from /graph, without a pull"
 
 
-def test_nothing_reaches_the_terminal_raw() -> None:
-    evidence = Evidence(
-        asked="\x1b[31m", store="/\x1b", names=(), configured=Configured(False, "\x1b"), no_pull="-"
-    )
-    assert "\x1b" not in _as_text(evidence.asked, judge(evidence))
+def test_nothing_reaches_the_terminal_raw(
+    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", f"{tmp_path}/\x1b[31m.conf")
+    for asked in (name(1), "\x1b[31m"):
+        done = podman_cvmfs("why", asked, "--store", f"{tmp_path}/\x1b[31m")
+        assert r"\x1b" in done.stdout + done.stderr
+        assert "\x1b" not in done.stdout + done.stderr
 
 
 def test_command_says_it_and_exits_with_1(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,12 +143,14 @@ def test_junk_is_no_answer(data: bytes) -> None:
 def test_answers_are_kept_per_layer(tmp_path: Path) -> None:
     cache = BlobCache(str(tmp_path / "cache"))
     digest = Digest("a" * 64)
-    assert cache.markers(digest) is None
+    assert cache.markers("/r", digest) is None
     markers = layer(tmp_path / "layer", "a/.wh.x")
-    cache.keep_markers(digest, markers)
-    assert cache.markers(digest) == markers
-    (tmp_path / "cache/markers/aa" / digest.hex).write_text('{"format": 99}')
-    assert cache.markers(digest) is None
+    cache.keep_markers("/r", digest, markers)
+    assert cache.markers("/r", digest) == markers
+    assert cache.markers("/other", digest) is None, "what one says is nothing to another"
+    (kept,) = (path for path in (tmp_path / "cache").rglob("*") if path.is_file())
+    kept.write_text('{"format": 99}')
+    assert cache.markers("/r", digest) is None
 
 
 def test_parents() -> None:

@@ -73,6 +73,7 @@ cache = '/srv/cache'
 view = "layers"
 reuse = "none"
 overlay = "fuse-overlayfs"
+reuse_from = ["/cvmfs/c", "/cvmfs/b"]
 shared = true
 grace_days = 3
 offline = true
@@ -94,7 +95,9 @@ def test_everything(etc: Path) -> None:
         ("quay.io/*",),
         (),
     )
-    assert found.policy == Policy(View.LAYERS, Reuse.NONE, Overlay.FUSE, shared=True)
+    assert found.policy == Policy(
+        View.LAYERS, Reuse.NONE, Overlay.FUSE, shared=True, reuse_from=("/cvmfs/b",)
+    )
     assert (found.grace_days, found.offline, found.on_outage) == (3, True, OnOutage.HIDE)
     assert found.registries == module.RegistrySettings(5.0, 0, 0.5)
     assert (found.files, found.warnings) == ((f"{etc}/config.toml",), ())

@@ -10,9 +10,10 @@ import pytest
 from podman_cvmfs.settings.policy import Change, Overlay, Policy, Reuse, View
 
 MOUNTS: list[tuple[str, ...]] = [(), ("/a b", "/c,d=shared")]
+TRUSTED: list[tuple[str, ...] | None] = [None, (), ("/b", "/a b,c")]
 POLICIES = [
     Policy(*choices)
-    for choices in product(View, Reuse, Overlay, (False, True), MOUNTS, ("4", "5", "60"))
+    for choices in product(View, Reuse, Overlay, (False, True), MOUNTS, TRUSTED, ("4", "5", "60"))
 ]
 
 
@@ -53,6 +54,7 @@ def test_an_earlier_version_wrote_other_layouts() -> None:
     [
         ("5 auto base kernel", "5 auto base kernel", Change.NONE),
         ("5 auto base kernel", "5 flat none kernel", Change.OFFERED),
+        ("5 auto base kernel", "5 auto base kernel reuse-from=/a", Change.OFFERED),
         ("5 auto base kernel", "5 auto base fuse-overlayfs", Change.LAID_OUT),
         ("5 auto base kernel", "5 auto base kernel shared", Change.LAID_OUT),
         ("5 auto base kernel", "5 auto base kernel mounts=/a", Change.LAID_OUT),

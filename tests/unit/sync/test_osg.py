@@ -9,10 +9,10 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import RegistryUnreachable, RepositoryError
 from podman_cvmfs.names.spec import ImageSpec
 from podman_cvmfs.oci.documents import Digest
@@ -21,19 +21,15 @@ from podman_cvmfs.reports.images import catalogue
 from podman_cvmfs.reports.upstream import upstream
 from podman_cvmfs.repository.collect import collect
 from podman_cvmfs.resolve.synthesise import SYNTHESISED_LABEL
-from podman_cvmfs.store.reader import read_store
-from podman_cvmfs.store.records import StoreContent, StoredImage
-from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.new_stamp import directories_of
 from podman_cvmfs.sync.report import SyncReport
-from podman_cvmfs.sync.request import Wishes
-from podman_cvmfs.sync.run import sync
 from podman_cvmfs.sync.selection import Selection
 from podman_cvmfs.verify.fault import Severity
 from podman_cvmfs.verify.repair import repair
 from podman_cvmfs.verify.store import verify
+from tests.support.blobs import Blobs
 from tests.support.osg import OsgBuilt, add_link, add_root, describe
-from tests.unit.sync.test_sync import Blobs
+from tests.support.world import World
 
 ONE, TWO = describe("ab", Env=["A=one"]), describe("abc", User="1000")
 #: The layers of ONE under another config.
@@ -67,12 +63,11 @@ GENUINE = {
 }
 
 
-class World:
-    """The repository, a store and a cache below one directory."""
+class OsgWorld(World):
+    """The world with such a repository; whatever is synced leaves a sound store."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
-        self.repository = root / "repository"
+        super().__init__(root, LIST)
         for image in (ONE, TWO):
             add_root(self.repository, image.merged, {"PATH": "/bin", "FROM": "flat"})
         self.links = {
@@ -84,41 +79,12 @@ class World:
                 "library/two:1": TWO.merged,
             }.items()
         }
-        self.store = Store(str(root / "store"))
 
-    def wishes(
-        self, *names: str, registry: Blobs | None = None, wishes: list[str] | None = LIST
-    ) -> Wishes:
-        return Wishes(
-            repositories=[str(self.repository)],
-            store=self.store,
-            cache=BlobCache(str(self.root / "cache")),
-            registry=None if registry is None else lambda: registry,
-            requested=names,
-            selection=Selection(None if wishes is None else map(ImageSpec.parse, wishes)),
-            platform=Platform("amd64"),
-        )
-
-    def sync(
-        self, *names: str, registry: Blobs | None = None, wishes: list[str] | None = LIST
-    ) -> SyncReport:
-        report = sync(self.wishes(*names, registry=registry, wishes=wishes))
+    def sync(self, *names: str, **how: Any) -> SyncReport:
+        report = super().sync(*names, **how)
         findings = verify(self.store.path).findings
         assert not [each for each in findings if each.severity is Severity.ERROR]
         return report
-
-    @property
-    def content(self) -> StoreContent:
-        return read_store(self.store.path) or StoreContent()
-
-    @property
-    def names(self) -> dict[str, str]:
-        """The image ID under each name that isn't of a retired image."""
-        content = self.content
-        return {n: i for n, i in content.names.items() if content.images[i].published}
-
-    def stored(self, name: str) -> StoredImage:
-        return self.content.images[self.content.names[name]]
 
     def config(self, name: str) -> dict[str, object]:
         place = self.root / "store/overlay-images" / self.content.names[name]
@@ -129,11 +95,11 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    yield World(tmp_path)
+def world(tmp_path: Path) -> Iterator[OsgWorld]:
+    yield OsgWorld(tmp_path)
 
 
-def test_images_are_the_registrys_own(world: World) -> None:
+def test_images_are_the_registrys_own(world: OsgWorld) -> None:
     hub = Hub(GENUINE)
     report = world.sync(registry=hub)
     assert not report.failed and not report.synthesised
@@ -155,7 +121,7 @@ def test_images_are_the_registrys_own(world: World) -> None:
     assert hub.requests == 7, "the cache knows them"
 
 
-def test_offline_one_config_is_made_up_for_each_root(world: World) -> None:
+def test_offline_one_config_is_made_up_for_each_root(world: OsgWorld) -> None:
     report = world.sync()
     assert not report.failed and report.synthesised == 2
     names = world.names
@@ -173,7 +139,7 @@ def test_offline_one_config_is_made_up_for_each_root(world: World) -> None:
     assert world.names[f"{HTC}/sibling:1"] == SIBLING.image_id
 
 
-def test_a_tag_that_has_moved_is_not_taken(world: World) -> None:
+def test_a_tag_that_has_moved_is_not_taken(world: OsgWorld) -> None:
     moved = {**GENUINE, f"{HTC}/one:1": describe("xyz"), f"{HTC}/one:latest": describe("ab")}
     report = world.sync(registry=Hub(moved))
     assert not report.failed and report.synthesised == 1
@@ -182,7 +148,7 @@ def test_a_tag_that_has_moved_is_not_taken(world: World) -> None:
     assert world.names[f"{HTC}/one:latest"] == moved[f"{HTC}/one:latest"].image_id
 
 
-def test_images_called_after_their_index(world: World) -> None:
+def test_images_called_after_their_index(world: OsgWorld) -> None:
     index = json.dumps(
         {
             "schemaVersion": 2,
@@ -213,7 +179,7 @@ def test_images_called_after_their_index(world: World) -> None:
     assert world.sync(registry=hub).synthesised == 1
 
 
-def test_names_come_and_go(world: World) -> None:
+def test_names_come_and_go(world: OsgWorld) -> None:
     hub = Hub(GENUINE)
     world.sync(registry=hub)
     # The name that was first goes, the other stays with the image.
@@ -229,7 +195,7 @@ def test_names_come_and_go(world: World) -> None:
     assert world.names[f"{HTC}/one:latest"] == world.names["docker.io/library/two:1"]
 
 
-def test_what_vanishes_or_cannot_be_read_takes_nothing_out(world: World) -> None:
+def test_what_vanishes_or_cannot_be_read_takes_nothing_out(world: OsgWorld) -> None:
     world.sync(registry=Hub(GENUINE))
     before = world.names
     (world.repository / "htc").rename(world.repository / "away")
@@ -251,7 +217,7 @@ def test_what_vanishes_or_cannot_be_read_takes_nothing_out(world: World) -> None
     assert world.names == before
 
 
-def test_a_merged_root_that_is_removed_leaves_the_store_before_its_time(world: World) -> None:
+def test_a_merged_root_that_is_removed_leaves_the_store_before_its_time(world: OsgWorld) -> None:
     world.sync(registry=Hub(GENUINE))
     top = world.stored("docker.io/library/two:1").top_layer
     world.links["library/two:1"].unlink()
@@ -262,14 +228,14 @@ def test_a_merged_root_that_is_removed_leaves_the_store_before_its_time(world: W
     assert top not in world.content.layers
 
 
-def test_a_missing_merged_root_is_named(world: World) -> None:
+def test_a_missing_merged_root_is_named(world: OsgWorld) -> None:
     shutil.rmtree(world.repository / TWO.merged)
     report = world.sync()
     assert list(report.failed) == ["docker.io/library/two:1"]
     assert "isn't there" in report.failed["docker.io/library/two:1"].message
 
 
-def test_old_singularity_files_are_enough_to_run(world: World) -> None:
+def test_old_singularity_files_are_enough_to_run(world: OsgWorld) -> None:
     shutil.rmtree(world.repository / ONE.merged / ".singularity.d/env")
     (world.repository / ONE.merged / ".singularity.d/runscript").unlink()
     assert not world.sync().failed
@@ -278,7 +244,7 @@ def test_old_singularity_files_are_enough_to_run(world: World) -> None:
     assert runtime["Env"] == [] and "Cmd" not in runtime
 
 
-def test_a_dead_registry_is_asked_once(world: World) -> None:
+def test_a_dead_registry_is_asked_once(world: OsgWorld) -> None:
     dead = Blobs({}, RegistryUnreachable("hub.example.org doesn't answer"))
     report = world.sync(registry=dead)
     assert not report.failed and set(world.names) == NAMES
@@ -287,7 +253,7 @@ def test_a_dead_registry_is_asked_once(world: World) -> None:
 
 
 def test_a_part_that_cannot_be_read_keeps_its_images(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: OsgWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.sync(registry=Hub(GENUINE))
     before = world.names
@@ -303,7 +269,7 @@ def test_a_part_that_cannot_be_read_keeps_its_images(
     assert list(report.failed) == ["htc"] and world.names == before
 
 
-def test_names_added_one_by_one_share_the_image(world: World) -> None:
+def test_names_added_one_by_one_share_the_image(world: OsgWorld) -> None:
     world.sync(f"{HTC}/one:1", registry=Hub(GENUINE))
     content = world.content
     image = content.images[ONE.image_id]
@@ -315,23 +281,23 @@ def test_names_added_one_by_one_share_the_image(world: World) -> None:
 
 
 @pytest.mark.parametrize("labels", [None, b"{", b"[]", b"3", b"{}", "\u00e9".encode("latin-1")])
-def test_without_a_list_images_are_docker_hubs(world: World, labels: bytes | None) -> None:
+def test_without_a_list_images_are_docker_hubs(world: OsgWorld, labels: bytes | None) -> None:
     for image in (ONE, TWO):
         if labels is not None:
             (world.repository / image.merged / ".singularity.d/labels.json").write_bytes(labels)
-    assert not world.sync(wishes=None).failed
+    assert not world.sync(everything=True).failed
     hub = "docker.io/htc"
     assert set(world.names) == {
         *(f"{hub}/one:1", f"{hub}/one:latest", f"{hub}/sibling:1", "docker.io/library/two:1")
     }
 
 
-def test_without_a_list_the_registry_that_singularity_noted_counts(world: World) -> None:
+def test_without_a_list_the_registry_that_singularity_noted_counts(world: OsgWorld) -> None:
     for image, name in ((ONE, f"{HTC}/one:1"), (TWO, "registry.hub.docker.com/library/two:1")):
         labels = {"org.label-schema.usage.singularity.deffile.from": name}
         place = world.repository / image.merged / ".singularity.d/labels.json"
         place.write_text(json.dumps(labels))
-    report = world.sync(wishes=None)
+    report = world.sync(everything=True)
     assert set(report.failed) == {
         f"docker.io/htc/{each}" for each in ("one:1", "one:latest", "sibling:1")
     }
@@ -342,14 +308,14 @@ def test_without_a_list_the_registry_that_singularity_noted_counts(world: World)
     assert not world.sync().failed and set(world.names) == NAMES
 
 
-def test_stamps_know_the_directories_of_links(world: World) -> None:
+def test_stamps_know_the_directories_of_links(world: OsgWorld) -> None:
     long_ago = time.time_ns() - 10**12
     for directory, _, _ in os.walk(world.repository):
         os.utime(directory, ns=(long_ago, long_ago))
     assert set(directories_of(str(world.repository)) or ()) == {".", "htc", "library"}
 
 
-def test_whether_tags_have_moved(world: World) -> None:
+def test_whether_tags_have_moved(world: OsgWorld) -> None:
     world.sync(f"{HTC}/one:1", registry=Hub(GENUINE))
     offers = collect([str(world.repository)], {}, specs=list(map(ImageSpec.parse, LIST)))
     rows = catalogue(world.content, offers, Selection())
@@ -363,7 +329,7 @@ def test_whether_tags_have_moved(world: World) -> None:
     }
 
 
-def test_a_damaged_store_is_mended(world: World) -> None:
+def test_a_damaged_store_is_mended(world: OsgWorld) -> None:
     world.sync(registry=Hub(GENUINE))
     before = world.names
     for path in (world.root / "store/pool").rglob("manifest"):

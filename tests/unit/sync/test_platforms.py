@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of architectures, what runs where, and DUCC's trees for several of them."""
+"""Repositories for several architectures, and images of other ones."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.cache.blobs import BlobCache
-from podman_cvmfs.errors import InputError, OtherPlatformError
+from podman_cvmfs.errors import OtherPlatformError
 from podman_cvmfs.oci.big_data import big_data_file
 from podman_cvmfs.oci.documents import Digest
-from podman_cvmfs.oci.platform import UNKNOWN, Platform
+from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.new_stamp import directories_of
@@ -30,49 +30,6 @@ AMD64, ARM64, ARM_V7 = Platform("amd64"), Platform("arm64", "v8"), Platform("arm
 
 def app(number: int) -> str:
     return f"{REGISTRY}/project/app{number}:{number}"
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("amd64", AMD64),
-        ("x86_64", AMD64),
-        ("aarch64", ARM64),
-        ("arm64:v8", ARM64),
-        ("linux/arm/v7", ARM_V7),
-        ("arm64", Platform("arm64")),
-        ("s390x", Platform("s390x")),
-    ],
-)
-def test_names(text: str, expected: Platform) -> None:
-    assert Platform.parse(text) == expected
-    assert Platform.parse(str(expected)) == expected
-
-
-@pytest.mark.parametrize("text", ["", "AMD64", "a b", "windows/amd64/x", "../x", "a" * 40, "x\n"])
-def test_what_is_no_name(text: str) -> None:
-    with pytest.raises(InputError) as caught:
-        Platform.parse(text)
-    assert caught.value.message.isprintable()
-
-
-@pytest.mark.parametrize(
-    ("host", "best_first", "never"),
-    [
-        ("amd64", ["amd64", "amd64/v2", "amd64/v3", "386"], ["arm64", "s390x", "amd64p32"]),
-        ("amd64/v2", ["amd64/v2", "amd64", "386"], ["amd64/v3"]),
-        ("aarch64", ["arm64/v8", "arm64"], ["arm64/v9", "arm/v7", "amd64"]),
-        ("arm64", ["arm64", "arm64/v8"], ["arm64/v9"]),
-        ("arm/v7", ["arm/v7", "arm", "arm/v6", "arm/v5"], ["arm/v8", "arm64"]),
-        ("arm/v6", ["arm/v6", "arm/v5"], ["arm/v7", "arm"]),
-    ],
-)
-def test_what_runs_where(host: str, best_first: list[str], never: list[str]) -> None:
-    platform = Platform.parse(host)
-    ranks = [platform.rank(Platform.parse(text)) for text in best_first]
-    assert ranks == sorted(ranks, key=lambda rank: rank or 0) and None not in ranks
-    assert not any(platform.runs(Platform.parse(text)) for text in never)
-    assert platform.runs(UNKNOWN), "an image that doesn't say may"
 
 
 def _config(repository: Path, number: int, architecture: str) -> str:

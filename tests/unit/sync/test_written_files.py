@@ -108,7 +108,7 @@ _PLACES = (
     *("store/locks/images.lock", "store/locks/layers.lock", "store/locks/sync.lock"),
     *("store/.current", "store/.current.new", "store/overlay", "store/overlay-images"),
     *("store/generations/7", "store/pool/layers/x", "store/pool/images/x"),
-    *("cache/sha256", "cache/stamps", "cache/manifests", "cache/markers"),
+    *("cache/sha256", "cache/stamps", "cache/manifests", "cache/layer-markers"),
 )
 
 

@@ -28,8 +28,8 @@ from podman_cvmfs.usage.graphroots import Graphroots
 from podman_cvmfs.usage.needs import needed_layers
 from podman_cvmfs.usage.prune import PruneReport, prune
 from tests.support.cli import podman_cvmfs
+from tests.support.resolved import image
 from tests.support.trees import snapshot
-from tests.unit.plan.test_plan import image
 
 START = 1_800_000_000
 DAY = 24 * 3600

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,7 +19,6 @@ from podman_cvmfs.store import layout
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
-from podman_cvmfs.verify import repair as repair_module
 from podman_cvmfs.verify.fault import Severity
 from podman_cvmfs.verify.repair import repair
 from podman_cvmfs.verify.store import verify
@@ -223,7 +223,15 @@ def test_where_files_cannot_be_exchanged(
 ) -> None:
     store = Spoilt(repository, tmp_path, BY_LAYERS)
     (store.layer_path(store.top) / "lower").unlink()
-    monkeypatch.setattr(repair_module, "_RENAME_EXCHANGE", 1 << 20)
+    library = ctypes.CDLL(None, use_errno=True)
+
+    class Unable:
+        """The C library on a file system that refuses."""
+
+        def __getattr__(self, name: str) -> object:
+            return (lambda *_: -1) if name == "renameat2" else getattr(library, name)
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Unable())
     assert mend(store).failed == {}
     assert verify(str(store.path)).findings == ()
     assert not list((store.path / layout.POOL_LAYERS).glob("*.new"))

@@ -59,7 +59,7 @@ SCENARIOS = [
 ]
 
 
-class World:
+class Stage:
     """Everything below ``root``.
 
     ``kept`` are the names that lead to the same image all the time, with what they print;
@@ -195,10 +195,10 @@ def _copy(source: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def world(root: Path) -> Iterator[World]:
-    """A world below ``root`` with a registry of its own, which runs as long."""
+def stage(root: Path) -> Iterator[Stage]:
+    """A stage below ``root`` with a registry of its own, which runs as long."""
     registry = Registry(root / "registry")
     try:
-        yield World(root, registry)
+        yield Stage(root, registry)
     finally:
         registry.stop()

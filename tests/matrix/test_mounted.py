@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A short form of the matrix on an emulated CernVM-FS mount, on every podman whose root is present.
+
+``python -m tests.matrix --only mount`` runs all of it.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.matrix import deeds, deeds_stated, deeds_table
+from tests.matrix.bench import Bench
+from tests.matrix.cells import Cell
+from tests.matrix.run import run_cell
+
+#: Images of one layer, of several, with lost bits and links, and with deletions.
+_FEW = ("t/single:1", "t/app:1", "t/opaque:1", "t/turned:2", "v/nested-opaque:1")
+
+
+@pytest.mark.parametrize("cell", deeds.CELLS, ids=lambda cell: cell.name.replace(" ", "-"))
+def test_deeds_end_as_stated(bench: Bench, cell: Cell) -> None:
+    outcome = deeds_stated.run(bench, cell)
+    assert outcome.problems == []
+    assert outcome.images
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        Cell(False, False, "layers", "foreign", mount=True),
+        Cell(True, False, "flat", "foreign", own=True, mount=True),
+    ],
+    ids=lambda cell: cell.name.replace(" ", "-"),
+)
+def test_containers_see_what_a_pull_gives(bench: Bench, cell: Cell) -> None:
+    outcome = run_cell(bench, cell, _FEW)
+    assert outcome.problems == []
+    assert outcome.images == len(_FEW)
+
+
+def test_every_statement_is_of_a_deed() -> None:
+    known = set(deeds.names())
+    for failure in deeds_stated.FAILURES:
+        assert known.issuperset(failure.deeds)
+        for deed in failure.deeds:
+            assert any(deeds_stated.stated(deed, cell) is failure for cell in deeds.CELLS)
+
+
+def test_any_other_outcome_is_told() -> None:
+    (cell, *_) = deeds.CELLS
+    failures = {name: deeds_stated.stated(name, cell) for name in deeds.names()}
+    done = {name: each.words[0].upper() if each else "" for name, each in failures.items()}
+    assert list(deeds_stated.unlike(done, cell)) == []
+    for other in ("build: RUN, on two layers", "save", "app: can't write what is others'"):
+        for said in {"", "no words that anybody stated"} - {done[other]}:
+            (problem,) = deeds_stated.unlike({**done, other: said}, cell)
+            assert problem.startswith(other)
+
+
+def test_the_table_tells_all() -> None:
+    table = deeds_table.table()
+    rows = {line.split(" | ")[0][2:]: line for line in table.splitlines() if line[:2] == "| "}
+    assert set(deeds.names()) <= set(rows)
+    assert all(line.count(" | ") == len(deeds.CELLS) for line in rows.values())
+    assert rows["push"].count("no (") == len(deeds.CELLS)
+    assert "`Digest did not match`" in table

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conditions of repositories and registries."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from podman_cvmfs.doctor.facts import Presence, Registries
+from tests.support.doctor_facts import REPOSITORY, ROOT, Case, client, options, repository
+
+MACHINE_CASES: list[Case] = [
+    (
+        "repository-missing",
+        repository(presence=Presence.MISSING),
+        REPOSITORY,
+        "cvmfs_config probe unpacked.cern.ch",
+    ),
+    ("repository-missing", repository(empty=True, in_fstab=True), "empty", f"mount {REPOSITORY}"),
+    (
+        "repository-missing",
+        replace(repository(empty=True), has_cvmfs=False),
+        "empty",
+        "# install and set up CernVM-FS",
+    ),
+    ("repository-missing", repository(path="/srv/x", empty=True), "empty", "# mount /srv/x"),
+    (
+        "repository-hangs",
+        repository(presence=Presence.HANGS, problem="no answer"),
+        "no answer",
+        f"umount --lazy {REPOSITORY}; cvmfs_config probe unpacked.cern.ch",
+    ),
+    (
+        "repository-broken",
+        repository(problem="I/O error", in_fstab=True),
+        "I/O error",
+        f"umount --lazy {REPOSITORY}; mount {REPOSITORY}",
+    ),
+    (
+        "repository-closed",
+        repository(presence=Presence.CLOSED),
+        REPOSITORY,
+        f"chmod go+rx {REPOSITORY}",
+    ),
+    (
+        "starts-may-hang",
+        client(own=("/g",), others=("/h/a", "/h/b")),
+        f"/cache (for {REPOSITORY}) is on one file system with the graphroot /g and 2 more",
+        "# put CVMFS_SERVER_CACHE_MODE=yes in /etc/cvmfs/default.local and run 'cvmfs_config ",
+    ),
+    (
+        # Other users' podman may mount otherwise than root's.
+        "starts-may-hang",
+        options(client(own=("/g",), others=("/h",)), mount_program="/f"),
+        "the graphroot /h",
+        "# put CVMFS_SERVER_CACHE_MODE=yes",
+    ),
+    ("repository-foreign", repository(foreign=True), REPOSITORY, "# name another"),
+    (
+        "registries-conf-broken",
+        replace(ROOT, registries=Registries("f:1: bad", "mend")),
+        "f:1",
+        "# mend",
+    ),
+    (
+        "registry-blocked",
+        replace(ROOT, registries=Registries(blocked={"a.org/b:1": "a.org"})),
+        "a.org/b:1",
+        "# nothing",
+    ),
+]
