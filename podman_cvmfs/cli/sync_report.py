@@ -76,7 +76,7 @@ def error_of(
         if down:
             counts.append(f"{down} of the repositories could not be read")
         error = PartialError(", ".join(counts))
-        if not done:
+        if not done or down == len(settings.repositories):
             error.exit_code = first.exit_code
         return error
     if report.waiting:

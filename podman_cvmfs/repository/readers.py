@@ -51,13 +51,16 @@ class _Job:
 
 
 class Readers:
-    """The threads of one sync, or one examination. Work may give them more work."""
+    """The threads of one sync, or one examination. Work may give them more work.
 
-    def __init__(self) -> None:
+    ``is_slow`` says that reads are known to wait for a network.
+    """
+
+    def __init__(self, is_slow: bool = False) -> None:
         self._queue: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._threads: set[threading.Thread] = set()
-        self._is_slow = False
+        self._is_slow = is_slow
 
     def map(
         self,

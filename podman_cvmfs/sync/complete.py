@@ -114,9 +114,9 @@ def resolve_all(wishes: Wishes, todo: Mapping[str, list[Offer]]) -> Completed:
 
     Raises InputError for settings of registries that can't be read, StoreError for such a cache.
     """
-    readers = Readers()
-    layout = _Layout(wishes, readers)
     healths = _healths(todo.values())
+    readers = Readers(is_slow=bool(healths))
+    layout = _Layout(wishes, readers)
 
     def resolve(group: list[Offer]) -> Candidate | PodmanCvmfsError:
         try:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from podman_cvmfs.errors import printable
 from podman_cvmfs.names.reference import ImageName
@@ -30,6 +30,7 @@ from podman_cvmfs.sync.newly_complete import completed_since
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.usage.needs import Needs, find_needs, needed_layers
+from podman_cvmfs.usage.unreadable import unreadable_layers
 from podman_cvmfs.usage.vanished import vanished_layers
 
 #: How often what is used beyond its grace is looked at again, in seconds.
@@ -94,7 +95,9 @@ def _prepare(
     todo = offers.by_source(to_resolve | freed_images(current, sources, retention))
     completed = resolve_all(wishes, todo)
     undone = todo.keys() - completed.candidates.keys()
-    failed = {**offers.down, **completed.down, **choice.failed, **completed.failed}
+    # Whoever names an image is told of the image.
+    down = {**offers.down, **({} if requested else completed.down)}
+    failed = {**down, **choice.failed, **completed.failed}
     left_out = {**choice.left_out, **completed.left_out}
     # Other repositories may have the image, too, under other names.
     for offer in choice.offers:
@@ -105,8 +108,8 @@ def _prepare(
             if first in kind:
                 kind.setdefault(str(offer.image.name), kind[first])
             elif requested:
-                down = completed.down[todo[source][0].repository.root]
-                failed.setdefault(str(offer.image.name), down)
+                outage = completed.down[todo[source][0].repository.root]
+                failed.setdefault(str(offer.image.name), outage)
     if requested:
         # Whoever names an image expects it to be there, and nothing else to go.
         failed.update(left_out)
@@ -114,9 +117,13 @@ def _prepare(
     lacking = (each for each in offers.offers if each.image.image_id.hex in undone)
     wanted = keep_old(choice.wanted, held, lacking, left_out)
     distrusted = found_by_none(current, wishes.policy)
-    stuck = _stuck(current, hidden, distrusted) - completed.candidates.keys()
+    unread: set[str] = set()
+    if wishes.hide_outage and completed.down:
+        unread = unreadable_layers(wishes.store.path, current, completed.down)
+    stuck = _stuck(current, hidden, distrusted, unread) - completed.candidates.keys()
     wanted = {name: source for name, source in wanted.items() if source not in stuck}
-    plan, warnings = _plan(current, wanted, completed.candidates, hidden, gone, wishes, retention)
+    away = _Away(hidden, completed.down, unread)
+    plan, warnings = _plan(current, wanted, completed.candidates, away, gone, wishes, retention)
     return plan, SyncReport(
         failed=failed,
         left_out=left_out,
@@ -131,11 +138,23 @@ def _prepare(
     )
 
 
+@dataclass(frozen=True)
+class _Away:
+    """What can't be read of repositories."""
+
+    #: Repositories of which nothing may be shown.
+    hidden: Collection[str]
+    #: Repositories whose server has stopped to answer.
+    down: Collection[str]
+    #: IDs of layers that can't be read, and may not be shown.
+    unread: Collection[str]
+
+
 def _plan(
     current: StoreContent,
     wanted: Mapping[ImageName, str],
     candidates: Mapping[str, Candidate],
-    hidden: Collection[str],
+    away: _Away,
     gone: Collection[str],
     wishes: Wishes,
     retention: Retention,
@@ -148,13 +167,17 @@ def _plan(
     sources = set(wanted.values())
     stay = (image for image in current.images.values() if image.all_sources & sources)
     used = {layer.layer_id for image in stay for layer in layers_of(current, image)}
+    hidden = away.hidden
     useless = {layer_id for layer_id, layer in current.layers.items() if layer.repository in hidden}
+    useless.update(away.unread)
     for image in current.images.values():
         if image.repository in hidden:
             layers = layers_of(current, image)
             useless.update(layer.layer_id for layer in layers if not layer.repository)
     useless |= found_by_none(current, wishes.policy)
-    useless |= vanished_layers(wishes.store.path, current, current.layers.keys() - used)
+    unused = (current.layers[layer_id] for layer_id in current.layers.keys() - used)
+    asked = [layer.layer_id for layer in unused if layer.repository not in away.down]
+    useless |= vanished_layers(wishes.store.path, current, asked)
     needs: Needs | None = None
     if useless:
         needs = find_needs(current)
@@ -209,12 +232,18 @@ def _gone(
     return ({layer.repository for layer in current.layers.values()} - known - {""}) | {*hidden}
 
 
-def _stuck(current: StoreContent, hidden: Collection[str], distrusted: Collection[str]) -> set[str]:
+def _stuck(
+    current: StoreContent,
+    hidden: Collection[str],
+    distrusted: Collection[str],
+    unread: Collection[str],
+) -> set[str]:
     """The source IDs of images that the store can only show with files of ``hidden``
-    repositories, or on the layers ``distrusted`` (IDs), which pulls would find."""
+    repositories, or by the layers ``unread`` (IDs), or on the layers ``distrusted``, which pulls
+    would find."""
     found: set[str] = set()
-    for image in current.images.values() if hidden or distrusted else ():
-        if any(
+    for image in current.images.values() if hidden or distrusted or unread else ():
+        if image.top_layer in unread or any(
             layer.repository in hidden or layer.layer_id in distrusted
             for layer in layers_of(current, image)
         ):

@@ -25,7 +25,7 @@ def vanished_layers(store: str, content: StoreContent, layer_ids: Iterable[str])
     found = set()
     trees: dict[str, bool] = {}
     for layer_id in layer_ids:
-        for target in _targets(f"{store}/{OVERLAY}", content.layers[layer_id]):
+        for target in targets_of(f"{store}/{OVERLAY}", content.layers[layer_id]):
             tree = next((target[: target.find(t) + len(t)] for t in _TREES if t in target), None)
             if tree is None:
                 continue
@@ -36,7 +36,7 @@ def vanished_layers(store: str, content: StoreContent, layer_ids: Iterable[str])
     return found
 
 
-def _targets(overlay: str, layer: StoredLayer) -> Iterator[str]:
+def targets_of(overlay: str, layer: StoredLayer) -> Iterator[str]:
     """Where what a layer shows leads to, as far as that is links."""
     if layer.lowers is None:
         paths = _parts(f"{overlay}/{layer.layer_id}")

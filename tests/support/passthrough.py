@@ -14,8 +14,8 @@ of ``Options``, serves it until it is unmounted. What it has of a client (2.12, 
 * without a server, what is in the cache is shown, and all else is an error;
 * the kernel remembers names, attributes and pages, so that what is warm is quick.
 
-What it doesn't have: chunks, counters of anything but bytes, and catalogues that somebody could fetch. What DUCC loses before any
-client comes is in ``ducc_losses``.
+What it doesn't have: chunks, counters of anything but bytes, and catalogues that somebody could
+fetch. What DUCC loses before any client comes is in ``ducc_losses``.
 """
 
 from __future__ import annotations
