@@ -59,7 +59,7 @@ class _Layout:
                 repository,
                 wishes.cache,
                 self._registries,
-                wishes.policy.of(repository.root),
+                wishes.policy_of(repository.root),
                 self._readers,
             )
         return self._resolvers[repository.root]
@@ -75,7 +75,7 @@ class _Layout:
                 f"not for {self._wishes.platform}"
             )
         try:
-            view = view_of(image, self._wishes.policy.of(group[0].repository.root))
+            view = view_of(image, self._wishes.policy_of(group[0].repository.root))
         except RepositoryError as err:
             raise RepositoryError(f"{name}: {err.message}", err.hint) from None
         lowers = len(view.layers[-1][1].lowers) if view.layers else 0
