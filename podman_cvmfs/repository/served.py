@@ -33,7 +33,7 @@ _NO_ANSWER = {
     errno.ECONNRESET,
 }
 #: The client itself has gone, and what it showed with it.
-_NO_CLIENT = {errno.ENOTCONN, errno.ECONNABORTED, errno.ESHUTDOWN}
+NO_CLIENT = {errno.ENOTCONN, errno.ECONNABORTED, errno.ESHUTDOWN}
 #: An error that takes longer, in seconds, comes from waiting. A damaged object fails sooner.
 _WAITED = 1.0
 #: So many objects in turn fail at once only where no server is.
@@ -112,12 +112,12 @@ class Health:
     def _judge(self, path: str, error: RepositoryError, seconds: float) -> NoReturn:
         cause = error.__cause__
         number = cause.errno if isinstance(cause, OSError) else None
-        if number not in _NO_ANSWER | _NO_CLIENT:
+        if number not in _NO_ANSWER | NO_CLIENT:
             raise error
         assert isinstance(cause, OSError)
         with self._lock:
             self._failed.add(path)
-            is_down = number in _NO_CLIENT or seconds > _WAITED or len(self._failed) >= _MOST
+            is_down = number in NO_CLIENT or seconds > _WAITED or len(self._failed) >= _MOST
         if is_down:
             raise self.give_up(path, cause.strerror or str(cause)) from cause
         raise NoAnswerError(error.message, error.hint) from cause
