@@ -95,6 +95,8 @@ def import_cache(cache: BlobCache, file: BinaryIO, source: str) -> Shipped:
     #: Images with new notes, and what was noted of them before.
     noted: list[tuple[Digest, Sequence[Digest]]] = []
     blobs = size = 0
+    # What is taken back, too, goes by paths.
+    cache.require_own()
     try:
         for kind, digest, data in _entries(file, source):
             if kind == _NOTES:

@@ -21,6 +21,7 @@ from podman_cvmfs.oci.documents import MAX_DOCUMENT, Digest
 from podman_cvmfs.repository.whiteouts import Markers, from_json
 from podman_cvmfs.util.files import write_whole
 from podman_cvmfs.util.foreign_file import read_bounded
+from podman_cvmfs.util.trusted_place import require_own_place
 
 _MARKERS = "layer-markers"
 #: A layer with more markers than fit is looked at again each time.
@@ -32,6 +33,14 @@ class BlobCache:
 
     def __init__(self, directory: str) -> None:
         self.directory = os.path.abspath(directory)
+
+    def require_own(self) -> None:
+        """Raise InputError for root where somebody else could exchange parts of the cache: all that
+        is written goes by paths, and not all that is read can be checked. Raises StoreError."""
+        try:
+            require_own_place(self.directory)
+        except OSError as err:
+            raise self._error(err) from err
 
     def get(self, digest: Digest) -> bytes | None:
         """The blob with ``digest``, checked; None if it isn't here."""
@@ -90,10 +99,13 @@ class BlobCache:
         try:
             write_whole(self._path(kind, digest), data, inside=self.directory)
         except OSError as err:
-            raise StoreError(
-                f"can't write to the cache {printable(self.directory)}: {err.strerror}",
-                "name another directory with --cache DIR",
-            ) from err
+            raise self._error(err) from err
+
+    def _error(self, err: OSError) -> StoreError:
+        return StoreError(
+            f"can't write to the cache {printable(self.directory)}: {err.strerror}",
+            "name another directory with --cache DIR",
+        )
 
 
 def _of_layer(repository: str, layer: Digest) -> Digest:

@@ -23,7 +23,7 @@ from podman_cvmfs.repository.layout import FILE_TREES
 from podman_cvmfs.repository.tree import Tree
 
 #: Errors for want of a server's answer.
-_NO_ANSWER = {
+NO_ANSWER = {
     errno.EIO,
     errno.ETIMEDOUT,
     errno.EHOSTDOWN,
@@ -112,7 +112,7 @@ class Health:
     def _judge(self, path: str, error: RepositoryError, seconds: float) -> NoReturn:
         cause = error.__cause__
         number = cause.errno if isinstance(cause, OSError) else None
-        if number not in _NO_ANSWER | NO_CLIENT:
+        if number not in NO_ANSWER | NO_CLIENT:
             raise error
         assert isinstance(cause, OSError)
         with self._lock:

@@ -96,7 +96,7 @@ def reads_drop_ins(cache: str) -> bool:
     except PodmanCvmfsError:
         return True
     # Where it can't be kept, podman is asked again.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, PodmanCvmfsError):
         data = json.dumps({"podman": podman, "drop_ins": answer})
         write_whole(memo, data.encode(), inside=cache)
     return answer

@@ -22,6 +22,7 @@ from podman_cvmfs.store.records import (
     Piece,
     StoreContent,
 )
+from podman_cvmfs.util.foreign_file import read_bounded
 
 _WHITEOUT = os.makedev(0, 0)
 _LINK = re.compile(r"[A-Z2-7]{13}\Z")
@@ -145,8 +146,8 @@ def retired_links(store: str, content: StoreContent) -> dict[str, str]:
         if piece_of_entry(entry) is not None:
             continue
         try:
-            with open(f"{store}/{POOL_LAYERS}/{entry}/link", encoding="ascii") as file:
-                name = file.read(64)
+            path = f"{store}/{POOL_LAYERS}/{entry}/link"
+            name = read_bounded(path, 64, follow=False).decode("ascii")
         except (OSError, ValueError):
             continue  # an image's entry, or a spoilt one
         if _LINK.match(name) and name not in taken:

@@ -82,6 +82,10 @@ IMAGES_JSON = "images.json"
 #: In the order in which they are taken (containers/storage ``store.go``: layers, then images).
 LOCK_FILES = {"layers.lock": LAYERS, "images.lock": IMAGES}
 SYNC_LOCK = "sync.lock"
+#: Whoever may read it may hold it, and keep the owner out.
+SYNC_LOCK_MODE = 0o600
+#: Longer documents of a store are not read, in bytes. A record has about 1 KB.
+MAX_JSON = 1 << 30
 #: Modes of a store that its writer alone can reach, and of one for all users.
 CLOSED, OPEN = 0o700, 0o755
 #: Bytes of the last-writer token in a lock file (containers/storage ``pkg/lockfile``).

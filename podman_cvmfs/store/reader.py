@@ -17,10 +17,12 @@ from podman_cvmfs.store.layout import (
     KNOWN_FORMATS,
     LAYERS,
     LAYERS_JSON,
+    MAX_JSON,
     STATE,
     synthetic_diff_id,
 )
 from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer
+from podman_cvmfs.util.foreign_file import read_bounded
 
 
 def read_store(store: str) -> StoreContent | None:
@@ -55,8 +57,7 @@ def read_store(store: str) -> StoreContent | None:
 def _read(store: str, name: str) -> Any:
     path = f"{store}/{CURRENT}/{name}"
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        data = read_bounded(path, MAX_JSON, follow=False)
     except OSError as err:
         hint = f"mend the store: {repair_of(store)}" if isinstance(err, FileNotFoundError) else None
         raise StoreError(f"can't read {printable(path)}: {err.strerror}", hint) from err

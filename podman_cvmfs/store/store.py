@@ -29,6 +29,8 @@ from podman_cvmfs.store.locks import create_lock_files, podman_locked_out, sync_
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Piece, StoreContent
 from podman_cvmfs.store.strangers import Stranger
+from podman_cvmfs.util.foreign_file import read_bounded
+from podman_cvmfs.util.trusted_place import require_own_place
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +60,23 @@ class Store:
                 "name another directory with --store DIR",
             )
 
+    def require_own(self) -> None:
+        """Raise InputError for root in a place where somebody else could exchange directories. It
+        is told before anything is done, and so all that is done goes by paths. Raises StoreError.
+        """
+        try:
+            require_own_place(self.path)
+        except OSError as err:
+            raise self.write_error(err) from err
+
     @contextlib.contextmanager
     def opened(self) -> Iterator[StoreContent]:
         """Lock the store against other syncs and yield what it holds.
 
         A store that isn't there is begun, and removed again if nothing gets written to it. Raises
-        StoreError.
+        StoreError, InputError as ``require_own`` does.
         """
+        self.require_own()
         begun = not os.path.lexists(self.path)
         try:
             self._begin()
@@ -109,6 +121,8 @@ class Store:
                     "podman-cvmfs verify --repair replaces it",
                 )
             os.makedirs(path, mode=0o755, exist_ok=True)
+            # What wasn't there hasn't been looked at, nor these.
+            require_own_place(path)
         create_lock_files(self.path)
 
     def replace(
@@ -180,8 +194,8 @@ class Store:
 
     def _current_bytes(self, name: str) -> bytes | None:
         try:
-            with open(f"{self.path}/{layout.CURRENT}/{name}", "rb") as file:
-                return file.read()
+            path = f"{self.path}/{layout.CURRENT}/{name}"
+            return read_bounded(path, layout.MAX_JSON, follow=False)
         except FileNotFoundError:
             return None
 

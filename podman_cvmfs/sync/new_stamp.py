@@ -109,11 +109,18 @@ class Stamp:
             pass
 
     def content(
-        self, store: str, wishes: str, now: int, expires: int, report: Mapping[str, object]
+        self,
+        store: str,
+        wishes: str,
+        now: int,
+        expires: int,
+        report: Mapping[str, object],
+        shown: Iterable[str] = (),
     ) -> bytes | None:
         """The stamp to keep after a sync of ``store`` that did everything; None if there is none
         to be had. ``now`` and ``expires`` are in seconds since 1970, ``report`` is what a sync with
-        nothing to do shall report. Raises OSError."""
+        nothing to do shall report, ``shown`` the directories that must go on to be no links. Raises
+        OSError."""
         if self._revision is None and not self._directories:
             return None
         document = {
@@ -125,9 +132,15 @@ class Stamp:
             "expires": expires,
             "revision": self._revision,
             "directories": self._directories or {},
+            "shown": [] if self._revision else self._below(shown),
             "report": report,
         }
         return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+
+    def _below(self, directories: Iterable[str]) -> list[str]:
+        """Those in this repository, relative to it."""
+        top = f"{os.path.abspath(self.repository)}/"
+        return [path[len(top) :] for path in directories if path.startswith(top)]
 
 
 def keep_stamps(
@@ -142,7 +155,7 @@ def keep_stamps(
     unchanged = nothing.as_data(settings.store)
     try:
         for stamp in stamps:
-            data = stamp.content(settings.store, wishes, now, expires, unchanged)
+            data = stamp.content(settings.store, wishes, now, expires, unchanged, report.shown)
             if data is not None:
                 path = stamp_path(settings.cache, settings.store, stamp.repository)
                 write_whole(path, data, inside=settings.cache)

@@ -44,6 +44,8 @@ class SyncReport:
     warnings: Sequence[str] = ()
     #: When (seconds since 1970) something is to be done even if nothing changes; None: never.
     next_due: int | None = None
+    #: The directories of repositories that containers show, and those on the way to them.
+    shown: Sequence[str] = ()
 
     def as_data(self, store: str) -> dict[str, object]:
         """The report on the directory ``store`` as JSON has it."""

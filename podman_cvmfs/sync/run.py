@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from podman_cvmfs.errors import printable
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.plan.layers import distrusted_layers, freed_images, orphaned_views
 from podman_cvmfs.plan.make import Candidate, Plan, make_plan
@@ -16,28 +15,28 @@ from podman_cvmfs.plan.retirement import Retention, is_retired
 from podman_cvmfs.registry.meanings import meanings
 from podman_cvmfs.repository.collect import collect
 from podman_cvmfs.repository.offers import Offers
-from podman_cvmfs.repository.owners import owner_of
 from podman_cvmfs.repository.protocol import AnyRepository
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import UNANSWERED
-from podman_cvmfs.settings.policy import Policy, Reuse
+from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.store.strangers import Stranger
 from podman_cvmfs.sync.choose import Choice, choose_requested, choose_selected, keep_old
 from podman_cvmfs.sync.complete import resolve_all
 from podman_cvmfs.sync.held import held_by, repositories_of
 from podman_cvmfs.sync.newly_complete import completed_since
+from podman_cvmfs.sync.notices import kept, owner_notices, planted, trust_notices
+from podman_cvmfs.sync.replaced import find_replaced, still_shown, tell
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.sync.trust import with_trust_of
+from podman_cvmfs.usage.linked import ShownDirectories, in_use
 from podman_cvmfs.usage.needs import Needs, find_needs, needed_layers
 from podman_cvmfs.usage.unreadable import unreadable_layers
 from podman_cvmfs.usage.vanished import vanished_layers
 
 #: How often what is used beyond its grace is looked at again, in seconds.
 _LOOK_AGAIN = 24 * 3600
-#: So many users of a hidden repository's layers are named.
-_SHOWN = 5
 
 
 def sync(wishes: Wishes) -> SyncReport:
@@ -49,12 +48,14 @@ def sync(wishes: Wishes) -> SyncReport:
     then the store is as it was.
     """
     requested = {text: meanings(text) for text in wishes.requested}
+    wishes.cache.require_own()
+    shown = ShownDirectories(wishes.store.path)
     with wishes.store.opened() as current:
         strangers = _keep_others_out(wishes, current)
         if requested:
             wishes = with_trust_of(current, wishes)
         # What was listed and resolved has gone when the store is written: that, too, takes memory.
-        plan, report = _prepare(current, requested, wishes)
+        plan, report = _prepare(current, requested, shown, wishes)
         changed = wishes.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
         if wishes.policy.shared:
             former = Policy.parse(current.policy)
@@ -64,18 +65,22 @@ def sync(wishes: Wishes) -> SyncReport:
     return replace(
         report,
         changed=changed,
-        warnings=[*report.warnings, *_planted(strangers)],
+        warnings=[*report.warnings, *planted(strangers)],
         added=plan.added,
         removed=plan.removed,
         moved=plan.moved,
         images=len(listed),
         synthesised=sum(image.config_origin == SYNTHESISED for image in listed),
         next_due=_next_due(plan.content, wishes.grace, int(time.time())),
+        shown=shown.all(plan.content, in_use(plan.content)),
     )
 
 
 def _prepare(
-    current: StoreContent, requested: Mapping[str, Sequence[ImageName]], wishes: Wishes
+    current: StoreContent,
+    requested: Mapping[str, Sequence[ImageName]],
+    shown: ShownDirectories,
+    wishes: Wishes,
 ) -> tuple[Plan, SyncReport]:
     """Read what there is and plan what the store shall hold; the report is of what was found."""
     held = held_by(current)
@@ -94,7 +99,9 @@ def _prepare(
     gone = _gone(current, offers, hidden, wishes)
     now = int(time.time())
     retention = Retention(now, wishes.grace, needed_layers(current, now, wishes.grace))
+    replaced = find_replaced(current, shown, offers.down)
     to_resolve = _to_resolve(current, offers, choice, gone, wishes)
+    to_resolve |= replaced.images.keys() & set(sources)
     todo = offers.by_source(to_resolve | freed_images(current, sources, retention))
     completed = resolve_all(wishes, todo)
     undone = todo.keys() - completed.candidates.keys()
@@ -123,10 +130,13 @@ def _prepare(
     unread: set[str] = set()
     if wishes.hide_outage and completed.down:
         unread = unreadable_layers(wishes.store.path, current, completed.down)
-    stuck = _stuck(current, hidden, distrusted, unread) - completed.candidates.keys()
+    stuck = _stuck(current, hidden, distrusted, unread) | replaced.images.keys()
+    stuck -= completed.candidates.keys()
+    of_links = tell(replaced, held, wanted, stuck)
+    failed.update(of_links.failed)
     wanted = {name: source for name, source in wanted.items() if source not in stuck}
-    away = _Away(hidden, completed.down, unread)
-    plan, warnings = _plan(current, wanted, completed.candidates, away, gone, wishes, retention)
+    away = _Away(hidden, completed.down, unread, replaced.layers)
+    plan, of_users = _plan(current, wanted, completed.candidates, away, gone, wishes, retention)
     return plan, SyncReport(
         failed=failed,
         left_out=left_out,
@@ -134,10 +144,10 @@ def _prepare(
         waiting=completed.waiting,
         found=choice.found,
         notices=[
-            *(notice for each in _repositories(offers) for notice in _owner_notices(each)),
-            *_trust_notices(wishes),
+            *(notice for each in _repositories(offers) for notice in owner_notices(each)),
+            *trust_notices(wishes),
         ],
-        warnings=warnings,
+        warnings=[*of_links.warnings, *of_users],
     )
 
 
@@ -151,6 +161,8 @@ class _Away:
     down: Collection[str]
     #: IDs of layers that can't be read, and may not be shown.
     unread: Collection[str]
+    #: IDs of layers that are reached over a symbolic link -> the link's path.
+    linked: Mapping[str, str]
 
 
 def _plan(
@@ -165,8 +177,8 @@ def _plan(
     """Plan the next generation; the warnings are of what stays in it for its users.
 
     Layers that users still stand on are looked for only when some are about to go: past their
-    grace, or in a hidden repository, or with files that their repository has removed, or of a
-    repository whose layers pulls may use no more. Pulls must not find these."""
+    grace, or in a hidden repository, or with files that their repository has removed, or that are
+    ``linked``, or of a repository whose layers pulls may use no more. Pulls must not find these."""
     sources = set(wanted.values())
     stay = (image for image in current.images.values() if image.all_sources & sources)
     used = {layer.layer_id for image in stay for layer in layers_of(current, image)}
@@ -177,6 +189,7 @@ def _plan(
         if image.repository in hidden:
             layers = layers_of(current, image)
             useless.update(layer.layer_id for layer in layers if not layer.repository)
+    useless.update(away.linked)
     useless |= distrusted_layers(current, wishes.policy, wishes.policy_of)
     unused = (current.layers[layer_id] for layer_id in current.layers.keys() - used)
     asked = [layer.layer_id for layer in unused if layer.repository not in away.down]
@@ -189,40 +202,17 @@ def _plan(
     plan = make_plan(current, wanted, candidates, str(wishes.policy), retention, gone, order)
     if needs is None:
         return plan, []
-    return plan, [*needs.obstacles(), *_kept(plan.content, needs, sorted(hidden))]
+    return plan, [
+        *needs.obstacles(),
+        *kept(plan.content, needs, sorted(hidden)),
+        *still_shown(plan.content, away.linked, needs.users),
+    ]
 
 
 def _keep_others_out(wishes: Wishes, current: StoreContent) -> Sequence[Stranger]:
     is_old = any(layer.lowers is None for layer in current.layers.values())
     shared = wishes.policy.shared
     return wishes.store.keep_others_out(shared, seize=shared and is_old)
-
-
-def _planted(strangers: Sequence[Stranger]) -> Iterator[str]:
-    for each in strangers[:_SHOWN]:
-        yield (
-            f"removed {printable(each.path)}, a file of user {each.uid}: containers showed it, and "
-            "no sync had put it there"
-        )
-    if len(strangers) > _SHOWN:
-        yield f"removed {len(strangers) - _SHOWN} more files that no sync had put into the store"
-
-
-def _kept(content: StoreContent, needs: Needs, hidden: Sequence[str]) -> Iterator[str]:
-    """Who keeps layers of ``hidden`` repositories in the store, and what that means: podman finds a
-    layer by its ID, though no image has it, and asks no registry for it."""
-    for root in hidden:
-        layers = [layer for layer in content.layers.values() if layer.repository == root]
-        found = {user for layer in layers for user in needs.users.get(layer.layer_id, ())}
-        if not found:
-            continue
-        users = [str(user) for user in sorted(found)]
-        more = f" and {len(users) - _SHOWN} more" if len(users) > _SHOWN else ""
-        yield (
-            f"layers of {printable(root)} stay in the store, and pulls of images with these layers "
-            f"fail until it is back: {', '.join(users[:_SHOWN])}{more} (to have the images pulled, "
-            "remove these containers and images, and sync again)"
-        )
 
 
 def _gone(
@@ -302,33 +292,6 @@ def _left_behind(current: StoreContent, offers: Offers) -> set[str]:
 
 def _repositories(offers: Offers) -> list[AnyRepository]:
     return list({offer.repository.root: offer.repository for offer in offers.offers}.values())
-
-
-def _owner_notices(repository: AnyRepository) -> Iterator[str]:
-    """What it means for containers that all files belong to one other user."""
-    uid = owner_of(repository.tree)
-    if uid is None or uid == os.geteuid():
-        return
-    owner = f"the files in {printable(repository.root)} belong to user {uid}"
-    if os.geteuid() == 0:
-        yield (
-            f"{owner}, and so they do in containers; ordinary users need a store of their own "
-            "(podman-cvmfs setup --user) or fuse-overlayfs"
-        )
-    else:
-        yield (
-            f"{owner}: containers can add and remove files but not change those of the image "
-            "(to have that too: podman-cvmfs setup --user --overlay fuse-overlayfs)"
-        )
-
-
-def _trust_notices(wishes: Wishes) -> Iterator[str]:
-    policy = wishes.policy
-    if len(wishes.repositories) > 1 and policy.reuse_from == () and policy.reuse is not Reuse.NONE:
-        yield (
-            "pulls and builds use no layer of the store, since there are several repositories and "
-            "the setting reuse_from names none (name those that you trust)"
-        )
 
 
 def _next_due(content: StoreContent, grace: int, now: int) -> int | None:

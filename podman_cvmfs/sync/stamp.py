@@ -16,7 +16,10 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 from typing import TYPE_CHECKING
+
+from podman_cvmfs.util.foreign_file import read_bounded
 
 if TYPE_CHECKING:
     from podman_cvmfs.settings.files import Settings
@@ -25,6 +28,10 @@ if TYPE_CHECKING:
 FORMAT = 2
 #: Extended attributes of a CernVM-FS mount (client 2.12): the catalogue's revision and its hash.
 _XATTRS = ("user.revision", "user.root_hash")
+#: A longer file is no stamp, in bytes. A directory has about 100 in it.
+_MAX_STAMP = 1 << 28
+#: No wish list is longer, in bytes.
+_MAX_LIST = 1 << 24
 
 
 def revision_of(repository: str) -> list[str] | None:
@@ -51,14 +58,18 @@ def _directory(cache: str) -> str:
 
 
 def forget(cache: str) -> None:
-    """Remove all stamps, so that the next syncs compare everything. Raises OSError."""
+    """Remove all stamps, so that the next syncs compare everything. Raises OSError, also if a
+    symbolic link is in the directory's place."""
     try:
-        names = os.listdir(_directory(cache))
+        directory = os.open(_directory(cache), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except FileNotFoundError:
         return
-    for name in names:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{_directory(cache)}/{name}")
+    try:
+        for name in os.listdir(directory):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=directory)
+    finally:
+        os.close(directory)
 
 
 def is_current(cache: str, store: str, repository: str, wishes: str, now: int) -> bool:
@@ -67,8 +78,7 @@ def is_current(cache: str, store: str, repository: str, wishes: str, now: int) -
     ``now`` is in seconds since 1970. False in every doubt, and on every error.
     """
     try:
-        with open(stamp_path(cache, store, repository), "rb") as file:
-            stamp = json.loads(file.read())
+        stamp = json.loads(_read(stamp_path(cache, store, repository)))
         if (
             stamp["format"] != FORMAT
             or stamp["wishes"] != wishes
@@ -83,6 +93,11 @@ def is_current(cache: str, store: str, repository: str, wishes: str, now: int) -
             attributes = os.stat(os.path.join(repository, path), follow_symlinks=False)
             if [attributes.st_mtime_ns, attributes.st_ino] != times:
                 return False
+        # A link in the place of one of these changes no time that is known.
+        if not all(
+            stat.S_ISDIR(os.lstat(f"{repository}/{path}").st_mode) for path in stamp["shown"]
+        ):
+            return False
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
     return bool(stamp["directories"])
@@ -91,10 +106,13 @@ def is_current(cache: str, store: str, repository: str, wishes: str, now: int) -
 def last_report(cache: str, store: str, repository: str) -> dict[str, object]:
     """What the sync that left the stamp reported; empty if the stamp has gone meanwhile."""
     try:
-        with open(stamp_path(cache, store, repository), "rb") as file:
-            return dict(json.loads(file.read())["report"])
+        return dict(json.loads(_read(stamp_path(cache, store, repository)))["report"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def _read(path: str) -> bytes:
+    return read_bounded(path, _MAX_STAMP, follow=False)
 
 
 def generation_of(store: str) -> str:
@@ -109,7 +127,7 @@ def wishes_text(settings: Settings) -> str:
     digest = hashlib.sha256(json.dumps(settings.values(), sort_keys=True).encode())
     for path in settings.wish_lists:
         # A list that can't be read is named when it is really needed.
-        with contextlib.suppress(OSError), open(path, "rb") as file:
-            digest.update(hashlib.sha256(file.read()).digest())
+        with contextlib.suppress(OSError):
+            digest.update(hashlib.sha256(read_bounded(path, _MAX_LIST)).digest())
     # The policy holds the number of the layout that this version writes.
     return f"1 {os.geteuid()} {settings.platform} {settings.policy} {digest.hexdigest()}"

@@ -16,6 +16,7 @@ import yaml
 
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.names.spec import ImageSpec
+from podman_cvmfs.util.foreign_file import read_bounded
 
 #: Far above any real list, in bytes; more is refused before it is parsed.
 MAX_WISH_LIST = 8 * 1024 * 1024
@@ -44,8 +45,8 @@ def read_wish_list(path: str) -> WishList:
     image: synced, it would empty the store. Only a recipe whose ``input`` is ``[]`` means that.
     """
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_WISH_LIST + 1)
+        # The list may be another user's.
+        data = read_bounded(path, MAX_WISH_LIST)
     except OSError as err:
         raise InputError(f"can't read the wish list {printable(path)}: {err.strerror}") from None
     is_recipe = path.lower().endswith(_RECIPE_SUFFIXES)

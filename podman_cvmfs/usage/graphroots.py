@@ -14,6 +14,7 @@ from podman_cvmfs.podman.storage_conf.effective import Places, storage_files
 from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.podman.storage_conf.toml_file import plain, section
 from podman_cvmfs.util.foreign_file import read_bounded
+from podman_cvmfs.util.probe import bounded_each
 
 _PASSWD = "/etc/passwd"
 #: The users that may run podman without root, among them those of a directory service (subuid(5)).
@@ -24,6 +25,8 @@ _KEYS = ("graphroot", "rootless_storage_path", "imagestore")
 _GENERATIONS = (Generation("", False, False), Generation("", True, True))
 #: Larger configuration files are refused, in bytes.
 _MAX_CONF = 1 << 20
+#: Seconds for one user's files, and for those of all users whose files don't answer in time.
+_SECONDS, _IN_ALL = 5.0, 30.0
 
 
 @dataclass
@@ -50,7 +53,8 @@ def find_graphroots(
     """Find the graphroots of this machine; ``named`` must exist, else InputError.
 
     Other users than root see only those that they may read. Of the users that a directory service
-    knows only those in ``subuid`` are looked at: all homes of a site could be mounted for it.
+    knows only those in ``subuid`` are looked at: all homes of a site could be mounted for it. A
+    home that doesn't answer in time is unseen.
     """
     places = Places.of_process() if places is None else places
     found = Graphroots()
@@ -66,16 +70,25 @@ def find_graphroots(
     for path in _graphroots_of(places, variables, conf, found):
         _add(found.own, path, found)
     found.own_unseen = tuple(found.unseen)
-    for name, uid, home in _users(passwd, subuid):
-        if uid == places.uid:
-            continue
-        user = Places.of_user(uid, home, places)
+
+    def look(user: tuple[str, int, str]) -> Graphroots:
+        name, uid, home = user
+        seen = Graphroots()
         variables = {"UID": str(uid), "HOME": home, "USER": name, "LOGNAME": name}
-        # What keeps an ordinary user from other users' directories is as it should be.
-        problems = found if places.uid == 0 else Graphroots()
-        for path in _graphroots_of(user, variables, conf, problems):
+        for path in _graphroots_of(Places.of_user(uid, home, places), variables, conf, seen):
             if places.uid == 0 or os.access(f"{path}/overlay-layers", os.R_OK | os.X_OK):
-                _add(found.others, path, problems)
+                _add(seen.others, path, seen)
+        return seen
+
+    users = [user for user in _users(passwd, subuid) if user[1] != places.uid]
+    for user, seen in zip(users, bounded_each(look, users, _SECONDS, _IN_ALL)):
+        if seen is None:
+            seen = Graphroots(unseen={user[2]: "it doesn't answer"})
+        known = {*found.own, *found.others}
+        found.others += [path for path in seen.others if path not in known]
+        # What keeps an ordinary user from other users' directories is as it should be.
+        if places.uid == 0:
+            found.unseen.update(seen.unseen)
     return found
 
 

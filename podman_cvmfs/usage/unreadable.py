@@ -15,7 +15,7 @@ from collections.abc import Collection
 from podman_cvmfs.repository.readers import Readers
 from podman_cvmfs.store.layout import OVERLAY
 from podman_cvmfs.store.records import StoreContent
-from podman_cvmfs.usage.vanished import targets_of
+from podman_cvmfs.usage.vanished import targets
 
 #: What has not been answered within so many seconds, altogether, can't be read.
 _PATIENCE = 30.0
@@ -24,11 +24,11 @@ _PATIENCE = 30.0
 def unreadable_layers(store: str, content: StoreContent, repositories: Collection[str]) -> set[str]:
     """The IDs of layers of ``content`` that show files of one of these ``repositories``, which are
     down, and can't be read now."""
-    targets: dict[str, list[str]] = {}
+    shown: dict[str, list[str]] = {}
     for layer in content.layers.values():
         if layer.repository in repositories:
-            for target in targets_of(f"{store}/{OVERLAY}", layer):
-                targets.setdefault(target, []).append(layer.layer_id)
+            for target in targets(f"{store}/{OVERLAY}", layer):
+                shown.setdefault(target, []).append(layer.layer_id)
     end = time.monotonic() + _PATIENCE
 
     def is_unreadable(target: str) -> bool:
@@ -37,12 +37,12 @@ def unreadable_layers(store: str, content: StoreContent, repositories: Collectio
     def given_up(target: str, seconds: float) -> bool | None:
         return True if time.monotonic() > end else None
 
-    answers = Readers().map(is_unreadable, targets, given_up)
+    answers = Readers(is_slow=True).map(is_unreadable, shown, given_up)
     return {
         layer_id
-        for target, unreadable in zip(targets, answers)
+        for target, unreadable in zip(shown, answers)
         if unreadable
-        for layer_id in targets[target]
+        for layer_id in shown[target]
     }
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,7 @@ from podman_cvmfs.store.layout import OVERLAY
 from podman_cvmfs.store.records import StoreContent, StoredLayer
 
 #: What is in the paths of the files that layers show.
-_TREES = tuple(f"/{name}/" for name in FILE_TREES)
+TREES = tuple(f"/{name}/" for name in FILE_TREES)
 
 
 def vanished_layers(store: str, content: StoreContent, layer_ids: Iterable[str]) -> set[str]:
@@ -25,8 +26,8 @@ def vanished_layers(store: str, content: StoreContent, layer_ids: Iterable[str])
     found = set()
     trees: dict[str, bool] = {}
     for layer_id in layer_ids:
-        for target in targets_of(f"{store}/{OVERLAY}", content.layers[layer_id]):
-            tree = next((target[: target.find(t) + len(t)] for t in _TREES if t in target), None)
+        for target in targets(f"{store}/{OVERLAY}", content.layers[layer_id]):
+            tree = next((target[: target.find(t) + len(t)] for t in TREES if t in target), None)
             if tree is None:
                 continue
             if tree not in trees:
@@ -36,14 +37,16 @@ def vanished_layers(store: str, content: StoreContent, layer_ids: Iterable[str])
     return found
 
 
-def targets_of(overlay: str, layer: StoredLayer) -> Iterator[str]:
-    """Where what a layer shows leads to, as far as that is links."""
+def targets(overlay: str, layer: StoredLayer) -> Iterator[str]:
+    """Where what ``layer`` shows leads to, as far as that is links. ``overlay`` is the store's
+    directory of that name."""
     if layer.lowers is None:
         paths = _parts(f"{overlay}/{layer.layer_id}")
     else:
         paths = iter([f"{overlay}/{piece_id}/diff" for piece_id in layer.lowers])
     for path in paths:
-        if os.path.islink(path):
+        # What is local isn't a link.
+        with contextlib.suppress(OSError):
             yield os.readlink(path)
 
 

@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import stat
-import struct
 
 from podman_cvmfs.settings.advice import on_store
 from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.entries import retired_links
+from podman_cvmfs.store.lock_holder import holder_of
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.verify.fault import Kind
 from podman_cvmfs.verify.inspection import Inspection
@@ -21,6 +20,8 @@ from podman_cvmfs.verify.record_reader import entry_id
 _GENERATION = re.compile(rf"{layout.GENERATIONS}/(0|[1-9][0-9]*)\Z")
 _POOL = "pool"
 _CURRENT_NEW = layout.CURRENT + ".new"
+#: The mode that versions before this one gave the lock against other syncs.
+_EARLIER_SYNC_LOCK = 0o644
 
 
 def current_generation(look: Inspection) -> str | None:
@@ -62,9 +63,19 @@ def check_frame(look: Inspection) -> None:
     if locks is not None:
         look.no_others(layout.LOCKS, locks, {*layout.LOCK_FILES, layout.SYNC_LOCK})
         if layout.SYNC_LOCK in locks:
-            look.regular(f"{layout.LOCKS}/{layout.SYNC_LOCK}")
+            _check_sync_lock(look)
     if leftovers and not sync_runs(look):
         _left_over(look, _CURRENT_NEW, "is left from a sync that was killed")
+
+
+def _check_sync_lock(look: Inspection) -> None:
+    path = f"{layout.LOCKS}/{layout.SYNC_LOCK}"
+    attributes = look.regular(path, None)
+    if attributes is None:
+        return
+    # The next sync that changes something closes it.
+    if stat.S_IMODE(attributes.st_mode) != _EARLIER_SYNC_LOCK:
+        look.mode(path, attributes, layout.SYNC_LOCK_MODE)
 
 
 def check_top(look: Inspection, content: StoreContent) -> None:
@@ -165,12 +176,18 @@ def _left_over(look: Inspection, relative: str, what: str) -> None:
 
 
 def sync_runs(look: Inspection) -> bool:
-    """Whether a sync is at work on the store; no lock is taken to find out."""
+    """Whether a sync is at work on the store; no lock is taken to find out. Only the store's owner
+    can tell: others are told yes."""
+    path = look.path(f"{layout.LOCKS}/{layout.SYNC_LOCK}")
     try:
-        with open(look.path(f"{layout.LOCKS}/{layout.SYNC_LOCK}"), "rb") as file:
-            # struct flock of Linux on 64-bit machines: type, whence, start, length, pid.
-            asked = struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-            answer = fcntl.fcntl(file, fcntl.F_GETLK, asked)
-            return bool(struct.unpack("hhqqi0q", answer)[0] != fcntl.F_UNLCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except PermissionError:
+        return True
     except OSError:
         return False
+    try:
+        return holder_of(descriptor) is not None
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)

@@ -101,15 +101,16 @@ class Inspection:
         for name in sorted(set(names) - set(known)):
             self.foreign(f"{relative}/{name}" if relative else name)
 
-    def regular(self, relative: str) -> os.stat_result | None:
-        """The attributes of a regular file of ours; None, and a finding, if it is none."""
+    def regular(self, relative: str, mode: int | None = 0o644) -> os.stat_result | None:
+        """The attributes of a regular file of ours; None, and a finding, if it is none. Another
+        mode is a finding, unless ``mode`` is None."""
         attributes = self.attributes(relative)
         if attributes is None:
             return None
         if not stat.S_ISREG(attributes.st_mode):
             self.error(relative, f"is {kind_of(attributes)}, not a regular file")
             return None
-        self._rights(relative, attributes, 0o644)
+        self._rights(relative, attributes, mode)
         return attributes
 
     def read(self, relative: str) -> bytes | None:

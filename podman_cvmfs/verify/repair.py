@@ -49,6 +49,7 @@ def repair(verdict: Verdict, wishes: Wishes) -> SyncReport:
     can't be had leaves the store. Raises RepositoryError if something is lost and no repository can
     be read, StoreError.
     """
+    wishes.store.require_own()
     path = wishes.store.path
     saved = salvage(path, verdict)
     _keep_documents(path, verdict, saved, wishes.cache)
@@ -99,7 +100,8 @@ class _MendedStore(Store):
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[StoreContent]:
-        """Lock the store and yield what is saved of it. Raises StoreError."""
+        """Lock the store and yield what is saved of it. Raises StoreError, InputError."""
+        self.require_own()
         try:
             if os.path.isdir(self.path):
                 _mend_locks(self.path)
@@ -180,10 +182,16 @@ def _remove(path: str) -> None:
 
 def _mend_locks(store: str) -> None:
     """Remove what stands in the place of directories and lock files. Raises OSError."""
+    owner = os.lstat(store).st_uid
     for name in layout.DIRECTORIES:
         path = f"{store}/{name}"
-        if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
+        if not os.path.lexists(path):
+            continue
+        if os.path.islink(path) or not os.path.isdir(path):
             os.unlink(path)
+        else:
+            # From then on nobody else can exchange what is in it.
+            _set_right(path, 0o755, owner)
     for name in (*layout.LOCK_FILES, layout.SYNC_LOCK):
         path = f"{store}/{layout.LOCKS}/{name}"
         if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
@@ -198,11 +206,10 @@ def _mend_top(store: str, policy: Policy | None) -> None:
     is_open = stat.S_IMODE(attributes.st_mode) & ~stat.S_ISGID == layout.OPEN
     is_shared = policy.shared if policy is not None and policy.is_written else is_open
     _set_right(store, layout.OPEN if is_shared else layout.CLOSED, owner)
-    for name in layout.DIRECTORIES:
-        _set_right(f"{store}/{name}", 0o755, owner)
     for name in os.listdir(f"{store}/{layout.LOCKS}"):
         if name in {*layout.LOCK_FILES, layout.SYNC_LOCK}:
-            _set_right(f"{store}/{layout.LOCKS}/{name}", 0o644, owner)
+            mode = layout.SYNC_LOCK_MODE if name == layout.SYNC_LOCK else 0o644
+            _set_right(f"{store}/{layout.LOCKS}/{name}", mode, owner)
     # In the way of what sweeps these directories.
     for name in (layout.GENERATIONS, layout.POOL_LAYERS, layout.POOL_IMAGES):
         for entry in os.listdir(f"{store}/{name}"):

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from podman_cvmfs.doctor.facts import Client
 from podman_cvmfs.doctor.look.client_conf import client_settings, is_on
-from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.usage.graphroots import Graphroots, find_graphroots
+from podman_cvmfs.util.probe import HangingError, bounded
 
 #: Where the client keeps its cache if its settings don't say (cvmfs ``default.conf``).
 _CACHE = "/var/lib/cvmfs"

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 from podman_cvmfs.doctor.facts import Configuration, Engine, Native
-from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.podman.storage_conf.edit import STORES
 from podman_cvmfs.podman.storage_conf.effective import (
@@ -27,6 +26,7 @@ from podman_cvmfs.podman.storage_conf.effective import (
 from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
 from podman_cvmfs.podman.storage_conf.toml_file import plain, read_file, section, strings
 from podman_cvmfs.setup.snippet import PROFILE, present_program
+from podman_cvmfs.util.probe import HangingError, bounded
 
 #: They change which configuration podman reads, or where it runs.
 VARIABLES = (

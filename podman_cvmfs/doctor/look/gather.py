@@ -24,7 +24,6 @@ from podman_cvmfs.doctor.look.machine import (
     look_at_user,
     look_at_wish_lists,
 )
-from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.doctor.look.repository import look_at_repositories
 from podman_cvmfs.doctor.look.store import look_at_contents, look_at_place
 from podman_cvmfs.doctor.look.targets import look_at_targets
@@ -34,6 +33,7 @@ from podman_cvmfs.settings import paths
 from podman_cvmfs.settings.files import COMMAND_LINE, Settings, file_that_sets
 from podman_cvmfs.settings.sharing import files_naming
 from podman_cvmfs.setup.users import shadowed
+from podman_cvmfs.util.probe import HangingError, bounded
 
 #: A full store, or podman with one, takes so many times as long as one look at a file system.
 _FULL_LOOK = 6

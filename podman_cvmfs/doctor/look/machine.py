@@ -11,12 +11,12 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 
 from podman_cvmfs.doctor.facts import Disk, Registries, Units, User
-from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.errors import InputError, RegistryError, printable
 from podman_cvmfs.names.reference import parse_name
 from podman_cvmfs.registry.registries_conf import load_registries_conf
 from podman_cvmfs.usage.broken_layers import BrokenUsers, find_broken
 from podman_cvmfs.usage.graphroots import find_graphroots
+from podman_cvmfs.util.probe import HangingError, bounded
 
 UNITS = (
     "podman-cvmfs-sync.timer",

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from podman_cvmfs.doctor.facts import Presence, Repository
-from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.errors import printable
 from podman_cvmfs.reports.status import status_of
 from podman_cvmfs.repository.layout import PARTS
@@ -17,6 +16,7 @@ from podman_cvmfs.repository.served import NO_CLIENT
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.sync.stamp import revision_of
+from podman_cvmfs.util.probe import HangingError, bounded
 
 _FSTAB = "/etc/fstab"
 

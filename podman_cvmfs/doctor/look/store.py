@@ -8,7 +8,6 @@ import stat
 from collections.abc import Iterator
 
 from podman_cvmfs.doctor.facts import Contents, Place, Presence
-from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.errors import StoreError, printable
 from podman_cvmfs.plan.lay_out import mount_bytes
 from podman_cvmfs.plan.retirement import is_retired
@@ -21,6 +20,7 @@ from podman_cvmfs.store.layout import CURRENT, LOCK_FILES, PUBLIC
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.usage.foreign_store import ForeignStore
+from podman_cvmfs.util.probe import HangingError, bounded
 from podman_cvmfs.verify.store import glance
 
 

@@ -12,7 +12,7 @@ from podman_cvmfs.podman.pause import is_hidden, pause_root
 from podman_cvmfs.store.layout import OVERLAY
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
-from podman_cvmfs.usage.vanished import is_missing, targets_of
+from podman_cvmfs.usage.vanished import is_missing, targets
 
 
 def look_at_targets(store: str, repositories: Iterable[str], seconds: float) -> Targets:
@@ -35,7 +35,7 @@ def _look(store: str, repositories: tuple[str, ...]) -> Targets:
         layer = content.layers.get(content.images[image_id].top_layer or "")
         if layer is None or layer.repository not in repositories:
             continue
-        targets = list(targets_of(f"{store}/{OVERLAY}", layer))
-        gone += [name] if any(map(is_missing, targets)) else []
-        hidden += [name] if any(is_hidden(each, root) for each in targets) else []
+        shown = list(targets(f"{store}/{OVERLAY}", layer))
+        gone += [name] if any(map(is_missing, shown)) else []
+        hidden += [name] if any(is_hidden(each, root) for each in shown) else []
     return Targets(gone=tuple(sorted(gone)), hidden=tuple(sorted(hidden)))
