@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from podman_cvmfs.doctor.facts import Targets
-from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.errors import StoreError
 from podman_cvmfs.podman.pause import is_hidden, pause_root
 from podman_cvmfs.store.layout import OVERLAY
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.usage.vanished import is_missing, targets
+from podman_cvmfs.util.probe import HangingError, bounded
 
 
 def look_at_targets(store: str, repositories: Iterable[str], seconds: float) -> Targets:
