@@ -19,7 +19,7 @@ from podman_cvmfs.cli.options import FILE, setting, settings_given, store_option
 from podman_cvmfs.errors import printable
 from podman_cvmfs.settings.files import OnOutage, Settings
 from podman_cvmfs.settings.sharing import is_open
-from podman_cvmfs.sync.stamp import is_current, last_report, wishes_text
+from podman_cvmfs.sync.stamp import is_current, last_report, revision_of, wishes_text
 
 if TYPE_CHECKING:
     from podman_cvmfs.sync.report import SyncReport
@@ -88,8 +88,22 @@ def _follow(
     """Sync again and again. A repeated failure is reported only once."""
     from podman_cvmfs.sync.watch import follow
 
+    def revisions() -> list[object]:
+        return [_revision(root) for root in settings.repositories]
+
     told: list[str] = []
-    follow(lambda: _run(settings, images, "quiet", told), interval, notification_file)
+    what = ", ".join(map(printable, settings.repositories))
+    follow(
+        lambda: _run(settings, images, "quiet", told), interval, notification_file, revisions, what
+    )
+
+
+def _revision(repository: str) -> list[str] | str | None:
+    """What tells that a repository has changed, or can be read again."""
+    try:
+        return revision_of(repository)
+    except OSError as err:
+        return err.strerror
 
 
 def _about_users(settings: Settings) -> list[str]:
@@ -128,10 +142,15 @@ def _run(
                 log.warning("%s", warning)
         return
     from podman_cvmfs.cli.sync_report import error_of, failures, show
+    from podman_cvmfs.repository.served import lies_on_fuse
     from podman_cvmfs.sync.new_stamp import Stamp, keep_stamps
+    from podman_cvmfs.util.apart import apart
 
     stamps = [Stamp(root) for root in settings.repositories]
-    report, warnings = _sync(settings, images)
+    if any(map(lies_on_fuse, settings.repositories)):
+        report, warnings = apart(lambda: _sync(settings, images))
+    else:
+        report, warnings = _sync(settings, images)
     if not (images or report.failed or report.waiting):
         warnings += keep_stamps(stamps, settings, wishes, report, now)
     warnings += [*about_users, *report.warnings, *failures(report)]

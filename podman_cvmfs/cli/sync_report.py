@@ -83,7 +83,7 @@ def error_of(
             repositories = counted(down, "repository", "repositories")
             counts.append(f"{repositories} could not be read")
         error = PartialError(", ".join(counts))
-        if not done:
+        if not done or down == len(settings.repositories):
             error.exit_code = first.exit_code
         return error
     if report.waiting:

@@ -28,6 +28,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
             _W,
             "containers have only one user ID: programs that need another one fail",
         ),
+        ("mount-unseen", _E, "this user's containers of these images find no files"),
         ("native-disagrees", _W, "podman may read its configuration differently from this report"),
         ("native-missing", _E, "PODMAN_CVMFS_NATIVE requires the containers/storage library"),
     ),
@@ -114,8 +115,9 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
         (
             "owner-kept",
             _N,
-            "containers can add and remove files, but can't change an image's files",
+            "containers can make and remove files in some directories only, such as /etc and /tmp",
         ),
+        ("files-gone", _E, "containers of these images find no files"),
         ("images-too-deep", _E, "podman 4 can't start containers of these images"),
         (
             "images-synthesised",

@@ -153,6 +153,16 @@ class Contents:
 
 
 @dataclass(frozen=True)
+class Targets:
+    """Names of images whose files can't be seen, though their repository can be."""
+
+    #: Their files have left the repository.
+    gone: tuple[str, ...] = ()
+    #: podman's pause process sees another tree of mounts.
+    hidden: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Repository:
     """An unpacked repository."""
 
@@ -160,6 +170,8 @@ class Repository:
     presence: Presence = Presence.THERE
     #: Why it can't be read.
     problem: str = ""
+    #: Whether the program that serves it has gone.
+    is_dead: bool = False
     #: Whether nothing is there.
     empty: bool = False
     #: Whether its layout is unknown.
@@ -261,6 +273,7 @@ class Facts:
     others: tuple[Place, ...] = ()
     repositories: tuple[Repository, ...] = ()
     clients: tuple[Client, ...] = ()
+    targets: Targets = field(default_factory=Targets)
     disks: tuple[Disk, ...] = ()
     units: Units = field(default_factory=Units)
     registries: Registries = field(default_factory=Registries)

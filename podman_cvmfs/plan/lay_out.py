@@ -124,8 +124,10 @@ class _Layout:
         parent_id = None if parent is None else parent.layer_id
         directory = LayerDirectory(image_layer_id(lowers, parent_id), EMPTY, lowers)
         size = sum(layer.diff_size for layer in image.layers)
+        if kind is View.FLAT and image.flat is not None and image.flat.size is not None:
+            size = image.flat.size
         if len(image.layers) > 1 and self._has_base:
-            size -= image.layers[0].diff_size
+            size = max(0, size - image.layers[0].diff_size)
         stored = StoredLayer(
             directory.layer_id,
             directory.entry,

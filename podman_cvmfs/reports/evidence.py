@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from podman_cvmfs.errors import RegistryError, printable
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci.platform import UNKNOWN, Platform
+from podman_cvmfs.podman.pause import is_hidden, pause_root
 from podman_cvmfs.registry.meanings import is_short, meanings
 from podman_cvmfs.registry.registries_conf import load_registries_conf
 from podman_cvmfs.reports.configured import Configured, configured_store
@@ -21,6 +22,7 @@ from podman_cvmfs.reports.sources import content_of, known_platform, offers_of, 
 from podman_cvmfs.repository.offers import Offer, Offers
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.records import StoreContent, StoredImage, chain_of
+from podman_cvmfs.usage.vanished import is_missing
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,13 @@ class Evidence:
 
     ``names`` are the full names that were meant, the best first. ``stored`` is the image in the
     store, found under ``found_as``. ``missing`` are the places of its files that can't be reached,
-    ``platform`` is its platform, ``host`` this machine's. ``other_platforms`` are the platforms for
-    which repositories have the image if they lack it for this host. ``offers`` are the
-    repositories' images with the names, ``other_tags`` their other images that differ in the tag
-    alone. ``down`` are messages about repositories that can't be read. ``pulls_from`` are the
-    places from which podman would pull; ``no_pull`` says why it can't. ``stores`` are the other
-    additional stores that podman uses.
+    ``hidden`` the places that only podman can't reach. ``has_left`` says that the files have left
+    the repository, which is there. ``platform`` is its platform, ``host`` this machine's.
+    ``other_platforms`` are the platforms for which repositories have the image if they lack it for
+    this host. ``offers`` are the repositories' images with the names, ``other_tags`` their other
+    images that differ in the tag alone. ``down`` are messages about repositories that can't be
+    read. ``pulls_from`` are the places from which podman would pull; ``no_pull`` says why it can't.
+    ``stores`` are the other additional stores that podman uses.
     """
 
     asked: str
@@ -48,6 +51,8 @@ class Evidence:
     host: Platform = UNKNOWN
     other_platforms: tuple[Platform, ...] = ()
     missing: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    has_left: bool = False
     own: OwnCopy | None = None
     offer: Offer | None = None
     wished: bool = True
@@ -86,6 +91,8 @@ def gather(text: str, settings: Settings) -> Evidence:
     own = own_copy(own_places(configured), before_ours, stored, content)
     if own is None and (stored is None or not configured.used):
         own = own_copy(configured.after, keys, stored, content)
+    shown = () if stored is None else _shown(settings.store, content, stored)
+    pause = pause_root()
     return Evidence(
         asked=text,
         store=settings.store,
@@ -97,7 +104,11 @@ def gather(text: str, settings: Settings) -> Evidence:
         platform=UNKNOWN if stored is None else config_of(settings.store, stored).platform,
         host=settings.platform,
         other_platforms=_other_platforms(settings, offers, offer, names) if stored is None else (),
-        missing=() if stored is None else _missing(settings.store, content, stored),
+        missing=tuple(path for path in shown if not os.path.isdir(path)),
+        hidden=tuple(path for path in shown if is_hidden(path, pause)),
+        has_left=stored is not None
+        and offers.is_listed(stored.repository)
+        and any(map(is_missing, shown)),
         own=own,
         stores=(*configured.before, *configured.after),
         offer=offer,
@@ -142,15 +153,15 @@ def _other_platforms(
     return found[0] if found else ()
 
 
-def _missing(store: str, content: StoreContent, image: StoredImage) -> tuple[str, ...]:
-    """Places outside the store with files of ``image`` that can't be reached now."""
+def _shown(store: str, content: StoreContent, image: StoredImage) -> tuple[str, ...]:
+    """Places outside the store with files of ``image``."""
     paths = [
         place.path
         for layer in chain_of(content, image.top_layer)
         for place in places_of(store, layer)
         if not place.in_store
     ]
-    return tuple(path for path in dict.fromkeys(paths) if not os.path.isdir(path))
+    return tuple(dict.fromkeys(paths))
 
 
 def _other_tags(names: Sequence[ImageName], on_offer: Mapping[str, Offer]) -> tuple[str, ...]:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 from podman_cvmfs.errors import printable
+from podman_cvmfs.podman.pause import RESTART
 from podman_cvmfs.reports.evidence import Evidence
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.settings.advice import on_store
+from podman_cvmfs.store.records import StoredImage
 
 #: So many other tags are named.
 _SHOWN = 5
@@ -33,6 +35,8 @@ class Code(str, Enum):
     SHADOWED = "shadowed"
     ARCHITECTURE = "other-architecture"
     DOWN = "repository-down"
+    FILES_GONE = "files-gone"
+    UNSEEN = "mount-unseen"
     NOT_SYNCED = "not-synced"
     NOT_WISHED = "not-wished"
     NOT_IN_REPOSITORY = "not-in-repository"
@@ -41,6 +45,7 @@ class Code(str, Enum):
 #: Each of these makes the answer a miss.
 _PREVENT = {
     *(Code.NOT_CONFIGURED, Code.PODMAN_FAILS, Code.SHADOWED, Code.ARCHITECTURE, Code.DOWN),
+    *(Code.FILES_GONE, Code.UNSEEN),
     *(Code.NOT_SYNCED, Code.NOT_WISHED, Code.NOT_IN_REPOSITORY),
 }
 
@@ -82,14 +87,7 @@ def _present(evidence: Evidence) -> list[Reason]:
     reasons += _configuration(evidence)
     if evidence.own is not None:
         reasons.append(_own(evidence))
-    if evidence.missing:
-        reasons.append(
-            Reason(
-                Code.DOWN,
-                f"some of its files can't be reached: {printable(evidence.missing[0])}",
-                f"ls {printable(image.repository)}; cvmfs_config probe",
-            )
-        )
+    reasons += _unreachable(evidence, image)
     if not evidence.host.runs(evidence.platform):
         reasons.append(
             Reason(
@@ -135,6 +133,22 @@ def _present(evidence: Evidence) -> list[Reason]:
             )
         )
     return reasons
+
+
+def _unreachable(evidence: Evidence, image: StoredImage) -> list[Reason]:
+    """What of the image's files can't be reached, by anybody or by podman."""
+    if evidence.missing:
+        path = printable(evidence.missing[0])
+        if evidence.has_left:
+            sync = on_store(evidence.store, "sync")
+            return [Reason(Code.FILES_GONE, f"its files have left the repository: {path}", sync)]
+        cure = f"ls {printable(image.repository)}; cvmfs_config probe"
+        return [Reason(Code.DOWN, f"files of it can't be reached: {path}", cure)]
+    if evidence.hidden:
+        path = printable(evidence.hidden[0])
+        text = f"podman's pause process has started before the mount, and doesn't see {path}"
+        return [Reason(Code.UNSEEN, text, RESTART)]
+    return []
 
 
 def _own(evidence: Evidence) -> Reason:
@@ -221,7 +235,9 @@ def _podman_run(evidence: Evidence, found: set[Code]) -> str:
             return f"fails: {printable(evidence.no_pull)}"
         return f"pulls it from {printable(' or '.join(evidence.pulls_from))}"
     short_id = image.image_id[:12]
-    if Code.DOWN in found:
+    if Code.UNSEEN in found:
+        return f"fails: it starts {short_id} from the store, on an empty root"
+    if Code.DOWN in found or Code.FILES_GONE in found:
         # podman sees the record, so it never asks the registry.
         return f"fails: it finds {short_id} in the store, but not its files"
     if Code.ARCHITECTURE in found:

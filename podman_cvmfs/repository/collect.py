@@ -16,7 +16,7 @@ from podman_cvmfs.repository.osg import OsgRepository
 from podman_cvmfs.repository.osg_names import OsgNames
 from podman_cvmfs.repository.protocol import AnyRepository
 from podman_cvmfs.repository.records import OtherPlatforms, Problem
-from podman_cvmfs.repository.tree import open_tree
+from podman_cvmfs.repository.served import open_tree
 
 
 def _open(

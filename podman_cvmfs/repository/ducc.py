@@ -23,7 +23,7 @@ from podman_cvmfs.oci.documents import (
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.repository import layout
 from podman_cvmfs.repository.records import OtherPlatforms, Problem, PublishedImage, PublishedLayer
-from podman_cvmfs.repository.tree import open_tree
+from podman_cvmfs.repository.served import open_tree
 
 _FLAT_TARGET = re.compile(layout.FLAT_PATTERN + r"\Z")
 #: No registry nests its repositories deeper; a tree that does is not DUCC's.

@@ -41,6 +41,10 @@ class Offers:
     def forged(self) -> set[str]:
         return {root for root, error in self.down.items() if isinstance(error, LinkedError)}
 
+    def is_listed(self, root: str) -> bool:
+        """Whether the repository ``root`` was looked at, and is there."""
+        return root in self.asked and root not in self.down
+
     def by_source(self, sources: Collection[str]) -> dict[str, list[Offer]]:
         """The offers of the images ``sources`` (by source ID), each from one repository: the first
         that has it. One image may have many names."""

@@ -15,15 +15,10 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from podman_cvmfs.errors import RepositoryError, printable
-from podman_cvmfs.repository.layout import FILE_TREES
 
 #: What isn't there. A name with NUL or half a surrogate pair in it, which images may ask for, no
 #: file has: that is a ValueError.
 _ABSENT = (FileNotFoundError, NotADirectoryError, ValueError)
-#: So many reads of repositories are under way at once, where each may wait for the network. A
-#: CernVM-FS client has 10 threads (libfuse 3.12 and later); if all were taken up by fetches, a
-#: container that starts beside could hang the machine (see ``skeleton``).
-READERS = 8
 #: How many directories are remembered to be no links; most are looked at for one image only.
 _REMEMBERED = 4096
 
@@ -51,6 +46,14 @@ class Tree:
     def path(self, relative: str) -> str:
         """The absolute path of ``relative``."""
         return f"{self.root}/{relative}" if relative else self.root
+
+    def at(self, relative: str) -> Tree:
+        """The tree at the directory ``relative``, which becomes its root."""
+        return Tree(self.path(relative))
+
+    def size_of(self, relative: str) -> int | None:
+        """The bytes in all files below the directory ``relative``; None if nobody has counted."""
+        return None
 
     def _fail(self, relative: str, err: OSError | ValueError) -> NoReturn:
         kind = UnreadableError if isinstance(err, PermissionError) else RepositoryError
@@ -169,46 +172,3 @@ class Tree:
         finally:
             os.close(descriptor)
         return data
-
-
-def open_tree(root: str) -> Tree:
-    """The directory ``root``.
-
-    Raises RepositoryError if it is missing or can't be listed. LinkedError if the path to all
-    layers or merged roots contains a symbolic link: an older store then shows the link's target.
-    """
-    tree = Tree(root)
-    try:
-        os.listdir(tree.root)
-    except FileNotFoundError:
-        raise RepositoryError(
-            f"no such repository: {printable(tree.root)}",
-            "is it mounted? name another one with --repository DIR",
-        ) from None
-    except NotADirectoryError:
-        raise RepositoryError(
-            f"not a repository: {printable(tree.root)} is not a directory",
-            "name the repository's top directory with --repository DIR",
-        ) from None
-    except OSError as err:
-        raise RepositoryError(
-            f"can't read the repository {printable(tree.root)}: {err.strerror}"
-        ) from err
-    for part in FILE_TREES:
-        tree.check(part)
-    return tree
-
-
-def lies_on_fuse(path: str) -> bool:
-    """Whether a program serves the file system that holds ``path``, as CernVM-FS's client does."""
-    try:
-        device = os.stat(path).st_dev
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
-            # proc(5): ID, parent, major:minor, .., a hyphen, the type of the file system.
-            for line in file:
-                fields = line.split()
-                if fields[2] == f"{os.major(device)}:{os.minor(device)}":
-                    return fields[fields.index("-") + 1].startswith("fuse")
-    except (OSError, ValueError, IndexError):
-        pass
-    return False

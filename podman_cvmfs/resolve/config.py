@@ -7,7 +7,7 @@ A config counts only if its digest is the image ID.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import InputError, RepositoryError
@@ -16,6 +16,7 @@ from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.repository.ducc import Repository
 from podman_cvmfs.repository.layout import PODMAN_STORE
 from podman_cvmfs.repository.records import PublishedImage, PublishedLayer
+from podman_cvmfs.repository.served import NoAnswerError
 from podman_cvmfs.resolve.synthesise import synthesise
 
 log = logging.getLogger(__name__)
@@ -37,14 +38,14 @@ class ConfigLadder:
     def find(
         self,
         image: PublishedImage,
-        layers: Sequence[PublishedLayer | None],
+        layers: Callable[[], Sequence[PublishedLayer | None]],
         flat: str | None,
     ) -> tuple[ImageConfig, str]:
         """The config of ``image`` and where it came from.
 
-        ``layers`` and ``flat`` (its merged root, relative to the repository) are the sources for a
-        made-up one. Raises RepositoryError if everything fails, StoreError if the cache can't be
-        written.
+        What ``layers`` reads and ``flat`` (its merged root, relative to the repository) are what
+        one may be made up from. Raises RepositoryError if all fails, StoreError if the cache can't
+        be written.
         """
         what = f"the config of {image.name}"
         data = self._cache.get(image.image_id)
@@ -62,7 +63,7 @@ class ConfigLadder:
             config = _parsed(data, what)
             self._cache.put(data)
             return config, REGISTRY
-        return self._synthesised(image, layers, flat, reason), SYNTHESISED
+        return self._synthesised(image, layers(), flat, reason), SYNTHESISED
 
     def _synthesised(
         self,
@@ -78,6 +79,8 @@ class ConfigLadder:
             stated = image.platform
             usual = "amd64" if stated is None else stated.architecture
             config = synthesise(self._repository.tree, flat, image.image_id, diff_ids, usual)
+        except NoAnswerError:
+            raise
         except RepositoryError as err:
             raise RepositoryError(
                 f"{image.name} has no config in the cache or the repository, {reason}, "

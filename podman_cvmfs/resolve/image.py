@@ -17,9 +17,10 @@ from podman_cvmfs.settings.policy import Policy, View
 class Layer:
     """A layer of a complete image: its ID in the chain, its digests, and its unpacked files.
 
-    ``files`` is their absolute path, None if the repository lacks them. ``diff_size`` is in bytes,
-    uncompressed. ``markers`` is None if nobody has looked for them. ``skeleton`` is that of the
-    layer on its parents, ``own_skeleton`` that of the layer alone, if pulls may find it so.
+    ``files`` is the absolute path of them, None if the repository hasn't got them or nobody needs
+    them. ``diff_size``
+    is in bytes, uncompressed. ``markers`` is None where nobody has looked. ``skeleton`` is of the
+    layer on its parents, ``own_skeleton`` of the layer alone, where pulls may find it so.
     """
 
     layer_id: str
@@ -34,10 +35,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class FlatRoot:
-    """A merged root: its absolute path, and directories that lost their sticky bit."""
+    """A merged root."""
 
+    #: Absolute.
     path: str
+    #: Directories that lost their sticky bit.
     lost_sticky: tuple[str, ...] = ()
+    #: Bytes in all its files, if that is known.
+    size: int | None = None
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,9 @@ from podman_cvmfs.oci.genuine import Genuine, find_genuine, judge
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.registry.access import RegistryAccess, RegistrySource
 from podman_cvmfs.repository.osg import OsgImage, OsgRepository
+from podman_cvmfs.repository.readers import Readers
 from podman_cvmfs.repository.records import PublishedImage
+from podman_cvmfs.repository.served import NoAnswerError
 from podman_cvmfs.resolve.config import CACHE, REGISTRY, SYNTHESISED
 from podman_cvmfs.resolve.ducc import flat_root_at
 from podman_cvmfs.resolve.image import Layer, ResolvedImage
@@ -69,6 +71,7 @@ class OsgResolver:
         cache: BlobCache,
         registries: RegistryAccess,
         policy: Policy,
+        readers: Readers,
     ) -> None:
         self._repository = repository
         self._cache = cache
@@ -104,7 +107,7 @@ class OsgResolver:
             flat=flat,
             manifest_origin=REBUILT if documents.origin == SYNTHESISED else GENUINE,
             index=documents.index,
-            skeleton=self._above.of_merged(flat.path, flat.lost_sticky, config),
+            skeleton=self._above.of_merged(tree.at(image.merged), flat.lost_sticky, config),
         )
 
     def _find(self, image: OsgImage) -> tuple[_Documents | None, str]:
@@ -185,6 +188,8 @@ class OsgResolver:
             config = synthesise(
                 self._repository.tree, image.merged, image.root_digest, [diff_id], complete=False
             )
+        except NoAnswerError:
+            raise
         except RepositoryError as err:
             raise RepositoryError(f"{image.name}: {printable(err.message)}", err.hint) from None
         manifest = Manifest(

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.oci.customary import CUSTOMARY, STARTS
 from podman_cvmfs.oci.documents import ImageConfig
+from podman_cvmfs.repository.served import NoAnswerError
 from podman_cvmfs.repository.tree import LinkedError, Tree, UnreadableError
 from podman_cvmfs.repository.whiteouts import Markers, parents_of
 from podman_cvmfs.store.records import Node
@@ -327,6 +328,8 @@ def _records(stack: _Stack, path: str, fields: int) -> Iterator[list[str]]:
     for root in stack.roots:
         try:
             data = root.tree.read(path, _MAX_PASSWD)
+        except NoAnswerError:
+            raise
         except RepositoryError:
             continue
         if data is None:

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from podman_cvmfs.oci.documents import ImageConfig
-from podman_cvmfs.repository.tree import Tree, lies_on_fuse
+from podman_cvmfs.repository.served import lies_on_fuse
+from podman_cvmfs.repository.tree import Tree
 from podman_cvmfs.resolve.skeleton import ShownRoot, Skeleton, Terms, skeleton_of
 from podman_cvmfs.settings.policy import Overlay, Policy
 
@@ -22,12 +23,12 @@ class Skeletons:
         # A plain directory needs no server's answer.
         self._is_served = policy.shared and lies_on_fuse(tree.root)
 
-    def of_merged(self, path: str, lost_sticky: Sequence[str], config: ImageConfig) -> Skeleton:
-        """The skeleton above the merged root at ``path``, in which the directories ``lost_sticky``
+    def of_merged(self, tree: Tree, lost_sticky: Sequence[str], config: ImageConfig) -> Skeleton:
+        """The skeleton above the merged root at ``tree``, in which the directories ``lost_sticky``
         have lost their sticky bits."""
         # Merging changes the times of directories anyway. Without times, thousands of images share
         # a skeleton.
-        roots = [ShownRoot(Tree(path))]
+        roots = [ShownRoot(tree)]
         return self._made(roots, config, lost_sticky=lost_sticky, dated=False)
 
     def of_layers(self, roots: Sequence[ShownRoot], config: ImageConfig | None = None) -> Skeleton:

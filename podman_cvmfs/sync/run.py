@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from podman_cvmfs.errors import printable
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.plan.layers import distrusted_layers, freed_images, orphaned_views
 from podman_cvmfs.plan.make import Candidate, Plan, make_plan
@@ -16,29 +15,28 @@ from podman_cvmfs.plan.retirement import Retention, is_retired
 from podman_cvmfs.registry.meanings import meanings
 from podman_cvmfs.repository.collect import collect
 from podman_cvmfs.repository.offers import Offers
-from podman_cvmfs.repository.owners import owner_of
 from podman_cvmfs.repository.protocol import AnyRepository
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import UNANSWERED
-from podman_cvmfs.settings.policy import Policy, Reuse
+from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.store.strangers import Stranger
 from podman_cvmfs.sync.choose import Choice, choose_requested, choose_selected, keep_old
 from podman_cvmfs.sync.complete import resolve_all
 from podman_cvmfs.sync.held import held_by, repositories_of
 from podman_cvmfs.sync.newly_complete import completed_since
+from podman_cvmfs.sync.notices import kept, owner_notices, planted, trust_notices
 from podman_cvmfs.sync.replaced import find_replaced, still_shown, tell
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.sync.trust import with_trust_of
 from podman_cvmfs.usage.linked import ShownDirectories, in_use
 from podman_cvmfs.usage.needs import Needs, find_needs, needed_layers
+from podman_cvmfs.usage.unreadable import unreadable_layers
 from podman_cvmfs.usage.vanished import vanished_layers
 
 #: After so many seconds layers in use beyond their grace are looked at again.
 _LOOK_AGAIN = 24 * 3600
-#: So many users of a hidden repository's layers are named.
-_SHOWN = 5
 
 
 def sync(wishes: Wishes) -> SyncReport:
@@ -67,7 +65,7 @@ def sync(wishes: Wishes) -> SyncReport:
     return replace(
         report,
         changed=changed,
-        warnings=[*report.warnings, *_planted(strangers)],
+        warnings=[*report.warnings, *planted(strangers)],
         added=plan.added,
         removed=plan.removed,
         moved=plan.moved,
@@ -107,7 +105,9 @@ def _prepare(
     todo = offers.by_source(to_resolve | freed_images(current, sources, retention))
     completed = resolve_all(wishes, todo)
     undone = todo.keys() - completed.candidates.keys()
-    failed = {**offers.down, **choice.failed, **completed.failed}
+    # Whoever names an image is told of the image.
+    down = {**offers.down, **({} if requested else completed.down)}
+    failed = {**down, **choice.failed, **completed.failed}
     left_out = {**choice.left_out, **completed.left_out}
     # Other repositories may have the image too, under other names.
     for offer in choice.offers:
@@ -115,7 +115,11 @@ def _prepare(
         if source in undone:
             first = str(todo[source][0].image.name)
             kind = left_out if first in left_out else failed
-            kind.setdefault(str(offer.image.name), kind[first])
+            if first in kind:
+                kind.setdefault(str(offer.image.name), kind[first])
+            elif requested:
+                outage = completed.down[todo[source][0].repository.root]
+                failed.setdefault(str(offer.image.name), outage)
     if requested:
         # A user who names an image expects to get it, and to lose no other one.
         failed.update(left_out)
@@ -123,13 +127,16 @@ def _prepare(
     lacking = (each for each in offers.offers if each.image.image_id.hex in undone)
     wanted = keep_old(choice.wanted, held, lacking, left_out)
     distrusted = distrusted_layers(current, wishes.policy, wishes.policy_of)
-    stuck = _stuck(current, hidden, distrusted) | replaced.images.keys()
+    unread: set[str] = set()
+    if wishes.hide_outage and completed.down:
+        unread = unreadable_layers(wishes.store.path, current, completed.down)
+    stuck = _stuck(current, hidden, distrusted, unread) | replaced.images.keys()
     stuck -= completed.candidates.keys()
     of_links = tell(replaced, held, wanted, stuck)
     failed.update(of_links.failed)
     wanted = {name: source for name, source in wanted.items() if source not in stuck}
-    candidates, linked = completed.candidates, replaced.layers
-    plan, of_users = _plan(current, wanted, candidates, hidden, gone, linked, wishes, retention)
+    away = _Away(hidden, completed.down, unread, replaced.layers)
+    plan, of_users = _plan(current, wanted, completed.candidates, away, gone, wishes, retention)
     return plan, SyncReport(
         failed=failed,
         left_out=left_out,
@@ -137,20 +144,33 @@ def _prepare(
         waiting=completed.waiting,
         found=choice.found,
         notices=[
-            *(notice for each in _repositories(offers) for notice in _owner_notices(each)),
-            *_trust_notices(wishes),
+            *(notice for each in _repositories(offers) for notice in owner_notices(each)),
+            *trust_notices(wishes),
         ],
         warnings=[*of_links.warnings, *of_users],
     )
+
+
+@dataclass(frozen=True)
+class _Away:
+    """What can't be read of repositories."""
+
+    #: Repositories of which nothing may be shown.
+    hidden: Collection[str]
+    #: Repositories whose server has stopped to answer.
+    down: Collection[str]
+    #: IDs of layers that can't be read, and may not be shown.
+    unread: Collection[str]
+    #: IDs of layers that are reached over a symbolic link -> the link's path.
+    linked: Mapping[str, str]
 
 
 def _plan(
     current: StoreContent,
     wanted: Mapping[ImageName, str],
     candidates: Mapping[str, Candidate],
-    hidden: Collection[str],
+    away: _Away,
     gone: Collection[str],
-    linked: Mapping[str, str],
     wishes: Wishes,
     retention: Retention,
 ) -> tuple[Plan, list[str]]:
@@ -162,14 +182,18 @@ def _plan(
     sources = set(wanted.values())
     stay = (image for image in current.images.values() if image.all_sources & sources)
     used = {layer.layer_id for image in stay for layer in layers_of(current, image)}
+    hidden = away.hidden
     useless = {layer_id for layer_id, layer in current.layers.items() if layer.repository in hidden}
+    useless.update(away.unread)
     for image in current.images.values():
         if image.repository in hidden:
             layers = layers_of(current, image)
             useless.update(layer.layer_id for layer in layers if not layer.repository)
-    useless.update(linked)
+    useless.update(away.linked)
     useless |= distrusted_layers(current, wishes.policy, wishes.policy_of)
-    useless |= vanished_layers(wishes.store.path, current, current.layers.keys() - used)
+    unused = (current.layers[layer_id] for layer_id in current.layers.keys() - used)
+    asked = [layer.layer_id for layer in unused if layer.repository not in away.down]
+    useless |= vanished_layers(wishes.store.path, current, asked)
     needs: Needs | None = None
     if useless:
         needs = find_needs(current)
@@ -180,8 +204,8 @@ def _plan(
         return plan, []
     return plan, [
         *needs.obstacles(),
-        *_kept(plan.content, needs, sorted(hidden)),
-        *still_shown(plan.content, linked, needs.users),
+        *kept(plan.content, needs, sorted(hidden)),
+        *still_shown(plan.content, away.linked, needs.users),
     ]
 
 
@@ -189,33 +213,6 @@ def _keep_others_out(wishes: Wishes, current: StoreContent) -> Sequence[Stranger
     is_old = any(layer.lowers is None for layer in current.layers.values())
     shared = wishes.policy.shared
     return wishes.store.keep_others_out(shared, seize=shared and is_old)
-
-
-def _planted(strangers: Sequence[Stranger]) -> Iterator[str]:
-    for each in strangers[:_SHOWN]:
-        yield (
-            f"removed {printable(each.path)}, a file of user {each.uid}: containers showed it, and "
-            "no sync had put it there"
-        )
-    if len(strangers) > _SHOWN:
-        yield f"removed {len(strangers) - _SHOWN} more files that no sync had put into the store"
-
-
-def _kept(content: StoreContent, needs: Needs, hidden: Sequence[str]) -> Iterator[str]:
-    """A warning that names the users of layers of ``hidden`` repositories. Pulls fail on these
-    layers: podman finds a layer by its ID even without an image, and then asks no registry."""
-    for root in hidden:
-        layers = [layer for layer in content.layers.values() if layer.repository == root]
-        found = {user for layer in layers for user in needs.users.get(layer.layer_id, ())}
-        if not found:
-            continue
-        users = [str(user) for user in sorted(found)]
-        more = f" and {len(users) - _SHOWN} more" if len(users) > _SHOWN else ""
-        yield (
-            f"layers of {printable(root)} stay in the store, and pulls of images with these layers "
-            f"fail until it is back: {', '.join(users[:_SHOWN])}{more} (to have the images pulled, "
-            "remove these containers and images, and sync again)"
-        )
 
 
 def _gone(
@@ -228,12 +225,18 @@ def _gone(
     return ({layer.repository for layer in current.layers.values()} - known - {""}) | {*hidden}
 
 
-def _stuck(current: StoreContent, hidden: Collection[str], distrusted: Collection[str]) -> set[str]:
-    """The source IDs of images that the store could only show with files of ``hidden``
-    repositories, or with the layers ``distrusted`` (IDs). Pulls would find these."""
+def _stuck(
+    current: StoreContent,
+    hidden: Collection[str],
+    distrusted: Collection[str],
+    unread: Collection[str],
+) -> set[str]:
+    """The source IDs of images that the store can only show with files of ``hidden``
+    repositories, or by the layers ``unread`` (IDs), or on the layers ``distrusted``, which pulls
+    would find."""
     found: set[str] = set()
-    for image in current.images.values() if hidden or distrusted else ():
-        if any(
+    for image in current.images.values() if hidden or distrusted or unread else ():
+        if image.top_layer in unread or any(
             layer.repository in hidden or layer.layer_id in distrusted
             for layer in layers_of(current, image)
         ):
@@ -288,33 +291,6 @@ def _left_behind(current: StoreContent, offers: Offers) -> set[str]:
 
 def _repositories(offers: Offers) -> list[AnyRepository]:
     return list({offer.repository.root: offer.repository for offer in offers.offers}.values())
-
-
-def _owner_notices(repository: AnyRepository) -> Iterator[str]:
-    """Notices about what it means for containers that all files belong to one other user."""
-    uid = owner_of(repository.tree)
-    if uid is None or uid == os.geteuid():
-        return
-    owner = f"the files in {printable(repository.root)} belong to user {uid}"
-    if os.geteuid() == 0:
-        yield (
-            f"{owner}, also in containers; ordinary users need a store of their own "
-            "(podman-cvmfs setup --user) or fuse-overlayfs"
-        )
-    else:
-        yield (
-            f"{owner}: containers can add and remove files but not change those of the image "
-            "(to have that too: podman-cvmfs setup --user --overlay fuse-overlayfs)"
-        )
-
-
-def _trust_notices(wishes: Wishes) -> Iterator[str]:
-    policy = wishes.policy
-    if len(wishes.repositories) > 1 and policy.reuse_from == () and policy.reuse is not Reuse.NONE:
-        yield (
-            "pulls and builds use no layer of the store, since there are several repositories and "
-            "the setting reuse_from names none (name those that you trust)"
-        )
 
 
 def _next_due(content: StoreContent, grace: int, now: int) -> int | None:

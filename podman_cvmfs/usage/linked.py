@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Iterable
 
+from podman_cvmfs.repository.served import NO_ANSWER, NO_CLIENT
 from podman_cvmfs.store.layout import OVERLAY
 from podman_cvmfs.store.records import StoreContent, StoredLayer
 from podman_cvmfs.usage.vanished import TREES, targets
@@ -57,14 +58,16 @@ class ShownDirectories:
         """Those of these layers of ``content`` that are reached over a symbolic link: layer ID ->
         the link's path.
 
-        The repository itself may be reached by one. What can't be looked at isn't found.
+        The repository itself may be reached by one. What can't be looked at isn't found. Once a
+        repository doesn't answer, nothing more is asked of it: that may take seconds each time.
         """
         links: dict[str, str] = {}
+        silent: set[str] = set()
         found: dict[str, str] = {}
         for layer_id in layer_ids:
             for target in self.of(content.layers[layer_id]):
                 if target not in links:
-                    _look(target, links)
+                    _look(target, links, silent)
                 if links[target]:
                     found[layer_id] = links[target]
                     break
@@ -80,14 +83,17 @@ class ShownDirectories:
         return sorted(found)
 
 
-def _look(target: str, links: dict[str, str]) -> None:
+def _look(target: str, links: dict[str, str], silent: set[str]) -> None:
     """Note in ``links`` of each directory on the way to ``target`` the first symbolic link on the
-    way to it, "" for none."""
+    way to it, "" for none; in ``silent`` its repository, if that doesn't answer."""
     link = ""
-    for path in _way(target):
+    way = _way(target)
+    root = os.path.dirname(way[0])
+    for path in way:
         known = links.get(path)
         if known is None:
-            known = links[path] = link or (path if _is_link(path) else "")
+            is_link = not link and root not in silent and _is_link(path, root, silent)
+            known = links[path] = link or (path if is_link else "")
         link = known
 
 
@@ -106,8 +112,10 @@ def _way(target: str) -> list[str]:
     return way
 
 
-def _is_link(path: str) -> bool:
+def _is_link(path: str, root: str, silent: set[str]) -> bool:
     try:
         return stat.S_ISLNK(os.lstat(path).st_mode)
-    except OSError:
+    except OSError as err:
+        if err.errno in NO_ANSWER | NO_CLIENT:
+            silent.add(root)
         return False

@@ -31,7 +31,7 @@ def vanished_layers(store: str, content: StoreContent, layer_ids: Iterable[str])
                 continue
             if tree not in trees:
                 trees[tree] = _lists_something(tree)
-            if trees[tree] and _is_missing(target):
+            if trees[tree] and is_missing(target):
                 found.add(layer_id)
     return found
 
@@ -66,7 +66,8 @@ def _lists_something(directory: str) -> bool:
         return False
 
 
-def _is_missing(path: str) -> bool:
+def is_missing(path: str) -> bool:
+    """Whether nothing is at ``path``; what can't be read may be there."""
     try:
         os.stat(path)
     except FileNotFoundError:

@@ -31,6 +31,8 @@ class Kind(str, Enum):
     FORMER_LAYOUT = "former-layout"
     #: The files of a layer are not in their repository.
     FILES_GONE = "files-gone"
+    #: Only podman doesn't see the files of layers.
+    FILES_UNSEEN = "files-unseen"
     #: Something couldn't be examined.
     UNCHECKED = "unchecked"
     #: A user's image or container shows one layer as its whole root.

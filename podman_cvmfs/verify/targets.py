@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 
 from podman_cvmfs.errors import RepositoryError
-from podman_cvmfs.repository.tree import READERS, LinkedError, Tree
+from podman_cvmfs.podman.pause import RESTART, is_hidden, pause_root
+from podman_cvmfs.repository.readers import Readers
+from podman_cvmfs.repository.served import NoAnswerError, ServedTree, health_of, lies_on_fuse
+from podman_cvmfs.repository.tree import LinkedError, Tree
 from podman_cvmfs.settings.advice import on_store, repair_of
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import Link, Piece, StoreContent, StoredLayer
@@ -20,6 +22,7 @@ from podman_cvmfs.verify.fault import Kind
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.pieces import TARGET
 
+_NOT_KNOWN = "doesn't answer"
 _GONE = ("is gone", "is not a directory", "is reached over a symbolic link")
 
 
@@ -60,29 +63,47 @@ def check_targets(
         if root not in down:
             down[root] = _why_down(root)
         if down[root] is None:
-            tree = trees.setdefault(root, Tree(root))
+            tree = trees.get(root) or trees.setdefault(root, _tree(root))
             links.append((piece_id, place, tree, target[len(root) + 1 :]))
     for root, why in sorted(down.items()):
         if why is not None:
             what = f"the repository {why}: its files aren't checked"
             look.warning(Kind.UNCHECKED, root, what, "mount it")
-    with ThreadPoolExecutor(READERS) as pool:
-        answers = pool.map(_why_missing, *zip(*(link[2:] for link in links)))
-        for (piece_id, place, tree, path), why in zip(links, answers):
-            if why is None:
-                continue
-            layers = users.get(piece_id, [])
-            if why in _GONE:
-                gone.update(layer.layer_id for layer in layers)
-            if all(layer.retired is not None for layer in layers):
-                what = f"leads to {tree.path(path)}, which {why}; no image needs it"
-                look.warning(
-                    Kind.FILES_GONE, place, what, "nothing: it is removed after the grace period"
-                )
-            else:
-                what = f"leads to {tree.path(path)}, which {why}"
-                look.error(place, what, _sync(look.store), Kind.FILES_GONE)
+    unanswered: set[str] = set()
+    readers = Readers(is_slow=any(health_of(tree) is not None for tree in trees.values()))
+    answers = readers.map(_why_missing, [link[2:] for link in links])
+    for (piece_id, place, tree, path), why in zip(links, answers):
+        if why is None:
+            continue
+        if why == _NOT_KNOWN:
+            unanswered.add(tree.root)
+            continue
+        layers = users.get(piece_id, [])
+        if why in _GONE:
+            gone.update(layer.layer_id for layer in layers)
+        if all(layer.retired is not None for layer in layers):
+            what = f"leads to {tree.path(path)}, which {why}; no image needs it"
+            look.warning(Kind.FILES_GONE, place, what, "nothing: it leaves the store in time")
+        else:
+            what = f"leads to {tree.path(path)}, which {why}"
+            look.error(place, what, _sync(look.store), Kind.FILES_GONE)
+    for root in sorted(unanswered):
+        what = "the repository doesn't answer: not all that is in it is checked"
+        look.warning(Kind.UNCHECKED, root, what, "check network, proxy and server")
+    _check_podmans_view(look, trees.values(), links)
     return frozenset(gone)
+
+
+def _check_podmans_view(
+    look: Inspection, trees: Iterable[Tree], links: Iterable[tuple[str, str, Tree, str]]
+) -> None:
+    """Note repositories that are mounted, and not where rootless podman mounts containers."""
+    pause = pause_root()
+    for tree in trees:
+        paths = (tree.path(path) for _, _, each, path in links if each is tree)
+        if pause is not None and is_hidden(next(paths, tree.root), pause):
+            what = "podman's pause process has started before the mount, and doesn't see it"
+            look.error(tree.root, what, RESTART, Kind.FILES_UNSEEN)
 
 
 def _sync(store: str) -> str:
@@ -98,12 +119,19 @@ def _why_down(root: str) -> str | None:
         return f"can't be read ({err.strerror})"
 
 
-def _why_missing(tree: Tree, path: str) -> str | None:
-    """Why there is no directory at ``path`` in a repository; None if there is."""
+def _tree(root: str) -> Tree:
+    return ServedTree(root) if lies_on_fuse(root) else Tree(root)
+
+
+def _why_missing(place: tuple[Tree, str]) -> str | None:
+    """Why there is no directory at a path in a repository; None if there is."""
+    tree, path = place
     try:
         attributes = tree.lstat(path)
     except LinkedError:
         return _GONE[2]
+    except NoAnswerError:
+        return _NOT_KNOWN
     except RepositoryError as err:
         cause = err.__cause__
         why = cause.strerror if isinstance(cause, OSError) else err.message

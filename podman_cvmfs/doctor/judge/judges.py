@@ -15,6 +15,7 @@ _JUDGES = (
     engine.user,
     machine.repositories,
     machine.clients,
+    machine.targets,
     store.contents,
     store.layout,
     machine.cut_off,

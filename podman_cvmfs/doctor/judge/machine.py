@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from podman_cvmfs.doctor import cures
@@ -13,6 +13,7 @@ from podman_cvmfs.doctor.facts import Facts, Presence, Repository
 from podman_cvmfs.doctor.finding import Finding
 from podman_cvmfs.doctor.mounting import mount_program
 from podman_cvmfs.errors import printable
+from podman_cvmfs.podman.pause import RESTART
 from podman_cvmfs.usage.broken_layers import cure_of
 from podman_cvmfs.util.words import counted
 
@@ -60,7 +61,15 @@ def repositories(facts: Facts) -> Iterator[Finding]:
 def _unmounted(facts: Facts, name: str, found: str, repository: Repository) -> Finding:
     finding = Finding(CONDITIONS[name], found, here=_without_images(facts, repository))
     path = repository.path
-    detach = f"{cures.shell('umount', '--lazy', path)}; " if repository.problem else ""
+    if repository.problem and not repository.is_dead:
+        # The client may still serve what is in its cache; another one would begin with an empty
+        # mount, or not at all.
+        check = "check network, proxy and server"
+        if path.startswith(_CVMFS):
+            check += f" ({cures.shell('cvmfs_config', 'stat', path[len(_CVMFS) :])})"
+        check += "; leave it mounted: containers can use what is cached"
+        return replace(finding, cure=check, by_hand=True)
+    detach = f"{cures.shell('umount', '--lazy', path)}; " if repository.is_dead else ""
     if repository.in_fstab:
         return replace(finding, cure=detach + cures.shell("mount", path))
     if path.startswith(_CVMFS):
@@ -80,6 +89,26 @@ def _without_images(facts: Facts, repository: Repository) -> str:
     if not is_known or repository.path in inside.repositories:
         return ""
     return "podman pulls its images, because the store shows none of them"
+
+
+def targets(facts: Facts) -> Iterator[Finding]:
+    """Whether the files of images are there, and podman sees them. If not, containers start all the
+    same, on an empty root."""
+    if facts.targets.gone:
+        found = f"{_named(facts.targets.gone)}: their files have left the repository"
+        yield Finding(CONDITIONS["files-gone"], found, cures.sync(facts))
+    if facts.targets.hidden:
+        yield Finding(
+            CONDITIONS["mount-unseen"],
+            f"{_named(facts.targets.hidden)}: podman's pause process has started before the "
+            "repository was mounted, and doesn't see it",
+            RESTART,
+        )
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f", such as {printable(names[0])}"
+    return f"{len(names)} names{more}" if len(names) > 1 else printable(names[0])
 
 
 def clients(facts: Facts) -> Iterator[Finding]:

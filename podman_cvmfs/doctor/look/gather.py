@@ -26,6 +26,7 @@ from podman_cvmfs.doctor.look.machine import (
 )
 from podman_cvmfs.doctor.look.repository import look_at_repositories
 from podman_cvmfs.doctor.look.store import look_at_contents, look_at_place
+from podman_cvmfs.doctor.look.targets import look_at_targets
 from podman_cvmfs.podman.storage_conf.effective import Places
 from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.settings import paths
@@ -75,6 +76,7 @@ def gather(settings: Settings, seconds: float) -> Facts:
         others=others,
         repositories=repositories,
         clients=look_at_clients(there, seconds),
+        targets=look_at_targets(settings.store, there, seconds * _FULL_LOOK),
         disks=look_at_disks(
             {
                 "store": settings.store,

@@ -12,6 +12,7 @@ from podman_cvmfs.errors import printable
 from podman_cvmfs.reports.status import status_of
 from podman_cvmfs.repository.layout import PARTS
 from podman_cvmfs.repository.owners import owners_in
+from podman_cvmfs.repository.served import NO_CLIENT
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.sync.stamp import revision_of
@@ -59,7 +60,8 @@ def _one(path: str, seconds: float) -> Repository:
     except PermissionError:
         return Repository(path, Presence.CLOSED)
     except OSError as err:
-        return Repository(path, problem=printable(err.strerror or str(err)))
+        problem = printable(err.strerror or str(err))
+        return Repository(path, problem=problem, is_dead=err.errno in NO_CLIENT)
 
 
 def _look(path: str) -> Repository:
