@@ -22,7 +22,7 @@ from podman_cvmfs.errors import RepositoryError, printable
 from podman_cvmfs.repository.layout import FILE_TREES
 from podman_cvmfs.repository.tree import Tree
 
-#: Errors for want of a server's answer.
+#: The errors if a server doesn't answer.
 NO_ANSWER = {
     errno.EIO,
     errno.ETIMEDOUT,
@@ -86,8 +86,8 @@ class Health:
                 self._outage = NoAnswerError(
                     f"the repository {printable(self._root)} doesn't answer: can't read "
                     f"{printable(path)}: {reason}",
-                    "check network, proxy and server (cvmfs_config probe); nothing else of it was "
-                    "tried",
+                    "check network, proxy and server (cvmfs_config probe); the rest of the "
+                    "repository was not tried",
                 )
             return self._outage
 
