@@ -136,17 +136,17 @@ def _present(evidence: Evidence) -> list[Reason]:
 
 
 def _unreachable(evidence: Evidence, image: StoredImage) -> list[Reason]:
-    """What of the image's files can't be reached, by anybody or by podman."""
+    """The reasons if files of the image can't be reached, by anybody or by podman."""
     if evidence.missing:
         path = printable(evidence.missing[0])
         if evidence.has_left:
             sync = on_store(evidence.store, "sync")
             return [Reason(Code.FILES_GONE, f"its files have left the repository: {path}", sync)]
         cure = f"ls {printable(image.repository)}; cvmfs_config probe"
-        return [Reason(Code.DOWN, f"files of it can't be reached: {path}", cure)]
+        return [Reason(Code.DOWN, f"some of its files can't be reached: {path}", cure)]
     if evidence.hidden:
         path = printable(evidence.hidden[0])
-        text = f"podman's pause process has started before the mount, and doesn't see {path}"
+        text = f"podman's pause process started before the mount and doesn't see {path}"
         return [Reason(Code.UNSEEN, text, RESTART)]
     return []
 

@@ -102,7 +102,7 @@ def _check_podmans_view(
     for tree in trees:
         paths = (tree.path(path) for _, _, each, path in links if each is tree)
         if pause is not None and is_hidden(next(paths, tree.root), pause):
-            what = "podman's pause process has started before the mount, and doesn't see it"
+            what = "podman's pause process started before the mount and doesn't see it"
             look.error(tree.root, what, RESTART, Kind.FILES_UNSEEN)
 
 

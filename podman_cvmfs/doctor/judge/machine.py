@@ -100,8 +100,8 @@ def targets(facts: Facts) -> Iterator[Finding]:
     if facts.targets.hidden:
         yield Finding(
             CONDITIONS["mount-unseen"],
-            f"{_named(facts.targets.hidden)}: podman's pause process has started before the "
-            "repository was mounted, and doesn't see it",
+            f"{_named(facts.targets.hidden)}: podman's pause process started before the "
+            "repository was mounted and doesn't see it",
             RESTART,
         )
 
