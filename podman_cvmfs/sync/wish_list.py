@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lists of the images a site wants: DUCC's recipes and OSG's plain list.
 
-A recipe (cvmfs 2.12 ``ducc/lib/recipe.go``) is a YAML mapping: ``version`` (1), ``user``,
-``cvmfs_repo``, ``output_format`` (texts) and ``input``, a sequence of image specs. OSG's list
+A recipe (cvmfs 2.14 ``ducc/lib/recipe.go``) is a YAML mapping: ``version`` (1), ``user``,
+``cvmfs_repo``, ``output_format`` (texts), ``input``, a sequence of image specs, and
+``ignoreErrors``, which only a publisher uses. As in DUCC a text may be empty or a number. OSG's list
 (``docker_images.txt`` of cvmfs-singularity-sync) has one spec a line; empty lines and lines that
 begin with ``#`` say nothing.
 """
@@ -23,7 +24,7 @@ MAX_WISH_LIST = 8 * 1024 * 1024
 
 _RECIPE_SUFFIXES = (".yaml", ".yml")
 _TEXT_KEYS = ("user", "cvmfs_repo", "output_format")
-_KEYS = ("version", *_TEXT_KEYS, "input")
+_KEYS = ("version", *_TEXT_KEYS, "input", "ignoreErrors")
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ def parse_recipe(data: bytes, source: str) -> WishList:
     elif not isinstance(version, yaml.ScalarNode) or version.value.strip() != "1":
         raise _wrong(source, version, "the version of a recipe must be 1")
     for key in _TEXT_KEYS:
-        if key in fields:
-            _text(fields[key], source, f"{key} must be a text")
+        if key in fields and not isinstance(fields[key], yaml.ScalarNode):
+            raise _wrong(source, fields[key], f"{key} must be a text, not {_kind(fields[key])}")
     wishes = fields.get("input")
     if wishes is None:
         raise InputError(f"{printable(source)}: not a recipe: it has no input, a list of images")

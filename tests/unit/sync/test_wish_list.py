@@ -40,6 +40,12 @@ def test_recipe() -> None:
     assert (found.problems, found.warnings) == ((), ())
 
 
+def test_what_only_a_publisher_reads() -> None:
+    found = recipe("version: 1\nuser:\noutput_format: 5\nignoreErrors:\ninput: [a]\n")
+    assert (texts(found), found.warnings) == (["https://docker.io/library/a:latest"], ())
+    assert recipe("version: 1\nignoreErrors: ['toomanyrequests']\ninput: []\n").warnings == ()
+
+
 def test_duplicates_are_merged() -> None:
     found = recipe(
         RECIPE + "    - http://quay.io/a/b:1\n    - debian\n    - index.docker.io/debian\n"
@@ -86,7 +92,7 @@ def test_bad_entries_are_named_and_the_others_are_done() -> None:
         ("version: 1\n", "r.yaml: not a recipe: it has no input"),
         ("version: 1\ninput: a\n", "r.yaml:2: input must be a list of images, not a text"),
         ("version: 1\ninput:\n", "r.yaml:2: input must be a list of images, not nothing"),
-        ("version: 1\nuser: 5\ninput: []\n", "r.yaml:2: user must be a text, not a number"),
+        ("version: 1\nuser: {}\ninput: []\n", "r.yaml:2: user must be a text, not a mapping"),
         ("cvmfs_repo: [a]\ninput: []\n", "r.yaml:1: cvmfs_repo must be a text, not a list"),
         ("input: []\ninput: []\n", "r.yaml:2: input is given twice"),
         ("input: [\n", "r.yaml:2: not valid YAML: "),
