@@ -25,7 +25,7 @@ def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list
     if settings.wish_lists:
         from podman_cvmfs.sync.wish_list import read_wish_list
 
-        lists = [read_wish_list(path) for path in settings.wish_lists]
+        lists = [read_wish_list(place, settings.cache) for place in settings.wish_lists]
         for each in lists:
             warnings += [*each.warnings, *(problem.message for problem in each.problems)]
         specs = [spec for each in lists for spec in each.specs]
