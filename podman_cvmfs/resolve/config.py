@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find an image's config in cache, repository or registry, or make one up.
+"""Find an image's config in cache, repository, blob source or registry, or make one up.
 
 A config counts only if its digest is the image ID.
 """
@@ -56,6 +56,11 @@ class ConfigLadder:
             if Digest.of(data) == image.image_id:
                 return _parsed(data, what), REPOSITORY
             log.warning("%s in the repository's %s has another digest", what, PODMAN_STORE)
+        data = self._cache.sources.blob(image.image_id)
+        if data is not None:
+            config = _parsed(data, what)
+            self._cache.put(data)
+            return config, CACHE
         data, reason = self._registries.ask(
             image.name, lambda registry: registry.blob(image.name.canonical, image.image_id)
         )

@@ -60,7 +60,8 @@ class Settings:
     ``wish_lists`` are files or web addresses; an empty list means all images. ``include`` and
     ``exclude`` are globs of image names. ``arch`` is the architecture whose images are wanted.
     ``grace_days`` is how long retired layers stay. ``shared`` says whether other users can read the
-    store; None if it isn't set.
+    store; None if it isn't set. ``blob_sources`` are directories or web addresses to ask before any
+    registry.
     """
 
     repositories: tuple[str, ...] = (paths.REPOSITORY,)
@@ -76,6 +77,7 @@ class Settings:
     reuse_from: tuple[str, ...] | None = None
     shared: bool | None = None
     grace_days: int = 14
+    blob_sources: tuple[str, ...] = ()
     offline: bool = False
     on_outage: OnOutage = OnOutage.KEEP
     registries: RegistrySettings = RegistrySettings()
@@ -220,7 +222,7 @@ def _flat(file: TomlFile, warnings: list[str]) -> Iterator[tuple[str, object]]:
 
 
 def _from_here(key: str, value: object) -> object:
-    if key in ("repositories", "wish_lists") and isinstance(value, (list, tuple)):
+    if key in ("repositories", "wish_lists", "blob_sources") and isinstance(value, (list, tuple)):
         # An empty path would be the current directory.
         return [
             each if not each or is_web_address(each) else os.path.abspath(each) for each in value
@@ -258,6 +260,7 @@ _CHECKS: dict[str, Callable[[object], object]] = {
     "reuse_from": checks.list_of(checks.path),
     "shared": checks.truth,
     "grace_days": checks.whole_number(0, 3650),
+    "blob_sources": checks.list_of(checks.place),
     "offline": checks.truth,
     "on_outage": checks.one_of(OnOutage),
     "registries.timeout": checks.seconds(0.1, 3600),

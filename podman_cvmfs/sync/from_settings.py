@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from podman_cvmfs.cache.blobs import BlobCache
+from podman_cvmfs.cache.sources import BlobSources
 from podman_cvmfs.settings.files import OnOutage, Settings
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.request import Wishes
@@ -13,6 +14,7 @@ from podman_cvmfs.sync.selection import Selection
 
 if TYPE_CHECKING:
     from podman_cvmfs.registry.access import RegistrySource
+    from podman_cvmfs.registry.web import WebClient
 
 
 def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list[str]]:
@@ -32,7 +34,7 @@ def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list
     wishes = Wishes(
         repositories=settings.repositories,
         store=Store(settings.store),
-        cache=BlobCache(settings.cache),
+        cache=BlobCache(settings.cache, BlobSources(settings.blob_sources, lambda: _web(settings))),
         registry=None if settings.offline else lambda: _registry(settings),
         requested=images,
         selection=Selection(specs, settings.include, settings.exclude),
@@ -53,3 +55,10 @@ def _registry(settings: Settings) -> RegistrySource:
         retries=settings.registries.retries,
         max_pause=settings.registries.max_pause,
     )
+
+
+def _web(settings: Settings) -> WebClient:
+    from podman_cvmfs.registry.web import WebClient
+
+    limits = settings.registries
+    return WebClient(limits.timeout, limits.retries, limits.max_pause)
