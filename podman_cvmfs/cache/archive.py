@@ -31,7 +31,7 @@ _BLOCK = 512
 _NAME = re.compile(rf"({BLOBS}|{NOTES})/([0-9a-f]{{2}})/(\2[0-9a-f]{{62}})\Z")
 _SIZE = re.compile(rb"([0-7]{11})\0\Z")
 #: More blobs than a hundred times the largest repository has images.
-_MAXBLOBS = 1_000_000
+_MAX_BLOBS = 1_000_000
 #: How many bytes of a pipe are kept on disk.
 _MAX_ARCHIVE = 64 * 1024**3
 
@@ -175,7 +175,7 @@ def _entries(file: BinaryIO, source: str) -> Iterator[tuple[str, Digest, bytes]]
     """
     shown = printable(source)
     last = ""
-    for _ in range(_MAXBLOBS + 1):
+    for _ in range(_MAX_BLOBS + 1):
         header = _exactly(file, _BLOCK, shown)
         if header == bytes(_BLOCK):
             if _exactly(file, _BLOCK, shown) != bytes(_BLOCK):
@@ -200,7 +200,7 @@ def _entries(file: BinaryIO, source: str) -> Iterator[tuple[str, Digest, bytes]]
             raise InputError(f"{shown}: {name!r} has another digest: the archive is damaged")
         last = name
         yield kind, digest, data
-    raise InputError(f"{shown}: more than {_MAXBLOBS} blobs")
+    raise InputError(f"{shown}: more than {_MAX_BLOBS} blobs")
 
 
 def _exactly(file: BinaryIO, size: int, shown: str) -> bytes:
