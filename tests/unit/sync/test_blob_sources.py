@@ -155,6 +155,7 @@ def test_a_source_is_not_trusted(world: World, caplog: pytest.LogCaptureFixture)
     index = notes[2].read_text().splitlines()[1]
     notes[1].write_text(f"{notes[2].read_text().splitlines()[0]}\n")
     notes[0].write_text(f"{notes[0].read_text().splitlines()[0]}\n{index}\n")
+    (world.flat(0) / ".singularity.d").mkdir()
     node = Node(world, "second", str(blobs))
     report = node.sync()
     assert app(0) in report.failed, "its config is not to be had, and none can be made up"
