@@ -30,7 +30,7 @@ from podman_cvmfs.oci.customary import CUSTOMARY, STARTS
 from podman_cvmfs.oci.documents import ImageConfig
 from podman_cvmfs.repository.served import NoAnswerError
 from podman_cvmfs.repository.tree import LinkedError, Tree, UnreadableError
-from podman_cvmfs.repository.whiteouts import Markers, parents_of
+from podman_cvmfs.repository.whiteouts import Markers, is_bundle, parents_of
 from podman_cvmfs.store.records import Node
 
 #: Each entry of these is checked for being a directory that the user can't read.
@@ -58,10 +58,12 @@ class Terms:
 @dataclass(frozen=True)
 class Skeleton:
     """The directories, parents first, and the ``closed`` ones: the writer can't read them, so their
-    content in the image isn't shown."""
+    content in the image isn't shown. ``bundles`` are files in the root directory that
+    belong to CernVM-FS and not to the image."""
 
     directories: tuple[Node, ...] = ()
     closed: tuple[str, ...] = ()
+    bundles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,17 @@ class _Stack:
                 return False
         return True
 
+    def bundles_in(self, path: str) -> Iterator[str]:
+        """CernVM-FS's own files right below ``path``."""
+        for root in self._shown(path):
+            try:
+                names = {entry.name for entry in root.tree.entries(path)}
+            except (UnreadableError, LinkedError):
+                continue
+            for name in sorted(names):
+                if is_bundle(name, names):
+                    yield f"{path}/{name}" if path else name
+
     def unreadable_below(self, path: str) -> Iterable[str]:
         """The directories right below ``path`` that the user can't list and enter."""
         for root in self._shown(path):
@@ -236,7 +249,10 @@ def skeleton_of(
         nodes.append(node)
         if terms.stranger and not stack.is_readable(path):
             closed.append(path)
-    return Skeleton(tuple(nodes), tuple(path for path in closed if path))
+    # Listing each directory would take more than twice as long as all the rest of this function.
+    bundles = () if "" in closed else tuple(sorted({*stack.bundles_in("")}))
+    closed = [path for path in closed if path]
+    return Skeleton(tuple(nodes), tuple(closed), bundles)
 
 
 @functools.lru_cache(maxsize=65536)
