@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``podman-cvmfs sync``.
 
-What a sync with nothing to do needs is imported first; the rest when there is something to do.
+Modules for a sync with nothing to do are imported first. The others are imported only when there is
+something to do.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def command(
 def _follow(
     settings: Settings, images: tuple[str, ...], interval: float, notification_file: str | None
 ) -> None:
-    """Sync again and again; a failure is reported once, and the next attempt made in time."""
+    """Sync again and again. A repeated failure is reported only once."""
     from podman_cvmfs.sync.watch import follow
 
     def revisions() -> list[object]:
@@ -116,8 +117,8 @@ def _about_users(settings: Settings) -> list[str]:
 def _run(
     settings: Settings, images: tuple[str, ...], output: str, told: list[str] | None = None
 ) -> None:
-    """Sync once, and report. ``told`` are the warnings of the last time, which this one's replace:
-    where they are the same and nothing has changed, nothing is printed."""
+    """Sync once, and report. ``told`` are the last run's warnings. This run's replace them. If they
+    are equal and nothing has changed, nothing is printed."""
     now = int(time.time())
     about_users = _about_users(settings)
     wishes = wishes_text(settings)
@@ -163,7 +164,7 @@ def _run(
 
 
 def _sync(settings: Settings, images: tuple[str, ...]) -> tuple[SyncReport, list[str]]:
-    """What the sync did, and what is to be said of wishes."""
+    """The sync's report, and warnings about wishes."""
     from podman_cvmfs.sync.from_settings import wishes_of
     from podman_cvmfs.sync.run import sync
 
@@ -171,7 +172,7 @@ def _sync(settings: Settings, images: tuple[str, ...]) -> tuple[SyncReport, list
     report = sync(wishes)
     if not images:
         warnings += [
-            f"wished for but not in the repository: {printable(str(spec))}"
+            f"in a wish list but not in the repository: {printable(str(spec))}"
             for spec in wishes.selection.unmatched()
         ]
     return report, warnings

@@ -27,17 +27,17 @@ from podman_cvmfs.usage.vanished import is_missing
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that decides. ``names`` is what was asked for as full names, the best first.
+    """Everything that decides.
 
-    ``stored`` is the image in the store, found under ``found_as``; ``missing`` the places of its
-    files that can't be reached, ``hidden`` those that only podman can't reach; ``has_left``
-    says that the files have left the repository, which is there. ``platform`` is what it is for,
-    ``host`` what this machine is.
-    ``other_platforms`` are those for which repositories have what they haven't got for this one.
-    ``offers`` are what repositories have under the names, and
-    ``other_tags`` what they have besides in the same place. ``down`` are messages of repositories
-    that can't be read. ``pulls_from`` are the places podman would pull from; ``no_pull`` says why
-    it can't. ``stores`` are the other additional stores that podman looks into.
+    ``names`` are the full names that were meant, the best first. ``stored`` is the image in the
+    store, found under ``found_as``. ``missing`` are the places of its files that can't be reached,
+    ``hidden`` the places that only podman can't reach. ``has_left`` says that the files have left
+    the repository, which is there. ``platform`` is its platform, ``host`` this machine's.
+    ``other_platforms`` are the platforms for which repositories have the image if they lack it for
+    this host. ``offers`` are the repositories' images with the names, ``other_tags`` their other
+    images that differ in the tag alone. ``down`` are messages about repositories that can't be
+    read. ``pulls_from`` are the places from which podman would pull; ``no_pull`` says why it can't.
+    ``stores`` are the other additional stores that podman uses.
     """
 
     asked: str
@@ -64,9 +64,9 @@ class Evidence:
 
 
 def gather(text: str, settings: Settings) -> Evidence:
-    """Look into store, repositories and podman's configuration for the image ``text``.
+    """Look for the image ``text`` in store, repositories and podman's configuration.
 
-    Raises InputError for what is no name or for broken settings, StoreError for a broken store.
+    Raises InputError for a malformed name or broken settings, StoreError for a broken store.
     """
     content = content_of(settings)
     names: tuple[ImageName, ...] = ()
@@ -84,7 +84,7 @@ def gather(text: str, settings: Settings) -> Evidence:
     offers = offers_of(settings, content, selection)
     on_offer = offered(offers)
     offer = _offer(content, on_offer, stored, found_as, keys)
-    # What a short name may mean besides counts only until something is found.
+    # Further meanings of a short name count only until something is found.
     before_ours = keys[: keys.index(found_as) + 1] if found_as in keys else keys
     configured = configured_store(settings.store)
     pulls_from, no_pull = _pulls(text, names)
@@ -127,8 +127,8 @@ def _offer(
     found_as: str,
     keys: Sequence[str],
 ) -> Offer | None:
-    """What repositories have under the name that counts. For an image that was asked for by ID or
-    digest this is the same image under any name."""
+    """The repositories' images with the name that counts. If the user gave an ID or digest, this is
+    the same image under any name."""
     if stored is None:
         return next((on_offer[key] for key in keys if key in on_offer), None)
     if found_as in content.names:
@@ -143,8 +143,8 @@ def _offer(
 def _other_platforms(
     settings: Settings, offers: Offers, offer: Offer | None, names: Sequence[ImageName]
 ) -> tuple[Platform, ...]:
-    """The platforms for which repositories have an image that they haven't got for the one asked
-    for, as far as that is known."""
+    """The platforms for which repositories have the image, if they lack it for the wanted one; as
+    far as that is known."""
     if offer is not None:
         known = known_platform(settings, offer)
         return () if known is None or settings.platform.runs(known) else (known,)
@@ -165,7 +165,7 @@ def _shown(store: str, content: StoreContent, image: StoredImage) -> tuple[str, 
 
 
 def _other_tags(names: Sequence[ImageName], on_offer: Mapping[str, Offer]) -> tuple[str, ...]:
-    """What repositories offer that differs from one of ``names`` in the tag alone."""
+    """The offered names that differ from one of ``names`` in the tag alone."""
     places = tuple(f"{name.registry}/{name.repository}" for name in names)
     return tuple(
         sorted(
@@ -177,7 +177,7 @@ def _other_tags(names: Sequence[ImageName], on_offer: Mapping[str, Offer]) -> tu
 
 
 def _pulls(text: str, names: Sequence[ImageName]) -> tuple[tuple[str, ...], str]:
-    """Where podman would pull ``names`` from, and why it can't if it can't."""
+    """Where podman would pull ``names`` from, and why it can't, "" if it can."""
     if not names:
         return (), "an ID can't be pulled"
     conf = load_registries_conf()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The threads that read repositories: few at a time, and none that keeps the process from ending.
+"""The threads that read repositories: only a few at a time, and they don't keep the process from
+ending.
 
 An executor of the standard library waits for its threads at the end of the process, and a read of a
 dead server lasts for seconds.
@@ -29,7 +30,7 @@ _LAST_WORK = 0.5
 
 
 class _Job:
-    """One call of ``work``, which some thread does."""
+    """One call of ``work`` in some thread."""
 
     def __init__(self, work: Callable[[Any], Any], item: Any) -> None:
         self._work, self._item = work, item
@@ -136,7 +137,7 @@ class Readers:
         return job
 
     def _take_back(self, job: _Job) -> bool:
-        """Whether nobody has begun ``job``; nobody will, then."""
+        """Take back ``job`` if no thread has begun it; return whether that worked."""
         with self._changed:
             try:
                 self._queue.remove(job)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read a repository that a program serves, as CernVM-FS's client does, and find out when its server
-is down.
+"""Reads a repository that a program serves, as CernVM-FS's client does, and finds out when its
+server is down.
 
-Without its server a client goes on to show what is in its cache. All else is an error, and each
-error comes after seconds: 1.5 where the connection is refused, 4 where nobody answers (client
-2.12). So nobody asks again once it is clear that nobody answers.
+Without its server a client still shows the files in its cache. Other reads fail, each after
+seconds: 1.5 if the connection is refused, 4 without an answer (client 2.12). So after a few such
+failures nobody asks the repository again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from podman_cvmfs.errors import RepositoryError, printable
 from podman_cvmfs.repository.layout import FILE_TREES
 from podman_cvmfs.repository.tree import Tree
 
-#: Errors for want of a server's answer.
+#: The errors if a server doesn't answer.
 NO_ANSWER = {
     errno.EIO,
     errno.ETIMEDOUT,
@@ -45,11 +45,11 @@ _FETCHED = 0.005
 
 
 class NoAnswerError(RepositoryError):
-    """Something can't be read for want of an answer from the repository's server or client."""
+    """Something can't be read because the repository's server or client doesn't answer."""
 
 
 class Health:
-    """Whether the repository at ``root`` answers, as all who read it find out together."""
+    """Whether the repository at ``root`` answers. All its readers share this knowledge."""
 
     def __init__(self, root: str) -> None:
         self._root = root
@@ -61,7 +61,7 @@ class Health:
 
     @property
     def outage(self) -> NoAnswerError | None:
-        """Why nobody asks any more; None while it answers."""
+        """The reason why nobody asks any more; None while it answers."""
         return self._outage
 
     def waited_for(self) -> tuple[str, float] | None:
@@ -73,28 +73,28 @@ class Health:
         return path, time.monotonic() - began
 
     def is_news(self, path: str) -> bool:
-        """Whether this has not been asked about ``path`` before."""
+        """Whether nobody has asked this about ``path`` before."""
         if path in self._told:
             return False
         self._told.add(path)
         return True
 
     def give_up(self, path: str, reason: str) -> NoAnswerError:
-        """Have nobody ask any more, since ``path`` can't be read for this reason."""
+        """Stop asking, because ``path`` can't be read for this reason."""
         with self._lock:
             if self._outage is None:
                 self._outage = NoAnswerError(
                     f"the repository {printable(self._root)} doesn't answer: can't read "
                     f"{printable(path)}: {reason}",
-                    "check network, proxy and server (cvmfs_config probe); nothing else of it was "
-                    "tried",
+                    "check network, proxy and server (cvmfs_config probe); the rest of the "
+                    "repository was not tried",
                 )
             return self._outage
 
     @contextmanager
     def asking(self, path: str) -> Iterator[None]:
-        """What happens within is one question for ``path``. Raises NoAnswerError for want of an
-        answer, or if nobody asks any more."""
+        """The body of the ``with`` statement is one question for ``path``. Raises NoAnswerError if
+        there is no answer, or if nobody asks any more."""
         if self._outage is not None:
             raise self._outage
         thread, began = threading.get_ident(), time.monotonic()
@@ -169,15 +169,14 @@ class ServedTree(Tree):
 
 
 def health_of(tree: Tree) -> Health | None:
-    """The health of the repository that ``tree`` is of; None for a plain directory."""
+    """The health of the repository of ``tree``; None for a plain directory."""
     return tree.health if isinstance(tree, ServedTree) else None
 
 
 def open_tree(root: str) -> Tree:
-    """The directory ``root``. Raises RepositoryError where there is none or it can't be listed.
-
-    LinkedError if the way to all layers or merged roots leads over a symbolic link: then a store
-    that was laid out before shows whatever that leads to.
+    """The directory ``root``. Raises RepositoryError if it is missing or can't be listed.
+    LinkedError if the path to all layers or merged roots contains a symbolic link: an older store
+    then shows the link's target.
     """
     tree = ServedTree(root) if lies_on_fuse(root) else Tree(root)
     try:

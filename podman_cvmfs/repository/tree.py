@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one seam through which a repository is read.
+"""The only module that reads files of a repository.
 
-Everything that CernVM-FS does differently from a local disk shows here and nowhere else: reads
-that fail with EIO after a network time-out, files that vanish between listing and reading, and
-content that is not to be trusted (a FIFO where a file is expected, a link leading out). Tests
-inject faults by replacing this class's methods.
+It handles everything that CernVM-FS does differently from a local disk: reads that fail with EIO
+after a network time-out, files that vanish between listing and reading, and untrusted content (a
+FIFO where a file is expected, a link leading out). Tests inject faults by replacing this class's
+methods.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class LinkedError(RepositoryError):
 class Tree:
     """Read-only access to the directory tree at ``root``, by paths relative to it.
 
-    What isn't there is answered with None, for files may vanish at any time; every other
-    failure is a RepositoryError that names the path. A path that leads over a symbolic link is a
-    LinkedError, wherever the link leads: only ``root`` itself may be reached by one.
+    The answer for a missing file is None, because files may vanish at any time. Every other failure
+    is a RepositoryError that names the path. A path over a symbolic link is a LinkedError, wherever
+    the link leads. Only the path of ``root`` itself may contain links.
     """
 
     def __init__(self, root: str) -> None:
@@ -95,8 +95,8 @@ class Tree:
     def entries(self, relative: str, required: bool = False) -> Iterator[os.DirEntry[str]]:
         """Yield the entries of a directory in order of name.
 
-        One that isn't there has none, or, if ``required``, is a RepositoryError: it was listed a
-        moment ago.
+        A missing directory has no entries. If it is ``required``, because it was just listed, it is
+        a RepositoryError.
         """
         try:
             self._check_way(relative)
@@ -111,7 +111,7 @@ class Tree:
         yield from listed
 
     def readlink(self, relative: str) -> str | None:
-        """The target of a symbolic link; None if there is none, or something else is there."""
+        """The target of a symbolic link; None if nothing or something else is there."""
         try:
             self._check_way(os.path.dirname(relative))
             return os.readlink(self.path(relative))
@@ -145,7 +145,8 @@ class Tree:
         return data
 
     def read_head(self, relative: str, count: int) -> bytes | None:
-        """The first ``count`` bytes of a regular file, or all it has; None if it isn't there."""
+        """The first ``count`` bytes of a regular file, or all of a shorter one; None if it isn't
+        there."""
         try:
             self._check_way(os.path.dirname(relative))
             descriptor = os.open(
@@ -159,7 +160,7 @@ class Tree:
             attributes = os.fstat(descriptor)
             if not stat.S_ISREG(attributes.st_mode):
                 raise RepositoryError(f"{printable(self.path(relative))} is not a regular file")
-            # Asking for one byte more than there are tells a file that grows meanwhile.
+            # Asking for one byte more shows whether the file grows meanwhile.
             data = os.read(descriptor, min(count, attributes.st_size + 1))
             while len(data) < min(count, attributes.st_size):
                 more = os.read(descriptor, count - len(data))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find an image's config: cache, repository, registry, or else make one up.
+"""Find an image's config in cache, repository or registry, or make one up.
 
-Nothing is taken for the config of an image that hasn't the image ID as its digest.
+A config counts only if its digest is the image ID.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from podman_cvmfs.resolve.synthesise import synthesise
 
 log = logging.getLogger(__name__)
 
-#: Where a config came from: the steps of the ladder.
+#: The origins of a config: the steps of the ladder.
 CACHE, REPOSITORY, REGISTRY, SYNTHESISED = "cache", "repository", "registry", "synthesised"
 
 
@@ -75,7 +75,7 @@ class ConfigLadder:
         diff_ids = [layer.diff_id for layer in layers if layer and layer.diff_id]
         try:
             if flat is None or len(diff_ids) != len(layers):
-                raise RepositoryError("the repository holds too little to make one up")
+                raise RepositoryError("the repository has too little to make one up")
             stated = image.platform
             usual = "amd64" if stated is None else stated.architecture
             config = synthesise(self._repository.tree, flat, image.image_id, diff_ids, usual)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Join what DUCC's tree, the cache and the registry know of an image into a complete one."""
+"""Complete an image from DUCC's tree, the cache and the registry."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from podman_cvmfs.resolve.skeleton import ShownRoot, Skeleton
 from podman_cvmfs.resolve.skeletons import Skeletons, is_a_strangers
 from podman_cvmfs.settings.policy import Overlay, Policy, Reuse, View
 
-#: Layers whose description is remembered: bases are shared by many images, others by few.
+#: How many descriptions of layers are kept in memory: many images share a base.
 _LAYERS_KEPT = 4096
 
 
@@ -58,8 +58,8 @@ class Resolver:
     def resolve(self, published: Sequence[PublishedImage]) -> ResolvedImage:
         """Complete the image that the repository offers under all these names.
 
-        Raises RepositoryError for what is missing or contradicts itself, StoreError if the cache
-        can't be written.
+        Raises RepositoryError for missing or contradictory parts, StoreError if the cache can't be
+        written.
         """
         image = published[0]
         manifest = self._manifest(published)
@@ -76,10 +76,10 @@ class Resolver:
         if self._needs_markers(layers, shown_by):
             layers = [self._with_markers(layer) for layer in layers]
         elif self._policy.overlay is Overlay.FUSE and self._policy.reuse is not Reuse.NONE:
-            # Nothing that deletes may be advertised there, and the base is to be.
+            # A layer that deletes must not be advertised there, but the base should be.
             layers[:1] = [self._with_markers(layer) for layer in layers[:1]]
         layers = self._with_skeletons(layers)
-        # A made-up config belongs to no manifest that anybody else has.
+        # No genuine manifest belongs to a made-up config.
         genuine, manifest_origin = None, REBUILT
         if origin != SYNTHESISED:
             genuine, manifest_origin = self._manifests.find(image, config, manifest)
@@ -97,7 +97,8 @@ class Resolver:
         )
 
     def _manifest(self, published: Sequence[PublishedImage]) -> Manifest:
-        """The manifest under any of the names: one of them may be in the midst of a retag."""
+        """The manifest under any of the names. The publisher may just be changing one of the
+        tags."""
         failure: PodmanCvmfsError | None = None
         for image in published:
             try:
@@ -158,13 +159,14 @@ class Resolver:
         return layers
 
     def _needs_markers(self, layers: Sequence[Layer], shown_by: View) -> bool:
-        """Whether the markers of all layers must be known; finding them lists every directory."""
+        """Whether the markers of all layers must be known. Finding them means listing every
+        directory."""
         if self._policy.reuse is Reuse.ALL:
             return True
         # The only layer hides nothing but its own markers.
         by_layers = shown_by is View.LAYERS and (self._policy.view is View.LAYERS or layers[1:])
         if self._policy.overlay is Overlay.FUSE:
-            # fuse-overlayfs reads markers itself, but a skeleton must not undo what they delete.
+            # fuse-overlayfs reads markers itself, but a skeleton must not bring back deleted files.
             files = layers[-1].files if layers else None
             return bool(by_layers) and files is not None and is_a_strangers(self._at(files))
         return bool(by_layers)
@@ -232,6 +234,6 @@ def flat_root_at(tree: Tree, place: str) -> FlatRoot:
 
 
 def _rebuilt(manifest: Manifest, blobs: Sequence[Descriptor], config: ImageConfig) -> bytes:
-    """A manifest made from what the repository says: the same image under another digest."""
+    """A manifest made from the repository's facts: the same image under another digest."""
     described = replace(manifest.config, digest=config.digest, size=len(config.raw))
     return render_manifest(Manifest(manifest.media_type, described, tuple(blobs)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A complete image: what a store needs of it. Pure: no I/O."""
+"""A complete image, with everything that a store needs. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ class FlatRoot:
 
 @dataclass(frozen=True)
 class ResolvedImage:
-    """An image with all that a store needs.
+    """An image with everything that a store needs.
 
     ``source_id`` is the ID the repository gives it. ``manifest`` is the registry's, byte for byte,
     or rebuilt, as ``manifest_origin`` says; ``index`` is the one that lists it, if known.
-    ``skeleton`` are the local directories above its files. ``givable`` are the users to whom
-    local directories of it may be given (IDs), None all.
+    ``skeleton`` are the local directories above its files. ``givable`` are the IDs of the users who
+    may own local directories of it, None for all users.
     """
 
     source_id: Digest
@@ -72,8 +72,8 @@ class ResolvedImage:
 
 
 def view_shown(policy: Policy, layers: Sequence[Layer], flat: FlatRoot | None) -> View:
-    """How an image is shown. The only layer is all of the image, and exact, where a merged root has
-    lost some bits."""
+    """How an image is shown. A single layer is the whole image, and exact. A merged root has lost
+    some mode bits."""
     if policy.view is View.LAYERS or (policy.view is View.AUTO and flat is None):
         return View.LAYERS
     return View.LAYERS if len(layers) == 1 and layers[0].files is not None else View.FLAT

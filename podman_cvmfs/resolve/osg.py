@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Complete images of which the repository has nothing but a merged root.
+"""Complete images of which the repository has only a merged root.
 
-The link tells name and merged root, the registry the manifest under that name: if its layers are
-those that the merged root was made of, it is the image's own, and its config as well. If not, the
-tag has moved, and a config is made up, with one layer, which is the merged root.
+The link tells name and merged root. The registry tells the manifest for that name. If the merged
+root was made from its layers, manifest and config are the image's own. If not, the tag has moved.
+Then a config is made up, and the merged root is its only layer.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _BUILT_FROM = "org.label-schema.usage.singularity.deffile.from"
 
 @dataclass(frozen=True)
 class _Documents:
-    """What describes an image, and where its config came from; ``index`` lists the manifest."""
+    """The documents of an image, and the origin of its config; ``index`` lists the manifest."""
 
     manifest: Manifest
     raw: bytes
@@ -81,15 +81,15 @@ class OsgResolver:
     def resolve(self, published: Sequence[PublishedImage]) -> ResolvedImage:
         """Complete the image that the repository offers under all these names.
 
-        Raises RepositoryError for what is missing or contradicts itself, StoreError if the cache
-        can't be written.
+        Raises RepositoryError for missing or contradictory parts, StoreError if the cache can't be
+        written.
         """
         image = published[0]
         assert isinstance(image, OsgImage)
         tree = self._repository.tree
         attributes = tree.lstat(image.merged)
         if attributes is None or not stat.S_ISDIR(attributes.st_mode):
-            raise RepositoryError(f"{image.name} leads to {image.merged}, which isn't there")
+            raise RepositoryError(f"{image.name} leads to {image.merged}, which is missing")
         documents, reason = self._find(image)
         if documents is None:
             documents = self._made_up(image)
@@ -176,8 +176,8 @@ class OsgResolver:
             return
         if built.registry != image.name.canonical.registry:
             raise RepositoryError(
-                f"{image.name} may not be Docker Hub's: its merged root was made of {built}",
-                "wish lists tell the registries: add the list the repository is made from",
+                f"{image.name} may not be Docker Hub's: its merged root was made from {built}",
+                "add the repository's own list as a wish list: it names the registries",
             )
 
     def _made_up(self, image: OsgImage) -> _Documents:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which resolver completes the images of a repository."""
+"""Picks the resolver that completes the images of a repository."""
 
 from __future__ import annotations
 

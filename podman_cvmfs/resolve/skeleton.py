@@ -2,19 +2,19 @@
 """The local directories that lie above an image's files.
 
 When a container starts, podman and the OCI runtime make files and mount points in directories of
-the image. Kernel overlayfs then copies each such directory up. While it does so it holds a lock of
-the upper file system and asks the lower one for attributes; CernVM-FS may need that same lock to
-answer, and then the machine hangs. Directories of the store's own, merged above the image's, are
-copied up in their place: then nobody is asked.
+the image. Kernel overlayfs then copies each such directory up. Meanwhile it holds a lock of the
+upper file system and asks the lower one for attributes. CernVM-FS may need the same lock to answer,
+and then the machine hangs. The store's own directories, merged above the image's, are copied up
+instead, so CernVM-FS isn't asked.
 
-For an ordinary user they cure something else, too. A CernVM-FS client shows every file as owned by
-one user, whom the user's namespace doesn't know, and kernel overlayfs lets nobody make a file in
-such a directory. The directories of the skeleton are the user's own.
+They also help ordinary users. A CernVM-FS client shows all files as owned by one user. The user's
+namespace doesn't know this user, and kernel overlayfs lets nobody make a file in such a directory.
+But the skeleton's directories are the user's own.
 
-Which directories: those that programs write to by custom, what the config names (working directory,
-volumes, the user's home), the mount points that every container gets, and those that the user can't
-read, which are shown empty. They are found by asking for their names; nothing is walked. They look
-as they do in the image, as far as that can be known and given to them.
+Which directories: the usual places that programs write to; the config's working directory, volumes
+and user's home; the mount points of every container; and directories that the user can't read,
+which are shown empty. They are looked up by name; no tree is walked. They have the image's
+attributes, as far as these are known and can be set.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ from podman_cvmfs.repository.tree import LinkedError, Tree, UnreadableError
 from podman_cvmfs.repository.whiteouts import Markers, parents_of
 from podman_cvmfs.store.records import Node
 
-#: Their entries are looked at, one by one, for directories the user can't read.
+#: Each entry of these is checked for being a directory that the user can't read.
 _LISTED = ("", "etc", "home", "opt", "run", "srv", "var", "var/cache", "var/lib", "var/log")
-#: Root's in every image. If none of these is, the mount shows one owner for all files.
+#: Root owns these in every image. If root owns no one of them here, the mount shows one owner for
+#: all files.
 _ROOTS_OWN = ("", "etc", "usr", "root", "bin", "var")
 _MAX_PASSWD = 1024 * 1024
 _MAX_LINKS = 40
@@ -43,9 +44,10 @@ _MAX_LINKS = 40
 
 @dataclass(frozen=True)
 class Terms:
-    """What decides how directories may look: the user ID of the store's writer; whether the store
-    is ``shared`` with other users; whether the files are a ``stranger``'s, neither the writer's nor
-    read by root; and the mount points that every container gets."""
+    """The facts that decide the attributes of directories: the user ID of the store's writer;
+    whether the store is ``shared`` with other users; whether the files belong to a ``stranger``,
+    that is to another user than a writer who isn't root; and the mount points of every
+    container."""
 
     uid: int = 0
     shared: bool = False
@@ -55,8 +57,8 @@ class Terms:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """The directories, parents first, and those whose content in the image isn't shown (they are
-    ``closed`` to the writer)."""
+    """The directories, parents first, and the ``closed`` ones: the writer can't read them, so their
+    content in the image isn't shown."""
 
     directories: tuple[Node, ...] = ()
     closed: tuple[str, ...] = ()
@@ -64,13 +66,14 @@ class Skeleton:
 
 @dataclass(frozen=True)
 class ShownRoot:
-    """One of the directories that show an image, and what it deletes from those below it."""
+    """One of the directories that show an image, and the paths that it deletes from those below
+    it."""
 
     tree: Tree
     markers: Markers = field(default_factory=Markers)
 
     def ends(self, path: str) -> bool:
-        """Whether nothing of the directories below this one shows at ``path``."""
+        """Whether this directory hides everything below it at ``path``."""
         way = [*parents_of(path), path]
         if not {*self.markers.hidden, *self.markers.files, *self.markers.opaque}.isdisjoint(way):
             return True
@@ -81,7 +84,8 @@ class ShownRoot:
         return attributes is not None and not stat.S_ISDIR(attributes.st_mode)
 
     def lstat(self, path: str) -> os.stat_result | None:
-        """What is at ``path`` in this directory alone, None if nothing or it can't be reached."""
+        """The attributes of ``path`` in this directory alone; None if it is missing or can't be
+        reached."""
         gone = {*self.markers.files}
         if not gone.isdisjoint([path, *parents_of(path)]):
             return None
@@ -118,14 +122,14 @@ class _Stack:
         return None
 
     def resolve(self, path: str) -> str | None:
-        """``path`` without links; None if it is no directory."""
+        """``path`` without links; None if it isn't a directory."""
         found, is_whole = self.reach(path)
         return found if is_whole else None
 
     def reach(self, path: str) -> tuple[str, bool]:
-        """How far ``path`` leads over directories, as a process in the container would follow it:
-        the last of them, without links, and whether that is all of it. A target that starts with
-        ``/`` starts at the image's root."""
+        """The last directory on ``path``, without links, and whether it is the end of ``path``.
+        Links are followed as in the container: a target that starts with ``/`` starts at the
+        image's root."""
         pending = path.split("/")[::-1]
         current: list[str] = []
         links = 0
@@ -155,8 +159,8 @@ class _Stack:
         return "/".join(current), True
 
     def is_readable(self, path: str) -> bool:
-        """Whether the user can list and enter the directory ``path`` everywhere it is shown from:
-        overlayfs must be able to with all."""
+        """Whether the user can list and enter ``path`` in each directory that shows it. overlayfs
+        needs that in all of them."""
         for root in self._shown(path):
             attributes = root.lstat(path)
             is_directory = attributes is not None and stat.S_ISDIR(attributes.st_mode)
@@ -193,8 +197,9 @@ def skeleton_of(
 
     ``unread`` are directories known to be closed to the writer, besides those found here.
     ``lost_sticky`` are open to everybody with a sticky bit that the repository has lost. ``dated``
-    directories have the time of the image's. Of the directories ``wanted`` what isn't there or
-    can't be reached is left out; but what something would be made in is there.
+    directories have the time of the image's. Directories in ``wanted`` that are missing or can't be
+    reached are left out. Their nearest existing parent is included, because they would be made in
+    it.
     """
     stack = _Stack(roots)
     user = _user_of(stack, config.user) if config is not None else None
@@ -242,7 +247,7 @@ def _node(path: str, mode: int, owner: tuple[int, int] | None, mtime_ns: int | N
 
 @dataclass(frozen=True)
 class _Look:
-    """What the directories of one skeleton look like."""
+    """The attributes of the directories of one skeleton."""
 
     terms: Terms
     is_known: bool
@@ -252,7 +257,7 @@ class _Look:
     dated: bool
 
     def node(self, path: str, attributes: os.stat_result) -> Node | None:
-        """The local directory at ``path``; None if it can't be had with the image's attributes."""
+        """The local directory at ``path``; None if it can't get the image's attributes."""
         mode = 0o1777 if path in self.sticky else attributes.st_mode & 0o7777
         owner = self._owner(path, attributes)
         if self.terms.shared:
@@ -261,7 +266,7 @@ class _Look:
                 return None
             mode, owner = mode & ~0o022 | 0o555, None
         elif self.terms.uid:
-            # It belongs to the container's root; another user's own places must be open to him.
+            # It belongs to the container's root. A user's own places must be open to that user.
             owner = None
             if self.terms.stranger and self.user is not None and path in self.own:
                 mode = 0o1777
@@ -292,7 +297,7 @@ class _User:
 
 def _user_of(stack: _Stack, named: str) -> _User | None:
     """The config's ``USER``: a name or number, with or without group (OCI image-spec v1.1
-    ``config.md``). None for root, and where the image doesn't know the name."""
+    ``config.md``). None for root, and if the image doesn't know the name."""
     name, _, group = named.partition(":")
     if name in ("", "0", "root"):
         return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the skeletons of images: what the store's writer, its readers and the mount allow."""
+"""Make the skeletons of images, as far as the store's writer, its readers and the mount allow."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Skeletons:
     def of_merged(self, tree: Tree, lost_sticky: Sequence[str], config: ImageConfig) -> Skeleton:
         """The skeleton above the merged root at ``tree``, in which the directories ``lost_sticky``
         have lost their sticky bits."""
-        # Merging changes the times of directories anyway; without, thousands of images share one.
+        # Merging changes the times of directories anyway. Without times, thousands of images share
+        # a skeleton.
         roots = [ShownRoot(tree)]
         return self._made(roots, config, lost_sticky=lost_sticky, dated=False)
 
@@ -57,7 +58,8 @@ class Skeletons:
             mounts=self._policy.mounts,
         )
         if self._policy.overlay is Overlay.FUSE and not terms.stranger:
-            # It copies up without that lock; only what the repository has lost is put right.
+            # It copies up without that lock. So only the bits that the repository has lost are
+            # restored.
             return skeleton_of(roots, replace(terms, mounts=()), wanted=(), **more)
         if terms.shared and not self._is_served and _user_of(tree):
             # Rootless podman starts on its user's own files, and not on directories of others.
@@ -66,8 +68,8 @@ class Skeletons:
 
 
 def is_a_strangers(tree: Tree) -> bool:
-    """Whether the directory at the root of ``tree`` belongs to another user than this one, unless
-    that is root, who needs nobody's leave."""
+    """Whether the root of ``tree`` belongs to another user than this one. Never for root, who may
+    do everything."""
     owner = tree.lstat("")
     return os.geteuid() != 0 and owner is not None and owner.st_uid != os.geteuid()
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the ordinary users to whom the system's store is of no use: their own settings keep it from
-them, or its files are somebody else's."""
+"""Finds the ordinary users who can't use the system's store. Their own settings keep it from them,
+or the files belong to somebody else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from podman_cvmfs.repository.owners import is_ordinary
 from podman_cvmfs.util.probe import bounded_each
 
 _PASSWD = "/etc/passwd"
-#: What set-up gives users for their own.
+#: The drop-in that set-up makes for a user's own store.
 _OWN_STORE = ".local/share/podman-cvmfs/store"
 #: Seconds for one user's files, and for those of all users whose files don't answer in time.
 _SECONDS, _IN_ALL = 5.0, 30.0
@@ -24,11 +24,11 @@ _SECONDS, _IN_ALL = 5.0, 30.0
 def shadowed(
     system: Places, generation: Generation, store: str, passwd: str = _PASSWD
 ) -> list[str]:
-    """One line for each user of this machine that the store doesn't reach, or whose files can't be
-    told from, saying why.
+    """One line with the reason for each user of this machine whose podman doesn't use the store, or
+    whose files can't be read.
 
-    Only users in ``passwd`` are looked at: asking a directory service for all homes could have
-    thousands mounted. A home that doesn't answer costs a line.
+    Only users in ``passwd`` are looked at. A directory service could name thousands of homes, and a
+    look into each would mount it. A home that doesn't answer gets a line.
     """
 
     def look(user: _User) -> str:
@@ -63,16 +63,16 @@ def _why_shadowed(user: _User, system: Places, generation: Generation, store: st
     effective = read_effective(places, generation)
     own = os.path.realpath(f"{user.home}/{_OWN_STORE}")
     if own in map(os.path.realpath, effective.stores):
-        # Set up by this user, who wants it apart; another set-up would take its place.
+        # This user has set up an own store; another set-up would replace it.
         return ""
     if not effective.inherited and effective.main and store not in effective.stores:
         return (
             f"{printable(effective.main)} doesn't name the store; "
-            f"'podman-cvmfs setup --user --store {store}' run by that user adds it"
+            f"'podman-cvmfs setup --user --store {store}' as that user adds it"
         )
     check_driver(places, effective)
     has_other = os.path.isdir(f"{places.graphroot}/vfs-images")
-    return "keeps images with the driver vfs" if has_other else ""
+    return "has images of the driver vfs" if has_other else ""
 
 
 def _users(passwd: str) -> Iterator[_User]:

@@ -32,20 +32,20 @@ from podman_cvmfs.store.lock_holder import holder_of, named
 
 log = logging.getLogger(__name__)
 
-#: Seconds until the user is told whom we wait for, and until we give up. podman holds its locks
-#: while it reads the store.
+#: Seconds until a message names the process that we wait for, and until we give up. podman holds
+#: its locks while it reads the store.
 SILENT, PATIENCE = 5.0, 60.0
-#: Seconds for which each lock is tried for: podman waits so long at most for the first one while
-#: somebody keeps us from the second; and those in which it gets its turn.
+#: Seconds for which we try for each lock. While somebody keeps us from the second lock, podman
+#: waits for the first one at most so long. Then, in the seconds of ``_TURN``, podman gets its turn.
 _ATTEMPT, _TURN = 0.5, 0.05
-#: Seconds between two tries: short, for there is a gap between two readers now and then only.
+#: Seconds between two attempts. They are short, because there is seldom a gap between two readers.
 _PAUSE = 0.002
 
 
 def create_lock_files(store: str) -> None:
-    """Make the lock files that aren't there yet, each with a token. Raises OSError.
+    """Make the missing lock files, each with a token.
 
-    An empty lock file would make podman 4 reload the store on every look-up.
+    Raises OSError. With an empty lock file podman 4 would reload the store on every look-up.
     """
     for name in LOCK_FILES:
         path = f"{store}/{LOCKS}/{name}"
@@ -56,10 +56,10 @@ def create_lock_files(store: str) -> None:
 
 @contextlib.contextmanager
 def _opened(path: str, flags: int, mode: int = 0o644) -> Iterator[int]:
-    """A descriptor of the file ``path``. Raises OSError, but not for closing it: by then all is
-    done that an error could speak of, and the lock is gone.
+    """A descriptor of the file ``path``. Raises OSError, but not for closing: by then the work is
+    done and the lock is gone.
 
-    Neither a symbolic link nor a FIFO that somebody has put there is written to."""
+    A symbolic link or FIFO that somebody has put there is not written to."""
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
     try:
         yield descriptor
@@ -73,9 +73,9 @@ def podman_locked_out(store: str) -> Iterator[None]:
     """Hold the write locks on layers and images, with both tokens renewed. Raises OSError, and
     StoreError if somebody keeps us from them for long.
 
-    They are renewed before the body changes anything: were it killed after the change and before
-    that, processes that go on running would never look at what is new. If the body raises OSError,
-    it has changed nothing for those who read the store, and the tokens are put back.
+    They are renewed before the body changes anything. Otherwise a kill between the change and the
+    renewal would leave running processes with the old content for ever. If the body raises OSError,
+    readers see no change, and the old tokens are restored.
     """
     with contextlib.ExitStack() as stack:
         descriptors = [
@@ -99,9 +99,10 @@ def _lock_all(store: str, descriptors: Sequence[int]) -> None:
     """Take the write locks of all these files, in order. Raises OSError, StoreError if another
     process holds one for long.
 
-    It is asked again and again, for a process that waits for a lock can't be woken up in time. And
-    the kernel sees processes, not threads: a podman one of whose threads reads under the second
-    lock while another waits for the first would look to it like a deadlock with us.
+    We try again and again instead of waiting, for two reasons. A process that waits for a lock
+    can't be woken up in time. And the kernel sees processes, not threads: if one thread of a podman
+    reads under the second lock while another thread waits for the first, the kernel reports a
+    deadlock with us.
     """
     started = time.monotonic()
     is_told = False

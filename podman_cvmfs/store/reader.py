@@ -28,8 +28,8 @@ from podman_cvmfs.util.foreign_file import read_bounded
 def read_store(store: str) -> StoreContent | None:
     """Read the current generation of the store in the directory ``store``.
 
-    None where nothing has been written yet. Raises StoreError where that can't be told, and where
-    something is there that is not a store of ours, or a broken one.
+    None if nothing has been written yet. Raises StoreError if the store can't be read, isn't ours,
+    or is broken.
     """
     try:
         os.lstat(f"{store}/{CURRENT}")
@@ -50,7 +50,7 @@ def read_store(store: str) -> StoreContent | None:
     except (KeyError, TypeError, AttributeError, InputError) as err:
         raise StoreError(
             f"the store {printable(store)} is broken: {type(err).__name__}: {err}",
-            f"mend it: {repair_of(store)}",
+            f"repair it: {repair_of(store)}",
         ) from err
 
 

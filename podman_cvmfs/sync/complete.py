@@ -65,8 +65,8 @@ class _Layout:
         return self._resolvers[repository.root]
 
     def candidate(self, group: Sequence[Offer]) -> Candidate:
-        """Raises RepositoryError for an image that can't be shown right, among them
-        OtherPlatformError; StoreError."""
+        """Raises RepositoryError for an image that can't be shown correctly, OtherPlatformError for
+        another platform; StoreError."""
         name = group[0].image.name
         image = self._resolver(group[0]).resolve([offer.image for offer in group])
         if not self._wishes.platform.runs(image.config.platform):
@@ -80,7 +80,7 @@ class _Layout:
             raise RepositoryError(f"{name}: {err.message}", err.hint) from None
         lowers = len(view.layers[-1][1].lowers) if view.layers else 0
         length = mount_bytes(lowers, self._wishes.store.path)
-        # Only a deep image is worth asking podman for its version.
+        # podman's version matters only for deep images.
         limit = mount_data_limit() if length > SHORT_MOUNT_DATA else None
         if limit is not None and length > limit:
             raise RepositoryError(
@@ -93,7 +93,7 @@ class _Layout:
 
 @dataclass(frozen=True)
 class Completed:
-    """What became of images that were to be completed."""
+    """The results of completing images."""
 
     #: The complete ones, by source ID.
     candidates: Mapping[str, Candidate]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bring a store up to date with repositories: drives reading, resolving, planning and writing."""
+"""Bring a store up to date with repositories: read, resolve, plan, write."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from podman_cvmfs.usage.needs import Needs, find_needs, needed_layers
 from podman_cvmfs.usage.unreadable import unreadable_layers
 from podman_cvmfs.usage.vanished import vanished_layers
 
-#: How often what is used beyond its grace is looked at again, in seconds.
+#: After so many seconds layers in use beyond their grace are looked at again.
 _LOOK_AGAIN = 24 * 3600
 
 
 def sync(wishes: Wishes) -> SyncReport:
-    """Make the store offer what ``wishes`` say.
+    """Make the store offer the images of ``wishes``.
 
-    A store laid out under another policy is laid out anew. An image that can't be done is reported
-    in the result and keeps what the store had under its name. Raises RepositoryError if no
-    repository can be read, StoreError, or InputError for a malformed name among those requested;
-    then the store is as it was.
+    If the policy has changed, the store is laid out anew. If an image fails, the report says so,
+    and its name keeps its old image. Raises RepositoryError if no repository can be read,
+    StoreError, or InputError for a malformed name among those requested; then the store is
+    unchanged.
     """
     requested = {text: meanings(text) for text in wishes.requested}
     wishes.cache.require_own()
@@ -82,7 +82,7 @@ def _prepare(
     shown: ShownDirectories,
     wishes: Wishes,
 ) -> tuple[Plan, SyncReport]:
-    """Read what there is and plan what the store shall hold; the report is of what was found."""
+    """Read the repositories and plan the store; the report has the findings so far."""
     held = held_by(current)
     offers = collect(
         wishes.repositories, repositories_of(held), wishes.platform, wishes.selection.specs
@@ -109,7 +109,7 @@ def _prepare(
     down = {**offers.down, **({} if requested else completed.down)}
     failed = {**down, **choice.failed, **completed.failed}
     left_out = {**choice.left_out, **completed.left_out}
-    # Other repositories may have the image, too, under other names.
+    # Other repositories may have the image too, under other names.
     for offer in choice.offers:
         source = offer.image.image_id.hex
         if source in undone:
@@ -121,7 +121,7 @@ def _prepare(
                 outage = completed.down[todo[source][0].repository.root]
                 failed.setdefault(str(offer.image.name), outage)
     if requested:
-        # Whoever names an image expects it to be there, and nothing else to go.
+        # A user who names an image expects to get it, and to lose no other one.
         failed.update(left_out)
         left_out.clear()
     lacking = (each for each in offers.offers if each.image.image_id.hex in undone)
@@ -174,11 +174,11 @@ def _plan(
     wishes: Wishes,
     retention: Retention,
 ) -> tuple[Plan, list[str]]:
-    """Plan the next generation; the warnings are of what stays in it for its users.
+    """Plan the next generation; the warnings name layers that stay for their users.
 
-    Layers that users still stand on are looked for only when some are about to go: past their
-    grace, or in a hidden repository, or with files that their repository has removed, or that are
-    ``linked``, or of a repository whose layers pulls may use no more. Pulls must not find these."""
+    Layers in use are looked for only if some layers are about to leave. These are past their grace,
+    or of a hidden repository, or ``linked``, or their files are gone, or pulls may no longer use
+    their repository's layers. Pulls must not find such layers."""
     sources = set(wanted.values())
     stay = (image for image in current.images.values() if image.all_sources & sources)
     used = {layer.layer_id for image in stay for layer in layers_of(current, image)}
@@ -218,8 +218,8 @@ def _keep_others_out(wishes: Wishes, current: StoreContent) -> Sequence[Stranger
 def _gone(
     current: StoreContent, offers: Offers, hidden: Collection[str], wishes: Wishes
 ) -> set[str]:
-    """The repositories that layers of the store show files of and shouldn't: they are hidden, or
-    none of those to read from any more."""
+    """The repositories whose files layers of the store must no longer show: they are hidden, or no
+    longer in the settings."""
     known = {each.root for each in _repositories(offers)}
     known.update(map(os.path.abspath, wishes.repositories))
     return ({layer.repository for layer in current.layers.values()} - known - {""}) | {*hidden}
@@ -251,11 +251,11 @@ def _to_resolve(
     gone: Collection[str],
     wishes: Wishes,
 ) -> set[str]:
-    """The source IDs of images that the store hasn't got, or not right.
+    """The source IDs of images that the store lacks, or has incomplete.
 
-    A synthesised config is tried again: the registry, or the repository, may have the genuine one
-    by now. So is a manifest that the registry didn't answer for. So is what was published
-    by halves.
+    A synthesised config is tried again: the registry or the repository may now have the genuine
+    one. A manifest without an answer from the registry is tried again too, and so is an image that
+    was published incompletely.
     """
     if current.policy != str(wishes.policy):
         return set(choice.wanted.values())
@@ -277,8 +277,7 @@ def _to_resolve(
 
 
 def _left_behind(current: StoreContent, offers: Offers) -> set[str]:
-    """The source IDs of images that the repository which the store has them from doesn't offer any
-    more, though it can be read."""
+    """The source IDs of images whose repository no longer offers them although it can be read."""
     if len(offers.asked) == 1:
         return set()
     offered = {(offer.image.image_id.hex, offer.repository.root) for offer in offers.offers}
@@ -295,8 +294,8 @@ def _repositories(offers: Offers) -> list[AnyRepository]:
 
 
 def _next_due(content: StoreContent, grace: int, now: int) -> int | None:
-    """When the first of what has left the store is past its grace; for what stays longer, since it
-    is used, when to look again."""
+    """The time when the first retired layer is past its grace; for layers still in use, the time to
+    look again."""
     times = [layer.retired for layer in content.layers.values() if layer.retired is not None]
     times.extend(content.retired_entries.values())
     dues = [since + grace for since in times]

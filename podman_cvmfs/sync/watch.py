@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Follow a repository: do the same work whenever it may have something to do.
 
-CernVM-FS never reports a new revision by itself, so it is asked for, which costs microseconds.
+CernVM-FS doesn't report new revisions by itself. So it is asked again and again, which costs
+microseconds.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ def follow(
     does: ``ducc/notification``) has changed. After failures it is called less often, but within
     ``interval`` when ``state``, which must be quick, has changed.
 
-    A PodmanCvmfsError of ``work`` is logged, once while it stays the same, and doesn't end the
-    watch; ``what`` is said to work again after it. Raises InputError for a notification file that
-    is a directory; one that isn't there yet is waited for.
+    A PodmanCvmfsError of ``work`` is logged and doesn't end the watch. A repeated error is logged
+    only once. After it ``what`` is said to work again. Raises InputError for a notification file
+    that is a directory; one that isn't there yet is waited for.
     """
     if notification_file is not None:
         if os.path.isdir(notification_file):
@@ -52,9 +53,9 @@ def follow(
             )
         if not os.path.exists(notification_file):
             path = printable(notification_file)
-            log.warning("the notification file %s isn't there yet; it is waited for", path)
-    # A handler may come amid whatever the main thread does, so it must not take a lock, as an Event
-    # has one: it writes into a pipe, which stays readable from then on.
+            log.warning("waiting for the notification file %s, which doesn't exist yet", path)
+    # A handler may interrupt the main thread anywhere, so it must not take a lock, as an Event
+    # does. It writes into a pipe, which stays readable from then on.
     stop, told = os.pipe()
     os.set_blocking(told, False)
     is_working = False

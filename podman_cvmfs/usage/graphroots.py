@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the directories in which podman keeps containers and pulled images, of all users here."""
+"""Finds the directories in which podman keeps containers and pulled images, for all users of this
+machine."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ from podman_cvmfs.util.probe import bounded_each
 _PASSWD = "/etc/passwd"
 #: The users that may run podman without root, among them those of a directory service (subuid(5)).
 _SUBUID = "/etc/subuid"
-#: Where a graphroot may be named (containers/storage ``types/options.go``). Which of them counts
-#: depends on podman's version and on who runs it; one too many does no harm.
+#: Where a graphroot may be named (containers/storage ``types/options.go``). The one that counts
+#: depends on podman's version and on the user. An extra one does no harm.
 _KEYS = ("graphroot", "rootless_storage_path", "imagestore")
 _GENERATIONS = (Generation("", False, False), Generation("", True, True))
 #: Larger configuration files are refused, in bytes.
@@ -33,9 +34,9 @@ _SECONDS, _IN_ALL = 5.0, 30.0
 class Graphroots:
     """Existing graphroots, by their real paths.
 
-    ``own`` are the caller's and those that were named, ``others`` those of the other users.
-    ``unseen`` maps what could not be looked at to why: graphroots may be missing on its account;
-    ``own_unseen`` is the part of it that belongs to the caller.
+    ``own`` are the caller's and the named ones, ``others`` are other users'. ``unseen`` maps
+    unreadable places to the reason: they may hide graphroots. ``own_unseen`` is the caller's part
+    of it.
     """
 
     own: list[str] = field(default_factory=list)
@@ -52,9 +53,9 @@ def find_graphroots(
 ) -> Graphroots:
     """Find the graphroots of this machine; ``named`` must exist, else InputError.
 
-    Other users than root see only those that they may read. Of the users that a directory service
-    knows only those in ``subuid`` are looked at: all homes of a site could be mounted for it. A
-    home that doesn't answer in time is unseen.
+    Other users than root only find graphroots that they can read. Of a directory service's users
+    only those in ``subuid`` are looked at: a look into all homes of a site would mount them. A home
+    that doesn't answer in time is unseen.
     """
     places = Places.of_process() if places is None else places
     found = Graphroots()
@@ -62,7 +63,7 @@ def find_graphroots(
         if not os.path.isdir(f"{path}/overlay-layers"):
             raise InputError(
                 f"{printable(path)} is no graphroot: it has no directory overlay-layers",
-                "'podman info' tells the right one, as graphRoot",
+                "'podman info' shows the right one as graphRoot",
             )
         _add(found.own, path, found)
     conf: dict[str, list[str]] = {}
@@ -109,7 +110,8 @@ def _add(paths: list[str], path: str, found: Graphroots) -> None:
 def _graphroots_of(
     places: Places, variables: Mapping[str, str], conf: dict[str, list[str]], found: Graphroots
 ) -> Iterator[str]:
-    """Where one user's images may be. ``conf`` remembers what configuration files say."""
+    """The directories that may hold one user's images. ``conf`` remembers the content of
+    configuration files."""
     yield places.graphroot
     try:
         files = {path for each in _GENERATIONS for path in storage_files(places, each)}
@@ -132,7 +134,7 @@ def _graphroots_of(
 
 
 def _named_in(path: str) -> list[str]:
-    """What the storage.conf ``path`` names as graphroots. Raises OSError, InputError."""
+    """The graphroots that the storage.conf ``path`` names. Raises OSError, InputError."""
     storage = section(path, plain(path, read_bounded(path, _MAX_CONF)), "storage")
     return [storage[key] for key in _KEYS if isinstance(storage.get(key), str)]
 

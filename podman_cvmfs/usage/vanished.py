@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds layers of a store whose files the repository has no more."""
+"""Finds layers of a store whose files have left the repository."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from podman_cvmfs.repository.layout import FILE_TREES
 from podman_cvmfs.store.layout import OVERLAY
 from podman_cvmfs.store.records import StoreContent, StoredLayer
 
-#: What is in the paths of the files that layers show.
+#: This is in the path of every file that a layer shows.
 TREES = tuple(f"/{name}/" for name in FILE_TREES)
 
 
 def vanished_layers(store: str, content: StoreContent, layer_ids: Iterable[str]) -> set[str]:
-    """Those of the layers ``layer_ids`` of ``content``, which ``store`` holds, whose files the
-    repository has no more.
+    """The layers among ``layer_ids`` whose files have left the repository.
 
-    A repository that isn't there just now proves nothing, nor does a file that can't be read: the
-    tree that held the files must be there, and they not.
+    ``store`` holds ``content``. A missing repository or an unreadable file proves nothing: the tree
+    that held the files must be there, without the files.
     """
     found = set()
     trees: dict[str, bool] = {}
@@ -38,8 +37,8 @@ def vanished_layers(store: str, content: StoreContent, layer_ids: Iterable[str])
 
 
 def targets(overlay: str, layer: StoredLayer) -> Iterator[str]:
-    """Where what ``layer`` shows leads to, as far as that is links. ``overlay`` is the store's
-    directory of that name."""
+    """The targets of the links that ``layer`` shows. ``overlay`` is the store's directory of that
+    name."""
     if layer.lowers is None:
         paths = _parts(f"{overlay}/{layer.layer_id}")
     else:

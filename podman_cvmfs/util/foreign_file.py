@@ -15,9 +15,9 @@ _NULL = os.makedev(1, 3)
 def read_bounded(path: str, limit: int, *, follow: bool = True) -> bytes:
     """The content of the regular file ``path`` of at most ``limit`` bytes. Raises OSError.
 
-    A FIFO or a device in its place neither blocks nor is read; only /dev/null is empty, as people
-    put it in the place of configuration that isn't to count. Unless ``follow``, the file itself
-    must be no symbolic link.
+    A FIFO or a device in its place doesn't block and isn't read. Only /dev/null counts as empty,
+    because it often replaces configuration that should not count. Unless ``follow``, the file
+    itself must not be a symbolic link.
     """
     descriptor = os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW)
     try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Look at what may never answer, such as a file system whose server is gone.
 
-A process that waits for a hanging mount can't always be killed, and a thread that does keeps its
-process from ending. So the look is taken by a child; one that hangs is left behind.
+A process that waits for a hanging mount can't always be killed. A thread that waits keeps its
+process from ending. So a child process looks, and a child that hangs is abandoned.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class HangingError(Exception):
 
 
 def bounded(look: Callable[[], T], seconds: float) -> T:
-    """What ``look`` returns or raises (both must be picklable), from a process of its own.
+    """Call ``look`` in a process of its own; return or raise what it does (both must be picklable).
 
     Raises HangingError if that takes more than ``seconds``, OSError if the child dies.
     """
@@ -84,7 +84,7 @@ def _child(look: Callable[[S], Any], items: Sequence[S]) -> Iterator[int]:
     try:
         yield reader
     except BaseException:
-        # Whether it dies of that nobody can tell: it isn't waited for.
+        # Nobody waits for the child, so whether it dies is unknown.
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):

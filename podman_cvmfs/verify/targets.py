@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Examine where a store's layers lead: into repositories that are there, to what is there.
+"""Examine the targets of a store's layers: whether the repositories and the files are there.
 
 The only part of the examination that reads repositories; it asks once for each piece.
 """
@@ -23,7 +23,7 @@ from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.pieces import TARGET
 
 _NOT_KNOWN = "doesn't answer"
-_GONE = ("is gone", "is no directory", "is reached over a symbolic link")
+_GONE = ("is gone", "is not a directory", "is reached over a symbolic link")
 
 
 def check_targets(
@@ -31,9 +31,9 @@ def check_targets(
 ) -> frozenset[str]:
     """Examine the links into repositories of the ``pieces`` that layers of ``content`` mount.
 
-    A repository that can't be read at all is one warning: it may come back. So is what is gone from
-    under layers that no image needs any more. Returns the IDs of layers whose files are gone,
-    or are somewhere else.
+    A repository that can't be read at all is one warning: it may come back. Missing files of a
+    layer that no image needs any more are a warning, too. Returns the IDs of layers whose files are
+    gone or are in another repository.
     """
     known = {image.repository for image in content.images.values()}
     known |= {layer.repository for layer in content.layers.values() if layer.repository}
@@ -54,7 +54,7 @@ def check_targets(
         if root not in known and any(layer.retired is None for layer in users.get(piece_id, ())):
             look.error(
                 place,
-                f"leads to {target!r}, into none of the images' repositories",
+                f"leads to {target!r}, which is in no repository of the images",
                 kind=Kind.FILES_GONE,
             )
             gone.update(layer.layer_id for layer in users[piece_id])
@@ -67,7 +67,7 @@ def check_targets(
             links.append((piece_id, place, tree, target[len(root) + 1 :]))
     for root, why in sorted(down.items()):
         if why is not None:
-            what = f"the repository {why}: what is in it isn't checked"
+            what = f"the repository {why}: its files aren't checked"
             look.warning(Kind.UNCHECKED, root, what, "mount it")
     unanswered: set[str] = set()
     readers = Readers(is_slow=any(health_of(tree) is not None for tree in trees.values()))
@@ -102,16 +102,17 @@ def _check_podmans_view(
     for tree in trees:
         paths = (tree.path(path) for _, _, each, path in links if each is tree)
         if pause is not None and is_hidden(next(paths, tree.root), pause):
-            what = "podman's pause process has started before the mount, and doesn't see it"
+            what = "podman's pause process started before the mount and doesn't see it"
             look.error(tree.root, what, RESTART, Kind.FILES_UNSEEN)
 
 
 def _sync(store: str) -> str:
-    return f"{on_store(store, 'sync')}, and if it stays, {repair_of(store)}"
+    return f"{on_store(store, 'sync')}; if that doesn't help, {repair_of(store)}"
 
 
 def _why_down(root: str) -> str | None:
-    """Why a repository can't be read; None if it can. An empty mount point is one without it."""
+    """Why a repository can't be read; None if it can. An empty directory is an unmounted mount
+    point."""
     try:
         return None if os.listdir(root) else "is empty"
     except OSError as err:
@@ -134,7 +135,7 @@ def _why_missing(place: tuple[Tree, str]) -> str | None:
     except RepositoryError as err:
         cause = err.__cause__
         why = cause.strerror if isinstance(cause, OSError) else err.message
-        return f"can't be looked at ({why})"
+        return f"can't be examined ({why})"
     if attributes is None:
         return _GONE[0]
     return None if stat.S_ISDIR(attributes.st_mode) else _GONE[1]

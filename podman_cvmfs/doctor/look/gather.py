@@ -35,12 +35,13 @@ from podman_cvmfs.settings.sharing import files_naming
 from podman_cvmfs.setup.users import shadowed
 from podman_cvmfs.util.probe import HangingError, bounded
 
-#: A full store, or podman with one, takes so many times as long as one look at a file system.
+#: Reading a full store, or asking podman with one, takes so many times as long as one look at a
+#: file system.
 _FULL_LOOK = 6
 
 
 def gather(settings: Settings, seconds: float) -> Facts:
-    """Look at this machine, with the store in the settings in mind, as whoever runs this.
+    """Look at this machine and the store of the settings, as the user who runs this.
 
     ``seconds`` is how long to wait for each file system. Raises InputError for a broken
     environment variable of ours.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look at repositories: whether they are mounted and answer, and whom their files belong to."""
+"""Look at repositories: whether they are mounted and answer, and who owns their files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FSTAB = "/etc/fstab"
 def look_at_repositories(
     settings: Settings, used: Sequence[str], seconds: float
 ) -> tuple[Repository, ...]:
-    """The repositories of the settings, and those ``used`` by a store besides."""
+    """The repositories of the settings, and other repositories that a store has ``used``."""
     paths = dict.fromkeys((*settings.repositories, *used))
     found = [
         replace(_one(path, seconds), wished=path in settings.repositories, in_fstab=_in_fstab(path))

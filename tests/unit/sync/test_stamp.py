@@ -186,7 +186,7 @@ def test_manifests_that_wait_for_their_registry_leave_no_stamp(
     for _ in range(2):
         done = podman_cvmfs(*target.argv("--format", "json"))
         assert done.returncode == RegistryError.exit_code
-        assert "3 names have a made-up config or manifest: " in done.stderr
+        assert "3 names with a made-up config or manifest: " in done.stderr
         assert "HTTP 429" in done.stderr
         assert len(json.loads(done.stdout)["waiting"][REGISTRY]) == 3
     server.answers["/v2/"] = give(b"", 404)

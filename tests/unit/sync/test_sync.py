@@ -135,7 +135,7 @@ def test_an_empty_repository_never_empties_the_store(world: World) -> None:
     before = snapshot(world.root / "store")
     shutil.rmtree(world.repository)
     world.repository.mkdir()
-    with pytest.raises(RepositoryError, match="holds no image"):
+    with pytest.raises(RepositoryError, match="has no images"):
         world.sync()
     assert snapshot(world.root / "store") == before
 
@@ -147,7 +147,7 @@ def test_a_first_sync_from_what_is_no_repository_fails(world: World, wrong: bool
     world.repository.mkdir()
     if wrong:
         (world.repository / "etc").mkdir()
-    with pytest.raises(RepositoryError, match="holds no image"):
+    with pytest.raises(RepositoryError, match="has no images"):
         world.sync()
     assert not (world.root / "store").exists()
 
