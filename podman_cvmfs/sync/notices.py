@@ -55,13 +55,13 @@ def owner_notices(repository: AnyRepository) -> Iterator[str]:
     owner = f"the files in {printable(repository.root)} belong to user {uid}"
     if os.geteuid() == 0:
         yield (
-            f"{owner}, and so they do in containers; ordinary users need a store of their own "
+            f"{owner}, also in containers; ordinary users need a store of their own "
             "(podman-cvmfs setup --user) or fuse-overlayfs"
         )
     else:
         yield (
             f"{owner}: containers can make and remove files in some directories only "
-            "(to have that too: podman-cvmfs setup --user --overlay fuse-overlayfs)"
+            "(to change all files: podman-cvmfs setup --user --overlay fuse-overlayfs)"
         )
 
 
