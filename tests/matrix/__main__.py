@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.matrix import changes, checks, real_layers, reuse
+from tests.matrix import changes, checks, deeds, deeds_stated, real_layers, reuse
 from tests.matrix.bench import Bench, Outcome
 from tests.matrix.cells import cells
 from tests.matrix.run import map_ids, run_cell
@@ -36,18 +37,17 @@ def _rows() -> Iterator[tuple[str, Callable[[Bench], Outcome]]]:
         yield cell.name, functools.partial(run_cell, cell=cell)
     for view in ("flat", "layers"):
         yield f"60 and 120 layers, {view}", functools.partial(checks.deep, view=view)
-    for view in reuse.VIEWS:
-        for mode in reuse.REUSES:
-            for fuse in (False, True):
-                how = f"reuse {view} {mode}{' fuse' if fuse else ''}"
-                yield (
-                    f"{how}: pull",
-                    functools.partial(reuse.pulls, view=view, reuse=mode, fuse=fuse),
-                )
-                yield (
-                    f"{how}: build, commit, save, push",
-                    functools.partial(reuse.made, view=view, reuse=mode, fuse=fuse),
-                )
+    for cell in deeds.CELLS:
+        yield f"deeds {cell.name}", functools.partial(deeds_stated.run, cell=cell)
+    for view, mode, how in itertools.product(reuse.VIEWS, reuse.REUSES, ("", " fuse", " mount")):
+        for what, row in (
+            ("pull", reuse.pulls),
+            ("build, commit, save, push", reuse.made),
+        ):
+            run = functools.partial(
+                row, view=view, reuse=mode, fuse=how == " fuse", mount=how == " mount"
+            )
+            yield f"reuse {view} {mode}{how}: {what}", run
     for cell in changes.CELLS:
         yield f"changes {cell.name}", functools.partial(changes.run, cell=cell)
     for view in reuse.VIEWS:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.matrix.host import FOREIGN
 from tests.matrix.listing import UNREADABLE
 from tests.support.comparison import RULES, Difference, Rule, Tree, parents
+from tests.support.ducc_losses import PUBLISHED
 
 #: How the kernel shows an owner that a user namespace doesn't map.
 UNMAPPED = 65534
@@ -21,7 +22,8 @@ class Cell:
     ``rootless``; ``fuse``: mounted by fuse-overlayfs; ``view`` flat or layers; ``owner`` of the
     repository's files (see ``site.OWNERS``); ``own``: the store is the user's, written by the
     user, else root's; ``layout``: sync's ``--overlay``; ``mountopt``: storage.conf's;
-    ``with_users``: root shares the store, and looks into it.
+    ``with_users``: root shares the store, and looks into it. ``mount``: the repository is as
+    DUCC leaves it and as CernVM-FS's client shows it, else it is a plain directory of ours.
     """
 
     rootless: bool
@@ -32,6 +34,7 @@ class Cell:
     layout: str = "kernel"
     mountopt: str = ""
     with_users: bool = False
+    mount: bool = False
 
     @property
     def shared(self) -> bool:
@@ -47,12 +50,28 @@ class Cell:
         words += ["fuse-layout"] if self.layout != "kernel" else []
         words += [self.mountopt] if self.mountopt else []
         words += ["shared"] if self.with_users else []
+        words += ["mount"] if self.mount else []
         return " ".join(words)
 
 
 def cells() -> Iterator[Cell]:
-    """All combinations that make sense.
+    """All combinations that make sense, in plain directories and on a mount."""
+    for cell in _plain_cells():
+        yield cell
+        if _is_on_mounts(cell):
+            yield replace(cell, mount=True)
 
+
+def _is_on_mounts(cell: Cell) -> bool:
+    """Whether mounts show such files: one user's, or a merged root with those of the image. Root
+    makes no store of what a user has mounted: nobody else sees that."""
+    if cell.owner == "root":
+        return cell.view == "flat" and not cell.rootless
+    return cell.owner == "foreign" or cell.own
+
+
+def _plain_cells() -> Iterator[Cell]:
+    """
     Merged roots are right on fuse-overlayfs whatever the layout; layers need the layout for it,
     since it takes a whiteout named ``.wh..wh..opq``, which hides that marker from the kernel, for
     the marker itself.
@@ -103,6 +122,26 @@ def no_capabilities(each: Difference, wanted: Tree, seen: Tree) -> bool:
     return each.field == "xattrs" and each.seen == tuple(
         pair for pair in each.wanted if pair[0] != "security.capability"
     )
+
+
+def lost_bits(each: Difference, wanted: Tree, seen: Tree) -> bool:
+    """DUCC loses the setuid, setgid and sticky bits of merged roots, and gives a file without any
+    bit to its owner."""
+    return each.field == "mode" and each.seen == (each.wanted & 0o777 or 0o600)
+
+
+def left_by_ducc(each: Difference, wanted: Tree, seen: Tree) -> bool:
+    """DUCC puts a marker for CernVM-FS into each merged root and each layer, and in merged roots
+    links have the time of publication."""
+    if each.field == "extra":
+        return each.path == b".cvmfscatalog"
+    is_link = each.field == "mtime" and wanted[each.path].kind == "link"
+    return is_link and bool(each.seen == PUBLISHED * 1_000_000_000)
+
+
+def lost_in_repositories(each: Difference, wanted: Tree, seen: Tree) -> bool:
+    """CernVM-FS as DUCC fills it has no hard links and no extended attributes."""
+    return (each.field == "nlink" and each.seen == 1) or (each.field == "xattrs" and not each.seen)
 
 
 def unmapped_owners(each: Difference, wanted: Tree, seen: Tree) -> bool:
@@ -181,10 +220,15 @@ def rules(cell: Cell, layers: int, there: Tree | None = None) -> Sequence[Rule]:
         found.append(as_pulled_there(there))
     if cell.owner != "root":
         found.append(no_capabilities)
+    if cell.mount:
+        found += [left_by_ducc, lost_in_repositories]
+        found += [lost_bits] if cell.view == "flat" else []
     if cell.with_users and cell.view == "layers":
         found.append(writers_own)
     if not cell.rootless:
-        return [*found, foreign_owners, guessed_owners] if cell.owner == "foreign" else found
+        # DUCC loses the owners in layers, and an image of one layer is shown by that.
+        lost = cell.owner == "foreign" or (cell.mount and layers == 1)
+        return [*found, foreign_owners, guessed_owners] if lost else found
     if cell.owner == "user":
         return [*found, users_own]
     found += [unmapped_owners, unreadable_files]

@@ -33,6 +33,11 @@ CELLS = (
     Cell(True, False, "layers", "user", True),
     Cell(True, False, "flat", "foreign", True),
     Cell(True, False, "layers", "foreign", True),
+    Cell(False, False, "flat", "foreign", mount=True),
+    Cell(False, False, "layers", "foreign", mount=True),
+    Cell(True, False, "flat", "foreign", True, mount=True),
+    Cell(True, False, "layers", "foreign", True, mount=True),
+    Cell(True, False, "layers", "user", True, mount=True),
 )
 
 
@@ -223,11 +228,11 @@ def _published(site: Site) -> Path:
 def _store(bench: Bench, cell: Cell) -> Path:
     """Write the cell's store, or find it. Raises SyncError."""
     site = bench.site
-    own = "u" if cell.own else "s"
+    own = ("u" if cell.own else "s") + ("m" if cell.mount else "")
     store = site.data / f"ch-{own}-{cell.owner}-{cell.view}-{bench.version}/store"
     if not store.exists():
         store.parent.mkdir(exist_ok=True)
         user = USER if cell.own else None
-        repository = site.owned(_published(site), cell.owner)
+        repository = site.shown(_published(site), cell.owner, cell.mount)
         site.sync(repository, store, "--view", cell.view, user=user, version=bench.version)
     return store

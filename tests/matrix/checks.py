@@ -135,4 +135,8 @@ MAPPED = (
     Cell(True, True, "flat", "foreign", True),
     Cell(True, False, "flat", "user"),
     Cell(True, True, "flat", "user"),
+    Cell(False, False, "flat", "foreign", mount=True),
+    Cell(False, False, "layers", "foreign", mount=True),
+    Cell(True, False, "flat", "foreign", True, mount=True),
+    Cell(True, True, "flat", "foreign", True, mount=True),
 )

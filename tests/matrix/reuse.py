@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.matrix.bench import Bench, Outcome
+from tests.matrix.cells import Cell, rules
 from tests.matrix.guest import Guest
 from tests.matrix.listing import Listed
-from tests.support.comparison import RULES, Difference, Tree, unexpected
+from tests.support.comparison import Difference, Rule, Tree, unexpected
 from tests.support.images import LAYERS, Image, build, push
 from tests.support.layers import directory, file
 from tests.support.namespace import CommandError
@@ -54,14 +55,19 @@ VIEWS = ("auto", "flat", "layers")
 REUSES = ("base", "all", "none")
 
 
-def store(bench: Bench, view: str, reuse: str, fuse: bool = False) -> Path:
-    """Root's store of all images, laid out so; ``fuse``: for fuse-overlayfs."""
-    path = bench.site.data / f"r-{view}-{reuse}{'-fuse' if fuse else ''}/store"
+def store(bench: Bench, view: str, reuse: str, fuse: bool = False, mount: bool = False) -> Path:
+    """Root's store of all images, laid out so; ``fuse``: for fuse-overlayfs; ``mount``: on the
+    emulated mount, whose files are a stranger's."""
+    kind = f"{view}-{reuse}{'-fuse' if fuse else ''}{'-m' if mount else ''}"
+    path = bench.site.data / f"r-{kind}/store"
     if not path.exists():
         path.parent.mkdir()
         options = ["--view", view, "--reuse", reuse]
         options += ["--overlay", "fuse-overlayfs"] if fuse else []
-        bench.site.sync(bench.site.repository(), path, *options, user=None, version=bench.version)
+        repository = bench.site.repository()
+        if mount:
+            repository = bench.site.shown(repository, "foreign", mount)
+        bench.site.sync(repository, path, *options, user=None, version=bench.version)
     return path
 
 
@@ -84,25 +90,27 @@ def plain(bench: Bench, fuse: bool) -> list[Mapping[str, Listed]]:
     return [bench.once(f"reuse {each}", functools.partial(pull, each)) for each in drivers]
 
 
-def _unlike(wanted: list[Mapping[str, Listed]], podman: Guest, name: str, view: str) -> list[str]:
+def _unlike(
+    wanted: list[Mapping[str, Listed]], podman: Guest, name: str, stated: Sequence[Rule]
+) -> list[str]:
     """In what a pulled image is unlike all of ``wanted``. On fuse-overlayfs podman itself loses a
     file beside its own whiteout, unless the layer below is a store's."""
     seen = podman.listings([name])[name]
-    found = [list(_differences(each[name], seen, view)) for each in wanted]
+    found = [list(_differences(each[name], seen, stated)) for each in wanted]
     return [line for line in found[0] if all(line in lines for lines in found)]
 
 
-def pulls(bench: Bench, view: str, reuse: str, fuse: bool = False) -> Outcome:
+def pulls(bench: Bench, view: str, reuse: str, fuse: bool = False, mount: bool = False) -> Outcome:
     """Pull each shared image next to a store, and compare what came with a plain pull; of the
     layers that the store offers none may be fetched.
 
-    ``fuse``: podman mounts by fuse-overlayfs. ``Outcome.said`` tells how many bytes of layers in
-    the store were fetched all the same.
+    ``fuse``: podman mounts by fuse-overlayfs. ``mount``: the store is on one. ``Outcome.said``
+    tells how many bytes of layers in the store were fetched all the same.
     """
     outcome = Outcome()
     images = names(bench)
     wanted = plain(bench, fuse)
-    place = store(bench, view, reuse, fuse)
+    place, stated = store(bench, view, reuse, fuse, mount), _stated(view, mount)
     again = 0
     for name, shared in images.items():
         built = build(shared.image)
@@ -120,7 +128,7 @@ def pulls(bench: Bench, view: str, reuse: str, fuse: bool = False) -> Outcome:
             again += sum(size for digest, size in sizes.items() if digest in known)
             needless = sorted(offered.intersection(sizes))
             outcome.add(_path(name), [f"{digest} is fetched again" for digest in needless])
-            outcome.add(_path(name), _unlike(wanted, podman, name, view))
+            outcome.add(_path(name), _unlike(wanted, podman, name, stated))
         outcome.images += 1
     outcome.said = f"{outcome.images} same, {again} bytes again"
     return outcome
@@ -142,10 +150,10 @@ def _deletes(layer: str) -> bool:
 _CONTAINERFILE = "FROM {name}\nUSER 0\nRUN echo built > /opt/built && rm -f /var/lib/data/c\n"
 
 
-def made(bench: Bench, view: str, reuse: str, fuse: bool = False) -> Outcome:
+def made(bench: Bench, view: str, reuse: str, fuse: bool = False, mount: bool = False) -> Outcome:
     """Build on, commit, save and push images of the store: right, or an error; then pull."""
     outcome = Outcome()
-    place = store(bench, view, reuse, fuse)
+    place, stated = store(bench, view, reuse, fuse, mount), _stated(view, mount)
     said = []
     bases = [bench.site.name(image) for image in ("t/delete:1", "t/app:1", "t/opaque:1")]
     with bench.fresh(fuse=fuse) as podman:
@@ -167,7 +175,7 @@ def made(bench: Bench, view: str, reuse: str, fuse: bool = False) -> Outcome:
                 said.append("build works")
                 carried.append(("built", "localhost/built"))
                 outcome.images += 1
-                outcome.add(f"build on {_path(name)}", _differences(wanted[name], seen, view))
+                outcome.add(f"build on {_path(name)}", _differences(wanted[name], seen, stated))
             try:
                 committed = _commit(podman, name)
             except CommandError as err:
@@ -179,7 +187,7 @@ def made(bench: Bench, view: str, reuse: str, fuse: bool = False) -> Outcome:
                 outcome.images += 1
                 seen = podman.listings([committed])[committed]
                 truth = wanted[f"{name} committed"]
-                outcome.add(f"commit of {_path(name)}", _differences(truth, seen, view))
+                outcome.add(f"commit of {_path(name)}", _differences(truth, seen, stated))
             for what, image in carried:
                 truth = podman.listings([image])[image]
                 for how in ("save", "push"):
@@ -191,7 +199,7 @@ def made(bench: Bench, view: str, reuse: str, fuse: bool = False) -> Outcome:
                         said.append(f"{how} works")
                         outcome.images += 1
                         outcome.add(
-                            f"{how} of {what} {_path(name)}", _differences(truth, got, view)
+                            f"{how} of {what} {_path(name)}", _differences(truth, got, stated)
                         )
             podman.run("rmi", "--force", "localhost/built", "localhost/commit", check=False)
         # What builds and commits have copied from the store must be good for pulls, too.
@@ -199,7 +207,7 @@ def made(bench: Bench, view: str, reuse: str, fuse: bool = False) -> Outcome:
         for name in [name for name, shared in names(bench).items() if shared.elsewhere]:
             podman.run("pull", "--quiet", name)
             outcome.images += 1
-            outcome.add(f"then {_path(name)}", _unlike(truths, podman, name, view))
+            outcome.add(f"then {_path(name)}", _unlike(truths, podman, name, stated))
     outcome.said = f"{outcome.images} same; " + ", ".join(sorted(set(said)))
     return outcome
 
@@ -267,10 +275,17 @@ def _made_by_whom(each: Difference, wanted: Tree, seen: Tree) -> bool:
     return each.field == "mode" and each.path in MOUNT_POINTS
 
 
-def _differences(wanted: Listed, seen: Listed, view: str) -> Iterator[str]:
+def _stated(view: str, mount: bool) -> Sequence[Rule]:
+    """What may differ from a pull into empty storage."""
+    shown = "layers" if view == "layers" else "flat"
+    # The images have layers enough not to be shown by their only one.
+    cell = Cell(False, False, shown, "foreign" if mount else "root", mount=mount)
+    return (*rules(cell, layers=2), _dated_by_itself, _made_by_whom)
+
+
+def _differences(wanted: Listed, seen: Listed, stated: Sequence[Rule]) -> Iterator[str]:
     if isinstance(wanted, str) or isinstance(seen, str):
         yield str(wanted if isinstance(wanted, str) else seen)
         return
-    rules = (*RULES["layers" if view == "layers" else "flat"], _dated_by_itself, _made_by_whom)
-    for each in unexpected(wanted, seen, rules):
+    for each in unexpected(wanted, seen, stated):
         yield str(each)

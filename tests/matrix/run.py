@@ -53,7 +53,7 @@ _refused: dict[Path, SyncError] = {}
 def store_of(bench: Bench, cell: Cell) -> Path:
     """Write the cell's store, or find it where an earlier cell wrote it. Raises SyncError."""
     whose = "u" if cell.own else "s" if cell.shared else "r"
-    kind = f"{whose}-{cell.owner}-{cell.view}-{cell.layout}"
+    kind = f"{whose}-{cell.owner}-{cell.view}-{cell.layout}{'-m' if cell.mount else ''}"
     store = bench.site.data / kind / "store"
     if store in _refused:
         raise _refused[store]
@@ -61,7 +61,8 @@ def store_of(bench: Bench, cell: Cell) -> Path:
         store.parent.mkdir()
         sharing = ["--shared"] if cell.shared else []
         options = ("--view", cell.view, "--overlay", cell.layout, *sharing)
-        repository, user = bench.site.repository(cell.owner), USER if cell.own else None
+        repository = bench.site.shown(bench.site.repository(), cell.owner, cell.mount)
+        user = USER if cell.own else None
         try:
             bench.site.sync(repository, store, *options, user=user, version=bench.version)
         except SyncError as err:

@@ -15,7 +15,9 @@ from pathlib import Path
 from tests.matrix.host import FOREIGN, USER, Machine, User, interpreter
 from tests.support.cli import succeed
 from tests.support.comparison import EXTRA
+from tests.support.ducc_losses import lossy_copy
 from tests.support.images import IMAGES, build, deep, push
+from tests.support.mounted import Mounted
 from tests.support.registry import Registry
 
 #: Owners of a repository's files: as published (by root); one foreign user's, as a default
@@ -41,6 +43,9 @@ class Site:
         self.registry = Registry(data / "registry")
         self.images = {image.name: build(image) for image in [*IMAGES, *EXTRA]}
         self.deep = {image.name: build(image) for image in (deep(60), deep(120))}
+        self._clients: dict[Path, Mounted] = {}
+        # Not on the file system of the graphroots: there, starts can lock up with a client.
+        self._caches = Path(tempfile.mkdtemp(prefix="pcm", dir="/dev/shm"))
         self._home: Machine | None = None
         self._python: list[str] = []
         for built in (*self.images.values(), *self.deep.values()):
@@ -72,6 +77,35 @@ class Site:
             subprocess.run(["cp", "-a", repository, path], check=True)
             give(path, *ids)
         return path if ids is not None else repository
+
+    def shown(self, repository: Path, owner: str, mount: bool) -> Path:
+        """Where ``repository`` is shown with files of ``owner``: as a plain directory, or with
+        ``mount`` as DUCC leaves it and CernVM-FS's client shows it; made on first use.
+
+        On a mount, "root" stands for a client that doesn't claim the files: merged roots have the
+        image's owners, layers the publisher's. Podmans see a mount if they are made after it.
+        """
+        if not mount:
+            return self.owned(repository, owner)
+        # A short path: podman 4 has but a page for the paths of all lower directories.
+        place = self.data / f"m-{repository.name}-{owner}"
+        if place not in self._clients:
+            lossy = repository.with_name(f"{repository.name}-lossy")
+            if not lossy.exists():
+                lossy_copy(repository, lossy)
+            self._clients[place] = Mounted(lossy, place, self.data / "clients", owner=OWNERS[owner])
+            self._forget_home()
+        return place
+
+    def client(self, place: Path) -> Mounted:
+        """The client that shows what ``shown`` has given."""
+        return self._clients[place]
+
+    def _forget_home(self) -> None:
+        """Sync in another machine from now on: one sees no mounts that are younger than it."""
+        if self._home is not None:
+            self._home.close()
+        self._home, self._python = None, []
 
     def sync(
         self,
@@ -124,8 +158,10 @@ class Site:
     def close(self) -> None:
         """End what runs."""
         self.registry.stop()
-        if self._home is not None:
-            self._home.close()
+        self._forget_home()
+        for client in self._clients.values():
+            client.close()
+        shutil.rmtree(self._caches)
 
 
 @contextmanager

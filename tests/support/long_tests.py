@@ -14,6 +14,11 @@ _LONG = {
         r"keep_what_was_changed\[(trixie-rootless-kernel-flat|(bookworm|trixie)-root-kernel-layers"
         r"|(bookworm|sid)-rootless-kernel-layers)"
     ),
+    "test_mounted.py": (
+        r"end_as_stated\[(?!bookworm-root-kernel-layers-owner:foreign"
+        r"|trixie-rootless-kernel-flat-owner:foreign|sid-rootless-kernel-layers-owner:foreign)"
+        r"|a_pull_gives\[(?!bookworm-rootless|sid-root-)"
+    ),
     "test_real_layers.py": (
         r"survives\[(bookworm-layers|trixie-auto)|(two_stores|made_again)\[(bookworm|trixie)\]"
         r"|found_and_mended\[(bookworm|trixie)\]"

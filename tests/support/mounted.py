@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import passthrough
-from tests.support.passthrough import Options, State
+from tests.support.passthrough import Options
+from tests.support.passthrough_cache import State
 
 _SECONDS = 20
 _MOUNTS = "/proc/self/mountinfo"
@@ -63,6 +64,24 @@ class Mounted:
     def fetched(self) -> int:
         """How many objects are in the client's cache."""
         return sum(len(files) for _, _, files in os.walk(self.cache))
+
+    def counts(self) -> dict[str, int]:
+        """How often what was asked for since the mount: "file" and "catalogue" of the server; of
+        the file system "lookup", "readdir", "open", "read", "readlink", "getxattr", "listxattr".
+        The kernel answers many more by itself."""
+        found: dict[str, int] = json.loads(os.getxattr(self.mountpoint, passthrough.COUNTS))
+        return found
+
+    def requests(self) -> int:
+        """How many requests the server got since the mount."""
+        counts = self.counts()
+        return counts.get("file", 0) + counts.get("catalogue", 0)
+
+    def die(self) -> None:
+        """End the client's process as a crash does: what is mounted stays, and answers nothing but
+        ENOTCONN."""
+        self._process.kill()
+        self._process.wait(_SECONDS)
 
     def abort(self) -> bool:
         """End every request with an error, as an administrator does: ``umount -f``. It unmounts as

@@ -7,12 +7,15 @@ of ``Options``, serves it until it is unmounted. What it has of a client (2.12, 
 * read-only, one owner for all files, permissions checked by the kernel, ``nosuid`` and ``nodev``;
 * names have 0 bytes by ``statfs``; hard links are files of their own; times are whole seconds;
 * no extended attributes but the client's own, which only the mount point lists;
-* at most ``threads`` requests are served at a time. Each ``open`` of an object that isn't in the
-  cache is a fetch: it takes ``delay`` seconds and ends with a rename between two directories of
+* variables in links are replaced;
+* at most ``threads`` requests are served at a time. Each file and each catalogue that isn't in the
+  cache is fetched: that takes ``delay`` seconds, and ends with a rename between two directories of
   ``cache``, which is also the process's working directory;
+* without a server, what is in the cache is shown, and all else is an error;
 * the kernel remembers names, attributes and pages, so that what is warm is quick.
 
-What it doesn't have: catalogues, and so fetches for directories; chunks; variables in links.
+What it doesn't have: chunks, and catalogues that somebody could fetch. What DUCC loses before any
+client comes is in ``ducc_losses``.
 """
 
 from __future__ import annotations
@@ -20,19 +23,27 @@ from __future__ import annotations
 import errno
 import functools
 import hashlib
-import itertools
 import json
 import os
+import re
 import stat
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tests.support.passthrough_cache import Cache, State, catalogues_above
+
 #: The first libfuse in which the number of threads has a bound (ChangeLog.rst of libfuse).
 _BOUNDED = (3, 12)
 _TAKEN_OVER = ("st_mode", "st_nlink", "st_size", "st_rdev", "st_blocks")
+#: In a link; what is behind ``:-`` stands for a variable that isn't set.
+_VARIABLE = re.compile(r"\$\((\w+)(?::-([^)]*))?\)")
+#: An attribute that no client has: a JSON object of how often what was asked for.
+COUNTS = "user.emulation.counts"
 
 
 @dataclass(frozen=True)
@@ -40,9 +51,10 @@ class Options:
     """How the client is set up.
 
     ``owner`` is shown as user and group of all files; None: their own. ``keeps`` false: the cache
-    is too small for anything, so that each ``open`` fetches. ``remembered`` is for how many seconds
+    is too small for any file, so that each ``open`` fetches. ``remembered`` is for how many seconds
     the kernel may answer by itself. ``control`` is a file with the fields of ``State``, looked at
-    before each answer.
+    before each answer. ``attributes`` false: the client hides its own. ``host`` is the address of
+    its server.
     """
 
     backing: str
@@ -53,19 +65,8 @@ class Options:
     keeps: bool = True
     remembered: float = 60.0
     repository: str = "unpacked.example.org"
-
-
-@dataclass(frozen=True)
-class State:
-    """What changes while the client runs.
-
-    ``broken``: "" for a network that works; "fetches" if fetches fail with EIO, as with a server
-    that is down; "all" if everything does. ``delay`` is the seconds that a fetch takes.
-    """
-
-    revision: int = 1
-    delay: float = 0.0
-    broken: str = ""
+    attributes: bool = True
+    host: str = "http://127.0.0.1:1"
 
 
 class Repository:
@@ -75,8 +76,7 @@ class Repository:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._kept: set[str] = set()
-        self._fetches = itertools.count()
+        self._cache = Cache(options.cache, options.keeps)
         self._state, self._state_is_of = State(), (0, 0)
 
     def _now(self) -> State:
@@ -89,10 +89,15 @@ class Repository:
             self._state_is_of = version
         return self._state
 
-    def _real(self, path: str) -> str:
-        """Where ``path`` is in the backing directory. Raises OSError if everything is broken."""
-        if self._now().broken == "all":
+    def _real(self, path: str, asked: str, *, below: bool = False) -> str:
+        """Where ``path`` is in the backing directory, once the catalogues for it are there;
+        ``below``: also for what is in it. ``asked`` is counted. Raises OSError if they can't be
+        had, or if everything is broken."""
+        state = self._now()
+        self._cache.count(asked)
+        if state.broken == "all":
             raise OSError(errno.EIO, "broken")
+        self._cache.have_catalogues(path, state, below=below)
         return self._options.backing + path
 
     def init(self, path: str) -> None:
@@ -101,7 +106,7 @@ class Repository:
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
         """The attributes of a file."""
-        found = os.lstat(self._real(path))
+        found = os.lstat(self._real(path, "lookup"))
         shown = {name: getattr(found, name) for name in _TAKEN_OVER}
         if not stat.S_ISDIR(found.st_mode):
             shown["st_nlink"] = 1
@@ -112,20 +117,22 @@ class Repository:
 
     def readlink(self, path: str) -> str:
         """The target of a link."""
-        return os.readlink(self._real(path))
+        target = os.readlink(self._real(path, "readlink"))
+        return _VARIABLE.sub(lambda found: os.environ.get(found[1]) or found[2] or "", target)
 
     def readdir(self, path: str, fh: int) -> Iterator[tuple[str, int, int]]:
         """Names and types of what is in a directory."""
         yield from ((name, stat.S_IFDIR, 0) for name in (".", ".."))
-        with os.scandir(self._real(path)) as entries:
+        with os.scandir(self._real(path, "readdir", below=True)) as entries:
             for entry in entries:
                 yield entry.name, entry.stat(follow_symlinks=False).st_mode, 0
 
     def open(self, path: str, flags: int) -> int:
         """Open a file; fetch what is in it first."""
-        file = os.open(self._real(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        real = self._real(path, "open")
+        file = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            self._fetch(path)
+            self._cache.have_file(path, self._now())
         except BaseException:
             os.close(file)
             raise
@@ -133,6 +140,7 @@ class Repository:
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
         """Part of a file's content."""
+        self._cache.count("read")
         return os.pread(fh, size, offset)
 
     def release(self, path: str, fh: int) -> int:
@@ -146,46 +154,41 @@ class Repository:
 
     def listxattr(self, path: str) -> list[str]:
         """The names of the client's attributes, at the mount point alone."""
-        return list(self._attributes(path)) if path == "/" else []
+        self._real(path, "listxattr")
+        hidden = path != "/" or not self._options.attributes
+        return [] if hidden else list(self._attributes(path, self._options.backing))
 
     def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
         """One of the client's attributes, which every path has."""
-        value = self._attributes(path).get(name)
-        if value is None:
+        if name == COUNTS:
+            return json.dumps(self._cache.counts).encode()
+        real = self._real(path, "getxattr", below=name == "user.catalog_counters")
+        shown = self._attributes(path, real) if self._options.attributes else {}
+        if name == "user.hash" and shown and stat.S_ISREG(os.lstat(real).st_mode):
+            found = os.lstat(real)
+            return _digest(real, found.st_mtime_ns, found.st_ino).encode()
+        if name not in shown:
             raise OSError(errno.ENODATA, name)
-        return value
+        return shown[name].encode()
 
-    def _attributes(self, path: str) -> dict[str, bytes]:
-        real, options, state = self._real(path), self._options, self._now()
+    def _attributes(self, path: str, real: str) -> dict[str, str]:
+        options, state = self._options, self._now()
         root_hash = hashlib.sha1(f"{options.repository} {state.revision}".encode()).hexdigest()
-        shown = {
+        catalogue = next(reversed(catalogues_above(path, os.path.isdir(real))), "")
+        catalogue_hash = hashlib.sha1(f"{root_hash} {catalogue}".encode()).hexdigest()
+        fetched = self._cache.counts["file"] + self._cache.counts["catalogue"]
+        return {
+            "user.catalog_counters": f"catalog_hash: {catalogue_hash if catalogue else root_hash}\n"
+            f"catalog_mountpoint: {catalogue}\n",
             "user.fqrn": options.repository,
-            "user.host": "http://127.0.0.1:1/cvmfs/" + options.repository,
+            "user.host": f"{options.host}/cvmfs/{options.repository}",
+            "user.ndownload": str(fetched),
             "user.pid": str(os.getpid()),
             "user.proxy": "DIRECT",
             "user.revision": str(state.revision),
             "user.root_hash": root_hash,
             "user.version": "2.12.7.0",
         }
-        if os.path.isfile(real) and not os.path.islink(real):
-            found = os.lstat(real)
-            shown["user.hash"] = _digest(real, found.st_mtime_ns, found.st_ino)
-        return {name: value.encode() for name, value in shown.items()}
-
-    def _fetch(self, path: str) -> None:
-        """Have the object ``path`` in the cache. Raises OSError if the server can't be reached."""
-        state, options = self._now(), self._options
-        if path in self._kept:
-            return
-        time.sleep(state.delay)
-        if state.broken:
-            raise OSError(errno.EIO, "no server")
-        key = hashlib.sha1(os.fsencode(path)).hexdigest()
-        transaction = f"{options.cache}/txn/fetch{next(self._fetches)}"
-        os.close(os.open(transaction, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        os.rename(transaction, f"{options.cache}/{key[:2]}/{key[2:]}")
-        if options.keeps:
-            self._kept.add(path)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -202,8 +205,7 @@ def serve(mountpoint: str, options: Options) -> None:
 
     if (mfusepy.fuse_version_major, mfusepy.fuse_version_minor) < _BOUNDED:
         sys.exit("the number of threads has a bound only from libfuse 3.12 on")
-    for name in ("txn", *(f"{number:02x}" for number in range(256))):
-        os.makedirs(f"{options.cache}/{name}", exist_ok=True)
+    threading.Thread(target=_end_with, args=(os.getppid(), mountpoint), daemon=True).start()
     remembered = ("entry_timeout", "attr_timeout", "negative_timeout")
     flags = ("ro", "nosuid", "nodev", "allow_other", "default_permissions", "kernel_cache")
     mfusepy.FUSE(
@@ -211,11 +213,18 @@ def serve(mountpoint: str, options: Options) -> None:
         mountpoint,
         foreground=True,
         fsname="cvmfs2",
-        subtype="passthrough",
         max_threads=options.threads,
         **dict.fromkeys(remembered, options.remembered),
         **dict.fromkeys(flags, True),
     )
+
+
+def _end_with(parent: int, mountpoint: str) -> None:
+    """Unmount and end once the test is gone, however it ended: nobody may meet what it has left."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    subprocess.run(["umount", "--lazy", mountpoint], check=False)
+    os._exit(1)
 
 
 def command(mountpoint: str, options: Options) -> list[str]:

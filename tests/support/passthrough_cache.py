@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the emulated client has in its cache, and what it fetches: see passthrough.
+
+A repository's objects are files and *catalogues*, which hold the names and attributes of all that
+is below a directory, down to the next catalogue.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+import os
+import re
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+#: The directories that DUCC makes catalogues of; the root's is there from the mount on.
+_CATALOGUES = re.compile(
+    r"/\.layers|/\.layers/[0-9a-f]{2}|/\.layers/[0-9a-f]{2}/[0-9a-f]+/layerfs"
+    r"|/\.flat/[0-9a-f]{2}/[0-9a-f]+|/\.chains|/\.chains/[0-9a-f]{2}(?:/[0-9a-f]+)?"
+)
+#: No catalogue's directory is deeper.
+_DEPTH = 4
+
+
+@dataclass(frozen=True)
+class State:
+    """What changes while the client runs.
+
+    ``broken``: "" for a network that works; "fetches" if fetches fail with EIO, as with a server
+    that is down; "all" if everything does. ``delay`` is the seconds that a fetch takes.
+    """
+
+    revision: int = 1
+    delay: float = 0.0
+    broken: str = ""
+
+
+class Cache:
+    """The client's cache in the directory ``place``.
+
+    Each fetch ends with a rename between two directories of it. Without ``keeps`` it is too small
+    for any file. Catalogues stay: the client has them open.
+    """
+
+    def __init__(self, place: str, keeps: bool) -> None:
+        self._place, self._keeps = place, keeps
+        self._kept: set[str] = set()
+        self._under_way: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
+        self._numbers = itertools.count()
+        #: How often what was asked for: "file" and "catalogue" of the server, else by the kernel.
+        self.counts: Counter[str] = Counter()
+        for name in ("txn", *(f"{number:02x}" for number in range(256))):
+            os.makedirs(f"{place}/{name}", exist_ok=True)
+
+    def count(self, asked: str) -> None:
+        """Count a request of the kernel's."""
+        with self._lock:
+            self.counts[asked] += 1
+
+    def have_file(self, path: str, state: State) -> None:
+        """Have what is in the file ``path``. Raises OSError if the server can't be reached."""
+        self._have("file", path, state, self._keeps)
+
+    def have_catalogues(self, path: str, state: State, *, below: bool = False) -> None:
+        """Have the catalogues that know of ``path``, ``below``: of what is in it. Raises OSError if
+        the server can't be reached."""
+        for directory in catalogues_above(path, below):
+            self._have("catalogue", directory, state, True)
+
+    def _have(self, kind: str, path: str, state: State, keeps: bool) -> None:
+        key = f"{kind} {path}"
+        if key in self._kept:
+            return
+        with self._lock:
+            wanted = threading.Lock()
+            under_way = self._under_way.setdefault(key, wanted) if keeps else wanted
+        # Who wants the same object waits for the one who fetches it.
+        with under_way:
+            if key not in self._kept:
+                self._fetch(kind, key, state)
+                if keeps:
+                    self._kept.add(key)
+
+    def _fetch(self, kind: str, key: str, state: State) -> None:
+        self.count(kind)
+        time.sleep(state.delay)
+        if state.broken:
+            raise OSError(errno.EIO, "no server")
+        name = hashlib.sha1(os.fsencode(key)).hexdigest()
+        transaction = f"{self._place}/txn/fetch{next(self._numbers)}"
+        os.close(os.open(transaction, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        os.rename(transaction, f"{self._place}/{name[:2]}/{name[2:]}")
+
+
+def catalogues_above(path: str, below: bool = False) -> list[str]:
+    """The directories above ``path``, from the top, whose catalogues know of it; with ``below``
+    that of ``path`` itself, too. The root isn't among them."""
+    parts = path.split("/")
+    last = len(parts) if below else len(parts) - 1
+    above = ("/".join(parts[: end + 1]) for end in range(1, min(last, _DEPTH + 1)))
+    return [each for each in above if _CATALOGUES.fullmatch(each)]
