@@ -250,12 +250,13 @@ def _local_piece(nodes: tuple[Node, ...]) -> Piece:
 
 
 def _skeleton_pieces(skeleton: Skeleton) -> list[Piece]:
-    """The skeleton's directories, with a whiteout for the publisher's file; and whiteouts below
-    those that are shown empty. As opaque attributes they would not do: podman looks below an opaque
-    directory when it commits, and fails where it may not read."""
+    """The skeleton's directories and files, with a whiteout for the publisher's file; and whiteouts
+    below those that are shown empty. As opaque attributes they would not do: podman looks below an
+    opaque directory when it commits, and fails where it may not read."""
     root = skeleton.directories[0] if skeleton.directories else None
     nodes = [Node("", mode=ROOT_MODE) if root is None else root._replace(mode=ROOT_MODE)]
     nodes += [node for node in skeleton.directories if node.path]
+    nodes += skeleton.files
     nodes.append(Node(_CATALOGUE_MARK, is_whiteout=True))
     found = [_local_piece(_in_order(nodes))]
     if skeleton.closed:

@@ -24,7 +24,8 @@ from podman_cvmfs.repository.whiteouts import Markers, scan
 from podman_cvmfs.resolve.config import SYNTHESISED, ConfigLadder
 from podman_cvmfs.resolve.image import FlatRoot, Layer, ResolvedImage, view_shown
 from podman_cvmfs.resolve.manifest import REBUILT, ManifestLadder
-from podman_cvmfs.resolve.skeleton import ShownRoot, Skeleton
+from podman_cvmfs.resolve.shown import ShownRoot
+from podman_cvmfs.resolve.skeleton import Skeleton
 from podman_cvmfs.resolve.skeletons import Skeletons, is_a_strangers
 from podman_cvmfs.settings.policy import Overlay, Policy, Reuse, View
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from podman_cvmfs.oci.documents import ImageConfig
 from podman_cvmfs.repository.tree import Tree, lies_on_fuse
-from podman_cvmfs.resolve.skeleton import ShownRoot, Skeleton, Terms, skeleton_of
+from podman_cvmfs.resolve.shown import ShownRoot
+from podman_cvmfs.resolve.skeleton import Skeleton, Terms, skeleton_of
 from podman_cvmfs.settings.policy import Overlay, Policy
 
 

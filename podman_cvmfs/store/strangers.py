@@ -3,8 +3,9 @@
 
 Local directories of layout 4 had the modes of the image, so that whoever reached the store could
 plant files in its ``/tmp``, which every container of the image then showed. Only directories and
-whiteouts belong there. Everything is done by descriptors and no link is followed, for whoever can
-write in a directory can exchange what is in it at any moment.
+whiteouts belong there, and in an ordinary user's store files of that user. Everything is done by
+descriptors and no link is followed, for whoever can write in a directory can exchange what is in it
+at any moment.
 """
 
 from __future__ import annotations
@@ -118,8 +119,10 @@ class _Visit:
         try:
             attributes = os.stat(where, dir_fd=directory, follow_symlinks=False)
             is_whiteout = stat.S_ISCHR(attributes.st_mode) and attributes.st_rdev == 0
-            # Anybody may make a whiteout, too: it deletes a file from others' containers.
-            if is_whiteout and attributes.st_uid == self.owner:
+            # Anybody may make a whiteout, too: it deletes a file from others' containers. And
+            # anybody may move a link to a file of root's here.
+            is_copy = stat.S_ISREG(attributes.st_mode) and self.owner != 0
+            if (is_whiteout or is_copy) and attributes.st_uid == self.owner:
                 return
             if self.remove:
                 os.unlink(where, dir_fd=directory)

@@ -117,6 +117,7 @@ class _Deeds:
             yield name, getattr(self, method)
 
     DEEDS = (
+        ("run: a user that the image doesn't know", "run_unknown"),
         ("build: RUN, on one layer", "build_on_one"),
         ("build: RUN, on two layers", "build_on_two"),
         ("build: RUN and COPY, on layers that delete", "build_on_layers"),
@@ -135,6 +136,11 @@ class _Deeds:
         ("pull: an image on a layer of the store", "pull"),
         ("build: RUN, on the pulled image", "build_on_pulled"),
     )  # fmt: skip
+
+    def run_unknown(self) -> None:
+        image = self._site.name(APP.name)
+        command = ("run", "--rm", "--pull=never", "--user=55", image, "id", "-u")
+        _want(self._podman.run(*command).stdout, "55\n")
 
     def build_on_one(self) -> None:
         self._build(ONE.name, "USER 0", "RUN echo built > /root/built")

@@ -184,12 +184,6 @@ FAILURES = (
         "the directory `partial` is closed to the user",
     ),
     Failure(
-        ("root: adds a user (as useradd)",),
-        _strange,
-        _DENIED,
-        "`/etc/shadow` is closed to the user",
-    ),
-    Failure(
         ("root: reads closed files of others", "cp: a closed file out of a container"),
         _strange,
         _GONE,

@@ -12,7 +12,8 @@ import pytest
 from podman_cvmfs.oci.documents import ImageConfig, parse_config
 from podman_cvmfs.repository.tree import Tree
 from podman_cvmfs.repository.whiteouts import scan
-from podman_cvmfs.resolve.skeleton import ShownRoot, Skeleton, Terms, skeleton_of
+from podman_cvmfs.resolve.shown import ShownRoot
+from podman_cvmfs.resolve.skeleton import Skeleton, Terms, skeleton_of
 from podman_cvmfs.store.records import Node
 
 #: An ordinary user, to whom the files are a stranger's.
