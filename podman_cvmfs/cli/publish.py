@@ -14,17 +14,23 @@ from podman_cvmfs.cli.options import DIRECTORY, arch_option, settings_given
 from podman_cvmfs.errors import InputError, PartialError, PodmanCvmfsError, printable
 from podman_cvmfs.names.reference import ImageName, parse_name
 from podman_cvmfs.oci.platform import Platform
-from podman_cvmfs.publish.publisher import (
-    Published,
-    check_directory,
-    present_platform,
-    publish,
-)
+from podman_cvmfs.publish.present import present_platform
+from podman_cvmfs.publish.publisher import Published, check_directory, publish
+from podman_cvmfs.publish.source.budget import parse_size
 from podman_cvmfs.publish.source.image import ImageSource, SourceImage
 from podman_cvmfs.publish.source.open import open_source
 from podman_cvmfs.registry.client import RegistryClient
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What is published into, and what the user vouches for."""
+
+    repository: str
+    assume_nosuid: bool
+    max_size: int | None
 
 
 @dataclass(frozen=True)
@@ -67,13 +73,32 @@ class _Outcome:
 )
 @arch_option
 @click.option(
+    "--assume-nosuid",
+    is_flag=True,
+    help="Publish even where other users reach the repository and setuid files work. Give it "
+    "only if users reach the repository by a mount with nosuid and nodev alone.",
+)
+@click.option(
+    "--max-size",
+    metavar="SIZE",
+    help="How much an image may take unpacked, e.g. 20G. Default: 512M, and 100 times its "
+    "compressed size.",
+)
+@click.option(
     "--format",
     "output",
     type=click.Choice(["text", "json"]),
     default="text",
     help="With json: print a list of the results on standard output.",
 )
-def command(sources: tuple[str, ...], repository: str, name: str | None, output: str) -> None:
+def command(
+    sources: tuple[str, ...],
+    repository: str,
+    name: str | None,
+    assume_nosuid: bool,
+    max_size: str | None,
+    output: str,
+) -> None:
     """Unpack images into a repository in DUCC's layout.
 
     A SOURCE is one of these: an image in a registry (https://registry/repository:tag, or
@@ -89,14 +114,15 @@ def command(sources: tuple[str, ...], repository: str, name: str | None, output:
     given = parse_name(name) if name is not None else None
     settings = settings_given()
     patience = settings.registries
-    check_directory(repository)
+    check_directory(repository, assume_nosuid)
+    target = _Target(repository, assume_nosuid, None if max_size is None else parse_size(max_size))
     outcomes: list[_Outcome] = []
     client = RegistryClient(
         timeout=patience.timeout, retries=patience.retries, max_pause=patience.max_pause
     )
     with client:
         for source in sources:
-            outcomes.extend(_publish_source(source, given, repository, client, settings.platform))
+            outcomes.extend(_publish_source(source, given, target, client, settings.platform))
     if output == "json":
         click.echo(json.dumps([outcome.as_json() for outcome in outcomes], indent=1))
     _raise_failures(outcomes)
@@ -105,12 +131,12 @@ def command(sources: tuple[str, ...], repository: str, name: str | None, output:
 def _publish_source(
     text: str,
     name: ImageName | None,
-    repository: str,
+    target: _Target,
     client: RegistryClient,
     platform: Platform,
 ) -> list[_Outcome]:
     try:
-        source = open_source(text, name, client, platform)
+        source = open_source(text, name, client, platform, target.max_size)
     except PodmanCvmfsError as err:
         return [_Outcome(text, error=err)]
     try:
@@ -124,17 +150,23 @@ def _publish_source(
                     theirs,
                     platform,
                 )
-        return [_publish_image(text, source, image, repository) for image in images]
+        return [_publish_image(text, source, image, target) for image in images]
     except PodmanCvmfsError as err:
         return [_Outcome(text, error=err)]
     finally:
         source.close()
 
 
-def _publish_image(text: str, source: ImageSource, image: SourceImage, repository: str) -> _Outcome:
-    before, its = present_platform(repository, image.name), image.config.platform
+def _publish_image(text: str, source: ImageSource, image: SourceImage, target: _Target) -> _Outcome:
+    before, its = present_platform(target.repository, image.name), image.config.platform
     try:
-        done = publish(repository, image, lambda layer: source.layer(image, layer))
+        done = publish(
+            target.repository,
+            image,
+            lambda layer: source.layer(image, layer),
+            target.assume_nosuid,
+            target.max_size,
+        )
     except PodmanCvmfsError as err:
         return _Outcome(text, image, error=err)
     if before is not None and before.architecture != its.architecture:

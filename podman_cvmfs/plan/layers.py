@@ -4,12 +4,12 @@ Pure: no I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from podman_cvmfs.plan.lay_out import Shown
 from podman_cvmfs.plan.retirement import Retention, hidden
-from podman_cvmfs.settings.policy import Change, Policy, Reuse
+from podman_cvmfs.settings.policy import Change, Policy
 from podman_cvmfs.store.records import (
     UNCOMPRESSED,
     LayerDirectory,
@@ -144,14 +144,17 @@ def serves(layer: StoredLayer, sources: Collection[str], gone: Collection[str]) 
     return (layer.shows is None or layer.shows in sources) and layer.repository not in gone
 
 
-def found_by_none(current: StoreContent, policy: Policy) -> set[str]:
-    """The IDs of layers that a pull may find by their place in a chain, though ``policy`` says that
-    no other image may use what their repository has."""
+def distrusted_layers(
+    current: StoreContent, policy: Policy, policy_of: Callable[[str], Policy]
+) -> set[str]:
+    """The IDs of layers that a pull may find by their place in a chain, though no other image may
+    use the layers of their repository. ``policy_of`` tells the policy for images of a repository;
+    ``policy`` is the policy for all."""
     return {
         layer.layer_id
         for layer in current.layers.values()
         if layer.shows is None and layer.repository
-        if policy.of(layer.repository) != policy and policy.reuse is not Reuse.NONE
+        if policy_of(layer.repository).reuse is not policy.reuse
     }
 
 

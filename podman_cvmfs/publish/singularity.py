@@ -20,12 +20,11 @@ from podman_cvmfs.publish.unpack.attributes import Attributes
 from podman_cvmfs.publish.unpack.safe_tree import (
     BUILD_MODE,
     CREATE_FILE,
-    directory,
     lstat,
-    open_directory,
     remove,
     write_all,
 )
+from podman_cvmfs.util.below import directory, open_directory
 
 _SOURCE_ENVIRONMENT = """#!/bin/sh
 for part in /.singularity.d/env/*.sh; do

@@ -14,12 +14,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from types import TracebackType
 
+from podman_cvmfs.errors import RepositoryError
+from podman_cvmfs.publish.lock import locked, open_lock
+from podman_cvmfs.publish.open_repository import OpenRepository
 from podman_cvmfs.publish.unpack.safe_tree import remove, write_all
 
 _LOCK = ".podman-cvmfs-lock"
@@ -28,23 +32,27 @@ _OWNER_LOCK = "lock"
 
 
 class Workspace:
-    """A private directory below the repository ``directory``, removed on leaving the context."""
+    """A private directory in the repository, open as ``fd``, removed on leaving the context."""
 
-    def __init__(self, directory: str) -> None:
-        self.directory = directory
-        self.path = ""
+    def __init__(self, repository: OpenRepository) -> None:
+        self.repository = repository
+        self.fd = -1
+        self._name = ""
         self._owner_lock = -1
         self._count = 0
 
     def __enter__(self) -> Workspace:
         with self.locked():
             self._remove_abandoned()
-            self.path = tempfile.mkdtemp(prefix=_PREFIX, dir=self.directory)
+            self._name = _PREFIX + secrets.token_hex(4)
+            os.mkdir(self._name, 0o700, dir_fd=self.repository.fd)
             try:
-                self._owner_lock = _lock_file(os.path.join(self.path, _OWNER_LOCK))
+                self.fd = self.repository.open_directory(self._name)
+                what = self.repository.shown(f"{self._name}/{_OWNER_LOCK}")
+                self._owner_lock = open_lock(_OWNER_LOCK, self.fd, what)
                 fcntl.flock(self._owner_lock, fcntl.LOCK_EX)
             except OSError:
-                self._remove(os.path.basename(self.path))
+                self._remove(self._name)
                 raise
         return self
 
@@ -57,30 +65,37 @@ class Workspace:
         try:
             # Nobody else may take it for abandoned while it is half removed.
             with self.locked():
-                self._remove(os.path.basename(self.path))
+                self._remove(self._name)
         finally:
             os.close(self._owner_lock)
+            os.close(self.fd)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock under which the repository changes."""
-        fd = _lock_file(os.path.join(self.directory, _LOCK))
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        """Hold the lock under which the repository changes. Raises OSError or RepositoryError."""
+        with locked(_LOCK, self.repository.fd, self.repository.shown(_LOCK)):
             yield
-        finally:
-            os.close(fd)
 
     def _remove_abandoned(self) -> None:
-        for name in os.listdir(self.directory):
+        for name in os.listdir(self.repository.fd):
             if not name.startswith(_PREFIX):
                 continue
             try:
-                fd = os.open(os.path.join(self.directory, name, _OWNER_LOCK), os.O_RDWR)
-            except FileNotFoundError:
-                # Its owner died before it had a lock: both are made under the lock we hold.
+                place = self.repository.open_directory(name)
+            except RepositoryError:
+                # A link or a file: no publisher's.
+                continue
+            try:
+                fd = os.open(_OWNER_LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=place)
+            except OSError as err:
+                if err.errno not in (errno.ENOENT, errno.ELOOP):
+                    raise
+                # Its owner died before it had a lock: both are made under the lock we hold. A link
+                # is no publisher's.
                 self._remove(name)
                 continue
+            finally:
+                os.close(place)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -91,58 +106,44 @@ class Workspace:
                 os.close(fd)
 
     def _remove(self, name: str) -> None:
-        fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            remove(os.fsencode(name), fd)
-        finally:
-            os.close(fd)
+        remove(os.fsencode(name), self.repository.fd)
 
     def fresh(self) -> str:
-        """A path in the workspace that nothing has yet."""
+        """A name in the workspace that nothing has yet."""
         self._count += 1
-        return os.path.join(self.path, str(self._count))
-
-    def directory_for(self, path: str) -> None:
-        """Make the directories above ``path``, relative to the repository, open to all readers."""
-        made = self.directory
-        for part in os.path.dirname(path).split("/"):
-            made = os.path.join(made, part)
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(made)
-                os.chmod(made, 0o755)
+        return str(self._count)
 
     def put_file(self, path: str, data: bytes) -> bool:
         """Let ``path``, relative to the repository, hold ``data``; False if it did already.
 
         After a power cut it holds what it did before, or ``data``: never nothing.
         """
-        where = os.path.join(self.directory, path)
-        if read_if_there(where) == data:
+        if self.repository.read(path) == data:
             return False
         prepared = self.fresh()
-        write_file(prepared, data, is_durable=True)
-        self.directory_for(path)
-        os.replace(prepared, where)
+        write_file(prepared, self.fd, data, is_durable=True)
+        self._put(prepared, path)
         return True
 
     def put_link(self, path: str, target: str) -> bool:
         """Let ``path`` be a symbolic link to ``target``; False if it was already."""
-        where = os.path.join(self.directory, path)
-        if os.path.islink(where) and os.readlink(where) == target:
+        if self.repository.link_target(path) == target:
             return False
         prepared = self.fresh()
-        os.symlink(target, prepared)
-        self.directory_for(path)
-        os.replace(prepared, where)
+        os.symlink(target, prepared, dir_fd=self.fd)
+        self._put(prepared, path)
         return True
+
+    def _put(self, prepared: str, path: str) -> None:
+        with self.repository.above(path, make=True) as above:
+            os.replace(prepared, os.path.basename(path), src_dir_fd=self.fd, dst_dir_fd=above)
 
     def put_directory(self, prepared: str, path: str) -> bool:
         """Move the directory ``prepared`` to ``path``; False if another publisher was faster."""
-        where = os.path.join(self.directory, path)
-        if os.path.isdir(where):
+        if self.repository.has_directory(path):
             return False
-        self.directory_for(path)
-        os.rename(prepared, where)
+        with self.repository.above(path, make=True) as above:
+            os.rename(prepared, os.path.basename(path), src_dir_fd=self.fd, dst_dir_fd=above)
         return True
 
     def flush(self) -> None:
@@ -153,9 +154,10 @@ class Workspace:
             raise OSError(code, os.strerror(code))
 
 
-def write_file(path: str, data: bytes, is_durable: bool = False) -> None:
+def write_file(path: str, dir_fd: int, data: bytes, is_durable: bool = False) -> None:
     """Write a new file that everybody may read; with ``is_durable`` it is then on the disk."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(path, flags, 0o644, dir_fd=dir_fd)
     try:
         write_all(fd, data)
         os.fchmod(fd, 0o644)
@@ -163,16 +165,3 @@ def write_file(path: str, data: bytes, is_durable: bool = False) -> None:
             os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def read_if_there(path: str) -> bytes | None:
-    """The contents of ``path``; None if there is no such file."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _lock_file(path: str) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -13,12 +13,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.oci.platform import UNKNOWN, Platform, nearest
+from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.podman.mount_points import mount_points
-from podman_cvmfs.settings import paths
+from podman_cvmfs.settings import checks, paths
+from podman_cvmfs.settings.checks import HOST
 from podman_cvmfs.settings.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.settings.sharing import is_shared
 from podman_cvmfs.util.toml import TomlFile, drop_ins, read_toml
@@ -28,8 +29,6 @@ VARIABLE = "PODMAN_CVMFS_CONFIG"
 DEFAULT, COMMAND_LINE = "default", "command line"
 #: The system's store and cache are root's to write, and to share.
 _ROOTS = frozenset({"store", "cache", "shared"})
-#: The architecture of the machine we run on.
-HOST = "host"
 
 
 class OnOutage(str, Enum):
@@ -243,121 +242,24 @@ def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-# ---------------------------------------------------------------------- checks of one value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("must be a text that isn't empty")
-    if "\0" in value:
-        raise ValueError("must hold no null character")
-    return value
-
-
-def _path(value: object) -> str:
-    path = os.path.expanduser(_text(value))
-    if not os.path.isabs(path):
-        raise ValueError(f"must be an absolute path, not {printable(path)!r}")
-    return os.path.normpath(path)
-
-
-def _arch(value: object) -> str:
-    text = _text(value)
-    if text == HOST:
-        return text
-    try:
-        platform = Platform.parse(text)
-    except InputError:
-        platform = UNKNOWN
-    if not platform.is_known:
-        # An image for it there is none: all would be left out.
-        near = nearest(text)
-        raise ValueError(
-            f"must be {HOST}, or an architecture like amd64 or arm/v7, not {printable(text)!r}"
-            + (f" (is it {near}?)" if near else "")
-        )
-    return str(platform)
-
-
-def _list_of(check: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
-    def checked(value: object) -> tuple[str, ...]:
-        if not isinstance(value, (list, tuple)):
-            raise ValueError("must be a list of texts")
-        try:
-            return tuple(dict.fromkeys(check(each) for each in value))
-        except ValueError as err:
-            raise ValueError(f"is a list in which each {err}") from None
-
-    return checked
-
-
-def _some(check: Callable[[object], tuple[str, ...]]) -> Callable[[object], tuple[str, ...]]:
-    def checked(value: object) -> tuple[str, ...]:
-        found = check(value)
-        if not found:
-            raise ValueError("must name at least one")
-        return found
-
-    return checked
-
-
-Choice = TypeVar("Choice", bound=Enum)
-
-
-def _choice(kind: type[Choice]) -> Callable[[object], Choice]:
-    def checked(value: object) -> Choice:
-        try:
-            return kind(value)
-        except ValueError:
-            allowed = ", ".join(each.value for each in kind)
-            raise ValueError(f"must be one of {allowed}") from None
-
-    return checked
-
-
-def _truth(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")
-    return value
-
-
-def _whole(least: int, most: int) -> Callable[[object], int]:
-    def checked(value: object) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise ValueError(f"must be a whole number from {least} to {most}")
-        return value
-
-    return checked
-
-
-def _seconds(least: float, most: float) -> Callable[[object], float]:
-    def checked(value: object) -> float:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not least <= float(value) <= most:  # type: ignore[arg-type]
-            raise ValueError(f"must be a number of seconds from {least:g} to {most:g}")
-        return float(value)  # type: ignore[arg-type]
-
-    return checked
-
-
 #: All keys, in the order in which they are shown, and what turns TOML's value into ours.
 _CHECKS: dict[str, Callable[[object], object]] = {
-    "repositories": _some(_list_of(_path)),
-    "wish_lists": _list_of(_path),
-    "include": _list_of(_text),
-    "exclude": _list_of(_text),
-    "arch": _arch,
-    "store": _path,
-    "cache": _path,
-    "view": _choice(View),
-    "reuse": _choice(Reuse),
-    "overlay": _choice(Overlay),
-    "reuse_from": _list_of(_path),
-    "shared": _truth,
-    "grace_days": _whole(0, 3650),
-    "offline": _truth,
-    "on_outage": _choice(OnOutage),
-    "registries.timeout": _seconds(0.1, 3600),
-    "registries.retries": _whole(0, 10),
-    "registries.max_pause": _seconds(0, 3600),
+    "repositories": checks.not_empty(checks.list_of(checks.path)),
+    "wish_lists": checks.list_of(checks.path),
+    "include": checks.list_of(checks.text),
+    "exclude": checks.list_of(checks.text),
+    "arch": checks.architecture,
+    "store": checks.path,
+    "cache": checks.path,
+    "view": checks.one_of(View),
+    "reuse": checks.one_of(Reuse),
+    "overlay": checks.one_of(Overlay),
+    "reuse_from": checks.list_of(checks.path),
+    "shared": checks.truth,
+    "grace_days": checks.whole_number(0, 3650),
+    "offline": checks.truth,
+    "on_outage": checks.one_of(OnOutage),
+    "registries.timeout": checks.seconds(0.1, 3600),
+    "registries.retries": checks.whole_number(0, 10),
+    "registries.max_pause": checks.seconds(0, 3600),
 }

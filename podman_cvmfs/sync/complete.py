@@ -54,7 +54,7 @@ class _Layout:
         wishes, repository = self._wishes, offer.repository
         if repository.root not in self._resolvers:
             self._resolvers[repository.root] = resolver_of(
-                repository, wishes.cache, self._registries, wishes.policy.of(repository.root)
+                repository, wishes.cache, self._registries, wishes.policy_of(repository.root)
             )
         return self._resolvers[repository.root]
 
@@ -69,7 +69,7 @@ class _Layout:
                 f"not for {self._wishes.platform}"
             )
         try:
-            view = view_of(image, self._wishes.policy.of(group[0].repository.root))
+            view = view_of(image, self._wishes.policy_of(group[0].repository.root))
         except RepositoryError as err:
             raise RepositoryError(f"{name}: {err.message}", err.hint) from None
         lowers = len(view.layers[-1][1].lowers) if view.layers else 0

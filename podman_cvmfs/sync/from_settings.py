@@ -38,6 +38,7 @@ def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list
         selection=Selection(specs, settings.include, settings.exclude),
         platform=settings.platform,
         policy=settings.policy,
+        names_trusted=settings.reuse_from is not None,
         grace=settings.grace_days * 24 * 3600,
         hide_outage=settings.on_outage is OnOutage.HIDE,
     )

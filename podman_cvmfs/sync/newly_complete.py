@@ -8,12 +8,13 @@ from collections.abc import Collection
 
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.repository.offers import Offer, Offers
-from podman_cvmfs.settings.policy import Policy, Reuse, View
+from podman_cvmfs.settings.policy import Reuse, View
 from podman_cvmfs.store.records import StoreContent, chain_of
+from podman_cvmfs.sync.request import Wishes
 
 
 def completed_since(
-    current: StoreContent, wanted: Collection[str], offers: Offers, policy: Policy
+    current: StoreContent, wanted: Collection[str], offers: Offers, wishes: Wishes
 ) -> set[str]:
     """The source IDs, among those ``wanted``, of images of ``current`` of which there is more by
     now: the merged root, where they are shown by their layers; or the base, where an empty layer
@@ -25,9 +26,11 @@ def completed_since(
         chain = chain_of(current, image.top_layer) if sources else []
         if len(chain) < 2:
             continue
-        if not chain[0].merged and policy.view is View.AUTO:
+        if not chain[0].merged and wishes.policy.view is View.AUTO:
             rootless |= sources
-        elif not chain[-1].repository and policy.of(image.repository).reuse is not Reuse.NONE:
+        elif (
+            not chain[-1].repository and wishes.policy_of(image.repository).reuse is not Reuse.NONE
+        ):
             baseless |= sources
     groups = offers.by_source(rootless | baseless) if rootless or baseless else {}
     return {

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.oci.platform import Platform
@@ -32,8 +32,18 @@ class Wishes:
     platform: Platform = field(default_factory=Platform.of_host)
     #: How images are laid out.
     policy: Policy = DEFAULT_POLICY
+    #: The repositories whose layers other images may use; None: those that ``policy`` tells.
+    trusted: Collection[str] | None = None
+    #: Whether the settings name the trusted repositories.
+    names_trusted: bool = False
     #: Whether the images of a repository that can't be read leave the store until it can be read,
     #: so that podman pulls them.
     hide_outage: bool = False
     #: How many seconds an image stays usable when it has left the store.
     grace: int = GRACE
+
+    def policy_of(self, repository: str) -> Policy:
+        """How images of ``repository`` are laid out."""
+        if self.trusted is None:
+            return self.policy.of(repository)
+        return replace(self.policy, reuse_from=tuple(self.trusted)).of(repository)

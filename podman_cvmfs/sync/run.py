@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from podman_cvmfs.errors import printable
 from podman_cvmfs.names.reference import ImageName
-from podman_cvmfs.plan.layers import found_by_none, freed_images, orphaned_views
+from podman_cvmfs.plan.layers import distrusted_layers, freed_images, orphaned_views
 from podman_cvmfs.plan.make import Candidate, Plan, make_plan
 from podman_cvmfs.plan.retirement import Retention, is_retired
 from podman_cvmfs.registry.meanings import meanings
@@ -29,6 +29,7 @@ from podman_cvmfs.sync.held import held_by, repositories_of
 from podman_cvmfs.sync.newly_complete import completed_since
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.trust import with_trust_of
 from podman_cvmfs.usage.needs import Needs, find_needs, needed_layers
 from podman_cvmfs.usage.vanished import vanished_layers
 
@@ -49,6 +50,8 @@ def sync(wishes: Wishes) -> SyncReport:
     requested = {text: meanings(text) for text in wishes.requested}
     with wishes.store.opened() as current:
         strangers = _keep_others_out(wishes, current)
+        if requested:
+            wishes = with_trust_of(current, wishes)
         # What was listed and resolved has gone when the store is written: that, too, takes memory.
         plan, report = _prepare(current, requested, wishes)
         changed = wishes.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
@@ -109,7 +112,7 @@ def _prepare(
         left_out.clear()
     lacking = (each for each in offers.offers if each.image.image_id.hex in undone)
     wanted = keep_old(choice.wanted, held, lacking, left_out)
-    distrusted = found_by_none(current, wishes.policy)
+    distrusted = distrusted_layers(current, wishes.policy, wishes.policy_of)
     stuck = _stuck(current, hidden, distrusted) - completed.candidates.keys()
     wanted = {name: source for name, source in wanted.items() if source not in stuck}
     plan, warnings = _plan(current, wanted, completed.candidates, hidden, gone, wishes, retention)
@@ -149,7 +152,7 @@ def _plan(
         if image.repository in hidden:
             layers = layers_of(current, image)
             useless.update(layer.layer_id for layer in layers if not layer.repository)
-    useless |= found_by_none(current, wishes.policy)
+    useless |= distrusted_layers(current, wishes.policy, wishes.policy_of)
     useless |= vanished_layers(wishes.store.path, current, current.layers.keys() - used)
     needs: Needs | None = None
     if useless:
@@ -244,7 +247,7 @@ def _to_resolve(
         whole = image.config_origin != SYNTHESISED and image.manifest_origin != UNANSWERED
         if whole and fits and not image.outdated and not moved:
             present |= image.all_sources
-    present -= completed_since(current, set(choice.wanted.values()), offers, wishes.policy)
+    present -= completed_since(current, set(choice.wanted.values()), offers, wishes)
     missing = {offer.image.image_id.hex for offer in choice.offers} - present
     left = _left_behind(current, offers)
     return missing | orphaned_views(current, choice.wanted.values(), gone, left)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,12 +85,15 @@ class Bench:
             self._kept[key] = make()
         return self._kept[key]
 
-    def pulled(self, rootless: bool, fuse: bool = False) -> Mapping[str, Listed]:
-        """What containers of ordinarily pulled images see."""
+    def pulled(
+        self, rootless: bool, fuse: bool = False, names: Sequence[str] = ()
+    ) -> Mapping[str, Listed]:
+        """What containers of ordinarily pulled images see: of ``names``, or of all."""
+        images = list(names or self.names)
 
         def pull() -> Mapping[str, Listed]:
             with self.fresh(user=USER if rootless else None, fuse=fuse) as plain:
-                plain.run("pull", "--quiet", *self.names)
-                return plain.listings(self.names)
+                plain.run("pull", "--quiet", *images)
+                return plain.listings(images)
 
-        return self.once(f"pulled {rootless} {fuse}", pull)
+        return self.once(f"pulled {rootless} {fuse} {' '.join(names)}", pull)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m tests.matrix.deeds_table``: what works on a CernVM-FS mount, in Markdown.
 
-It is what ``deeds_stated`` states. The tests hold that against podman's own doings.
+It is what ``deeds_stated`` states, of all podmans alike. The tests hold that against what podman
+does.
 """
 
 from __future__ import annotations

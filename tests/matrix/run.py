@@ -18,14 +18,15 @@ from tests.support.comparison import unexpected
 def run_cell(bench: Bench, cell: Cell, images: Sequence[str] | None = None) -> Outcome:
     """Compare the ``images`` (names in ``Site.images``; None: all) in one cell and run some."""
     outcome = Outcome()
-    names = bench.names if images is None else [bench.site.name(image) for image in images]
+    some = [bench.site.name(image) for image in images or ()]
+    names = some or bench.names
     try:
         store = store_of(bench, cell)
     except SyncError as err:
         outcome.problems.append(f"sync: {err}")
         return outcome
-    pulled = bench.pulled(cell.rootless)
-    there = bench.pulled(cell.rootless, fuse=True) if cell.fuse else {}
+    pulled = bench.pulled(cell.rootless, names=some)
+    there = bench.pulled(cell.rootless, fuse=True, names=some) if cell.fuse else {}
     user = USER if cell.rootless else None
     with bench.fresh(stores=[store], user=user, fuse=cell.fuse, mountopt=cell.mountopt) as podman:
         seen = podman.listings(names)

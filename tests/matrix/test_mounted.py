@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.matrix import deeds, deeds_stated
+from tests.matrix import deeds, deeds_stated, deeds_table
 from tests.matrix.bench import Bench
 from tests.matrix.cells import Cell
 from tests.matrix.run import run_cell
@@ -44,3 +44,23 @@ def test_every_statement_is_of_a_deed() -> None:
         assert known.issuperset(failure.deeds)
         for deed in failure.deeds:
             assert any(deeds_stated.stated(deed, cell) is failure for cell in deeds.CELLS)
+
+
+def test_any_other_outcome_is_told() -> None:
+    (cell, *_) = deeds.CELLS
+    failures = {name: deeds_stated.stated(name, cell) for name in deeds.names()}
+    done = {name: each.words[0].upper() if each else "" for name, each in failures.items()}
+    assert list(deeds_stated.unlike(done, cell)) == []
+    for other in ("build: RUN, on two layers", "save", "app: can't write what is others'"):
+        for said in {"", "no words that anybody stated"} - {done[other]}:
+            (problem,) = deeds_stated.unlike({**done, other: said}, cell)
+            assert problem.startswith(other)
+
+
+def test_the_table_tells_all() -> None:
+    table = deeds_table.table()
+    rows = {line.split(" | ")[0][2:]: line for line in table.splitlines() if line[:2] == "| "}
+    assert set(deeds.names()) <= set(rows)
+    assert all(line.count(" | ") == len(deeds.CELLS) for line in rows.values())
+    assert rows["push"].count("no (") == len(deeds.CELLS)
+    assert "`Digest did not match`" in table

@@ -45,6 +45,7 @@ class DockerArchive:
         self._name = name
         self._platform = platform
         self._layer_files: dict[Digest, str] = {}
+        self._hashed: dict[str, Digest] = {}
         self._blobs: dict[tuple[str, Digest], tuple[str, Digest, int]] = {}
 
     def images(self) -> Sequence[SourceImage]:
@@ -124,10 +125,13 @@ class DockerArchive:
             # Unpacking will find out whether this is true.
             digest = diff_id
         else:
-            hashed = hashlib.sha256()
-            for chunk in self._files.stream(file):
-                hashed.update(chunk)
-            digest = Digest(hashed.hexdigest())
+            # Many images may name one file: it is hashed once.
+            if file not in self._hashed:
+                hashed = hashlib.sha256()
+                for chunk in self._files.stream(file):
+                    hashed.update(chunk)
+                self._hashed[file] = Digest(hashed.hexdigest())
+            digest = self._hashed[file]
         self._layer_files[digest] = file
         return kind, digest, self._files.size(file)
 

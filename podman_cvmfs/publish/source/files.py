@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import tarfile
@@ -12,7 +13,9 @@ from typing import IO, Protocol
 
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.oci import documents
+from podman_cvmfs.publish.source.budget import Budget
 from podman_cvmfs.publish.source.layer_stream import compression, decompress
+from podman_cvmfs.util.below import directory, open_regular
 
 _CHUNK = 256 * 1024
 _MAX_LINKS = 10
@@ -43,17 +46,34 @@ def read(files: Files, name: str, limit: int = documents.MAX_DOCUMENT) -> bytes:
 
 
 class DirectoryFiles:
-    """The files below a directory."""
+    """The files below a directory.
+
+    Whoever made it may have put links and pipes into it. No link below it is followed, and nothing
+    but regular files is opened: else files that only the caller can read would be published.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
-
-    def _open(self, name: str) -> IO[bytes]:
-        path = os.path.join(self._path, name)
         try:
-            return open(path, "rb")
+            self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as err:
             raise InputError(f"can't read {printable(path)}: {err.strerror}") from None
+
+    def _open(self, name: str) -> IO[bytes]:
+        path = printable(os.path.join(self._path, name))
+        above, _, last = name.rpartition("/")
+        try:
+            with directory(os.fsencode(above), self._fd) as fd:
+                return os.fdopen(open_regular(last, fd), "rb")
+        except (FileNotFoundError, PermissionError) as err:
+            raise InputError(f"can't read {path}: {err.strerror}") from None
+        except OSError as err:
+            if err.errno in (errno.ELOOP, errno.ENOTDIR, errno.EINVAL, errno.ENXIO):
+                raise InputError(
+                    f"can't read {path}: a symbolic link or a special file is in its place",
+                    "copy the layout with cp -rL, and publish the copy",
+                ) from None
+            raise InputError(f"can't read {path}: {err.strerror}") from None
 
     def stream(self, name: str) -> Iterator[bytes]:
         with self._open(name) as file:
@@ -64,19 +84,34 @@ class DirectoryFiles:
             return os.fstat(file.fileno()).st_size
 
     def has(self, name: str) -> bool:
-        return os.path.isfile(os.path.join(self._path, name))
+        # Something else than a file counts: then reading it says what is wrong.
+        above, _, last = name.rpartition("/")
+        try:
+            with directory(os.fsencode(above), self._fd) as fd:
+                os.lstat(last, dir_fd=fd)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return True
 
     def close(self) -> None:
-        pass
+        os.close(self._fd)
 
 
 class TarFiles:
-    """The files in a tar file, which may be compressed as a whole."""
+    """The files in a tar file, which may be compressed as a whole.
 
-    def __init__(self, path: str) -> None:
+    Decompressed it may take ``max_size`` bytes; if not given, ``Budget`` says it.
+    """
+
+    def __init__(self, path: str, max_size: int | None = None) -> None:
+        self._max_size = max_size
         self._path = printable(path)
         try:
-            self._file: IO[bytes] = open(path, "rb")  # noqa: SIM115 - open as long as we are
+            # The path is the user's own; what is at its end may be exchanged for a pipe.
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            self._file: IO[bytes] = os.fdopen(fd, "rb")
         except OSError as err:
             raise InputError(f"can't read {self._path}: {err.strerror}") from None
         try:
@@ -94,14 +129,19 @@ class TarFiles:
             self._file.close()
             raise
 
-    @staticmethod
-    def _unpacked(file: IO[bytes]) -> IO[bytes]:
+    def _unpacked(self, file: IO[bytes]) -> IO[bytes]:
         """A compressed archive can't be read in any order: decompress it once."""
         file.seek(0)
         plain = tempfile.TemporaryFile()  # noqa: SIM115
-        with file:
-            for chunk in decompress(_chunks(file)):
-                plain.write(chunk)
+        budget = Budget(self._max_size, plain.fileno())
+        try:
+            with file:
+                for chunk in decompress(_earning(_chunks(file), budget)):
+                    budget.spend(len(chunk))
+                    plain.write(chunk)
+        except BaseException:
+            plain.close()
+            raise
         return plain
 
     def _member(self, name: str) -> tarfile.TarInfo:
@@ -139,6 +179,12 @@ class TarFiles:
     def close(self) -> None:
         self._archive.close()
         self._file.close()
+
+
+def _earning(chunks: Iterator[bytes], budget: Budget) -> Iterator[bytes]:
+    for chunk in chunks:
+        budget.earn(len(chunk))
+        yield chunk
 
 
 def _normal(name: str) -> str:

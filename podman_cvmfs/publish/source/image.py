@@ -15,6 +15,9 @@ from podman_cvmfs.oci.documents import Descriptor, Digest, ImageConfig, Manifest
 from podman_cvmfs.oci.platform import Platform
 
 CONTAINERD_NAME = "io.containerd.image.name"
+#: ``maxDepth`` in containers/storage ``drivers/overlay/overlay.go``.
+_MAX_LAYERS = 500
+
 REF_NAME = "org.opencontainers.image.ref.name"
 
 
@@ -70,6 +73,10 @@ def checked_image(
         raise InputError(
             f"{name}: the manifest has {len(manifest.layers)} layers, "
             f"the configuration {len(config.diff_ids)} diff IDs"
+        )
+    if len(manifest.layers) > _MAX_LAYERS:
+        raise InputError(
+            f"{name}: has {len(manifest.layers)} layers; podman takes at most {_MAX_LAYERS}"
         )
     if any(layer.is_foreign for layer in manifest.layers):
         raise InputError(f"{name}: has Windows base layers, which can't be unpacked here")

@@ -26,10 +26,15 @@ _FORMS = (
 
 
 def open_source(
-    text: str, name: ImageName | None, client: RegistryClient, platform: Platform
+    text: str,
+    name: ImageName | None,
+    client: RegistryClient,
+    platform: Platform,
+    max_size: int | None = None,
 ) -> ImageSource:
     """Open the source that ``text`` names; ``name`` is what its image shall be called, and of
-    images for several platforms that for ``platform`` is meant.
+    images for several platforms that for ``platform`` is meant. ``max_size`` is how many bytes a
+    compressed archive may take decompressed.
 
     Raises InputError if it is of no known form or not there.
     """
@@ -41,13 +46,13 @@ def open_source(
         return _layout(path, tag, name, platform)
     if kind == "oci-archive" and colon:
         path, tag = _split_tag(rest, os.path.isfile)
-        return _oci_archive(path, tag, name, platform)
+        return _oci_archive(TarFiles(path, max_size), path, tag, name, platform)
     if kind == "docker-archive" and colon:
-        return _archive(rest, name, platform)
+        return _archive(rest, name, platform, max_size)
     if os.path.isdir(text):
         return _layout(text, None, name, platform)
     if os.path.exists(text):
-        return _archive(text, name, platform)
+        return _archive(text, name, platform, max_size)
     raise InputError(f"there is no such source: {printable(text)[:300]}", _FORMS)
 
 
@@ -93,25 +98,27 @@ def _split_tag(text: str, is_there: Callable[[str], bool]) -> tuple[str, str | N
 def _layout(path: str, tag: str | None, name: ImageName | None, platform: Platform) -> OciLayout:
     files = DirectoryFiles(path)
     if not files.has("oci-layout") and not files.has("index.json"):
+        files.close()
         raise InputError(f"the directory {printable(path)} is no OCI layout", _FORMS)
     return OciLayout(files, printable(path), tag, name, platform)
 
 
 def _oci_archive(
-    path: str, tag: str | None, name: ImageName | None, platform: Platform
+    files: TarFiles, path: str, tag: str | None, name: ImageName | None, platform: Platform
 ) -> OciLayout:
-    files = TarFiles(path)
     if not files.has("index.json"):
         files.close()
         raise InputError(f"there is no OCI layout in {printable(path)}", _FORMS)
     return OciLayout(files, printable(path), tag, name, platform)
 
 
-def _archive(path: str, name: ImageName | None, platform: Platform) -> ImageSource:
+def _archive(
+    path: str, name: ImageName | None, platform: Platform, max_size: int | None
+) -> ImageSource:
     """Open a tar file; it may hold an OCI layout instead of, or beside, Docker's files."""
     if not os.path.isfile(path):
         raise InputError(f"there is no file {printable(path)[:300]}", _FORMS)
-    files = TarFiles(path)
+    files = TarFiles(path, max_size)
     what = printable(path)
     layout = OciLayout(files, what, None, name, platform) if files.has("index.json") else None
     if files.has(MANIFEST):

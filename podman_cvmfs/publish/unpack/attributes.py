@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from podman_cvmfs.errors import RepositoryError
+from podman_cvmfs.errors import InputError, RepositoryError, printable
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ _SKIPPED = (
     "security.apparmor",
     "security.SMACK",
 )
+#: The value is none that such an attribute can have.
+_MALFORMED = (errno.EINVAL, errno.ERANGE, errno.E2BIG)
 #: A file system without extended attributes, or one of a kind it can't hold there.
 _UNSUPPORTED = (errno.ENOTSUP, errno.EPERM, errno.EACCES)
 
@@ -138,6 +140,10 @@ def _set_xattr(where: int | bytes, name: str, value: bytes, follow: bool) -> Non
     try:
         os.setxattr(where, name, value, follow_symlinks=follow)
     except OSError as err:
+        if err.errno in _MALFORMED:
+            raise InputError(
+                f"the extended attribute {printable(name)} of a file in it is not valid"
+            ) from None
         if err.errno not in _UNSUPPORTED:
             raise
         log.debug("extended attribute %r can't be kept here: %s", name, err.strerror)

@@ -21,15 +21,16 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from podman_cvmfs.errors import InputError
+from podman_cvmfs.publish.source.budget import ENTRY
 from podman_cvmfs.publish.source.layer_stream import LayerStream
 from podman_cvmfs.publish.unpack import attributes
 from podman_cvmfs.publish.unpack.attributes import DEFAULT_DIRECTORY, Attributes
+from podman_cvmfs.publish.unpack.cursor import Cursor
 from podman_cvmfs.publish.unpack.safe_tree import (
     BUILD_MODE,
     CREATE_FILE,
     MAX_PATH,
     BuildTree,
-    directory,
     join,
     lstat,
     remove,
@@ -126,7 +127,8 @@ class _Entry:
 
 class _Unpacking:
     def __init__(self, root: int, stream: LayerStream) -> None:
-        self.tree = BuildTree(root, self._implied)
+        self._budget = stream.budget
+        self.tree = BuildTree(root, self._implied, lambda: self._budget.spend(ENTRY))
         self._stream = stream
         #: Path -> attributes of every directory, None for one only implied so far.
         self._directories: dict[bytes, Attributes | None] = {b"": None}
@@ -141,11 +143,14 @@ class _Unpacking:
         }
 
     def _implied(self, path: bytes) -> None:
+        # One entry can have two thousand of them.
+        self._budget.spend(ENTRY + len(path))
         self._directories[path] = None
 
     def add(self, info: tarfile.TarInfo) -> None:
         """Make the file that ``info`` describes; the stream stands at its contents."""
         path = _bytes(info.name)
+        self._budget.spend(ENTRY)
         parts = split_path(path)
         maker = self._makers.get(info.type)
         if maker is None:
@@ -252,15 +257,17 @@ class _Unpacking:
     def finish(self) -> frozenset[bytes]:
         """Give all directories their attributes; nothing is written into them any more."""
         implied = set()
-        for path, wanted in self._directories.items():
-            try:
-                with directory(path, self.tree.root) as fd:
-                    attributes.apply(wanted or DEFAULT_DIRECTORY, fd)
-            except (FileNotFoundError, NotADirectoryError):
-                # Replaced later by something else, or lying below such a one.
-                continue
-            if wanted is None:
-                implied.add(path)
+        with Cursor(self.tree.root) as at:
+            # In the order of the tree each directory is near the one before it.
+            for path, wanted in sorted(self._directories.items(), key=lambda each: each[0]):
+                try:
+                    at.move(path)
+                except (FileNotFoundError, NotADirectoryError):
+                    # Replaced later by something else, or lying below such a one.
+                    continue
+                attributes.apply(wanted or DEFAULT_DIRECTORY, at.fd)
+                if wanted is None:
+                    implied.add(path)
         return frozenset(implied)
 
 

@@ -11,18 +11,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from podman_cvmfs.publish.source.budget import ENTRY
 from podman_cvmfs.publish.unpack import attributes
 from podman_cvmfs.publish.unpack.attributes import DEFAULT_DIRECTORY
+from podman_cvmfs.publish.unpack.cursor import Cursor
 from podman_cvmfs.publish.unpack.layer import META, OPAQUE, WHITEOUT
 from podman_cvmfs.publish.unpack.safe_tree import (
     BUILD_MODE,
     CREATE_FILE,
-    directory,
     join,
     lstat,
-    open_directory,
     remove,
     write_all,
 )
@@ -47,22 +48,77 @@ class Merger:
         #: Path of a merged directory -> the descriptor of the layer whose attributes it has.
         self._owners: dict[bytes, int | None] = {b"": None}
 
-    def add(self, layer: Layer) -> None:
-        """Put ``layer`` on top of those added before. Its ``root`` must stay open."""
-        pending = [b""]
+    def add(self, layer: Layer, spend: Callable[[int], None] | None = None) -> None:
+        """Put ``layer`` on top of those added before. Its ``root`` must stay open.
+
+        ``spend`` is told the size of each file, and may raise an error.
+        """
+        with Cursor(layer.root) as source, Cursor(self.root) as target, Cursor(self.root) as other:
+            _Merge(layer, source, target, other, self._claim, spend).run()
+        self._claim(b"", layer, False)
+
+    def _claim(self, path: bytes, layer: Layer, fresh: bool) -> None:
+        """Note that ``path`` looks as it does in ``layer``, unless that doesn't say how."""
+        if path not in layer.implied:
+            self._owners[path] = layer.root
+        elif fresh:
+            self._owners[path] = None
+
+    def finish(self) -> None:
+        """Give every directory its attributes; nothing is written into them any more."""
+        of_owner: dict[int | None, list[bytes]] = {}
+        for path, owner in self._owners.items():
+            of_owner.setdefault(owner, []).append(path)
+        with Cursor(self.root) as target:
+            for owner, paths in of_owner.items():
+                # What no layer describes has no source; any open directory will do.
+                with Cursor(self.root if owner is None else owner) as source:
+                    for path in sorted(paths):
+                        try:
+                            target.move(path)
+                        except (FileNotFoundError, NotADirectoryError):
+                            # A higher layer removed it.
+                            continue
+                        wanted = DEFAULT_DIRECTORY
+                        if owner is not None:
+                            wanted = attributes.of_file(source.move(path))
+                        attributes.apply(wanted, target.fd)
+
+
+class _Merge:
+    """One layer's way into the merged root; ``other`` is for the second names of files."""
+
+    def __init__(
+        self,
+        layer: Layer,
+        source: Cursor,
+        target: Cursor,
+        other: Cursor,
+        claim: Callable[[bytes, Layer, bool], None],
+        spend: Callable[[int], None] | None,
+    ) -> None:
+        self._spend = spend
+        self._layer = layer
+        self._source = source
+        self._target = target
+        self._other = other
+        self._claim = claim
         #: A file with several names in this layer -> the name it was first merged under.
-        names: dict[int, bytes] = {}
+        self._names: dict[int, bytes] = {}
+        self._only_markers: frozenset[bytes] | None = None
+
+    def run(self) -> None:
+        pending = [b""]
         while pending:
             path = pending.pop()
-            with directory(path, layer.root) as source, directory(path, self.root) as target:
-                entries = sorted(os.fsencode(name) for name in os.listdir(source))
-                self._hide(entries, target)
-                for name in entries:
-                    if name.startswith(WHITEOUT):
-                        continue
-                    if self._merge(layer, path, name, source, target, names):
-                        pending.append(join(path, name))
-        self._claim(b"", layer, False)
+            source, target = self._source.move(path), self._target.move(path)
+            entries = sorted(os.fsencode(name) for name in os.listdir(source))
+            self._hide(entries, target)
+            for name in entries:
+                if name.startswith(WHITEOUT):
+                    continue
+                if self._merge(path, name, source, target):
+                    pending.append(join(path, name))
 
     @staticmethod
     def _hide(entries: list[bytes], target: int) -> None:
@@ -78,85 +134,75 @@ class Merger:
             if entry.startswith(WHITEOUT) and not entry.startswith(META) and is_name:
                 remove(hidden, target)
 
-    def _merge(
-        self,
-        layer: Layer,
-        above: bytes,
-        name: bytes,
-        source: int,
-        target: int,
-        names: dict[int, bytes],
-    ) -> bool:
+    def _merge(self, above: bytes, name: bytes, source: int, target: int) -> bool:
         """Merge one entry; True if it is a directory, which has then to be entered."""
         path = join(above, name)
         status = os.lstat(name, dir_fd=source)
+        if self._spend is not None:
+            self._spend(ENTRY + status.st_blocks * 512)
         present = lstat(name, target)
         if stat.S_ISDIR(status.st_mode):
             fresh = present is None or not stat.S_ISDIR(present.st_mode)
-            if fresh and path in layer.implied and _holds_only_markers(layer, path):
+            if fresh and self._is_only_for_markers(path):
                 # Nothing is there to be hidden, and hiding it makes no directory.
                 return False
             if fresh:
                 remove(name, target)
                 os.mkdir(name, BUILD_MODE, dir_fd=target)
-            self._claim(path, layer, fresh)
+            self._claim(path, self._layer, fresh)
             return True
         if present is not None:
             remove(name, target)
         if stat.S_ISCHR(status.st_mode):
             # 0:0, the only one unpacked: overlayfs' own whiteout, and so never seen itself.
             return False
-        if status.st_ino in names:
-            first = names[status.st_ino]
+        if status.st_ino in self._names:
+            first = self._names[status.st_ino]
             above_first, _, last = first.rpartition(b"/")
-            with directory(above_first, self.root) as fd:
-                os.link(last, name, src_dir_fd=fd, dst_dir_fd=target, follow_symlinks=False)
+            where = self._other.move(above_first)
+            os.link(last, name, src_dir_fd=where, dst_dir_fd=target, follow_symlinks=False)
             return False
         if status.st_nlink > 1:
-            names[status.st_ino] = path
+            self._names[status.st_ino] = path
         _copy(name, status, source, target)
         return False
 
-    def _claim(self, path: bytes, layer: Layer, fresh: bool) -> None:
-        """Note that ``path`` looks as it does in ``layer``, unless that doesn't say how."""
-        if path not in layer.implied:
-            self._owners[path] = layer.root
-        elif fresh:
-            self._owners[path] = None
+    def _is_only_for_markers(self, path: bytes) -> bool:
+        """Whether a directory that the layer only implies is there for the sake of whiteouts."""
+        if path not in self._layer.implied:
+            return False
+        if self._only_markers is None:
+            self._only_markers = _holding_only_markers(self._layer)
+        return path in self._only_markers
 
-    def finish(self) -> None:
-        """Give every directory its attributes; nothing is written into them any more."""
-        for path, owner in self._owners.items():
+
+def _holding_only_markers(layer: Layer) -> frozenset[bytes]:
+    """Those of the implied directories in which there are whiteouts and directories of their kind.
+
+    From the bottom up, so that each directory is looked through once.
+    """
+    found: set[bytes] = set()
+    with Cursor(layer.root) as at:
+        for path in sorted(layer.implied - {b""}, reverse=True):
             try:
-                target = open_directory(path, self.root)
+                at.move(path)
             except (FileNotFoundError, NotADirectoryError):
-                # A higher layer removed it.
                 continue
-            try:
-                wanted = DEFAULT_DIRECTORY
-                if owner is not None:
-                    with directory(path, owner) as source:
-                        wanted = attributes.of_file(source)
-                attributes.apply(wanted, target)
-            finally:
-                os.close(target)
+            with os.scandir(at.fd) as entries:
+                if all(_is_marker(entry, path, found, at.fd) for entry in entries):
+                    found.add(path)
+    return frozenset(found)
 
 
-def _holds_only_markers(layer: Layer, path: bytes) -> bool:
-    """Whether a directory that ``layer`` only implies is there for the sake of whiteouts."""
-    pending = [path]
-    while pending:
-        above = pending.pop()
-        with directory(above, layer.root) as fd:
-            for entry in os.listdir(fd):
-                name = os.fsencode(entry)
-                mode = os.lstat(name, dir_fd=fd).st_mode
-                if name.startswith(WHITEOUT) or stat.S_ISCHR(mode):
-                    continue
-                if not stat.S_ISDIR(mode) or join(above, name) not in layer.implied:
-                    return False
-                pending.append(join(above, name))
-    return True
+def _is_marker(entry: os.DirEntry[str], above: bytes, found: set[bytes], dir_fd: int) -> bool:
+    name = os.fsencode(entry.name)
+    if name.startswith(WHITEOUT):
+        return True
+    if entry.is_dir(follow_symlinks=False):
+        return join(above, name) in found
+    if entry.is_file(follow_symlinks=False) or entry.is_symlink():
+        return False
+    return stat.S_ISCHR(os.lstat(name, dir_fd=dir_fd).st_mode)
 
 
 def _copy(name: bytes, status: os.stat_result, source: int, target: int) -> None:

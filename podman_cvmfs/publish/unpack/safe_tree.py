@@ -9,20 +9,22 @@ Names are bytes: images hold names in any encoding.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.publish.unpack.cursor import Cursor
+from podman_cvmfs.util.below import open_directory
 
 #: Linux' own limits: PATH_MAX, and links followed in one path.
 MAX_PATH = 4095
 _MAX_LINKS = 40
+#: Hardly an image has a way of more directories.
+_SHORT_WAY = 32
 
-_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 CREATE_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 #: While a tree is being built its directories are ours alone; their own modes come last.
 BUILD_MODE = 0o700
@@ -77,31 +79,6 @@ def split_path(path: bytes) -> tuple[bytes, ...]:
     return tuple(parts)
 
 
-def open_directory(path: bytes, dir_fd: int) -> int:
-    """Open the directory ``path`` below ``dir_fd``; none of its parts may be a link.
-
-    b"" is ``dir_fd`` itself. OSError (ENOTDIR) if a part is a link or no directory.
-    """
-    fd = os.open(b".", _OPEN_DIRECTORY, dir_fd=dir_fd)
-    for part in path.split(b"/") if path else ():
-        try:
-            deeper = os.open(part, _OPEN_DIRECTORY, dir_fd=fd)
-        finally:
-            os.close(fd)
-        fd = deeper
-    return fd
-
-
-@contextlib.contextmanager
-def directory(path: bytes, dir_fd: int) -> Iterator[int]:
-    """``open_directory`` for a ``with`` statement."""
-    fd = open_directory(path, dir_fd)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
 def remove(name: bytes, dir_fd: int) -> None:
     """Remove whatever ``name`` is, with all that lies below; links are removed, not followed."""
     try:
@@ -116,32 +93,42 @@ def remove(name: bytes, dir_fd: int) -> None:
         if not stat.S_ISDIR(os.lstat(name, dir_fd=dir_fd).st_mode):
             raise
     # No recursion: a tree may be deeper than Python's stack and the limit of open files.
-    pending, found = [name], []
-    while pending:
-        path = pending.pop()
-        found.append(path)
-        with directory(path, dir_fd) as fd, os.scandir(fd) as entries:
-            for entry in entries:
-                child = os.fsencode(entry.name)
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(path + b"/" + child)
-                else:
-                    os.unlink(child, dir_fd=fd)
-    for path in reversed(found):
-        above, _, last = path.rpartition(b"/")
-        with directory(above, dir_fd) as fd:
-            os.rmdir(last, dir_fd=fd)
+    with Cursor(dir_fd) as at:
+        at.down(name)
+        pending = [_empty(at.fd)]
+        while pending:
+            if pending[-1]:
+                at.down(pending[-1].pop())
+                pending.append(_empty(at.fd))
+            else:
+                pending.pop()
+                os.rmdir(at.up(), dir_fd=at.fd)
+
+
+def _empty(fd: int) -> list[bytes]:
+    """Remove all that is no directory from the open directory; the names of the directories."""
+    directories = []
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            name = os.fsencode(entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                directories.append(name)
+            else:
+                os.unlink(name, dir_fd=fd)
+    return directories
 
 
 @dataclass
 class BuildTree:
     """A directory tree under construction below ``root``, a descriptor that stays the caller's.
 
-    ``on_create`` is told the path of each directory that had to be made on the way to an entry.
+    ``on_create`` is told the path of each directory that had to be made on the way to an entry,
+    ``on_step`` is called for each directory of a long way. Both may raise an error.
     """
 
     root: int
     on_create: Callable[[bytes], None]
+    on_step: Callable[[], None]
     #: The last result of ``parent``: entries of one directory mostly follow one another. Changes
     #: are made only in that directory, so none can invalidate it.
     _cached: tuple[tuple[bytes, ...], int, bytes] | None = field(default=None, init=False)
@@ -159,19 +146,30 @@ class BuildTree:
         be made in that directory only. InputError if something is in the way.
         """
         if self._cached is None or self._cached[0] != parts:
-            self.close()
             fd, path = self._walk(parts)
+            self.close()
             self._cached = (parts, fd, path)
         return self._cached[1], self._cached[2]
 
-    def _walk(self, parts: Iterable[bytes]) -> tuple[int, bytes]:
-        pending = list(reversed(tuple(parts)))
-        names: list[bytes] = []
-        links = 0
-        fd = os.dup(self.root)
+    def _start(self, parts: tuple[bytes, ...]) -> tuple[int, list[bytes], tuple[bytes, ...]]:
+        """Where the walk to ``parts`` begins: a descriptor, its path's names, the parts left."""
+        if self._cached is not None:
+            known, fd, path = self._cached
+            if parts[: len(known)] == known:
+                # A directory below the last one, as in a tree that is packed from the top.
+                return os.dup(fd), path.split(b"/") if path else [], parts[len(known) :]
+        return os.dup(self.root), [], parts
+
+    def _walk(self, parts: tuple[bytes, ...]) -> tuple[int, bytes]:
+        fd, names, left = self._start(parts)
+        pending = list(reversed(left))
+        links = steps = 0
         try:
             while pending:
                 name = pending.pop()
+                steps += 1
+                if steps > _SHORT_WAY:
+                    self.on_step()
                 if name in (b"", b"."):
                     continue
                 if name == b"..":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Places for the tests of publishing."""
+"""Images and places for the tests of publishing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.layers import Entry, tar
+from tests.support.layouts import Layout
+from tests.support.memory_images import Images
 from tests.support.unpacking import Unpack, unpack_into
 
 
@@ -38,3 +40,21 @@ def do(root: Path) -> Unpack:
         return unpack_into(root, entries if isinstance(entries, bytes) else tar(entries))
 
     return call
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """An empty layout."""
+    return Layout(tmp_path / "layout")
+
+
+@pytest.fixture
+def images() -> Images:
+    """Images in memory."""
+    return Images()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository that is not there yet."""
+    return tmp_path / "repository"

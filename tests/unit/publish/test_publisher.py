@@ -3,85 +3,24 @@
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import json
 import os
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.errors import InputError, RegistryError, RepositoryError
 from podman_cvmfs.names.reference import parse_name
 from podman_cvmfs.oci import documents
-from podman_cvmfs.oci.documents import Descriptor, Digest
-from podman_cvmfs.publish.publisher import Published, check_directory, publish
-from podman_cvmfs.publish.source.image import SourceImage, checked_image
-from podman_cvmfs.publish.unpack.merge import Merger
-from tests.support.layers import Blob, Entry, directory, file, pack, symlink, whiteout
+from podman_cvmfs.publish.publisher import Published
+from podman_cvmfs.publish.source.image import SourceImage
+from tests.support.layers import file, symlink, whiteout
+from tests.support.memory_images import Images, put
+from tests.support.published import BASE, TOP, leftovers
 from tests.support.trees import snapshot
-
-BASE = [directory("etc"), file("etc/passwd", "root\n"), file("gone", "x")]
-TOP = [file("opt/app", "app", 0o755), whiteout("gone")]
-
-
-class Images:
-    """Images in memory. ``layer`` serves their blobs; ``asked`` counts the requests."""
-
-    def __init__(self) -> None:
-        self.blobs: dict[Digest, bytes] = {}
-        self.asked = 0
-
-    def image(self, name: str, *layers: list[Entry], **settings: object) -> SourceImage:
-        return self.of_blobs(name, [pack(entries) for entries in layers], settings)
-
-    def of_blobs(self, name: str, blobs: list[Blob], settings: object = None) -> SourceImage:
-        raw = json.dumps(
-            {
-                "architecture": "amd64",
-                "os": "linux",
-                "created": "2020-09-13T12:26:40Z",
-                "config": settings or {},
-                "rootfs": {"type": "layers", "diff_ids": [blob.diff_id for blob in blobs]},
-            }
-        ).encode()
-        config = documents.parse_config(raw)
-        layers = []
-        for blob in blobs:
-            digest = Digest.parse(blob.digest)
-            self.blobs[digest] = blob.data
-            layers.append(Descriptor(documents.OCI_LAYER + "+gzip", digest, len(blob.data)))
-        own = Descriptor(documents.OCI_CONFIG, config.digest, len(raw))
-        manifest = documents.Manifest(documents.OCI_MANIFEST, own, tuple(layers))
-        return checked_image(parse_name(name), manifest, config)
-
-    def layer(self, layer: Descriptor) -> Iterator[bytes]:
-        self.asked += 1
-        yield self.blobs[layer.digest]
-
-
-@pytest.fixture
-def images() -> Images:
-    return Images()
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    return tmp_path / "repository"
-
-
-def put(repository: Path, images: Images, image: SourceImage) -> Published:
-    return publish(str(repository), image, images.layer)
-
-
-def leftovers(repository: Path) -> list[str]:
-    return [name for name in os.listdir(repository) if "tmp" in name]
 
 
 def test_layout(repository: Path, images: Images) -> None:
@@ -222,210 +161,6 @@ def test_publishing_is_reproducible(tmp_path: Path, images: Images) -> None:
         )
     assert trees[0] == trees[1]
     assert len(trees[0]) > 20
-
-
-# ---------------------------------------------------------------------- failures
-
-
-def blob(entries: list[Entry], diff_id: str | None = None, data: bytes | None = None) -> Blob:
-    good = pack(entries)
-    return Blob(data or good.data, diff_id or good.diff_id, "gzip")
-
-
-@pytest.mark.parametrize("case", ["diff ID", "truncated", "hostile", "not a tar", "digest", "size"])
-def test_a_bad_layer_publishes_nothing(repository: Path, images: Images, case: str) -> None:
-    put(repository, images, images.image("example.org/good:1", BASE))
-    before = snapshot(repository)
-    good = pack(TOP)
-    bad = {
-        "diff ID": blob(TOP, diff_id="sha256:" + "0" * 64),
-        "truncated": blob(TOP, data=good.data[:-10]),
-        "hostile": blob([file("../../evil")]),
-        "not a tar": blob([], data=gzip.compress(b"junk" * 500)),
-        "digest": good,
-        "size": good,
-    }[case]
-    image = images.of_blobs("example.org/good:1", [pack(BASE), bad])
-    digest = image.manifest.layers[1].digest
-    if case == "digest":
-        images.blobs[digest] = pack([file("other")]).data
-    if case == "size":
-        images.blobs[digest] += b"\0" * 512
-    with pytest.raises(InputError) as caught:
-        put(repository, images, image)
-    assert "example.org/good:1" in caught.value.message
-    assert str(digest) in caught.value.message
-    assert snapshot(repository) == before
-
-
-def test_a_registry_that_breaks_off(repository: Path, images: Images) -> None:
-    def layer(layer: Descriptor) -> Iterator[bytes]:
-        yield images.blobs[layer.digest][:20]
-        raise RegistryError("broke off", "try again")
-
-    with pytest.raises(RegistryError, match="broke off") as caught:
-        publish(str(repository), images.image("example.org/a:1", BASE), layer)
-    assert caught.value.hint == "try again"
-    assert os.listdir(repository) == [".podman-cvmfs-lock"]
-
-
-def test_a_layer_with_another_diff_id_than_here(repository: Path, images: Images) -> None:
-    put(repository, images, images.image("example.org/a:1", BASE))
-    liar = images.of_blobs("example.org/b:1", [blob(BASE, diff_id="sha256:" + "0" * 64)])
-    with pytest.raises(InputError, match="configuration says"):
-        put(repository, images, liar)
-
-
-@pytest.mark.parametrize(
-    ("name", "junk"), [("layers.json", b"{"), ("origin.json", b"[]"), ("layers.json", None)]
-)
-def test_a_broken_layer_in_the_repository(
-    repository: Path, images: Images, name: str, junk: bytes | None
-) -> None:
-    put(repository, images, images.image("example.org/a:1", BASE))
-    [path] = repository.glob(f".layers/*/*/.metadata/{name}")
-    path.unlink() if junk is None else path.write_bytes(junk)
-    with pytest.raises(RepositoryError, match=r"\.layers"):
-        put(repository, images, images.image("example.org/b:1", BASE, other=1))
-
-
-def test_names_too_long_are_the_image_s_fault(repository: Path, images: Images) -> None:
-    with pytest.raises(InputError, match="impossible name"):
-        put(repository, images, images.image("example.org/a:1", [file("x" * 300)]))
-
-
-def test_directory_that_is_none(tmp_path: Path, images: Images) -> None:
-    (tmp_path / "file").touch()
-    (tmp_path / "dangling").symlink_to("nowhere")
-    for name, message in [
-        ("file", "not a directory"),
-        ("dangling", "not a directory"),
-        ("no/such", "doesn't exist"),
-    ]:
-        with pytest.raises(RepositoryError, match=message):
-            check_directory(str(tmp_path / name))
-    check_directory(str(tmp_path))
-    check_directory(str(tmp_path / "new"))
-    with pytest.raises(RepositoryError, match="Not a directory"):
-        put(tmp_path / "file", images, images.image("example.org/a:1", BASE))
-
-
-def test_full_disk(repository: Path, images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel's own limit on file size stands for a full disk: the write fails half way."""
-    put(repository, images, images.image("example.org/a:1", BASE))
-    before = snapshot(repository)
-    image = images.image("example.org/a:1", BASE, [file("big", os.urandom(300_000))])
-
-    def full(self: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Merger, "finish", full)
-    with pytest.raises(RepositoryError, match="No space left") as caught:
-        put(repository, images, image)
-    assert caught.value.hint is not None
-    assert snapshot(repository) == before
-
-
-def test_documents_are_on_the_disk_before_they_have_their_names(
-    repository: Path, images: Images, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Or a power cut could leave them empty."""
-    put(repository, images, images.image("example.org/a:1", BASE))
-    fsync, replace_ = os.fsync, os.replace
-    safe, placed = set(), []
-
-    def fsync_noted(fd: int) -> None:
-        fsync(fd)
-        safe.add(os.fstat(fd).st_ino)
-
-    def replace_checked(source: str, target: str) -> None:
-        if not os.path.islink(source):
-            assert os.stat(source).st_ino in safe, target
-            placed.append(os.path.basename(target))
-        replace_(source, target)
-
-    monkeypatch.setattr(os, "fsync", fsync_noted)
-    monkeypatch.setattr(os, "replace", replace_checked)
-    put(repository, images, images.image("example.org/b:1", BASE, other=1))
-    assert {"origin.json", "manifest.json"} < set(placed)
-
-
-# ---------------------------------------------------------------------- being killed
-
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, {root!r})
-from pathlib import Path
-from tests.unit.publish import test_publisher
-from podman_cvmfs.publish import workspace
-left = int(sys.argv[2])
-def die(call):
-    def wrapped(*args, **kwargs):
-        global left
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return call(*args, **kwargs)
-    return wrapped
-os.rename, os.replace, os.mkdir = die(os.rename), die(os.replace), die(os.mkdir)
-images = test_publisher.Images()
-image = images.image("example.org/a:1", test_publisher.BASE, test_publisher.TOP)
-test_publisher.put(Path(sys.argv[1]), images, image)
-"""
-
-
-def test_killed_anywhere(repository: Path, images: Images) -> None:
-    """Before each rename and each new directory: no half image, and the next run cleans up."""
-    code = KILLED.format(root=str(Path(__file__).parents[3]))
-    old = images.image("example.org/a:1", BASE)
-    new = images.image("example.org/a:1", BASE, TOP)
-    survived = False
-    for steps in range(200):
-        subprocess.run(["rm", "-rf", repository], check=True)
-        put(repository, images, old)
-        done = subprocess.run([sys.executable, "-c", code, repository, str(steps)])
-        seen = (repository / "example.org/a:1/opt/app").exists()
-        assert (repository / "example.org/a:1/etc/passwd").exists()
-        for layer in repository.glob(".layers/*/*"):
-            assert (layer / ".metadata/layers.json").exists()
-        if done.returncode == 0:
-            assert seen
-            survived = True
-            break
-        assert done.returncode == -signal.SIGKILL
-        assert not seen
-        put(repository, images, new)
-        assert leftovers(repository) == []
-        assert (repository / "example.org/a:1/opt/app").exists()
-    assert survived and steps > 10
-
-
-def test_a_living_publisher_s_workspace_is_left_alone(repository: Path, images: Images) -> None:
-    repository.mkdir()
-    other = repository / ".podman-cvmfs-tmp-other"
-    other.mkdir()
-    with open(other / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        put(repository, images, images.image("example.org/a:1", BASE))
-        assert other.exists()
-    put(repository, images, images.image("example.org/b:1", BASE))
-    assert not other.exists()
-
-
-def test_two_publishers_at_once(repository: Path, images: Images) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    wanted = [images.image(f"example.org/a:{n}", BASE, TOP, number=n % 3) for n in range(12)]
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda image: put(repository, images, image), wanted))
-    assert len(list((repository / "example.org").iterdir())) == 12
-    assert len(list(repository.glob(".flat/*/*"))) == 3
-    [origin] = [
-        json.loads(p.read_bytes())["origin"]
-        for p in repository.glob(".layers/*/*/.metadata/origin.json")
-    ][:1]
-    assert len(origin) == 3
-    assert leftovers(repository) == []
 
 
 def test_links_in_an_image_do_not_lead_the_merge_out(

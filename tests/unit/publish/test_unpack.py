@@ -286,8 +286,8 @@ def test_deep_trees(do: Unpack, root: Path) -> None:
     path = "d/" * 1100 + "end"
     do([file(path, "deep")])
     # shutil and pathlib recurse; so pytest can't remove this, but safe_tree can.
-    from podman_cvmfs.publish.unpack.safe_tree import directory as opened
     from podman_cvmfs.publish.unpack.safe_tree import remove
+    from podman_cvmfs.util.below import directory as opened
 
     fd = os.open(root, os.O_RDONLY)
     with opened(os.fsencode("/".join(["d"] * 1100)), fd) as deep:
