@@ -35,6 +35,26 @@ def owner_of(tree: Tree) -> int | None:
     return None
 
 
+def is_a_strangers(tree: Tree) -> bool:
+    """Whether the directory at the root of ``tree`` belongs to another user than this one, or to a
+    group that podman doesn't map for this user: then kernel overlayfs copies nothing of it up. Not
+    for root, who needs nobody's leave. Raises RepositoryError."""
+    if os.geteuid() == 0:
+        return False
+    found = tree.lstat("")
+    return found is not None and (found.st_uid, found.st_gid) != (os.geteuid(), os.getegid())
+
+
+def strangers_among(repositories: Sequence[str]) -> frozenset[str]:
+    """Those of ``repositories`` whose files are a stranger's, as far as that can be told."""
+    found = set()
+    for tree in map(Tree, repositories):
+        with contextlib.suppress(RepositoryError):
+            if is_a_strangers(tree):
+                found.add(tree.root)
+    return frozenset(found)
+
+
 def owner_of_first(repositories: Sequence[str]) -> tuple[str, int] | None:
     """The first of ``repositories`` whose owner can be told, and its owner; None if all fail."""
     for root in repositories:

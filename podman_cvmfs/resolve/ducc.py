@@ -18,6 +18,7 @@ from podman_cvmfs.oci.documents import (
 )
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.repository.ducc import Repository
+from podman_cvmfs.repository.owners import is_a_strangers
 from podman_cvmfs.repository.records import PublishedImage, PublishedLayer
 from podman_cvmfs.repository.tree import Tree
 from podman_cvmfs.repository.whiteouts import Markers, scan
@@ -26,7 +27,7 @@ from podman_cvmfs.resolve.image import FlatRoot, Layer, ResolvedImage, view_show
 from podman_cvmfs.resolve.manifest import REBUILT, ManifestLadder
 from podman_cvmfs.resolve.shown import ShownRoot
 from podman_cvmfs.resolve.skeleton import Skeleton
-from podman_cvmfs.resolve.skeletons import Skeletons, is_a_strangers
+from podman_cvmfs.resolve.skeletons import Skeletons
 from podman_cvmfs.settings.policy import Overlay, Policy, Reuse, View
 
 #: Layers whose description is remembered: bases are shared by many images, others by few.

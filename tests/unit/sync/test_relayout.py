@@ -12,7 +12,7 @@ from podman_cvmfs.plan.retirement import GRACE
 from podman_cvmfs.repository.offers import Offer
 from podman_cvmfs.settings.policy import Overlay, Policy, Reuse
 from podman_cvmfs.store.records import chain_of
-from podman_cvmfs.sync.complete import resolve_all
+from podman_cvmfs.sync.complete import Completed, resolve_all
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.verify.store import verify
 from tests.support.many import make_repository
@@ -165,3 +165,29 @@ def test_what_can_only_be_shown_by_its_layers_is_not_resolved_each_time(
         resolved.clear()
         assert not world.sync_from(repository, policy=policy).changed
         assert not resolved
+
+
+@pytest.mark.parametrize("reuse", [Reuse.BASE, Reuse.ALL])
+def test_layers_of_a_stranger_are_not_for_pulls(
+    world: World, monkeypatch: pytest.MonkeyPatch, reuse: Reuse
+) -> None:
+    """Some files are closed to the user, so podman couldn't commit what stands on the layers."""
+    repository = world.make("repository", 3)
+    policy = Policy(reuse=reuse)
+    world.sync_from(repository, policy=policy)
+    assert world.advertised()
+    monkeypatch.setattr("podman_cvmfs.sync.run.strangers_among", frozenset)
+    assert world.sync_from(repository, policy=policy).images == 3
+    assert not world.advertised()
+    listed = [layer for layer in world.content.layers.values() if layer.retired is None]
+    assert all(layer.shows is not None for layer in listed if layer.repository)
+    todo: list[str] = []
+
+    def count(wishes: Wishes, offers: dict[str, list[Offer]]) -> Completed:
+        todo.extend(offers)
+        return resolve_all(wishes, offers)
+
+    monkeypatch.setattr("podman_cvmfs.sync.run.resolve_all", count)
+    assert not world.sync_from(repository, policy=policy).changed
+    assert not todo, "nothing is resolved again"
+    assert not verify(world.store.path).errors
