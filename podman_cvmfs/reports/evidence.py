@@ -19,6 +19,7 @@ from podman_cvmfs.reports.images import offered
 from podman_cvmfs.reports.own_copy import OwnCopy, own_copy, own_places
 from podman_cvmfs.reports.sources import content_of, known_platform, offers_of, selection_of
 from podman_cvmfs.repository.offers import Offer, Offers
+from podman_cvmfs.repository.owners import strangers_among
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.records import StoreContent, StoredImage, chain_of
 
@@ -28,7 +29,8 @@ class Evidence:
     """All that decides. ``names`` is what was asked for as full names, the best first.
 
     ``stored`` is the image in the store, found under ``found_as``; ``missing`` the places of its
-    files that can't be reached, ``platform`` what it is for, ``host`` what this machine is.
+    files that can't be reached; ``is_closed`` says that they belong to a stranger, so that some may
+    be closed to the user; ``platform`` what it is for, ``host`` what this machine is.
     ``other_platforms`` are those for which repositories have what they haven't got for this one.
     ``offers`` are what repositories have under the names, and
     ``other_tags`` what they have besides in the same place. ``down`` are messages of repositories
@@ -47,6 +49,7 @@ class Evidence:
     host: Platform = UNKNOWN
     other_platforms: tuple[Platform, ...] = ()
     missing: tuple[str, ...] = ()
+    is_closed: bool = False
     own: OwnCopy | None = None
     offer: Offer | None = None
     wished: bool = True
@@ -96,6 +99,7 @@ def gather(text: str, settings: Settings) -> Evidence:
         platform=UNKNOWN if stored is None else config_of(settings.store, stored).platform,
         host=settings.platform,
         other_platforms=_other_platforms(settings, offers, offer, names) if stored is None else (),
+        is_closed=stored is not None and bool(strangers_among([stored.repository])),
         missing=() if stored is None else _missing(settings.store, content, stored),
         own=own,
         stores=(*configured.before, *configured.after),

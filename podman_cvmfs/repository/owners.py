@@ -23,7 +23,13 @@ _SAMPLE = 30
 
 
 def owner_of(tree: Tree) -> int | None:
-    """The user that the files of a repository belong to; None if that can't be told.
+    """The user that the files of a repository belong to; None if that can't be told."""
+    found = ids_of(tree)
+    return None if found is None else found[0]
+
+
+def ids_of(tree: Tree) -> tuple[int, int] | None:
+    """The user and the group that the files of a repository belong to; None if that can't be told.
 
     The directory of all merged roots, or layers, tells it: nothing else is read.
     """
@@ -31,7 +37,7 @@ def owner_of(tree: Tree) -> int | None:
         with contextlib.suppress(RepositoryError):
             attributes = tree.lstat(name)
             if attributes is not None:
-                return attributes.st_uid
+                return attributes.st_uid, attributes.st_gid
     return None
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import PodmanCvmfsError, RepositoryError
+from podman_cvmfs.oci.customary import STICKY
 from podman_cvmfs.oci.documents import (
     Descriptor,
     Digest,
@@ -200,7 +201,7 @@ def _roots_of(layers: Sequence[Layer]) -> list[ShownRoot]:
 def flat_root_at(tree: Tree, place: str) -> FlatRoot:
     """The merged root at ``place`` in the repository. Raises RepositoryError."""
     lost = []
-    for name in ("tmp", "var/tmp"):
+    for name in STICKY:
         attributes = tree.lstat(f"{place}/{name}")
         if attributes is not None and attributes.st_mode & 0o177777 == 0o040777:
             lost.append(name)

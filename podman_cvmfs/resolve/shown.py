@@ -127,15 +127,23 @@ class Stack:
                 return False
         return True
 
-    def unreadable_below(self, path: str) -> Iterable[str]:
-        """The directories right below ``path`` that the user can't list and enter."""
+    def notable_below(self, path: str) -> Iterable[str]:
+        """The directories right below ``path`` that the user can't list and enter, and those in
+        which everybody may write."""
         for root in self._shown(path):
             try:
                 entries = list(root.tree.entries(path))
             except (UnreadableError, LinkedError):
                 continue
             for entry in entries:
-                if entry.is_dir(follow_symlinks=False) and not os.access(
-                    entry.path, os.R_OK | os.X_OK
+                if entry.is_dir(follow_symlinks=False) and (
+                    not os.access(entry.path, os.R_OK | os.X_OK) or _is_open(entry)
                 ):
                     yield f"{path}/{entry.name}" if path else entry.name
+
+
+def _is_open(entry: os.DirEntry[str]) -> bool:
+    try:
+        return bool(entry.stat(follow_symlinks=False).st_mode & stat.S_IWOTH)
+    except OSError:
+        return False

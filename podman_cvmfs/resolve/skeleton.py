@@ -12,9 +12,10 @@ one user, whom the user's namespace doesn't know, and kernel overlayfs lets nobo
 such a directory. The directories of the skeleton are the user's own.
 
 Which directories: those that programs write to by custom, what the config names (working directory,
-volumes, the user's home), the mount points that every container gets, and those that the user can't
-read, which are shown empty. They are found by asking for their names; nothing is walked. They look
-as they do in the image, as far as that can be known and given to them.
+volumes, the user's home), the mount points that every container gets, those in which everybody may
+write, and those that the user can't read, which are shown empty. They are found by asking for their
+names; nothing is walked. They look as they do in the image, as far as that can be known and given
+to them.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from podman_cvmfs.oci.customary import CUSTOMARY, STARTS
+from podman_cvmfs.oci.customary import CUSTOMARY, FETCHED, STARTS
 from podman_cvmfs.oci.documents import ImageConfig
 from podman_cvmfs.repository.whiteouts import parents_of
 from podman_cvmfs.resolve.accounts import User, copies_of, user_of
 from podman_cvmfs.resolve.shown import ShownRoot, Stack
 from podman_cvmfs.store.records import Node
 
-#: Their entries are looked at, one by one, for directories the user can't read.
+#: Their entries are looked at, one by one, for directories that the user can't read or in which
+#: everybody may write.
 _LISTED = ("", "etc", "home", "opt", "run", "srv", "var", "var/cache", "var/lib", "var/log")
 #: Root's in every image. If none of these is, the mount shows one owner for all files.
 _ROOTS_OWN = ("", "etc", "usr", "root", "bin", "var")
@@ -84,8 +86,9 @@ def skeleton_of(
     work = "" if config is None else config.working_dir
     paths = [*wanted, *lost_sticky, *unread, *volumes, work, *terms.mounts, *own]
     if terms.stranger:
+        paths += FETCHED
         for path in _LISTED:
-            paths.extend(stack.unreadable_below(path))
+            paths.extend(stack.notable_below(path))
     found = {""}
     for each in paths:
         path = stack.reach(each)[0] if each else ""

@@ -16,11 +16,11 @@ from podman_cvmfs.plan.retirement import Retention, is_retired
 from podman_cvmfs.registry.meanings import meanings
 from podman_cvmfs.repository.collect import collect
 from podman_cvmfs.repository.offers import Offers
-from podman_cvmfs.repository.owners import owner_of, strangers_among
+from podman_cvmfs.repository.owners import ids_of, strangers_among
 from podman_cvmfs.repository.protocol import AnyRepository
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import UNANSWERED
-from podman_cvmfs.settings.policy import Policy, Reuse
+from podman_cvmfs.settings.policy import Overlay, Policy, Reuse
 from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.store.strangers import Stranger
 from podman_cvmfs.sync.choose import Choice, choose_requested, choose_selected, keep_old
@@ -124,7 +124,7 @@ def _prepare(
         waiting=completed.waiting,
         found=choice.found,
         notices=[
-            *(notice for each in _repositories(offers) for notice in _owner_notices(each)),
+            *(notice for each in _repositories(offers) for notice in _owner_notices(each, wishes)),
             *_trust_notices(wishes),
         ],
         warnings=warnings,
@@ -275,22 +275,28 @@ def _repositories(offers: Offers) -> list[AnyRepository]:
     return list({offer.repository.root: offer.repository for offer in offers.offers}.values())
 
 
-def _owner_notices(repository: AnyRepository) -> Iterator[str]:
+def _owner_notices(repository: AnyRepository, wishes: Wishes) -> Iterator[str]:
     """What it means for containers that all files belong to one other user."""
-    uid = owner_of(repository.tree)
-    if uid is None or uid == os.geteuid():
+    ids = ids_of(repository.tree)
+    if ids is None or (ids[0] == os.geteuid() and repository.root not in wishes.strangers):
         return
-    owner = f"the files in {printable(repository.root)} belong to user {uid}"
+    owner = f"user {ids[0]}" if ids[0] != os.geteuid() else f"group {ids[1]}"
+    owner = f"the files in {printable(repository.root)} belong to {owner}"
     if os.geteuid() == 0:
         yield (
             f"{owner}, and so they do in containers; ordinary users need a store of their own "
             "(podman-cvmfs setup --user) or fuse-overlayfs"
         )
-    else:
+        return
+    if wishes.policy.overlay is Overlay.KERNEL:
         yield (
-            f"{owner}: containers can add and remove files but not change those of the image "
-            "(to have that too: podman-cvmfs setup --user --overlay fuse-overlayfs)"
+            f"{owner}: containers can write in the usual directories, but can't change other files "
+            "of the image (to have that too: podman-cvmfs setup --user --overlay fuse-overlayfs)"
         )
+    yield (
+        f"{owner}, and some are closed to you: pull an image (podman pull IMAGE) before you build "
+        "on it or commit a container of it"
+    )
 
 
 def _trust_notices(wishes: Wishes) -> Iterator[str]:
