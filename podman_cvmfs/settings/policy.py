@@ -9,7 +9,10 @@ from enum import Enum
 from urllib.parse import quote, unquote
 
 #: The number of the layout that this version writes.
-LAYOUT = "5"
+LAYOUT = "6"
+#: The layout before it had the same form. It goes up when other pieces shall be shown, too: then
+#: each store gets them by its next sync.
+_SAME_FORM = ("5", LAYOUT)
 #: The last layout whose layers mounted no pieces; it can be read still.
 _WITHOUT_PIECES = "4"
 #: Further words of a policy as a store remembers it.
@@ -104,8 +107,8 @@ class Policy:
 
     @property
     def is_written(self) -> bool:
-        """Whether this version lays out images so, and not an earlier one."""
-        return self.layout == LAYOUT
+        """Whether this version writes stores of that form."""
+        return self.layout in _SAME_FORM
 
     @property
     def has_pieces(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
@@ -191,3 +192,31 @@ def test_layers_of_a_stranger_are_not_for_pulls(
     assert not world.sync_from(repository, policy=policy).changed
     assert not todo, "nothing is resolved again"
     assert not verify(world.store.path).errors
+
+
+def test_a_store_of_the_layout_before_gets_new_pieces(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands on the old ones goes on to find them."""
+    repository = world.make("repository", 2)
+    with monkeypatch.context() as before:
+        before.setattr("podman_cvmfs.resolve.ducc.STICKY", ("tmp",))
+        root = flat_of(repository, app(1))
+        (root / "run/lock").mkdir(parents=True)
+        for path in (root / "run", root / "run/lock"):
+            path.chmod(0o777)
+        world.sync_from(repository, policy=Policy(layout="5"))
+    assert not verify(world.store.path).errors, "it is of the same form"
+    old = world.layers(1)[0]
+    world.sync_from(repository)
+    new = world.layers(1)[0]
+    assert new.lowers != old.lowers and world.content.policy == str(Policy())
+    kept = world.content.layers[old.layer_id]
+    assert kept.retired is not None and kept.lowers == old.lowers
+    assert not verify(world.store.path).errors
+    assert not world.sync_from(repository).changed
+
+
+def flat_of(repository: Path, name: str) -> Path:
+    """The merged root to which a public link leads."""
+    return (repository / name).resolve()
