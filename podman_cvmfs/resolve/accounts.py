@@ -80,7 +80,8 @@ def _copy(stack: Stack, path: str, otherwise: bytes | None) -> Iterator[Node]:
     attributes = stack.lstat(path)
     if attributes is None or not _is_small_file(attributes):
         return
-    content = stack.read(path, _MOST)
+    # CernVM-FS would fetch an empty file, too, and most locks and maps of IDs are empty.
+    content = stack.read(path, _MOST) if attributes.st_size else b""
     content = otherwise if content is None else content
     if content is None:
         yield Node(path, is_whiteout=True)
