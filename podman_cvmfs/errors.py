@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors that a user is meant to read.
+"""Errors whose texts are written for users.
 
 The tree, with the exit code each ends the command with::
 
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 
 class PodmanCvmfsError(Exception):
-    """What failed and on which thing (``message``), and what to do about it (``hint``)."""
+    """An error for users: ``message`` says what failed on which thing, ``hint`` what to do."""
 
     exit_code = 1
 
@@ -36,7 +36,7 @@ class PodmanCvmfsError(Exception):
 
 
 class InputError(PodmanCvmfsError):
-    """A name, digest, document or file that was given is malformed."""
+    """A name, digest, document or file from the user is malformed."""
 
     exit_code = 3
 
@@ -48,7 +48,7 @@ class RepositoryError(PodmanCvmfsError):
 
 
 class OtherPlatformError(RepositoryError):
-    """The repository has the image, but for another architecture than is wanted."""
+    """The repository has the image, but not for the wanted architecture."""
 
     exit_code = 3  # what was asked for is wrong, not the repository
 
@@ -66,11 +66,11 @@ class RegistryError(PodmanCvmfsError):
 
 
 class RegistryUnreachable(RegistryError):  # noqa: N818 - it says what is so
-    """A registry doesn't answer at all: asking it for more is a waste of time."""
+    """A registry doesn't answer at all. Further requests would only waste time."""
 
 
 class RegistryBusy(RegistryError):  # noqa: N818
-    """A registry limits the rate of requests, has a fault or keeps one document back: it may answer
+    """A registry limits the rate of requests, has a fault, or refuses one document. It may answer
     later."""
 
 

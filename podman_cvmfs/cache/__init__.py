@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is found out once and kept."""
+"""Keeps documents of registries and facts about layers."""

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cache's blobs as one file, for hosts that no registry can be reached from.
+"""The cache's blobs as one file, for hosts that can't reach registries.
 
-Format: a ustar archive (POSIX.1-1988) of plain files ``sha256/<2 hex digits>/<64 hex digits>``,
-the blobs, and before them ``manifests/<2 hex digits>/<64 hex digits>``, notes that say which blobs
-are the manifest of an image and its index: a line each for the image's source ID and their digests.
-Both are called by the digest of their content, sorted by name, without owners and times: equal
-caches give equal bytes. Markers of layers stay behind: nothing could check them at the other end,
-where they are found again by looking.
+Format: a ustar archive (POSIX.1-1988) of plain files ``sha256/<2 hex digits>/<64 hex digits>``, the
+blobs, and before them ``manifests/<2 hex digits>/<64 hex digits>``, notes that say which blobs are
+the manifest of an image and its index: a line each for the image's source ID and their digests.
+They are sorted by name, without owners and times: equal caches give equal bytes. Markers of layers
+are not exported. The other host could not check them, and can find them itself.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _NAME = re.compile(rf"({_BLOBS}|{_NOTES})/([0-9a-f]{{2}})/(\2[0-9a-f]{{62}})\Z")
 _SIZE = re.compile(rb"([0-7]{11})\0\Z")
 #: More blobs than a hundred times the largest repository has images.
 _MAX_BLOBS = 1_000_000
-#: How much of a pipe is kept on disk, in bytes.
+#: How many bytes of a pipe are kept on disk.
 _MAX_ARCHIVE = 64 * 1024**3
 
 
@@ -44,16 +43,16 @@ class Shipped:
     blobs: int = 0
     #: The bytes of all blobs.
     size: int = 0
-    #: How many blobs the cache hadn't had.
+    #: How many blobs were new in the cache.
     new: int = 0
     #: How many blobs were left out.
     broken: int = 0
-    #: How many notes the cache hadn't had.
+    #: How many notes were new in the cache.
     new_notes: int = 0
 
 
 def export_cache(cache: BlobCache, output: BinaryIO) -> Shipped:
-    """Write all blobs of ``cache``; those that are not what they are called are left out.
+    """Write all blobs of ``cache``; blobs with a wrong digest are left out.
 
     Raises OSError if ``output`` can't be written.
     """
@@ -76,10 +75,9 @@ def export_cache(cache: BlobCache, output: BinaryIO) -> Shipped:
 def import_cache(cache: BlobCache, file: BinaryIO, source: str) -> Shipped:
     """Put all blobs of an archive into ``cache``; ``source`` is what messages call it.
 
-    The archive is checked as a whole before anything changes; a cache that can't take all of it
-    is left as it was. A note takes the place of one that is worth less. Raises InputError for an
-    archive that isn't exactly what ``export_cache`` writes, StoreError, and OSError if ``file``
-    can't be read.
+    The whole archive is checked before anything changes. If the cache can't take all of it, the
+    cache stays unchanged. A note replaces one of lower worth. Raises InputError for an archive that
+    differs from the output of ``export_cache``, StoreError, and OSError if ``file`` can't be read.
     """
     if not file.seekable():
         with tempfile.TemporaryFile() as copy:
@@ -92,9 +90,11 @@ def import_cache(cache: BlobCache, file: BinaryIO, source: str) -> Shipped:
             notes.append(_noted(data, printable(source)))
     file.seek(start)
     new: list[Digest] = []
-    #: Images with new notes, and what was noted of them before.
+    #: Images with new notes -> their notes before.
     noted: list[tuple[Digest, Sequence[Digest]]] = []
     blobs = size = 0
+    # What is taken back, too, goes by paths.
+    cache.require_own()
     try:
         for kind, digest, data in _entries(file, source):
             if kind == _NOTES:
@@ -104,7 +104,7 @@ def import_cache(cache: BlobCache, file: BinaryIO, source: str) -> Shipped:
             if cache.get(digest) is None:
                 cache.put(data)
                 new.append(digest)
-        # Only now are the blobs here by which notes can be judged.
+        # Only now the cache has all blobs that are needed to judge notes.
         for image, *documents in notes:
             before = cache.manifest_digests(image)
             if _worth(cache, image, documents) > _worth(cache, image, before):
@@ -117,10 +117,10 @@ def import_cache(cache: BlobCache, file: BinaryIO, source: str) -> Shipped:
 
 
 def _worth(cache: BlobCache, image: Digest, documents: Sequence[Digest]) -> int:
-    """What it is worth that these are said to be an image's manifest and index.
+    """The worth of a note that names these as an image's manifest and index. 0: a blob is missing,
+    or the first isn't a manifest. 2: its config is the image's. 1: it has another config.
 
-    0: a blob isn't here, or the first is no manifest. 2: its config is the image. 1: it is another,
-    which says nothing by itself, since OSG's images have IDs that are no config's digest.
+    This can be right, because the IDs of OSG's images aren't digests of configs.
     """
     found = [cache.get(digest) for digest in documents]
     if not found or found[0] is None or None in found:
@@ -135,7 +135,7 @@ def _worth(cache: BlobCache, image: Digest, documents: Sequence[Digest]) -> int:
 
 
 def _notes(cache: BlobCache) -> Iterator[tuple[Digest, bytes]]:
-    """What is to be said of manifests that are in the cache, by its digest."""
+    """The notes about manifests in the cache, by their digest."""
     for image in _held(cache, _NOTES):
         digests = cache.manifest_digests(image)
         if digests and all(cache.get(digest) is not None for digest in digests):
@@ -144,18 +144,18 @@ def _notes(cache: BlobCache) -> Iterator[tuple[Digest, bytes]]:
 
 
 def _noted(note: bytes, shown: str) -> list[Digest]:
-    """The digests in a note. Raises InputError for what is none."""
+    """The digests in a note. Raises InputError for a malformed one."""
     try:
         digests = [Digest.parse(line) for line in note.decode("ascii").splitlines()]
     except (InputError, UnicodeDecodeError):
         digests = []
     if len(digests) not in (2, 3):
-        raise InputError(f"{shown}: not an exported cache: it says of a manifest what can't be")
+        raise InputError(f"{shown}: not an exported cache: a note in it is wrong")
     return digests
 
 
 def _held(cache: BlobCache, kind: str) -> Iterator[Digest]:
-    """What all files of a kind are called, in order."""
+    """The names of all files of a kind, in order."""
     top = f"{cache.directory}/{kind}"
     try:
         for directory in sorted(name for name in os.listdir(top) if len(name) == 2):
@@ -186,8 +186,8 @@ def _header(digest: Digest, size: int, kind: str = _BLOBS) -> bytes:
 def _entries(file: BinaryIO, source: str) -> Iterator[tuple[str, Digest, bytes]]:
     """Kind, digest and bytes of each file.
 
-    Nothing but what ``export_cache`` writes is understood: ``tarfile`` would also take links,
-    holes, and headers of any size.
+    Only the output of ``export_cache`` is accepted: ``tarfile`` would also accept links, holes, and
+    headers of any size.
     """
     shown = printable(source)
     last = ""
@@ -195,7 +195,7 @@ def _entries(file: BinaryIO, source: str) -> Iterator[tuple[str, Digest, bytes]]
         header = _exactly(file, _BLOCK, shown)
         if header == bytes(_BLOCK):
             if _exactly(file, _BLOCK, shown) != bytes(_BLOCK):
-                raise InputError(f"{shown}: not an exported cache: it goes on after its end")
+                raise InputError(f"{shown}: not an exported cache: there is data after its end")
             return
         name = header[:100].rstrip(b"\0").decode("ascii", "replace")
         match, octal = _NAME.match(name), _SIZE.match(header[124:136])
@@ -206,14 +206,14 @@ def _entries(file: BinaryIO, source: str) -> Iterator[tuple[str, Digest, bytes]]
         if size > MAX_DOCUMENT:
             raise InputError(f"{shown}: {name!r} is larger than {MAX_DOCUMENT} bytes")
         if header != _header(digest, size, kind):
-            raise InputError(f"{shown}: {name!r} is no plain file, or is damaged")
+            raise InputError(f"{shown}: {name!r} is not a plain file, or is damaged")
         if name <= last:
             raise InputError(f"{shown}: not an exported cache: {name!r} is out of order")
         data = _exactly(file, size, shown)
         if any(_exactly(file, -size % _BLOCK, shown)):
             raise InputError(f"{shown}: not an exported cache, or damaged")
         if Digest.of(data) != digest:
-            raise InputError(f"{shown}: the bytes of {name!r} are others: it is damaged")
+            raise InputError(f"{shown}: {name!r} has another digest: the archive is damaged")
         last = name
         yield kind, digest, data
     raise InputError(f"{shown}: more than {_MAX_BLOBS} blobs")
@@ -227,7 +227,7 @@ def _exactly(file: BinaryIO, size: int, shown: str) -> bytes:
 
 
 def _spool(file: BinaryIO, copy: BinaryIO) -> None:
-    """Copy what comes out of a pipe, which can't be read twice."""
+    """Copy the data of a pipe, because a pipe can't be read twice."""
     left = _MAX_ARCHIVE
     while True:
         chunk = file.read(1024 * 1024)
@@ -244,7 +244,7 @@ def _take_back(
     cache: BlobCache, blobs: list[Digest], noted: list[tuple[Digest, Sequence[Digest]]]
 ) -> None:
     made = [(_BLOBS, digest) for digest in blobs]
-    # An image may have had several: what was there first comes back last.
+    # An image may have had several: the first is restored last.
     for image, before in reversed(noted):
         if before:
             with contextlib.suppress(StoreError):

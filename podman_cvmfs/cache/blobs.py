@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is found out once and kept for ever: blobs from registries, and markers of layers.
+"""The cache: blobs from registries, and markers of layers. It keeps them for ever.
 
-Layout: ``<directory>/sha256/<2 hex digits>/<64 hex digits>`` is exactly the blob of that digest;
-one that isn't (a disk fault, a foreign hand) is as good as absent.
+Layout: ``<directory>/sha256/<2 hex digits>/<64 hex digits>`` is exactly the blob of that digest. A
+file with another digest (a disk fault, a stranger's edit) counts as missing.
 ``<directory>/manifests/<2 hex digits>/<64 hex digits>`` names, a line each, the digests of the
 manifest of the image with that source ID and of the index that lists it; both are blobs.
-``<directory>/layer-markers/<2 hex digits>/<64 hex digits>`` says what markers an unpacked layer
-has. The name is the SHA-256 of the repository's path, a null byte and the digest of the layer's
-compressed blob: no repository says what the files of another are. Earlier versions named such files
-``markers/`` by the digest alone; these are read no more.
+``<directory>/layer-markers/<2 hex digits>/<64 hex digits>`` lists the markers of an unpacked layer.
+The name is the SHA-256 of the repository's path, a null byte and the digest of the layer's
+compressed blob: so one repository can't describe the files of another one. Earlier versions named
+such files ``markers/`` by the digest alone; these are read no more.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from podman_cvmfs.oci.documents import MAX_DOCUMENT, Digest
 from podman_cvmfs.repository.whiteouts import Markers, from_json
 from podman_cvmfs.util.files import write_whole
 from podman_cvmfs.util.foreign_file import read_bounded
+from podman_cvmfs.util.trusted_place import require_own_place
 
 _MARKERS = "layer-markers"
 #: A layer with more markers than fit is looked at again each time.
@@ -28,10 +29,18 @@ _MAX_MARKERS = 64 * 1024 * 1024
 
 
 class BlobCache:
-    """The cache in ``directory``, which is made when something is kept first."""
+    """The cache in ``directory``, which is made when the first thing is kept."""
 
     def __init__(self, directory: str) -> None:
         self.directory = os.path.abspath(directory)
+
+    def require_own(self) -> None:
+        """Raise InputError for root where somebody else could exchange parts of the cache: all that
+        is written goes by paths, and not all that is read can be checked. Raises StoreError."""
+        try:
+            require_own_place(self.directory)
+        except OSError as err:
+            raise self._error(err) from err
 
     def get(self, digest: Digest) -> bytes | None:
         """The blob with ``digest``, checked; None if it isn't here."""
@@ -64,12 +73,12 @@ class BlobCache:
         self.keep_manifest_digests(image_id, [Digest.of(document) for document in documents])
 
     def keep_manifest_digests(self, image_id: Digest, digests: Sequence[Digest]) -> None:
-        """Remember which blobs these are. Raises StoreError."""
+        """Record the digests of these. Raises StoreError."""
         self._write("manifests", image_id, "".join(f"{each}\n" for each in digests).encode())
 
     def markers(self, repository: str, layer: Digest) -> Markers | None:
         """The markers of the layer whose blob has this digest, as the repository at this path has
-        it; None if they aren't known."""
+        it; None if unknown."""
         data = self._read(_MARKERS, _of_layer(repository, layer), _MAX_MARKERS)
         return None if data is None else from_json(data)
 
@@ -90,10 +99,13 @@ class BlobCache:
         try:
             write_whole(self._path(kind, digest), data, inside=self.directory)
         except OSError as err:
-            raise StoreError(
-                f"can't write to the cache {printable(self.directory)}: {err.strerror}",
-                "name another directory with --cache DIR",
-            ) from err
+            raise self._error(err) from err
+
+    def _error(self, err: OSError) -> StoreError:
+        return StoreError(
+            f"can't write to the cache {printable(self.directory)}: {err.strerror}",
+            "name another directory with --cache DIR",
+        )
 
 
 def _of_layer(repository: str, layer: Digest) -> Digest:

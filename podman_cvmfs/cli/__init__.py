@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: parses, prints, and alone exits."""
+"""The command line: parses arguments, prints results, sets the exit code."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``podman-cvmfs cache``: carry the blob cache to where no registry can be reached."""
+"""``podman-cvmfs cache``: carry the blob cache to a host that can't reach registries."""
 
 from __future__ import annotations
 
@@ -91,12 +91,13 @@ def _cache() -> BlobCache:
 
 
 def _wake_syncs(directory: str) -> None:
-    """The next sync may find genuine what it had to make up, although no repository has changed."""
+    """The next sync may find genuine documents instead of made-up ones, although no repository has
+    changed."""
     try:
         forget(directory)
     except OSError as err:
         log.warning(
-            "syncs may not look for the new blobs at once: can't remove %s/stamps: %s",
+            "the next sync may not use the new blobs: can't remove %s/stamps: %s",
             printable(directory),
             err.strerror,
         )
@@ -116,12 +117,12 @@ def _buffer(stream: TextIO | None) -> BinaryIO:
 
 @contextlib.contextmanager
 def _written(path: str) -> Iterator[BinaryIO]:
-    """A file that takes the place of ``path`` once it is whole; what was there stays till then."""
+    """A new file that replaces ``path`` once it is complete."""
     if path == "-":
         yield _buffer(sys.stdout)
         return
     if os.path.exists(path) and not os.path.isfile(path):
-        # A pipe or a device takes it as it comes.
+        # A pipe or a device is written directly.
         with open(path, "wb") as file:
             yield file
         return

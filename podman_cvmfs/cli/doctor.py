@@ -18,6 +18,7 @@ from podman_cvmfs.doctor.look.gather import gather
 from podman_cvmfs.doctor.mounting import mount_program
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.reports.sources import target_of
+from podman_cvmfs.util.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,9 @@ def command(
     repository, 5 a store, 6 registries.conf.
     """
     if for_user and os.geteuid() == 0:
-        raise InputError("root examines the whole machine", "run it as the user concerned")
+        raise InputError(
+            "root examines the whole machine", "run it as the user whose podman you mean"
+        )
     settings = target_of(settings_given(), for_user)
     facts = gather(settings, seconds)
     findings = judge(facts)
@@ -91,7 +94,7 @@ def _as_text(facts: Facts, findings: list[Finding]) -> str:
 
 
 def _overview(facts: Facts) -> list[list[str]]:
-    """What was looked at, in a few lines."""
+    """The examined things, in a few lines."""
     conf, engine = facts.configuration, facts.engine
     library = facts.native.version or ("1.63 or later" if engine.drop_ins else "before 1.63")
     version = f"{engine.version}, containers/storage {library}" if engine.version else "none"
@@ -120,7 +123,7 @@ def _overview(facts: Facts) -> list[list[str]]:
 def _state(facts: Facts) -> str:
     parts = [facts.store.presence.value]
     if facts.store.presence is Presence.THERE:
-        parts.append(f"{facts.contents.images} images")
+        parts.append(counted(facts.contents.images, "image"))
     parts.append("podman uses it" if facts.is_configured else "podman doesn't use it")
     return ", ".join(parts)
 
@@ -129,11 +132,11 @@ def _units(facts: Facts) -> str:
     if not facts.units.known:
         return "doesn't run here, or can't be asked"
     active = (f"{name} {state.get('ActiveState')}" for name, state in facts.units.states.items())
-    return ", ".join(active) or "none of our units is installed"
+    return ", ".join(active) or "no unit of podman-cvmfs is installed"
 
 
 def _summary(findings: list[Finding]) -> str:
-    counts = (f"{count(findings, level)} {level.value}s" for level in Level)
+    counts = (counted(count(findings, level), level.value) for level in Level)
     return ", ".join(counts)
 
 

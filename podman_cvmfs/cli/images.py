@@ -81,8 +81,8 @@ def command(
     offers = offers_of(settings, content, selection)
 
     def runs(offer: Offer) -> bool:
-        # Of what is wished for, few aren't in the store; of all else there may be 10,000, which
-        # a cold CernVM-FS would have to fetch one by one.
+        # Few wanted images aren't in the store. There may be 10,000 others, and a cold CernVM-FS
+        # would fetch their configs one by one.
         known = known_platform(settings, offer, not selection.wants(offer.image.name))
         return known is None or settings.platform.runs(known)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Priorities for systemd's journal, which takes what a service prints line by line."""
+"""Priorities for systemd's journal, which reads a service's output line by line."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ``podman-cvmfs`` command: finds the subcommand, shows errors, and alone exits."""
+"""The ``podman-cvmfs`` command: finds the subcommand, shows errors, and sets the exit code."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from podman_cvmfs.errors import PodmanCvmfsError, printable
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-#: Subcommand -> what it does. Each lives in the module of its name and is imported only when
-#: it is asked for, so that no command pays for another one's libraries.
+#: Subcommand -> what it does. Each is in the module of its name. Only the used one is imported, so
+#: that no command loads another one's libraries.
 COMMANDS = {
     "cache": "Carry configurations and manifests to another host.",
     "config": "Show each setting and where it comes from.",
@@ -88,13 +88,13 @@ def cli(verbose: int, quiet: int) -> None:
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
     if journal.is_read():
         logging.getLogger().handlers[0].setFormatter(journal.JournalFormatter())
-    # Other libraries' chatter is for those who ask for everything.
+    # Messages of other libraries are shown only with -vv.
     for library in ("urllib3", "requests"):
         logging.getLogger(library).setLevel(logging.DEBUG if verbose > 1 else logging.WARNING)
 
 
 def _leave(code: int) -> NoReturn:
-    """Exit with ``code``. There is nothing left to interrupt, nor to say of it."""
+    """Exit with ``code``. From here on interrupts are ignored."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(code)
@@ -108,8 +108,8 @@ def fail(message: str, hint: str | None, code: int) -> NoReturn:
 
 
 def _flush() -> None:
-    """Write out what has been printed. Where that fails, the interpreter must not try again at its
-    end: it would print more than one line and choose an exit code of its own (120)."""
+    """Write out the buffered output. If that fails, the interpreter must not try again at its end:
+    it would print several lines and set its own exit code (120)."""
     if sys.stdout is None:
         return
     try:
@@ -121,7 +121,7 @@ def _flush() -> None:
 
 def main() -> NoReturn:
     """Run the command line; the only place that turns errors into exit codes."""
-    # What we write must be readable by every user's podman, whatever the caller's umask.
+    # Every user's podman must be able to read our files, whatever the caller's umask is.
     os.umask(0o022)
     try:
         try:
@@ -137,14 +137,14 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         fail("interrupted", None, _EXIT_INTERRUPTED)
     except RuntimeError as err:
-        # What Python before 3.12 makes of an interrupt in the midst of a class's definition.
+        # Python before 3.12 raises this for an interrupt in the middle of a class definition.
         if not isinstance(err.__cause__, KeyboardInterrupt):
             raise
         fail("interrupted", None, _EXIT_INTERRUPTED)
     except PodmanCvmfsError as err:
         fail(err.message, err.hint, err.exit_code)
     except BrokenPipeError:
-        # The reader of our output has gone (podman-cvmfs ... | head): nobody to tell.
+        # The reader of our output has gone (podman-cvmfs ... | head), so there is nothing to print.
         _leave(1)
     except OSError as err:
         where = f" ({printable(os.fsdecode(err.filename))})" if err.filename else ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options that several commands share, so that they are spelt and explained alike."""
+"""Options that several commands share, with the same names and help texts."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Where the context keeps the settings that the command line gives, by key.
+#: The context keeps the settings of the command line here, by key.
 _GIVEN = "podman_cvmfs.settings"
 
 
 class _Place(click.types.StringParamType):
-    """A path as it was typed, which the shell completes; who uses it looks whether it is there."""
+    """A path as typed, with completion by the shell. The command itself checks whether it
+    exists."""
 
     def __init__(self, name: str, kind: str) -> None:
         self.name = name
@@ -46,7 +47,7 @@ FILE = _Place("FILE", "file")
 
 
 def stored_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """The names in the store that begin so, for the shell to complete; no repository is asked."""
+    """The store's names with this beginning, for the shell's completion. No repository is read."""
     from podman_cvmfs.reports.sources import target_of
     from podman_cvmfs.settings.files import load_settings
     from podman_cvmfs.store.reader import read_store
@@ -55,18 +56,18 @@ def stored_names(ctx: click.Context, param: click.Parameter, incomplete: str) ->
         settings = target_of(load_settings(ctx.meta.get(_GIVEN)))
         content = read_store(settings.store)
     except (PodmanCvmfsError, OSError):
-        # In the middle of a command line nobody wants to read of it.
+        # An error message would disturb the command line that is being typed.
         return []
     names = () if content is None else content.names
     return sorted(name for name in names if name.startswith(incomplete))
 
 
 def setting(key: str, *names: str, **attributes: Any) -> Callable[[F], F]:
-    """An option that gives the setting ``key`` its value. It is no parameter of the command's
-    function: that calls ``settings_given``."""
+    """An option that sets the setting ``key``. It isn't a parameter of the command's function,
+    which calls ``settings_given`` instead."""
 
     def keep(ctx: click.Context, param: click.Parameter, value: object) -> None:
-        # An option that may be given again, and isn't, is ().
+        # A repeatable option that isn't given is ().
         if value is not None and value != ():
             ctx.meta.setdefault(_GIVEN, {})[key] = value
 
@@ -74,8 +75,8 @@ def setting(key: str, *names: str, **attributes: Any) -> Callable[[F], F]:
 
 
 def settings_given() -> Settings:
-    """The settings, with what the options of the command say that runs. What is odd in the files
-    is logged. Raises InputError."""
+    """The settings, with the options of the running command. Logs warnings about the files. Raises
+    InputError."""
     from podman_cvmfs.settings.files import load_settings
 
     settings = load_settings(click.get_current_context().meta.get(_GIVEN))

@@ -14,13 +14,15 @@ from podman_cvmfs.errors import printable
 log = logging.getLogger(__name__)
 
 _DAY = 24 * 3600
-#: So many reasons are printed; JSON has them all.
+#: So many reasons are printed; JSON output has all of them.
 _SHOWN = 3
 
 
 @click.command("prune")
 @setting("store", "--store", type=DIRECTORY, help="The additional image store.")
-@click.option("--dry-run", is_flag=True, help="Only say what would go, what would stay, and why.")
+@click.option(
+    "--dry-run", is_flag=True, help="Only print what would be removed, what would be kept, and why."
+)
 @click.option(
     "--grace",
     type=click.IntRange(0, 3650),
@@ -58,7 +60,7 @@ def command(
     seconds = (settings.grace_days if grace is None else grace) * _DAY
     report = prune(target, seconds, graphroots, dry_run)
     for path, reason in sorted(report.unreadable.items()):
-        log.warning("can't tell what %s uses: %s", printable(path), printable(reason))
+        log.warning("can't read which layers %s uses: %s", printable(path), printable(reason))
     staying = [each for each in report.verdicts if each.stays]
     going = [each for each in report.verdicts if not each.stays]
     if output == "json":
@@ -87,16 +89,16 @@ def command(
             gone = " (the repository has no files for it)" if each.vanished else ""
             click.echo(f"{what}{gone}: {_reasons(each.reasons)}")
     log.info(
-        "%s: %d %s, %d stay",
+        "%s: %d %s, %d kept",
         target.path,
         len(going),
-        "would go" if dry_run else "removed",
+        "would be removed" if dry_run else "removed",
         len(staying),
     )
 
 
 def _reasons(reasons: tuple[str, ...]) -> str:
     if not reasons:
-        return "would go"
+        return "would be removed"
     more = f", and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
-    return f"stays: {', '.join(reasons[:_SHOWN])}{more}"
+    return f"kept: {', '.join(reasons[:_SHOWN])}{more}"

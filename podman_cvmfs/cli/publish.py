@@ -35,7 +35,7 @@ class _Target:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of one image, or of a source that couldn't even be read."""
+    """The result for one image, or for an unreadable source."""
 
     source: str
     image: SourceImage | None = None
@@ -110,7 +110,7 @@ def command(
     image again, nothing changes. A new image under an old name replaces the old one.
     """
     if name is not None and len(sources) > 1:
-        raise InputError("--name can name but one SOURCE", "publish them one by one")
+        raise InputError("--name is for a single SOURCE", "publish them one by one")
     given = parse_name(name) if name is not None else None
     settings = settings_given()
     patience = settings.registries
@@ -145,7 +145,7 @@ def _publish_source(
             if not platform.runs(image.config.platform):
                 theirs = printable(str(image.config.platform))
                 log.warning(
-                    "%s is for %s, not for %s: there a sync leaves it out",
+                    "%s is for %s, not for %s: syncs on this architecture leave it out",
                     image.name,
                     theirs,
                     platform,
@@ -171,7 +171,7 @@ def _publish_image(text: str, source: ImageSource, image: SourceImage, target: _
         return _Outcome(text, image, error=err)
     if before is not None and before.architecture != its.architecture:
         log.warning(
-            "%s was for %s, now it is for %s: a name has one image in a repository",
+            "%s was for %s and is now for %s: a repository has one image for each name",
             image.name,
             printable(str(before)),
             printable(str(its)),
@@ -184,7 +184,7 @@ def _publish_image(text: str, source: ImageSource, image: SourceImage, target: _
 
 
 def _raise_failures(outcomes: list[_Outcome]) -> None:
-    """End with the one failure's own error, or report several and end with what sums them up."""
+    """Raise the error of a single failure; log several and raise a summary."""
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     if not errors:
         return

@@ -22,7 +22,7 @@ from podman_cvmfs.setup.changes import Change, as_diff, make
 from podman_cvmfs.setup.mounts import volumes_for
 from podman_cvmfs.setup.ordinary import LOGGED_IN, were_given
 from podman_cvmfs.setup.plan import plan_setup, serves
-from podman_cvmfs.setup.request import Wishes
+from podman_cvmfs.setup.request import SetupRequest
 from podman_cvmfs.setup.snippet import PROFILE, names_a_store, present_program
 from podman_cvmfs.setup.store import can_be_opened, ensure_store, is_store, open_store
 from podman_cvmfs.setup.users import shadowed
@@ -84,7 +84,9 @@ def command(
     if for_user is not None and for_user == root:
         raise InputError(
             "root sets up the system" if root else "setting up the system needs root",
-            "run it as the user concerned" if root else "run it with sudo, or use --user",
+            "run it as the user whose podman you mean"
+            if root
+            else "run it with sudo, or use --user",
         )
     if users is not None and not root:
         raise click.UsageError("--users and --no-users are for root")
@@ -96,7 +98,7 @@ def command(
         generation = find_generation()
         store = Store(settings.store).path
         earlier = records.load(manifest_path)
-        wishes = Wishes(
+        request = SetupRequest(
             store,
             earlier=earlier,
             volumes=_volumes(repositories),
@@ -104,17 +106,17 @@ def command(
             mount_program=_mount_program(generation, overlay),
             users=root and (were_given(earlier) if users is None else users),
         )
-        _set_up(manifest_path, generation, wishes, dry_run, settings.repositories)
+        _set_up(manifest_path, generation, request, dry_run, settings.repositories)
 
 
-def _why_no_users(repositories: Sequence[str], wishes: Wishes) -> str:
-    """Why ordinary users had better not get the system's store; "" if they may.
+def _why_no_users(repositories: Sequence[str], request: SetupRequest) -> str:
+    """Why ordinary users should not get the system's store; "" if they can use it.
 
-    Their podman can't start its images, nor others that it pulls onto the store's layers, unless
-    the files are the user's own.
+    Their podman can't start its images, or images pulled onto its layers, unless the files belong
+    to the user.
     """
     owned = owner_of_first(repositories)
-    if owned is None or serve_users(owned[1:]) or wishes.mount_program:
+    if owned is None or serve_users(owned[1:]) or request.mount_program:
         return ""
     return (
         f"ordinary users' podman starts no container on the store: the files in "
@@ -125,7 +127,7 @@ def _why_no_users(repositories: Sequence[str], wishes: Wishes) -> str:
 
 
 def _mount_program(generation: Generation, overlay: str | None) -> str | None:
-    """The program to mount layers with. Who has chosen one once needn't say so each time."""
+    """The program to mount layers with. By default it is that of an earlier set-up."""
     if overlay == Overlay.FUSE.value:
         return _fuse_overlayfs()
     if overlay is not None:
@@ -138,17 +140,17 @@ def _mount_program(generation: Generation, overlay: str | None) -> str | None:
 def _set_up(
     manifest_path: str,
     generation: Generation,
-    wishes: Wishes,
+    request: SetupRequest,
     dry_run: bool,
     repositories: Sequence[str],
 ) -> None:
     places = Places.of_process()
-    store = wishes.store
+    store = request.store
     is_new = not is_store(store)
-    opens = wishes.users and not is_new and can_be_opened(store)
-    plan = plan_setup(places, generation, wishes)
-    if wishes.users:
-        why = _why_no_users(repositories, wishes)
+    opens = request.users and not is_new and can_be_opened(store)
+    plan = plan_setup(places, generation, request)
+    if request.users:
+        why = _why_no_users(repositories, request)
         plan.remarks += [why] if why else []
     if dry_run:
         if is_new:
@@ -158,20 +160,20 @@ def _set_up(
         click.echo(as_diff(plan.changes), nl=False)
         _tell(plan.remarks)
         return
-    if ensure_store(store, shared=wishes.users):
+    if ensure_store(store, shared=request.users):
         log.info("made the empty store %s: '%s' fills it", store, on_store(store, "sync"))
     if opens:
         open_store(store)
         log.info("opened the empty store %s to other users", store)
-    records.perform(manifest_path, plan.changes, [store], wishes.volumes)
+    records.perform(manifest_path, plan.changes, [store], request.volumes)
     for change in plan.changes:
         log.info("%s %s", _done(change), change.path)
     _tell(plan.remarks)
-    if wishes.users and not places.storage_conf:
+    if request.users and not places.storage_conf:
         for line in shadowed(places, generation, store):
             log.warning("not reached: %s", line)
-    if not serves(places, generation, wishes):
-        log.warning("other settings still keep podman from %s", store)
+    if not serves(places, generation, request):
+        log.warning("podman doesn't use %s yet because of other settings", store)
     else:
         state = "now uses" if plan.changes else "already uses"
         log.info("podman %s %s %s", generation.version, state, store)

@@ -17,6 +17,7 @@ from podman_cvmfs.reports.sources import content_of, target_of
 from podman_cvmfs.reports.status import RepositoryStatus, Status, status_of
 from podman_cvmfs.settings.advice import on_store
 from podman_cvmfs.settings.policy import Policy
+from podman_cvmfs.util.words import counted
 
 
 @click.command("status")
@@ -68,23 +69,27 @@ def _count_rows(counts: Mapping[str, int]) -> list[list[str]]:
     views = f"{counts['flat']} by merged root, {by_layers} by layers"
     made_up = f"{counts['synthesised']} with a synthesised config"
     rebuilt = f"{counts['rebuilt_manifests']} with a rebuilt manifest"
-    images, layers = f"{counts['retired_images']} images", f"{counts['retired_layers']} layers"
+    images, layers = (
+        counted(counts["retired_images"], "image"),
+        counted(counts["retired_layers"], "layer"),
+    )
+    directories = counted(counts["retired_entries"], "directory", "directories")
     return [
-        ["images", f"{counts['images']} with {counts['names']} names; {views}"],
+        ["images", f"{counts['images']} with {counted(counts['names'], 'name')}; {views}"],
         ["", f"{made_up}, {rebuilt}"],
         ["layers", f"{counts['layers']}, {counts['advertised_layers']} of them found by pulls"],
-        ["retired", f"{images}, {layers}, {counts['retired_entries']} directories"],
+        ["retired", f"{images}, {layers}, {directories}"],
     ]
 
 
 def _repository(status: RepositoryStatus, cache: str, now: int) -> str:
-    parts = [f"{status.images} images"]
+    parts = [counted(status.images, "image")]
     if status.problem:
         parts.append(f"can't be read: {status.problem}")
     elif status.revision is not None:
         parts.append(f"revision {status.revision}")
     if status.synced is None:
-        parts.append(f"no complete sync on record in the cache {cache}")
+        parts.append(f"the cache {cache} has no record of a complete sync")
     else:
         seen = "" if status.synced_revision is None else f" at revision {status.synced_revision}"
         parts.append(f"complete sync {_when(status.synced, now)}{seen}")
@@ -96,7 +101,7 @@ def _number(status: Status) -> str:
 
 
 def _policy(text: str) -> str:
-    """A policy as its user chose it."""
+    """A policy without the number of the layout."""
     policy = Policy.parse(text)
     return (text or "none") if policy is None else policy.choices
 
@@ -111,12 +116,11 @@ def _iso(seconds: int | None) -> str | None:
 
 
 def _when(seconds: int, now: int) -> str:
-    """A time in UTC and how far off it is."""
+    """A time in UTC and its distance from now."""
     distance = abs(now - seconds)
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if distance >= length:
-            number = distance // length
-            span = f"{number} {unit}{'' if number == 1 else 's'}"
+            span = counted(distance // length, unit)
             break
     else:
         span = "less than a minute"

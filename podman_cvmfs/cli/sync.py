@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``podman-cvmfs sync``.
 
-What a sync with nothing to do needs is imported first; the rest when there is something to do.
+Modules for a sync with nothing to do are imported first. The others are imported only when there is
+something to do.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from podman_cvmfs.cli.options import FILE, setting, settings_given, store_option
 from podman_cvmfs.errors import printable
 from podman_cvmfs.settings.files import OnOutage, Settings
 from podman_cvmfs.settings.sharing import is_open
-from podman_cvmfs.sync.stamp import is_current, last_report, wishes_text
+from podman_cvmfs.sync.stamp import is_current, last_report, revision_of, wishes_text
 
 if TYPE_CHECKING:
     from podman_cvmfs.sync.report import SyncReport
@@ -84,11 +85,25 @@ def command(
 def _follow(
     settings: Settings, images: tuple[str, ...], interval: float, notification_file: str | None
 ) -> None:
-    """Sync again and again; a failure is reported once, and the next attempt made in time."""
+    """Sync again and again. A repeated failure is reported only once."""
     from podman_cvmfs.sync.watch import follow
 
+    def revisions() -> list[object]:
+        return [_revision(root) for root in settings.repositories]
+
     told: list[str] = []
-    follow(lambda: _run(settings, images, "quiet", told), interval, notification_file)
+    what = ", ".join(map(printable, settings.repositories))
+    follow(
+        lambda: _run(settings, images, "quiet", told), interval, notification_file, revisions, what
+    )
+
+
+def _revision(repository: str) -> list[str] | str | None:
+    """What tells that a repository has changed, or can be read again."""
+    try:
+        return revision_of(repository)
+    except OSError as err:
+        return err.strerror
 
 
 def _about_users(settings: Settings) -> list[str]:
@@ -102,8 +117,8 @@ def _about_users(settings: Settings) -> list[str]:
 def _run(
     settings: Settings, images: tuple[str, ...], output: str, told: list[str] | None = None
 ) -> None:
-    """Sync once, and report. ``told`` are the warnings of the last time, which this one's replace:
-    where they are the same and nothing has changed, nothing is printed."""
+    """Sync once, and report. ``told`` are the last run's warnings. This run's replace them. If they
+    are equal and nothing has changed, nothing is printed."""
     now = int(time.time())
     about_users = _about_users(settings)
     wishes = wishes_text(settings)
@@ -127,10 +142,15 @@ def _run(
                 log.warning("%s", warning)
         return
     from podman_cvmfs.cli.sync_report import error_of, failures, show
+    from podman_cvmfs.repository.served import lies_on_fuse
     from podman_cvmfs.sync.new_stamp import Stamp, keep_stamps
+    from podman_cvmfs.util.apart import apart
 
     stamps = [Stamp(root) for root in settings.repositories]
-    report, warnings = _sync(settings, images)
+    if any(map(lies_on_fuse, settings.repositories)):
+        report, warnings = apart(lambda: _sync(settings, images))
+    else:
+        report, warnings = _sync(settings, images)
     if not (images or report.failed or report.waiting):
         warnings += keep_stamps(stamps, settings, wishes, report, now)
     warnings += [*about_users, *report.warnings, *failures(report)]
@@ -144,7 +164,7 @@ def _run(
 
 
 def _sync(settings: Settings, images: tuple[str, ...]) -> tuple[SyncReport, list[str]]:
-    """What the sync did, and what is to be said of wishes."""
+    """The sync's report, and warnings about wishes."""
     from podman_cvmfs.sync.from_settings import wishes_of
     from podman_cvmfs.sync.run import sync
 
@@ -152,7 +172,7 @@ def _sync(settings: Settings, images: tuple[str, ...]) -> tuple[SyncReport, list
     report = sync(wishes)
     if not images:
         warnings += [
-            f"wished for but not in the repository: {printable(str(spec))}"
+            f"in a wish list but not in the repository: {printable(str(spec))}"
             for spec in wishes.selection.unmatched()
         ]
     return report, warnings

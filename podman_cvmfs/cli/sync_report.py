@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``podman-cvmfs sync`` prints of a sync that had something to do, and how it ends."""
+"""Prints the report of a sync that had something to do, and chooses the final error."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import click
 from podman_cvmfs.errors import PartialError, PodmanCvmfsError, RegistryError, printable
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.sync.report import SyncReport
+from podman_cvmfs.util.words import counted
 
 log = logging.getLogger(__name__)
 
 
 def show(report: SyncReport, store: str, warnings: Sequence[str], output: str) -> None:
-    """Print the ``report`` as text, or as JSON besides, for the ``output`` "json"."""
+    """Print the ``report`` as text; for the ``output`` "json" also as JSON."""
     if output == "json":
         click.echo(json.dumps(report.as_data(store), indent=2, sort_keys=True))
     for notice in report.notices if report.changed else ():
@@ -35,12 +36,12 @@ def show(report: SyncReport, store: str, warnings: Sequence[str], output: str) -
     made_up = f", {report.synthesised} with a synthesised config" if report.synthesised else ""
     other = f", {len(report.left_out)} of another architecture left out" if report.left_out else ""
     log.info(
-        "%s: %d images%s%s; %d names added, %d moved, %d removed, %d failed%s",
+        "%s: %s%s%s; %s added, %d moved, %d removed, %d failed%s",
         store,
-        report.images,
+        counted(report.images, "image"),
         made_up,
         other,
-        len(report.added),
+        counted(len(report.added), "name"),
         len(report.moved),
         len(report.removed),
         len(report.failed),
@@ -48,22 +49,26 @@ def show(report: SyncReport, store: str, warnings: Sequence[str], output: str) -
     )
 
 
+def _made_up(number: int) -> str:
+    return f"{counted(number, 'name')} with a made-up config or manifest"
+
+
 def failures(report: SyncReport) -> list[str]:
-    """What failed, a line for each failure."""
+    """A line for each failure."""
     lines = []
     for name, error in report.failed.items():
         text = error.line
         lines.append(f"failed {text if name in text else f'{printable(name)}: {text}'}")
     for host, names in report.waiting.items():
-        lines.append(f"{len(names)} names have a made-up config or manifest: {report.silent[host]}")
+        lines.append(f"{_made_up(len(names))}: {report.silent[host]}")
     return lines
 
 
 def error_of(
     settings: Settings, images: Sequence[str], report: SyncReport
 ) -> PodmanCvmfsError | None:
-    """What to end the command with, if anything failed. Where nothing at all was done, it is an
-    error of the first failure's kind."""
+    """The error to end the command with, None if nothing failed. If nothing was done, its exit code
+    is that of the first failure."""
     if report.failed:
         first = next(iter(report.failed.values()))
         done = set(report.found.values()) - report.failed.keys() if images else report.images
@@ -72,17 +77,19 @@ def error_of(
         down = sum(each in settings.repositories for each in report.failed)
         counts = []
         if down < len(report.failed):
-            counts.append(f"{len(report.failed) - down} of the images could not be done")
+            images_failed = counted(len(report.failed) - down, "image")
+            counts.append(f"{images_failed} could not be done")
         if down:
-            counts.append(f"{down} of the repositories could not be read")
+            repositories = counted(down, "repository", "repositories")
+            counts.append(f"{repositories} could not be read")
         error = PartialError(", ".join(counts))
-        if not done:
+        if not done or down == len(settings.repositories):
             error.exit_code = first.exit_code
         return error
     if report.waiting:
         return RegistryError(
-            f"{sum(map(len, report.waiting.values()))} names have a made-up config or manifest, "
+            f"{_made_up(sum(map(len, report.waiting.values())))}, "
             f"since {', '.join(map(printable, report.waiting))} didn't answer",
-            "sync again when they do, or with --offline if they never will",
+            "sync again when the registry answers; if it never will, sync with --offline",
         )
     return None

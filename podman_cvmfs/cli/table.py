@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from podman_cvmfs.errors import printable
 
-#: Longer tables are drawn plainly: rich takes seconds for those of thousands of rows.
+#: Longer tables are drawn plainly: rich takes seconds for thousands of rows.
 _MOST_DRAWN = 500
 
 
@@ -20,10 +20,10 @@ def show_table(
     they are shown at a terminal that can, unless NO_COLOR is set."""
     clean = [[printable(cell) for cell in row] for row in rows]
     plain = plain_table([list(headings), *clean])
-    # Where standard output is closed there is no file for it.
+    # If standard output is closed, there is no file for it.
     if sys.stdout is None or not sys.stdout.isatty() or len(clean) > _MOST_DRAWN:
         return plain
-    # Names are there to be copied: where a drawn table would fold them, the terminal may.
+    # Names must be easy to copy. So the terminal folds long rows, not the table.
     fits = max(map(len, plain.splitlines())) <= shutil.get_terminal_size().columns
     return _drawn(headings, clean, colours) if fits else plain
 

@@ -15,6 +15,7 @@ from podman_cvmfs.errors import PartialError, PodmanCvmfsError, StoreError, prin
 from podman_cvmfs.reports.sources import target_of
 from podman_cvmfs.settings import advice
 from podman_cvmfs.settings.files import Settings
+from podman_cvmfs.util.words import counted
 from podman_cvmfs.verify.broken import broken_users
 from podman_cvmfs.verify.fault import Fault, Kind, Severity
 from podman_cvmfs.verify.store import Verdict, verify
@@ -66,9 +67,9 @@ def command(
     _print(settings.store, findings, report, output)
     errors = sum(finding.severity is Severity.ERROR for finding in findings)
     if errors:
-        raise StoreError(f"{errors} errors in the store {printable(settings.store)}")
+        raise StoreError(f"{counted(errors, 'error')} in the store {printable(settings.store)}")
     if report is not None and report.failed:
-        raise PartialError(f"{len(report.failed)} of the images could not be had again")
+        raise PartialError(f"{counted(len(report.failed), 'image')} could not be restored")
 
 
 def _repair(settings: Settings, verdict: Verdict) -> SyncReport:
@@ -85,7 +86,7 @@ def _repair(settings: Settings, verdict: Verdict) -> SyncReport:
 
 
 def _ask_library(store: str) -> list[Fault]:
-    """What the real library finds wrong. Raises Unavailable if it isn't here."""
+    """The faults that the real library finds. Raises Unavailable without the library."""
     from podman_cvmfs.storage_native import Unavailable
     from podman_cvmfs.verify.native import verify_native
 
@@ -94,7 +95,7 @@ def _ask_library(store: str) -> list[Fault]:
     except Unavailable:
         raise
     except PodmanCvmfsError as err:
-        # The store doesn't even load.
+        # The library can't load the store.
         sentences = [err.message]
     place = printable(store)
     return [
@@ -119,5 +120,9 @@ def _print(store: str, findings: list[Fault], report: SyncReport | None, output:
     warnings = sum(each.severity is Severity.WARNING for each in findings)
     done = "" if report is None else "mended; "
     log.info(
-        "%s: %s%d errors, %d warnings", printable(store), done, len(findings) - warnings, warnings
+        "%s: %s%s, %s",
+        printable(store),
+        done,
+        counted(len(findings) - warnings, "error"),
+        counted(warnings, "warning"),
     )

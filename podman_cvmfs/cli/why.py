@@ -53,7 +53,7 @@ def command(
         click.echo(json.dumps(_as_data(evidence, answer), indent=2))
     else:
         click.echo(_as_text(image, answer))
-    # A miss is an answer, not an error: there is nothing more to print.
+    # A miss is an answer, not an error, so no error is printed.
     sys.exit(0 if answer.hit else 1)
 
 

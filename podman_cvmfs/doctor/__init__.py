@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that makes podman with our store fail or slow: found, explained, and how it is cured.
+"""Find everything that makes podman with our store fail or slow, and say what it means and what
+cures it.
 
-``look`` looks at the machine and writes down ``facts``; ``judge`` finds ``conditions`` in them and
-does nothing else. Nothing is changed.
+``look`` examines the machine and collects ``facts``. ``judge`` derives ``conditions`` from the
+facts alone. Nothing is changed.
 """

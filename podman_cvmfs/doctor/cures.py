@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that cure, spelt so that a shell takes them as they are. Pure."""
+"""The commands that cure conditions, quoted for a shell. Pure."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from podman_cvmfs.settings.policy import Overlay
 
 
 def setup(facts: Facts, *options: str) -> str:
-    """``podman-cvmfs setup`` for whoever asks."""
+    """``podman-cvmfs setup`` for the user who runs doctor."""
     who = "--system" if facts.is_root else "--user"
     return shlex.join(["podman-cvmfs", "setup", who, "--store", facts.store.path, *options])
 
 
 def make_store(facts: Facts) -> tuple[str, bool]:
-    """What makes the store and tells podman of it, and whether that is for somebody else to do."""
+    """The command that makes the store and has podman use it, and whether only root can run it."""
     if facts.store.path == paths.SYSTEM_STORE and not facts.is_root:
         return "as root: podman-cvmfs setup --system", True
     return setup(facts), False
 
 
 def own_store() -> str:
-    """An ordinary user's own store, which podman looks into before root's."""
+    """Make an ordinary user's own store. podman uses it before root's."""
     return "podman-cvmfs setup --user && podman-cvmfs sync"
 
 
 def use_fuse(facts: Facts) -> str:
-    """Have fuse-overlayfs mount the layers, of a store that is laid out for it."""
+    """Have fuse-overlayfs mount the layers, and lay out the store for it."""
     chosen = ("--overlay", Overlay.FUSE.value)
     if facts.is_root or facts.is_own:
         return f"{setup(facts, *chosen)} && {store_command(facts, 'sync', *facts.given, *chosen)}"
@@ -40,7 +40,7 @@ def use_fuse(facts: Facts) -> str:
 
 
 def use_kernel(facts: Facts) -> str:
-    """Have the kernel mount the layers, of a store that is laid out for it."""
+    """Have the kernel mount the layers, and lay out the store for it."""
     chosen = ("--overlay", Overlay.KERNEL.value)
     command = setup(facts, *chosen)
     if facts.contents.overlay != Overlay.FUSE.value:
@@ -49,20 +49,21 @@ def use_kernel(facts: Facts) -> str:
 
 
 def fuse_stays(facts: Facts) -> str:
-    """What to add to a finding whose cure is fuse-overlayfs: how later syncs keep to it."""
+    """What to add to a finding whose cure is fuse-overlayfs: the setting for later syncs."""
     if facts.wanted_overlay == Overlay.FUSE.value:
         return ""
     line = f'overlay = "{Overlay.FUSE.value}"'
-    return f" (the cure lasts with {line} in {printable(facts.settings_file)})"
+    return f" (to make the cure last, put {line} into {printable(facts.settings_file)})"
 
 
 def store_command(facts: Facts, command: str, *options: str) -> str:
-    """A command of ours on the store that was examined, whatever the store by default is."""
+    """A command of ours on the examined store, which may not be the default one."""
     return shlex.join(["podman-cvmfs", command, "--store", facts.store.path, *options])
 
 
 def sync(facts: Facts, *options: str) -> str:
-    """A sync of the store from the repositories that were examined, laid out for what mounts."""
+    """A sync of the store from the examined repositories, with the layout that podman's mounts
+    need."""
     used = layout_used(facts)
     overlay = () if used == facts.wanted_overlay else ("--overlay", used)
     return store_command(facts, "sync", *facts.given, *overlay, *options)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changes of storage.conf as commands for a shell, for every way to spell what they change. Pure.
+"""Changes of storage.conf as commands for a shell. They handle every spelling of a key. Pure.
 
-Each prints the lines that it has changed, and fails where there are none.
+Each command prints the changed lines, and fails if it changes no line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def set_key(name: str, value: str, path: str) -> str:
 
 
 def comment_out(name: str, path: str) -> str:
-    """Have the key ``name`` count no more."""
+    """Turn the lines that set the key ``name`` into comments."""
     return _edit(f"^{_key(name)}", "# &", path)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a machine is like, as far as podman and our store go. Frozen dataclasses, no I/O."""
+"""The facts about a machine that matter to podman and our store. Frozen dataclasses, no I/O."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from podman_cvmfs.verify.fault import Fault
 
 class Presence(str, Enum):
     """Whether a directory answers. ``OTHER``: something else has its name; ``CLOSED``: the user may
-    not look into it; ``HANGS``: there is no answer in time, or none but an error."""
+    not look into it; ``HANGS``: it gives no answer in time, or only an error."""
 
     THERE = "there"
     MISSING = "missing"
@@ -80,13 +80,13 @@ class Configuration:
     has_graphroot: bool = False
     #: The variables that change what podman reads.
     environment: Mapping[str, str] = field(default_factory=dict)
-    #: Stores that files name in vain, since STORAGE_OPTS replaces them.
+    #: Stores that files name without effect, because STORAGE_OPTS replaces them.
     dropped_stores: tuple[str, ...] = ()
-    #: What ``effective.main`` has to set and doesn't -> the value by default.
+    #: Keys that ``effective.main`` has to set and doesn't set -> the default value.
     lacking: Mapping[str, str] = field(default_factory=dict)
     #: Files with ``{append=true}``, which this podman can't parse.
     with_append: tuple[str, ...] = ()
-    #: Programs that are needed and aren't there.
+    #: Needed programs that are missing.
     missing_programs: tuple[str, ...] = ()
     #: An option, or "driver" -> the file that sets it.
     set_in: Mapping[str, str] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class Configuration:
     has_fuse: bool = True
     #: The shell file that names our store at each login; "" if there is none.
     profile: str = ""
-    #: What that file has ordinary users' podman mount with; "" for the kernel.
+    #: The program with which that file has ordinary users' podman mount; "" for the kernel.
     profile_program: str = ""
     #: The user namespace that containers get without being told; "" for the usual one.
     userns: str = ""
@@ -102,7 +102,7 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Place:
-    """An additional store that podman is told of, or ours."""
+    """Our store, or an additional store that podman's configuration names."""
 
     path: str
     presence: Presence = Presence.THERE
@@ -111,7 +111,7 @@ class Place:
     #: Directories on the way to it that others than their owner, or this ordinary user, may not
     #: enter or read.
     closed_at: tuple[str, ...] = ()
-    #: What podman needs and isn't there.
+    #: Missing files and directories that podman needs.
     lacking: tuple[str, ...] = ()
     #: Lock file -> its size.
     locks: Mapping[str, int] = field(default_factory=dict)
@@ -134,7 +134,7 @@ class Contents:
     counts: Mapping[str, int] = field(default_factory=dict)
     #: How many images are shown by their layers.
     by_layers: int = 0
-    #: What these are laid out for.
+    #: The value of ``overlay`` that these are laid out for.
     overlay: str = ""
     #: The policy that the store remembers, and the one of the settings.
     policy: str = ""
@@ -143,13 +143,23 @@ class Contents:
     too_deep: tuple[str, ...] = ()
     #: What a quick examination has found.
     faults: tuple[Fault, ...] = ()
-    #: Where the images are from.
+    #: The repositories of the images.
     repositories: tuple[str, ...] = ()
 
     @property
     def images(self) -> int:
         """How many images have names."""
         return self.counts.get("images", 0)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Names of images whose files can't be seen, though their repository can be."""
+
+    #: Their files have left the repository.
+    gone: tuple[str, ...] = ()
+    #: podman's pause process sees another tree of mounts.
+    hidden: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -160,9 +170,11 @@ class Repository:
     presence: Presence = Presence.THERE
     #: Why it can't be read.
     problem: str = ""
+    #: Whether the program that serves it has gone.
+    is_dead: bool = False
     #: Whether nothing is there.
     empty: bool = False
-    #: Whether it is in no layout that we know.
+    #: Whether its layout is unknown.
     foreign: bool = False
     #: The users that some files of an image belong to.
     owners: tuple[int, ...] = ()
@@ -205,7 +217,7 @@ class User:
     bad_programs: tuple[str, ...] = ()
     #: Whether users may make user namespaces.
     namespaces: bool = True
-    #: From here on no user has subordinate IDs.
+    #: No user has subordinate IDs from this one on.
     free_id: int = 100_000
     kernel: tuple[int, int] = (6, 0)
 
@@ -247,9 +259,9 @@ class Registries:
 class Facts:
     """Everything."""
 
-    #: Our store, the one that is asked about.
+    #: The examined store.
     store: Place
-    #: Whether podman is told of it.
+    #: Whether podman's configuration names it.
     is_configured: bool = True
     user: User = field(default_factory=User)
     now: int = 0
@@ -257,10 +269,11 @@ class Facts:
     configuration: Configuration = field(default_factory=Configuration)
     native: Native = field(default_factory=Native)
     contents: Contents = field(default_factory=Contents)
-    #: The additional stores that podman is told of besides.
+    #: The other additional stores that podman's configuration names.
     others: tuple[Place, ...] = ()
     repositories: tuple[Repository, ...] = ()
     clients: tuple[Client, ...] = ()
+    targets: Targets = field(default_factory=Targets)
     disks: tuple[Disk, ...] = ()
     units: Units = field(default_factory=Units)
     registries: Registries = field(default_factory=Registries)
@@ -282,11 +295,11 @@ class Facts:
     offline: bool = False
     #: The options of the command line with which a sync finds the same places.
     given: tuple[str, ...] = ()
-    #: Why a sync refuses a wish list -> what mends that.
+    #: Why a sync refuses a wish list -> the cure.
     bad_wish_lists: Mapping[str, str] = field(default_factory=dict)
     #: Users' images and containers that show one layer as their whole root.
     broken: BrokenUsers = field(default_factory=BrokenUsers)
-    #: What is odd in our settings.
+    #: Warnings about our settings.
     warnings: tuple[str, ...] = ()
 
     @property

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is found on a machine, as frozen dataclasses. Pure: no I/O."""
+"""Conditions, and findings of them on a machine, as frozen dataclasses. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from podman_cvmfs.errors import (
     RepositoryError,
     StoreError,
 )
+from podman_cvmfs.util.words import counted
 
 
 class Level(str, Enum):
     """An error makes podman fail, or not use the store, or show something wrong. A warning makes it
-    slow, or fail in some cases, or fail before long. A note is only worth knowing."""
+    slow, or fail in some cases, or fail before long. With a note nothing fails."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -27,7 +28,8 @@ class Level(str, Enum):
 
 
 class Area(str, Enum):
-    """What a condition is in. The worst one's decides the exit code."""
+    """The part of the machine that a condition is in. The area of the worst finding decides the
+    exit code."""
 
     ENGINE = "podman"
     CONFIGURATION = "configuration"
@@ -47,7 +49,7 @@ _ERRORS: dict[Area, type[PodmanCvmfsError]] = {
 
 @dataclass(frozen=True)
 class Condition:
-    """A kind of trouble: its name for good, how bad it is, and what it means (a clause)."""
+    """A kind of trouble: its name, which never changes, its level, and its meaning (a clause)."""
 
     name: str
     level: Level
@@ -62,11 +64,11 @@ class Finding:
     condition: Condition
     #: What was found, fit to be printed.
     found: str
-    #: What cures it: a command for a shell; "" where there is nothing to be done.
+    #: The cure: a command for a shell; "" if nothing needs to be done.
     cure: str = ""
     #: Whether ``cure`` is not a command but words.
     by_hand: bool = False
-    #: What it means on this machine, where that is something else than the condition says.
+    #: The meaning on this machine, if it differs from the condition's; else "".
     here: str = ""
 
     @property
@@ -87,12 +89,12 @@ def count(findings: Iterable[Finding], level: Level) -> int:
 
 
 def failure(findings: Iterable[Finding]) -> PodmanCvmfsError | None:
-    """The error to end the command with: that of the worst condition's area; PartialError where
-    there are only warnings, None where there is neither."""
+    """The error to end the command with. Its class is that of the worst condition's area. With
+    warnings only it is PartialError, with neither errors nor warnings None."""
     ordered = worst_first(findings)
     errors, warnings = count(ordered, Level.ERROR), count(ordered, Level.WARNING)
     if errors:
         worst = ordered[0].condition
-        text = f"{errors} errors, first of all {worst.name}: {ordered[0].means}"
+        text = f"{counted(errors, 'error')}, the worst is {worst.name}: {ordered[0].means}"
         return _ERRORS[worst.area](text)
-    return PartialError(f"{warnings} warnings") if warnings else None
+    return PartialError(counted(warnings, "warning")) if warnings else None

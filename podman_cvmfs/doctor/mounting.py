@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What mounts the layers, what has to, and which layout of the store that takes. Pure."""
+"""Which program mounts the layers, which one should, and which layout of the store it needs.
+Pure."""
 
 from __future__ import annotations
 
@@ -7,39 +8,39 @@ from podman_cvmfs.doctor.facts import Facts
 from podman_cvmfs.repository.owners import are_foreign
 from podman_cvmfs.settings.policy import Overlay
 
-#: User namespaces in which IDs are those that containers have anyway.
+#: User namespaces that don't change the IDs of containers.
 _USUAL = ("", "host", "private", "nomap")
 
 
 def mount_program(facts: Facts) -> str:
-    """What mounts the layers; "" is the kernel."""
+    """The program that mounts the layers; "" for the kernel."""
     return facts.engine.mount_program or facts.configuration.effective.options.get(
         "mount_program", ""
     )
 
 
 def mapped(facts: Facts) -> str:
-    """The user namespace that containers get without being told, if it maps IDs otherwise: the
-    kernel can't do that for what lies in another file system. Else ""."""
+    """The user namespace that containers get by default, if it changes IDs; else "". The kernel
+    can't change IDs for files in another file system."""
     wanted = facts.configuration.userns
     return "" if wanted in _USUAL else wanted
 
 
 def is_strange(facts: Facts) -> bool:
-    """Whether files of a repository belong to others than this ordinary user."""
+    """Whether files of a repository belong to somebody else than this ordinary user."""
     return not facts.is_root and any(
         are_foreign(each.owners, facts.user.uid) for each in facts.repositories
     )
 
 
 def needs_fuse(facts: Facts) -> bool:
-    """Whether containers can do with fuse-overlayfs what they can't where the kernel mounts."""
+    """Whether containers need fuse-overlayfs for something that fails with the kernel."""
     return bool(mapped(facts)) or is_strange(facts)
 
 
 def layout_used(facts: Facts) -> str:
-    """What the store has to be laid out for as podman mounts now; where that can't be told, what
-    the settings say."""
+    """The ``overlay`` value that suits podman's mounts now; if that is unknown, the value of the
+    settings."""
     if facts.configuration.problem:
         return facts.wanted_overlay
     return Overlay.FUSE.value if mount_program(facts) else Overlay.KERNEL.value

@@ -89,13 +89,13 @@ def check_parts(registry: str, repository: str, tag: str | None, text: str) -> N
     """Raise InputError, quoting ``text``, unless the parts make up an image name."""
     problem = None
     if not _DOMAIN.match(registry):
-        problem = f"{printable(registry)[:300]!r} is no registry host"
+        problem = f"{printable(registry)[:300]!r} is not a registry host"
     elif len(registry) + 1 + len(repository) > _MAX_NAME:
         problem = f"it is longer than {_MAX_NAME} characters"
     elif not all(_PATH_COMPONENT.match(part) for part in repository.split("/")):
-        problem = f"{printable(repository)[:300]!r} is no repository path"
+        problem = f"{printable(repository)[:300]!r} is not a repository path"
     elif tag is not None and not is_tag(tag):
-        problem = f"{printable(tag)[:300]!r} is no tag"
+        problem = f"{printable(tag)[:300]!r} is not a tag"
     if problem:
         raise InputError(
             f"not an image name: {printable(text)[:300]!r}: {problem}",
@@ -142,7 +142,7 @@ def parse_repository_path(path: str) -> ImageName:
 
 
 def podman_names(name: ImageName) -> tuple[str, ...]:
-    """All names under which podman shall find the image: the canonical one first.
+    """All names under which podman should find the image: the canonical one first.
 
     podman itself rewrites ``index.docker.io`` only, so an image of
     ``registry.hub.docker.com`` is listed under that name and under ``docker.io``.

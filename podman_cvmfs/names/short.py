@@ -13,13 +13,13 @@ from dataclasses import replace
 from podman_cvmfs.names.reference import DOCKER_HUB, ImageName, parse_name, split_domain
 
 
-def candidates(
+def possible_names(
     text: str, aliases: Mapping[str, str], search_registries: Sequence[str]
 ) -> tuple[ImageName, ...]:
     """The images that ``text``, as a podman user types it, may mean, the best first.
 
     A name with a registry means itself. Any other goes by ``aliases`` (short name -> name with
-    registry, neither with tag or digest), else there is one candidate in each of
+    registry, neither with tag or digest), else there is one name in each of
     ``search_registries``, else one in Docker Hub. Raises InputError.
     """
     meant = parse_name(text)

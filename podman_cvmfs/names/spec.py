@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Entries of wish lists: which images somebody wants. Pure: no I/O.
+"""Parses entries of wish lists: the images that a site wants. Pure: no I/O.
 
 The form is that of DUCC's recipes (cvmfs 2.12 ``ducc/lib/parse.go``), with OSG's shorter one::
 

@@ -115,7 +115,7 @@ class ImageConfig:
 
 
 def parse_json(data: bytes, what: str) -> Any:
-    """Decode a JSON document; InputError names ``what`` if it is none, or nested too deeply."""
+    """Decode a JSON document; InputError names ``what`` if it isn't JSON, or nested too deeply."""
     return _decoded(_ANY_JSON, data, what)[0]
 
 
@@ -132,7 +132,7 @@ def _decoded(decoder: json.JSONDecoder, data: bytes, what: str) -> tuple[Any, st
 
 def _no_number(name: str) -> NoReturn:
     """For what Python takes for numbers: NaN, Infinity, -Infinity."""
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -169,7 +169,9 @@ def _plain(value: str | None, what: str) -> str:
     if value is None:
         return ""
     if "\0" in value or not _is_unicode(value):
-        raise InputError(f"{what} holds what no text does: {printable(value)[:100]!r}")
+        raise InputError(
+            f"{what} holds a text that isn't valid Unicode: {printable(value)[:100]!r}"
+        )
     return value
 
 
@@ -201,8 +203,8 @@ def parse_manifest(data: bytes, what: str = "manifest", as_it_is: bool = False) 
     DUCC marshals a Go structure without JSON tags, so its keys are ``Config``, ``Layers``,
     ``MediaType``, ``Digest``, ``Size``; like Go this tells names apart without case. A manifest
     without a media type is an OCI one, as the OCI image-spec allows, unless its config says it is
-    Docker's. ``as_it_is``: podman shall read these very bytes, so they may lack nothing that
-    ``render_manifest`` adds. Raises InputError, also for what podman can't read.
+    Docker's. ``as_it_is``: podman will read these very bytes, so nothing that ``render_manifest``
+    adds may be missing. Raises InputError, also for documents that podman can't read.
     """
     document, _ = _image_document(data, manifest_problem, what)
     found = member(document, "config")

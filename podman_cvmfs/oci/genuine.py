@@ -97,7 +97,7 @@ def judge(data: bytes, is_it: Test, what: str) -> Judgement:
     try:
         document = documents.parse_json(data, what)
         if not isinstance(document, dict):
-            raise InputError(f"{what} is no manifest")
+            raise InputError(f"{what} is not a manifest")
         has_children = "manifests" in document
         if has_children and ("config" in document or "layers" in document):
             # Two readers could see two images in it (CVE-2021-41190).
@@ -123,8 +123,8 @@ def find_genuine(
     """The genuine manifest of an image, by a test of it.
 
     ``fetch`` gets the bytes at a tag or digest from the registry, checked against a digest;
-    ``reference`` is where to begin. One request is enough but for an index, of which the
-    manifests for ``architecture`` are asked for. None: the index has none for it. Raises
+    ``reference`` is where to begin. One request is enough, except for an index: then its manifests
+    for ``architecture`` are fetched. None if the index has no manifest for it. Raises
     RegistryError, and whatever ``fetch`` raises.
     """
     first = judge(fetch(reference), is_it, what)
@@ -147,12 +147,12 @@ def _children(document: dict[str, Any], what: str) -> tuple[Child, ...]:
     children = []
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict):
-            raise InputError(f"entry {number} in {what} is no descriptor")
+            raise InputError(f"entry {number} in {what} is not a descriptor")
         digest = Digest.parse(entry.get("digest"), f"the digest of entry {number} in {what}")
         platform = entry.get("platform")
         stated = platform if isinstance(platform, dict) else {}
         texts = [stated.get(key) or "" for key in ("os", "architecture", "variant")]
         if not all(isinstance(text, str) for text in texts):
-            raise InputError(f"the platform of {digest} in {what} is none")
+            raise InputError(f"the platform of {digest} in {what} is malformed")
         children.append(Child(digest, *texts))
     return tuple(children)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Architectures as OCI, the kernel and DUCC call them, and which of them runs what. Pure but for
-asking what this machine is.
+"""The names of architectures in OCI, the kernel and DUCC, and which programs each of them runs.
+Pure, except for asking which machine this is.
 
 Sources: OCI image-spec v1.1 ``image-index.md`` (Go's names); DUCC's ``.multiarch`` directories are
 called ``<architecture>`` or ``<architecture>:<variant>``.

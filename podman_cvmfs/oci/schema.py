@@ -124,7 +124,7 @@ def _struct(fields: Mapping[str, Check]) -> Check:
                 if check is None:
                     continue
                 if sum(other.casefold() == name.casefold() for other in value) > 1:
-                    return f".{_shown(name)} is there twice, but for the case of its name"
+                    return f".{_shown(name)} is there twice, in upper and lower case"
             problem = check(each)
             if problem is not None:
                 return f".{_shown(name)}{problem}"

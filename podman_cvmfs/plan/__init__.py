@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare what a store holds with what it is to hold, and lay it out. Pure: no I/O."""
+"""Compare the present store with the wanted one, and lay out its layers. Pure: no I/O."""

@@ -1,24 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Choose how an image's files are shown, and lay out its layers for that. Pure: no I/O.
 
-*flat*: the image is shown by the publisher's merged root. *layers*: by the files of each of its
-layers; those of a layer with markers lie between two directories of the store, of which the upper
-one hides the marker files and the lower one holds what they mean.
+There are two views. *flat* shows the image by the publisher's merged root. *layers* shows it by the
+files of each of its layers. A layer with markers is mounted between two directories of the store:
+the upper one hides the marker files, the lower one deletes what they name.
 
-Either way the image's top layer is one that no pull has: it has an ID of its own, and mounts all
-that shows the image as *pieces* (see ``store.layout``). Topmost is the skeleton, local directories
-in which containers make files when they start (see ``skeleton``).
+In both views the image's top layer has an ID of its own, which no pull asks for. It mounts
+everything that shows the image as *pieces* (see ``store.layout``). Topmost is the skeleton: local
+directories in which containers make files when they start (see ``skeleton``).
 
-Below it, by their records, lie the base layer and stand-ins: empty layers with IDs that nobody else
-has, in the place of the others, since podman 5 refuses ``history`` for an image with fewer layers
-than its config tells of. Images on one base share them.
+By the records, the base layer and stand-ins lie below the top layer. A stand-in is an empty layer
+with an ID of its own, in the place of each other layer of the image. podman 5 needs them: it
+refuses ``history`` for an image with fewer layers than its config names. Images on one base share
+them.
 
-Layers that pulls may take from the store are there for that alone. Each is just itself above its
-parents, whatever an image shows: containers/image may read it again and store the result under the
-genuine digest unchecked, and newer podman takes the real layer of the same ID, once there is one,
-in its place. The base is found by its digests. The others are found by their place in a chain, or
-by the digests of their *twins*: the same layers as bases of their own, of which nothing is left out
-when they are read again.
+Other layers are in the store for pulls only. Such a layer shows just its own files above its
+parents. There are two reasons: containers/image may read it again and store the result under the
+genuine digest without a check, and newer podman uses the real layer of the same ID instead once it
+has it. Pulls find the base by its digests. They find other layers by their place in a chain, or by
+the digests of their *twins*: the same layers without parents, which lose nothing when they are read
+again.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ from podman_cvmfs.store.records import (
 #: What podman gives the root directory of every layer it unpacks, whatever the layer says
 #: (containers/storage ``drivers/overlay/overlay.go``, ``defaultPerms``).
 ROOT_MODE = 0o555
-#: The publisher's mark of a nested catalogue, which no image has of itself.
+#: The publisher's mark of a nested catalogue. No image has it by itself.
 _CATALOGUE_MARK = ".cvmfscatalog"
-#: What a layer itself holds. It decides the mode of a container's root directory.
+#: The content of a layer itself. It decides the mode of a container's root directory.
 EMPTY = LocalPart((Node("", mode=ROOT_MODE),))
 
 Shown = tuple[StoredLayer, LayerDirectory]
@@ -59,8 +60,8 @@ Shown = tuple[StoredLayer, LayerDirectory]
 
 @dataclass(frozen=True)
 class ImageView:
-    """How an image is shown: ``kind`` is flat or layers; its layers, base first; the layers that
-    are in the store ``beside`` them, for pulls; and the pieces that all these mount."""
+    """How an image is shown. ``kind`` is flat or layers. It has the image's layers, base first; the
+    layers ``beside`` them in the store, for pulls; and the pieces that all these mount."""
 
     kind: View
     layers: tuple[Shown, ...]
@@ -69,7 +70,7 @@ class ImageView:
 
 
 def view_of(image: ResolvedImage, policy: Policy) -> ImageView:
-    """Lay out ``image``; RepositoryError if the repository can't show it right."""
+    """Lay out ``image``; RepositoryError if the repository can't show it correctly."""
     if not image.layers:
         return ImageView(View.LAYERS, ())
     return _Layout(image, policy).view()
@@ -97,7 +98,7 @@ class _Layout:
         layers = self._below(genuine[:1])
         top = self._top(kind, files, layers[-1][0] if layers else None)
         if len(image.layers) == 1 and genuine and genuine[0][1].lowers == top[1].lowers:
-            # The only layer is all of the image, and shown alike: so it serves pulls as well.
+            # The only layer is the whole image and looks the same, so it serves pulls as well.
             return self._made(kind, (genuine[0],), ())
         beside = genuine[:1] if len(image.layers) == 1 else genuine[1:]
         if beside:
@@ -123,8 +124,10 @@ class _Layout:
         parent_id = None if parent is None else parent.layer_id
         directory = LayerDirectory(image_layer_id(lowers, parent_id), EMPTY, lowers)
         size = sum(layer.diff_size for layer in image.layers)
+        if kind is View.FLAT and image.flat is not None and image.flat.size is not None:
+            size = image.flat.size
         if len(image.layers) > 1 and self._has_base:
-            size -= image.layers[0].diff_size
+            size = max(0, size - image.layers[0].diff_size)
         stored = StoredLayer(
             directory.layer_id,
             directory.entry,
@@ -152,8 +155,8 @@ class _Layout:
         return shown
 
     def _genuine(self) -> list[Shown]:
-        """The layers that pulls may take: the base, if there is one, and all others that are asked
-        for, parents first, each with its twin before it."""
+        """The layers that pulls may take: the base, if there is one, and all others that the policy
+        asks for. Parents come first, and each layer's twin before it."""
         if not self._has_base:
             return []
         layers = self._image.layers
@@ -169,7 +172,7 @@ class _Layout:
                 layer, layer_id=layer.diff_id.hex, skeleton=layer.own_skeleton, own_skeleton=None
             )
             twin = self._exact((alone,))
-            # A layer that is twice in the image is found below.
+            # A layer that is twice in the image is already below.
             there = {each.layer_id for each, _ in found} | {stored.layer_id}
             if twin[0].diff_id is not None and twin[0].layer_id not in there:
                 found.append(twin)
@@ -184,8 +187,9 @@ class _Layout:
         lowers = self._lowers(layer.skeleton, self._files(chain))
         directory = LayerDirectory(layer.layer_id, EMPTY, lowers)
         is_base = len(chain) == 1
-        # A base that nobody has looked at deletes nothing where it lies, nor, read again by the
-        # kernel, elsewhere; fuse-overlayfs would lose what it deletes on another parent.
+        # A base that has not been examined deletes nothing in its place. If the kernel reads it
+        # again, it deletes nothing elsewhere either. But fuse-overlayfs would lose its deletions on
+        # another parent.
         whole = self._policy.overlay is Overlay.KERNEL
         if layer.markers is not None:
             whole = layer.markers.is_complete
@@ -207,7 +211,7 @@ class _Layout:
         """The pieces that show the files of ``chain``, base first, nearest first.
 
         Kernel overlayfs refuses the same directory twice (ELOOP). Of equal layers only the topmost
-        counts, since it shows again all that the lower one shows.
+        counts, because it shows everything that the lower one shows.
         """
         seen = set()
         found = []
@@ -233,8 +237,8 @@ class _Layout:
 
 
 def image_layer_id(lowers: Sequence[str], parent: str | None) -> str:
-    """The ID of the layer on ``parent`` that shows an image by the pieces ``lowers``. No pull asks
-    for it."""
+    """The ID of the layer on ``parent`` that shows an image by the pieces ``lowers``. Pulls never
+    ask for it."""
     text = f"podman-cvmfs image {':'.join(lowers)} on {parent}"
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -250,9 +254,9 @@ def _local_piece(nodes: tuple[Node, ...]) -> Piece:
 
 
 def _skeleton_pieces(skeleton: Skeleton) -> list[Piece]:
-    """The skeleton's directories and files, with a whiteout for the publisher's file; and whiteouts
-    below those that are shown empty. As opaque attributes they would not do: podman looks below an
-    opaque directory when it commits, and fails where it may not read."""
+    """The skeleton's directories and files, with a whiteout for the publisher's file, and whiteouts
+    for the content of directories that are shown empty. Opaque attributes would not be enough:
+    podman looks below an opaque directory when it commits, and fails if it can't read there."""
     root = skeleton.directories[0] if skeleton.directories else None
     nodes = [Node("", mode=ROOT_MODE) if root is None else root._replace(mode=ROOT_MODE)]
     nodes += [node for node in skeleton.directories if node.path]
@@ -272,8 +276,8 @@ def _in_order(nodes: Iterable[Node]) -> tuple[Node, ...]:
 
 
 def _mask(markers: Markers, givable: frozenset[int] | None, shared: bool) -> Piece:
-    """Directories with a whiteout over each marker file. They look as they do in the layer, as far
-    as they may be given away; in a ``shared`` store only the writer can write in them."""
+    """Directories with a whiteout over each marker file. They have the layer's attributes, as far
+    as the writer may set these; in a ``shared`` store only the writer can write in them."""
     nodes = [Node(path, is_whiteout=True) for path in markers.files]
     for path in {above for each in markers.files for above in parents_of(each)}:
         facts = markers.directories[path]
@@ -290,8 +294,8 @@ def _mask(markers: Markers, givable: frozenset[int] | None, shared: bool) -> Pie
 
 
 def _meaning(markers: Markers) -> Piece:
-    """Directories with a whiteout for each deleted name; those that hide all below are opaque. The
-    layer's own lie above, and decide what they look like."""
+    """Directories with a whiteout for each deleted name; those that hide everything below are
+    opaque. The layer's own directories lie above and decide the attributes."""
     whiteouts = [Node(path, is_whiteout=True) for path in markers.hidden]
     directories = {
         above for path in (*markers.hidden, *markers.opaque) for above in parents_of(path)
@@ -303,22 +307,22 @@ def _meaning(markers: Markers) -> Piece:
 
 @functools.lru_cache(maxsize=65536)
 def _stand_in(parent: str | None) -> Shown:
-    """An empty layer on ``parent``, in the place of one that isn't shown.
+    """An empty layer on ``parent``, in the place of a layer that isn't shown.
 
-    Kept, since thousands of images share the few there are.
+    The result is cached, because thousands of images share a few.
     """
     directory = LayerDirectory(stand_in_id(parent), EMPTY)
     return StoredLayer(directory.layer_id, directory.entry, parent, diff_size=0), directory
 
 
 def stand_in_id(parent: str | None) -> str:
-    """The ID of the empty layer that stands on ``parent`` for one that isn't shown."""
+    """The ID of the empty layer on ``parent`` in the place of a layer that isn't shown."""
     return hashlib.sha256(f"podman-cvmfs stand-in on {parent}".encode()).hexdigest()
 
 
 def mount_bytes(lowers: int, store: str) -> int:
-    """The length, in bytes, of the lower directories in the mount options podman makes for a
-    container of a layer that mounts so many pieces, with the store at the path ``store``."""
+    """The length, in bytes, of the lower directories in podman's mount options for a container. Its
+    layer mounts so many pieces, and the store is at the path ``store``."""
     return (lowers + 1) * len(f"{store}/overlay/l/{link_name('0' * 64)}:")
 
 

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choose how the next store shows each layer, where images would have it shown in several ways.
-Pure: no I/O."""
+"""Choose between several forms of the same layer for the next store. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -22,13 +21,13 @@ from podman_cvmfs.store.records import (
 
 
 class LayerChoice:
-    """The ``layers`` of the next store by their IDs, and the ``directories`` to be written for
-    those that ``current`` doesn't have, or not so.
+    """The ``layers`` of the next store by their IDs, and the ``directories`` to write for new or
+    changed ones.
 
-    ``sources`` are the source IDs of the images the store shall hold. No layer stays that shows
-    files of a repository that is ``gone``. ``change`` is that of the policy since ``current``.
-    Layers of layout 4 stay as they are as ``retention`` says. ``order`` are the repositories in
-    order of preference: of two that have a layer the earlier one shows it.
+    ``sources`` are the source IDs of the images that the store is to have. Layers with files of a
+    repository in ``gone`` don't stay. ``change`` is the change of policy since ``current``.
+    ``retention`` decides which layers of layout 4 stay. ``order`` are the repositories in order of
+    preference: if two have a layer, the earlier one shows it.
     """
 
     def __init__(
@@ -48,15 +47,13 @@ class LayerChoice:
         self._change = change
         self._retention = retention
         self._order = order
-        #: The layers that only images have that are laid out under another policy than the next
-        #: store's.
+        #: The layers of images that are all laid out under another policy than the next store's.
         self._stale: set[str] = set()
-        #: Layers, each with a repository from which the store has an image that has it.
+        #: Pairs of a layer and a repository from which the store has an image with this layer.
         self._homes: set[tuple[str, str]] = set()
 
     def keep(self, images: Iterable[StoredImage]) -> None:
-        """Begin with the layers of ``images`` as the store has them. Pulls find none that is
-        stale."""
+        """Begin with the store's layers of ``images``. Pulls can't find stale ones."""
         changed = self._change is not Change.NONE
         for image in sorted(images, key=lambda each: each.outdated):
             layers = layers_of(self._current, image)
@@ -69,13 +66,12 @@ class LayerChoice:
                         self._stale.add(layer.layer_id)
             else:
                 for layer in layers:
-                    # One of layout 4 is kept for what stands on it, and not for ever.
+                    # A layer of layout 4 stays for its users only, and not for ever.
                     since = layer.retired if layer.lowers is None else None
                     self.layers[layer.layer_id] = replace(layer, retired=since)
 
     def take(self, shown: Sequence[Shown]) -> None:
-        """Take the layers of an image that has been laid out, where they are better than those
-        there are."""
+        """Take the layers of a laid-out image that are better than the present ones."""
         self._homes.update((layer.layer_id, layer.repository) for layer, _ in shown)
         for layer, directory in shown:
             layer_id = layer.layer_id
@@ -88,7 +84,7 @@ class LayerChoice:
                 self._stale.discard(layer_id)
 
     def _held(self, former: StoredLayer, layer: StoredLayer) -> StoredLayer:
-        """``former``, in the place of ``layer``: pulls find it as they would that one."""
+        """``former`` instead of ``layer``, with the same digests for pulls."""
         is_found = former.diff_id is not None and layer.diff_id is not None
         return replace(
             former,
@@ -102,8 +98,8 @@ class LayerChoice:
         )
 
     def limit_to(self, images: Iterable[StoredImage]) -> None:
-        """Leave out what no image of ``images`` has: what another repository's layer has taken the
-        place of."""
+        """Remove layers that no image of ``images`` has, because another repository's layer has
+        replaced them."""
         reached = StoreContent(layers=self.layers)
         used = {layer.layer_id for image in images for layer in layers_of(reached, image)}
         self.layers = {key: layer for key, layer in self.layers.items() if key in used}
@@ -120,36 +116,36 @@ class LayerChoice:
         before = precedence(present.repository, self._order)
         if precedence(layer.repository, self._order) != before:
             return precedence(layer.repository, self._order) < before
-        # A base of which somebody has found that it deletes beats one that nobody has looked at.
+        # A base with known deletions is better than a base that has not been examined.
         return layer.diff_id is None and present.diff_id is not None
 
 
 def precedence(repository: str, order: Sequence[str]) -> int:
-    """The place of ``repository`` in the ``order`` of preference, 0 for the first. One that isn't
-    named there comes last."""
+    """The position of ``repository`` in the ``order`` of preference, 0 for the first. Others come
+    last."""
     return order.index(repository) if repository in order else len(order)
 
 
 def is_held(layer: StoredLayer, retention: Retention) -> bool:
-    """Whether a layer of layout 4 has to stay as it is: what stands on it names what it mounted
-    then, and podman 6 the layer's ID."""
+    """Whether a layer of layout 4 must stay unchanged: its users name the directories that it
+    mounted, and with podman 6 the layer's ID."""
     if layer.lowers is not None:
         return False
     return layer.layer_id in retention.needed or retention.has_grace(layer.retired)
 
 
 def serves(layer: StoredLayer, sources: Collection[str], gone: Collection[str]) -> bool:
-    """Whether a layer can stay as it is: the image it is laid out for is among the wanted
-    ``sources``, and the repository that it shows files of isn't ``gone``."""
+    """Whether a layer can stay as it is: its image is among the wanted ``sources``, and the
+    repository of its files isn't ``gone``."""
     return (layer.shows is None or layer.shows in sources) and layer.repository not in gone
 
 
 def distrusted_layers(
     current: StoreContent, policy: Policy, policy_of: Callable[[str], Policy]
 ) -> set[str]:
-    """The IDs of layers that a pull may find by their place in a chain, though no other image may
-    use the layers of their repository. ``policy_of`` tells the policy for images of a repository;
-    ``policy`` is the policy for all."""
+    """The IDs of layers that a pull can find by their place in a chain, although no other image may
+    use their repository's layers. ``policy_of`` returns the policy for images of a repository;
+    ``policy`` is the policy for all images."""
     return {
         layer.layer_id
         for layer in current.layers.values()
@@ -159,8 +155,8 @@ def distrusted_layers(
 
 
 def freed_images(current: StoreContent, sources: Collection[str], retention: Retention) -> set[str]:
-    """The source IDs, among the wanted ``sources``, of images that have layers of layout 4 which
-    nothing needs as they are any more: they can be laid out anew in full."""
+    """The source IDs, among the wanted ``sources``, of images whose layers of layout 4 have no
+    users any more: they can be laid out anew completely."""
     chosen = frozenset(sources)
     return {
         source
@@ -179,15 +175,15 @@ def orphaned_views(
     gone: Collection[str] = (),
     left: Collection[str] = (),
 ) -> set[str]:
-    """The source IDs, among the wanted ``sources``, of stored images that have a layer laid out for
-    an image that is wanted no more, or of a repository that is ``gone`` or of which no wanted image
-    has it any more; or have lost the twin of one, which goes after its grace though a container
-    still needs that one. They must be resolved anew. What is ``left`` (source IDs) has been
-    withdrawn by the repository that it is from."""
+    """The source IDs, among the wanted ``sources``, of stored images that must be resolved again
+    because of one layer. The layer was laid out for an image that is no longer wanted. Or its
+    repository is ``gone``, or no wanted image has the layer from that repository. Or its twin has
+    left after the grace, although a container still needs the layer. ``left`` are source IDs that
+    their repository has withdrawn."""
     found: set[str] = set()
     chosen = frozenset(sources)
     held = [image for image in current.images.values() if image.all_sources & chosen]
-    # Two repositories may have a layer; the one that has lost it doesn't keep its files.
+    # Two repositories may have a layer. The one that has withdrawn it doesn't keep its files.
     homes = {
         (layer.layer_id, image.repository)
         for image in held

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare what a store holds with what it shall hold. Pure: no I/O."""
+"""Compare the present store with the wanted one. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from podman_cvmfs.store.records import (
 
 @dataclass(frozen=True)
 class Candidate:
-    """A complete image as the store would hold it. What else was found out about the image has
-    gone: there may be 10,000 of these."""
+    """A complete image, ready to be stored. It holds no other facts about the image, because there
+    may be 10,000 of these."""
 
     #: Its record, without names.
     stored: StoredImage
     files: ImageFiles
     #: The layers that show it, base first.
     layers: tuple[Shown, ...]
-    #: Layers that are there for pulls alone.
+    #: Layers for pulls only.
     beside: tuple[Shown, ...] = ()
-    #: What all these layers mount.
+    #: The pieces that all these layers mount.
     pieces: tuple[Piece, ...] = ()
 
 
@@ -73,11 +73,11 @@ def candidate_of(image: ResolvedImage, view: ImageView, repository: str) -> Cand
 
 
 def _from(shown: Shown, repository: str) -> Shown:
-    """A layer, with the repository that it shows files of, if it does."""
+    """A layer, with the repository of its files if it shows any."""
     stored, directory = shown
     if not directory.lowers:
         return shown
-    # Thousands of images may have one base; the layer that shows an image is its own.
+    # Thousands of images may share a base. The layer that shows an image is the image's own.
     return _shared(shown, repository) if stored.shows is None else _placed(shown, repository)
 
 
@@ -93,16 +93,16 @@ def _shared(shown: Shown, repository: str) -> Shown:
 
 @dataclass(frozen=True)
 class Plan:
-    """The content that the store is to have, what must be written for it, and what it changes."""
+    """The content that the store is to have, the new entries for it, and the changes of names."""
 
     content: StoreContent
     #: New entries of the pool: layers, documents of images, pieces.
     layers: tuple[LayerDirectory, ...]
     images: tuple[ImageFiles, ...]
     pieces: tuple[Piece, ...]
-    #: podman's names that the store hasn't had.
+    #: podman's names that are new in the store.
     added: tuple[str, ...]
-    #: podman's names that it has no more.
+    #: podman's names that leave the store.
     removed: tuple[str, ...]
     #: podman's names that lead to another image than before.
     moved: tuple[str, ...]
@@ -119,19 +119,19 @@ def make_plan(
 ) -> Plan:
     """Plan the store that offers ``wanted`` (name in the repository -> source ID).
 
-    ``candidates`` (by source ID) are complete images, laid out under ``policy``; a wanted image
-    that is not among them stays as ``current`` has it. A layer of both becomes the candidate's if
-    it is laid out under another policy or shows files of a repository that is ``gone``. What leaves
-    the store stays as ``retention`` says; of an image, only its names go at once. ``order`` are the
-    repositories in order of preference: of two that have an image or a layer the earlier one shows
-    it.
+    ``candidates`` (by source ID) are complete images, laid out under ``policy``; other wanted
+    images stay as in ``current``. If both have a layer, the candidate's is used if the present one
+    has another policy, or files of a repository that is ``gone``. An image that leaves the store
+    loses its names at once; ``retention`` decides how long the rest stays. ``order`` are the
+    repositories in order of preference: if two have an image or a layer, the earlier one shows it.
     """
     change = Change.between(current.policy, policy)
     sources = frozenset(wanted.values())
     kept = _kept(current, sources - candidates.keys())
     image_of = {source: image.image_id for source, image in kept.items()}
     image_of.update((source, each.stored.image_id) for source, each in candidates.items())
-    # Repositories may know one image by several sources: the first makes it, the others are names.
+    # Repositories may have one image under several source IDs. The first one makes it, the others
+    # only add names.
     present = {image.image_id: image for image in kept.values()}
     made: dict[str, Candidate] = {}
     by_preference = sorted(
@@ -194,8 +194,8 @@ def make_plan(
 
 
 def _kept(current: StoreContent, sources: Collection[str]) -> dict[str, StoredImage]:
-    """The images of ``current`` by those of their source IDs that are among ``sources``. A retired
-    image may have the source of a listed one, which then counts."""
+    """The images of ``current`` by their source IDs, as far as these are among ``sources``. If a
+    retired image has the same source ID as a listed one, the listed one counts."""
     return {
         source: image
         for image in sorted(current.images.values(), key=is_retired, reverse=True)

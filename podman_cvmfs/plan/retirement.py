@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What images leave in a store when they leave it, and how long that stays. Pure: no I/O.
+"""Decides how long layers and files stay after their image has left the store. Pure: no I/O.
 
-Containers, and images that were pulled onto the store's layers, go on to use what the store offers
-no more: layers, documents of images, and former directories of layers.
+Containers, and images pulled onto the store's layers, still use retired things: layers, documents
+of images, and former directories of layers.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from podman_cvmfs.store.records import (
     chain_of,
 )
 
-#: How long layers and files stay that containers may still use, in seconds, unless told otherwise.
+#: How long retired layers and files stay by default, in seconds.
 GRACE = 14 * 24 * 3600
-#: No clock that is set tells an earlier time than that of this line, in seconds since 1970.
+#: A correct clock is later than this time, in seconds since 1970.
 _EARLIEST = 1_735_689_600
 
 
 def retired_since(since: int | None, now: int) -> int:
-    """The time from which grace counts for what was retired at ``since``, None for just now.
+    """The time from which the grace of something retired at ``since`` counts, None for now.
 
-    A time that can't be right was told by a clock that wasn't: were it taken for true, things would
-    stay for ever, or go at once. So their grace begins now.
+    An impossible time comes from a wrong clock. With it, things would stay for ever or leave at
+    once. So their grace begins now.
     """
     if since is None or since > now or since < _EARLIEST <= now:
         return now
@@ -39,7 +39,7 @@ def retired_since(since: int | None, now: int) -> int:
 
 @dataclass(frozen=True)
 class Retention:
-    """How long what leaves a store stays in it."""
+    """The rules for how long retired things stay in a store."""
 
     #: The time, in seconds since 1970.
     now: int
@@ -47,15 +47,15 @@ class Retention:
     grace: int = GRACE
     #: IDs of layers that stay after their grace, too.
     needed: Collection[str] = ()
-    #: IDs of layers that have no grace, nor has what stands on them.
+    #: IDs of layers without grace. The layers above them have no grace either.
     useless: Collection[str] = ()
 
     def since(self, retired: int | None) -> int:
-        """The time from which the grace of what was ``retired`` then counts."""
+        """The time from which the grace of something ``retired`` at that time counts."""
         return retired_since(retired, self.now)
 
     def has_grace(self, retired: int | None) -> bool:
-        """Whether what was ``retired`` then is within its grace."""
+        """Whether something ``retired`` at that time is within its grace."""
         return self.now - self.since(retired) < self.grace
 
 
@@ -78,9 +78,9 @@ def add_retired_layers(
     retention: Retention,
     change: Change = Change.NONE,
 ) -> None:
-    """Add to ``layers`` those of ``current`` that images have left and that stay, with their
-    parents: a container or a pulled image may stand on them. After a ``change`` of policy no pull
-    finds them any more."""
+    """Add to ``layers`` the retired layers of ``current`` that stay, with their parents: a
+    container or a pulled image may use them. After a ``change`` of policy pulls can't find them any
+    more."""
     for layer in current.layers.values():
         if layer.layer_id in layers:
             continue
@@ -92,7 +92,7 @@ def add_retired_layers(
 
 
 def keep_spacer(current: StoreContent, layers: dict[str, StoredLayer]) -> None:
-    """Have the spacer of layout 4 among ``layers`` as long as images have layers that mount it."""
+    """Keep the spacer of layout 4 among ``layers`` as long as layers of images mount it."""
     mount_it = any(layer.lowers is None and layer.retired is None for layer in layers.values())
     if SPACER_ID in current.layers and mount_it:
         layers[SPACER_ID] = replace(current.layers[SPACER_ID], retired=None)
@@ -104,8 +104,8 @@ def is_retired(image: StoredImage) -> bool:
 
 
 def retired_name(image_id: str) -> str:
-    """The name of a retired image. Without any, podman would take it for a left-over and try to
-    remove it with the last image made of it; ``.invalid`` is nobody's (RFC 2606)."""
+    """The name of a retired image. podman takes an image without a name for a leftover, and would
+    try to remove it with the last image made from it. Nobody owns ``.invalid`` (RFC 2606)."""
     return f"retired.podman-cvmfs.invalid/image:{image_id[:12]}"
 
 
@@ -117,12 +117,13 @@ def add_retired_images(
     retention: Retention,
     change: Change = Change.NONE,
 ) -> None:
-    """Add to ``images`` those of ``current`` that have left within the grace period, and after it
-    those whose top layer is needed; but none whose layers are not among ``layers``. In ``names``
-    each gets its retired name. After a ``change`` of policy they are outdated.
+    """Add to ``images`` the retired images of ``current``: those within their grace, and later
+    those whose top layer is needed.
 
-    podman can't inspect or commit a container whose image isn't known, ``podman system df`` fails
-    for all, and an image that a user has tagged reads its documents from ours.
+    All their layers must be among ``layers``. In ``names`` each gets its retired name. After a
+    ``change`` of policy they are outdated. Without the image podman can't inspect or commit its
+    containers, and ``podman system df`` fails completely. An image that a user has tagged reads its
+    documents from ours.
     """
     for image in current.images.values():
         has_grace = retention.has_grace(current.retired_entries.get(image.entry))
@@ -144,10 +145,11 @@ def retired_entries(
     layers: Mapping[str, StoredLayer],
     retention: Retention,
 ) -> dict[str, int]:
-    """The pool entries that the store no longer leads to, within the grace period, with the time
-    since which it counts; after it, those of layers that are needed, which may be mounted still.
+    """The pool entries that the store no longer leads to, with the time from which their grace
+    counts.
 
-    Those of retired images are among them, to remember since when they are retired.
+    They are within their grace, or belong to needed layers, which may still be mounted. Entries of
+    retired images are included, to record when these were retired.
     """
     listed = {key: image for key, image in images.items() if not is_retired(image)}
     used = StoreContent(images=listed, layers=layers).entries()
@@ -182,8 +184,8 @@ def _later(since: int | None, other: int | None) -> int | None:
 
 
 def hidden(layer: StoredLayer, change: Change) -> StoredLayer:
-    """``layer`` as it is after a ``change`` of policy: such that no pull finds it by its digests,
-    and outdated if it would be laid out otherwise by now."""
+    """``layer`` after a ``change`` of policy: hidden from pulls by digest, and outdated if it would
+    now be laid out differently."""
     if change is Change.NONE:
         return layer
     return replace(

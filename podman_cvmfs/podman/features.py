@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the podman on this machine can do."""
+"""The features of the podman on this machine."""
 
 from __future__ import annotations
 

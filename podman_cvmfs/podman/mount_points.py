@@ -24,8 +24,8 @@ _MOST = 1 << 20
 
 
 def mount_points(places: Places | None = None) -> tuple[str, ...]:
-    """The absolute paths in containers that are mount points in all, but those that every skeleton
-    has. A file that can't be understood names none: podman refuses it."""
+    """The absolute paths that are mount points in all containers, without those that every skeleton
+    has. A malformed file counts as empty: podman refuses it."""
     found: set[str] = set()
     for path in _files(Places.of_process() if places is None else places):
         try:

@@ -2,9 +2,9 @@
 """Keeps the files of images from giving rights to users of this host.
 
 A file in a repository has the owner, the setuid bit and the capabilities that the image gives it.
-On the host they would count as well: a setuid file of root makes root of whoever runs it, and a
-file of user 1000 is the host's user 1000's. So either nobody else can reach the repository, or its
-file system is mounted with nosuid and nodev, as CernVM-FS is.
+They would count on the host as well: every user could become root by a setuid file of root, and a
+file of user 1000 belongs to the host's user 1000. So either nobody else can reach the repository,
+or its file system is mounted with nosuid and nodev, as CernVM-FS is.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def check_exposure(directory: str, assume_nosuid: bool) -> None:
 
 
 def make_directory(directory: str, assume_nosuid: bool) -> None:
-    """Make the repository if it is missing; closed to other users, where that is needed.
+    """Make the repository if it is missing; closed to other users if necessary.
 
     Raises OSError, and what ``check_exposure`` raises.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is written where in DUCC's layout, and the form of its JSON files. Pure: no I/O.
+"""The paths that we write in DUCC's layout, and the form of its JSON files. Pure: no I/O.
 
 Taken from repositories that DUCC 2.12 wrote (cvmfs ``ducc/lib/conversion.go``). All paths are
 relative to the repository's root.
@@ -37,23 +37,24 @@ def flat_path(config: Digest) -> str:
 
 
 def manifest_path(name: ImageName) -> str:
-    """The image's manifest; DUCC gives a digest-only image none of its own but its repository's."""
+    """The image's manifest; for a digest-only image DUCC uses the place of its repository's
+    manifest."""
     tag = f":{name.tag}" if name.tag else ""
     return layout.manifest_file("", f"{name.registry}/{name.repository}{tag}")
 
 
 def link_target(name: ImageName, config: Digest) -> str:
-    """What the public link of ``name`` holds: the way from it to the flat root."""
+    """The target of the public link of ``name``: the path from it to the flat root."""
     return "../" * name.repository_path.count("/") + flat_path(config)
 
 
 def config_path(config: Digest) -> str:
-    """The configuration with this digest, in what is DUCC's own image store."""
+    """The configuration with this digest, in DUCC's own image store."""
     return f"{layout.image_directory(config.hex)}/{big_data_file(str(config))}"
 
 
 def blob_paths(image: SourceImage) -> dict[str, bytes]:
-    """The image's documents, byte for byte, by their paths in what is DUCC's own image store.
+    """The image's documents, byte for byte, by their paths in DUCC's own image store.
 
     DUCC keeps the configuration there; manifest and index are our addition, so that the image's
     digests can be known without its registry.

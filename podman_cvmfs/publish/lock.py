@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Locks of publishers (flock): files that nobody but their owner can open."""
+"""Locks of publishers (flock): files that only their owner can open."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PAUSE = 0.05
 def open_lock(name: str, dir_fd: int, what: str) -> int:
     """A descriptor of the lock file ``name`` in the open directory ``dir_fd``; made if missing.
 
-    ``what`` is how messages call it. Raises OSError, or RepositoryError if it is no regular file.
+    ``what`` is its name in messages. Raises OSError, or RepositoryError if it isn't a regular file.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The repository that is published into, as an open directory.
 
-Everything is reached from its descriptor, part by part, and no symbolic link is followed: whoever
-put one there would otherwise decide which files of the host are read or written.
+Everything is reached from its descriptor, part by part, and no symbolic link is followed. Otherwise
+somebody who put a link there could decide which files of the host are read or written.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class OpenRepository:
             return None
 
     def link_target(self, path: str) -> str | None:
-        """What the symbolic link ``path`` holds; None if there is no link."""
+        """The target of the symbolic link ``path``; None if there is no link."""
         try:
             with self.above(path) as fd:
                 return os.readlink(os.path.basename(path), dir_fd=fd)

@@ -24,7 +24,8 @@ OpenLayer = Callable[[Descriptor], Iterator[bytes]]
 
 @contextlib.contextmanager
 def told_apart() -> Iterator[None]:
-    """Names that no file system takes are the image's fault, not the repository's."""
+    """Turn errors for names that no file system accepts into errors of the image, not of the
+    repository."""
     try:
         yield
     except OSError as err:
@@ -63,7 +64,7 @@ class Preparation:
         return bool(self._new_layers or self._flat)
 
     def layer(self, layer: Descriptor, open_layer: OpenLayer) -> bool:
-        """Have ``layer`` unpacked; False if the repository has it already."""
+        """Unpack ``layer``; False if the repository has it already."""
         diff_id = self._diff_ids[layer.digest]
         present = layout.layer_path(layer.digest)
         if self._repository.has_directory(present):
@@ -123,7 +124,7 @@ class Preparation:
             raise type(err)(what + message, err.hint) from None
 
     def flat(self) -> None:
-        """Have the layers merged, unless the repository has this image's flat root."""
+        """Merge the layers, unless the repository has this image's flat root."""
         config = self._image.config
         if self._repository.has_directory(layout.flat_path(config.digest)):
             return

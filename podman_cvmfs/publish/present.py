@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a repository has of an image already, and whether that is whole."""
+"""Finds the parts of an image that a repository already has, and checks whether they are
+complete."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from podman_cvmfs.publish.source.image import SourceImage
 
 
 def present_platform(directory: str, name: ImageName) -> Platform | None:
-    """What the image is for that ``name`` leads to in the repository; None if nothing tells."""
+    """The platform of the repository's image with the name ``name``; None if unknown."""
     try:
         with OpenRepository(directory) as repository:
             target = repository.link_target(name.repository_path)
@@ -63,7 +64,8 @@ def origins(repository: OpenRepository, path: str) -> list[str]:
 
 
 def check_layer(repository: OpenRepository, path: str, blob: Digest, diff_id: Digest) -> None:
-    """RepositoryError unless the layer at ``path`` is whole and is what the image expects."""
+    """Raise RepositoryError unless the layer at ``path`` is complete and is the one that the image
+    needs."""
     where = f"{path}/{layout.LAYERS_JSON}"
     data = repository.read(where)
     if data is None or not repository.has_directory(f"{path}/{layout.LAYERFS}"):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishes one image into a repository: all of it, or nothing that anybody would find.
+"""Publishes one image into a repository, either completely or not at all.
 
-Everything is prepared aside and moved into place by renames, what is referred to before what
-refers to it: layers, flat root, configuration, manifest, and last the public link. Cut off
-anywhere, the repository holds at most complete layers that no image uses yet.
+Everything is prepared aside and moved into place by renames. The order is: layers, flat root,
+configuration, manifest, and last the public link. If the process is killed, the repository has at
+most complete layers that no image uses yet.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from podman_cvmfs.util.progress import bytes_done
 
 @dataclass(frozen=True)
 class Published:
-    """What became of an image: how many different layers it has, how many of them were new."""
+    """The result for an image: how many different layers it has, and how many of them were new."""
 
     layers: int
     new_layers: int
@@ -38,7 +38,7 @@ class Published:
 
 
 def check_directory(directory: str, assume_nosuid: bool = False) -> None:
-    """Raise an error unless ``directory`` is one into which can be published, or can be made.
+    """Raise an error unless images can be published into ``directory``, or it can be made.
 
     Nothing is changed. ``assume_nosuid`` and the errors are those of ``check_exposure``.
     """
@@ -74,7 +74,7 @@ def publish(
 
     Raises InputError for an image that is damaged or malicious, RepositoryError if the repository
     can't be written, RegistryError from ``open_layer`` or if a registry gave a wrong blob; the
-    repository then has no new image and keeps those it had.
+    repository then has no new image and keeps its old ones.
     """
     try:
         make_directory(directory, assume_nosuid)

@@ -165,7 +165,7 @@ def add_files(root: int, config: ImageConfig) -> None:
     ``.singularity.d``, which is ours.
     """
     settings = member(parse_json(config.raw, "image configuration"), "config") or {}
-    #: Directories that the image lacked, parents first, with the modes they shall have.
+    #: Directories that the image lacked, parents first, with the modes to give them.
     made: dict[str, int] = {}
     for path, mode in _MOUNT_POINTS.items():
         _make_directory(root, path, mode, made)
@@ -202,9 +202,10 @@ def add_files(root: int, config: ImageConfig) -> None:
 
 
 def environment(variables: Sequence[str]) -> str:
-    """The script that sets the image's environment; what is set already wins, but for PATH.
+    """The script that sets the image's environment; variables that are already set win, except
+    PATH.
 
-    Names that no shell takes are left out: one of them would end the whole script.
+    Names that no shell accepts are left out: one of them would end the whole script.
     """
     lines = ["#!/bin/sh\n"]
     for variable in variables:
@@ -233,7 +234,7 @@ def _words(words: Sequence[str]) -> str:
 
 
 def _shell_escape(text: str) -> str:
-    """Escape what a shell would act on between double quotes."""
+    """Escape the characters that a shell interprets between double quotes."""
     return re.sub(r'([\\"`$])', r"\\\1", text)
 
 
@@ -254,7 +255,7 @@ def _go_escape(character: str) -> str:
 
 
 def _texts(settings: Mapping[str, Any], name: str) -> list[str]:
-    """A list in the settings; like Go this takes null for an empty text."""
+    """A list in the settings; like Go this reads null as an empty text."""
     return [text or "" for text in member(settings, name) or ()]
 
 
@@ -268,7 +269,7 @@ def _write(fd: int, name: str, text: str, wanted: Attributes) -> None:
 
 
 def _existing(root: int, path: str) -> int | None:
-    """Open the directory ``path``; None if it, or a part of the way to it, is none."""
+    """Open the directory ``path``; None if it, or a part of its path, isn't a directory."""
     try:
         return open_directory(path.encode(), root)
     except (FileNotFoundError, NotADirectoryError):

@@ -109,14 +109,15 @@ class Workspace:
         remove(os.fsencode(name), self.repository.fd)
 
     def fresh(self) -> str:
-        """A name in the workspace that nothing has yet."""
+        """An unused name in the workspace."""
         self._count += 1
         return str(self._count)
 
     def put_file(self, path: str, data: bytes) -> bool:
-        """Let ``path``, relative to the repository, hold ``data``; False if it did already.
+        """Write ``data`` to ``path``, relative to the repository; False if it already had this
+        content.
 
-        After a power cut it holds what it did before, or ``data``: never nothing.
+        After a power cut it has the old content or ``data``, but is never empty.
         """
         if self.repository.read(path) == data:
             return False
@@ -126,7 +127,7 @@ class Workspace:
         return True
 
     def put_link(self, path: str, target: str) -> bool:
-        """Let ``path`` be a symbolic link to ``target``; False if it was already."""
+        """Make ``path`` a symbolic link to ``target``; False if it already was."""
         if self.repository.link_target(path) == target:
             return False
         prepared = self.fresh()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ask registries during a sync, and leave those alone that can't be reached."""
+"""Asks registries during a sync, and stops asking those that can't be reached."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 
 class RegistrySource(Protocol):
-    """What is asked for what neither cache nor repository have: a registry's client."""
+    """A client of registries, for documents that neither cache nor repository have."""
 
     def hosts(self, name: ImageName) -> Sequence[Hashable]:
-        """Whom it asks for ``name``, in order: mirrors and registry, each as it is reached. Raises
+        """The hosts that it asks for ``name``, in order: mirrors, then the registry. Raises
         RegistryError."""
 
     def blob(self, name: ImageName, digest: Digest) -> bytes:
@@ -34,10 +34,9 @@ class RegistrySource(Protocol):
 class RegistryAccess:
     """The registries of one sync; safe to use from several threads.
 
-    ``make`` makes the client when one is needed; it is None when offline. Hosts that can't be
-    reached are asked for nothing else as long as this object lives. ``silent`` maps registries, as
-    images are named after them, that left a question unanswered to the reason; ``left_open`` says
-    which images were in question.
+    ``make`` makes the client when one is needed; it is None when offline. An unreachable host is
+    not asked again as long as this object lives. ``silent`` maps registries without an answer, by
+    their names in image names, to the reason; ``left_open`` says which images were in question.
     """
 
     def __init__(self, make: Callable[[], RegistrySource] | None) -> None:
@@ -66,7 +65,7 @@ class RegistryAccess:
             return None, err.message
 
     def left_open(self, name: ImageName) -> bool:
-        """Whether a question about ``name`` got no answer: another time there may be one."""
+        """Whether a question about ``name`` got no answer. A later sync may get one."""
         return name in self._open
 
     def _answer(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Addresses that a registry sends us to, and how near they lead.
+"""Checks the addresses that a registry sends us to.
 
 A registry is not trusted. It sends us on by a redirect, or to its token service. It must not send
 us to services that only this machine or this site can reach: it would get their answer as its

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What registries answer, taken apart and checked. Pure: no I/O."""
+"""Parses and checks answers of registries. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from podman_cvmfs.oci.documents import Digest
 
 
 def check(name: ImageName, digest: Digest, data: bytes) -> None:
-    """Raise RegistryError unless ``data`` is what ``digest`` names."""
+    """Raise RegistryError unless ``data`` has the digest ``digest``."""
     if Digest.of(data) != digest:
         raise RegistryError(f"{name}: the registry sent wrong data for {digest}")
 
 
 def stated_type(data: bytes) -> str:
-    """The media type that a manifest or index says it has, or nothing."""
+    """The media type that a manifest or index states, or ""."""
     try:
         document = documents.parse_json(data, "manifest")
     except InputError:
@@ -36,5 +36,5 @@ def tags_of(data: bytes, name: ImageName) -> list[str]:
         raise RegistryError(err.message) from None
     tags = document.get("tags") if isinstance(document, dict) else None
     if tags is not None and not isinstance(tags, list):
-        raise RegistryError(f"{name}: the registry's tag list is none")
+        raise RegistryError(f"{name}: the registry's answer is not a tag list")
     return [tag for tag in tags or [] if isinstance(tag, str) and is_tag(tag)]

@@ -33,7 +33,7 @@ _CLIENT_ID = "podman-cvmfs"
 
 @dataclass(frozen=True)
 class _Challenge:
-    """What a registry wants: ``scheme`` is bearer or basic; the rest is for tokens."""
+    """A registry's demand: ``scheme`` is bearer or basic; the rest is for tokens."""
 
     scheme: str
     realm: str = ""
@@ -43,10 +43,10 @@ class _Challenge:
 
 @dataclass(frozen=True)
 class Door:
-    """Where a login is wanted: the host asked, and the name credentials go by.
+    """A place that wants a login: the host asked, and the name for finding credentials.
 
-    ``is_encrypted`` says whether the host is spoken to over TLS. ``distance`` is how near it is:
-    its token service may be as near, and no nearer.
+    ``is_encrypted`` says whether the connection uses TLS. ``distance`` is how near the host is; its
+    token service must not be nearer.
     """
 
     host: str
@@ -58,9 +58,9 @@ class Door:
 
 
 class Authenticator:
-    """Keeps what registries want to hear; may be used from several threads at once.
+    """Keeps the tokens and passwords for registries; may be used from several threads at once.
 
-    One thread asks for a token, others that want the same wait for it.
+    One thread asks for a token. Others that need the same token wait for it.
     """
 
     def __init__(self, transport: Transport, credentials: CredentialStore) -> None:
@@ -72,10 +72,10 @@ class Authenticator:
         self._locks: dict[tuple[str, str, bool], threading.Lock] = {}
 
     def authorization(self, door: Door, subject: str) -> str | None:
-        """The header to send, None as long as the registry hasn't asked for any.
+        """The header to send, None as long as the registry hasn't asked for one.
 
-        A registry that has asked once will do so again: that request is saved. But a password that
-        we don't have may not be needed here. Raises RegistryError.
+        A registry that has asked once will ask again, so sending the header at once saves a
+        request. But here a missing password may not be needed. Raises RegistryError.
         """
         key = (door.host, door.repository, door.insecure)
         header = self._headers.get(key)
@@ -183,9 +183,9 @@ def _wants_login(subject: str, door: Door) -> RegistryError:
 
 
 def _parse(header: str) -> _Challenge | None:
-    """The challenge to meet, a token before a password; None if there is none we can.
+    """The challenge to answer, a token before a password; None if we can't answer any.
 
-    A token's with a bad address comes last: there it is refused in words.
+    A token challenge with a bad address comes last, and is then refused with a message.
     """
     marks = list(_SCHEME.finditer(header))
     ends = [mark.start() for mark in marks[1:]] + [len(header)]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bounds to what a registry may make us do.
 
-A registry is not trusted. It must not send us nearer than it is itself (``addresses`` says why).
-It must not make us send credentials on. It must not fill our memory where neither requests nor
-urllib3 minds.
+A registry is not trusted. It must not send us nearer than it is itself (``addresses`` says why). It
+must not make us send credentials on. It must not fill our memory, which neither requests nor
+urllib3 prevents.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _REDIRECTS = 5
 
 
 def promised_length(response: requests.Response) -> int | None:
-    """How many bytes the body shall have; None if it isn't said, or nonsense."""
+    """The announced length of the body in bytes; None if it is missing or malformed."""
     text = response.headers.get("Content-Length", "")
     # Longer numbers, and other scripts' digits, int() refuses.
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
@@ -38,8 +38,8 @@ def is_led_away(response: requests.Response) -> bool:
 
 
 class _Body(urllib3.response.HTTPResponse):
-    """A body that fails at a chunk of less than no bytes: urllib3 (1.26, 2.x) and http.client read
-    all there is for -1, without end."""
+    """A body that fails at a chunk of negative length: for -1 urllib3 (1.26, 2.x) and http.client
+    read without end."""
 
     def _update_chunk_length(self) -> None:
         super()._update_chunk_length()
@@ -48,8 +48,9 @@ class _Body(urllib3.response.HTTPResponse):
 
 
 class BoundedSession(requests.Session):
-    """A session that follows no redirect too far, nor too many, takes no credentials from ~/.netrc
-    after one either, and keeps no cookies. Its adapters heed ``reach``."""
+    """A session with limits: it follows only allowed redirects, and only a few. It takes no
+    credentials from ~/.netrc, even after a redirect, and keeps no cookies. Its adapters obey
+    ``reach``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,7 +103,7 @@ class BoundedSession(requests.Session):
     def rebuild_auth(
         self, prepared_request: requests.PreparedRequest, response: requests.Response
     ) -> None:
-        """Send credentials no further than to whom they are for. Raises ForbiddenAddressError."""
+        """Send credentials only to the host that they are for. Raises ForbiddenAddressError."""
         headers = prepared_request.headers
         old, new = response.request.url or "", prepared_request.url or ""
         is_elsewhere = self.should_strip_auth(old, new)  # type: ignore[no-untyped-call]
@@ -110,4 +111,4 @@ class BoundedSession(requests.Session):
             del headers["Authorization"]
         if prepared_request.body and is_elsewhere:
             # What we send is a refresh token. podman doesn't send it on, either.
-            raise ForbiddenAddressError("it sends us elsewhere with what is for itself")
+            raise ForbiddenAddressError("it redirects a request that only it may get")

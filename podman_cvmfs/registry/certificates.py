@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TLS of a site's own: ``certs.d`` directories.
+"""A site's own TLS certificates: ``certs.d`` directories.
 
 Format: containers-certs.d(5) and containers/image v5.36 ``pkg/tlsclientconfig``: in
 ``certs.d/<host:port>``, each ``*.crt`` holds authorities that are trusted besides the system's,
@@ -31,10 +31,10 @@ class Certificates:
 
 
 def find_certificates(host: str) -> Certificates | None:
-    """What there is for ``host`` (host and port): the first directory of its name.
+    """The certificates for ``host`` (host and port): those in the first directory with its name.
 
-    A directory that we may not read is passed over. Raises RegistryError for a client's
-    certificate without its key and a key without its certificate.
+    A directory that we can't read is skipped. Raises RegistryError for a client's certificate
+    without its key and a key without its certificate.
     """
     if "/" in host or host in _FORBIDDEN:
         return None

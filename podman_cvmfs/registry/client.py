@@ -2,7 +2,7 @@
 """Asks container registries for manifests, blobs and tags.
 
 Protocol: OCI distribution-spec v1.1 ("Pulling manifests", "Pulling blobs", "Listing tags").
-Where to ask is registries.conf's to say: mirrors are tried first, in their order.
+registries.conf decides where to ask: mirrors are tried first, in their order.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class RegistryClient:
         self._transport.close()
 
     def hosts(self, name: ImageName) -> tuple[tuple[str, bool], ...]:
-        """Whom to ask for ``name``, in order: hosts, and whether they needn't prove who they are.
+        """The hosts to ask for ``name``, in order, and whether they are insecure.
 
         Raises RegistryError.
         """
@@ -127,8 +127,7 @@ class RegistryClient:
     def blob_stream(self, name: ImageName, digest: Digest) -> Iterator[bytes]:
         """Yield the bytes of a blob in pieces; the caller must check size and digest.
 
-        A connection that breaks off is taken up again where it broke, a few times. Raises
-        RegistryError.
+        A broken transfer is continued where it broke off, a few times. Raises RegistryError.
         """
         failures = []
         for endpoint in self._conf.endpoints(name, True):
@@ -170,7 +169,7 @@ class RegistryClient:
         return self._first(name, False, ask)
 
     def _first(self, name: ImageName, by_digest: bool, ask: Callable[[Endpoint], T]) -> T:
-        """What the first endpoint that has it answers."""
+        """The answer of the first endpoint that has the document."""
         failures = []
         for endpoint in self._conf.endpoints(name, by_digest):
             try:
@@ -189,9 +188,10 @@ class RegistryClient:
 
 
 def _summed_up(failures: Sequence[RegistryError]) -> RegistryError:
-    """What to say when no endpoint has it: what the registry itself, the last one, said.
+    """The error if no endpoint has the document: that of the registry itself, the last one.
 
-    It is out of reach only if all are. But a mirror that doesn't answer may have it.
+    It counts as unreachable only if all endpoints are. But a mirror without an answer may have the
+    document.
     """
     last = failures[-1]
     if all(isinstance(error, RegistryUnreachable) for error in failures):

@@ -34,7 +34,8 @@ from podman_cvmfs.registry.pace import PacedResponse
 
 
 class BoundedAdapter(HTTPAdapter):
-    """Asks hosts within ``reach``, and has servers and proxies answer at a bearable pace.
+    """Asks only hosts within ``reach``, and breaks off answers of servers and proxies that come too
+    slowly.
 
     ``send`` raises ForbiddenAddressError besides.
     """
@@ -69,7 +70,7 @@ class BoundedAdapter(HTTPAdapter):
 
 
 def distance_of_host(response: requests.Response) -> Distance:
-    """How near the host is that gave this response of a BoundedAdapter."""
+    """How near the host of this response is. The response must come from a BoundedAdapter."""
     met: Distance | None = response.distance  # type: ignore[attr-defined]
     if met is not None:
         return met
@@ -80,7 +81,7 @@ def distance_of_host(response: requests.Response) -> Distance:
 
 
 class _Checked:
-    """Over one of urllib3's classes of connections: checks the peer."""
+    """A mixin for urllib3's classes of connections: checks the peer."""
 
     reach: Reach
     sock: Any

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who we are to a registry: the files that ``podman login`` and ``docker login`` write.
+"""Finds credentials in the files that ``podman login`` and ``docker login`` write.
 
 Formats and order: containers-auth.json(5), containers/image v5.36 ``pkg/docker/config``, and the
-protocol of docker-credential-helpers. What can't be read is warned of once and counts as absent:
-most images need no login. No secret gets into messages, logs or the text of an object.
+protocol of docker-credential-helpers. An unreadable file causes one warning and counts as missing,
+because most images need no login. No secret gets into messages, logs or the text of an object.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class CredentialStore:
 
     def find(self, registry: str, repository: str) -> Credentials | None:
         """The credentials for ``repository`` at ``registry`` (host and port), None if there are
-        none. The longest part of the name that is known counts."""
+        none. The longest known part of the name counts."""
         with self._lock:
             for helper in self._helpers:
                 if helper == AUTH_FILES:
@@ -119,7 +119,7 @@ class CredentialStore:
     def _decoded(self, file: _AuthFile, key: str) -> Credentials | None:
         entry = file.auths[key]
         if not isinstance(entry, dict):
-            self._warn(f"{printable(file.path)}: the entry {printable(key)!r} is no object")
+            self._warn(f"{printable(file.path)}: the entry {printable(key)!r} is not an object")
             return None
         token = entry.get("identitytoken")
         if isinstance(token, str) and token:
@@ -133,7 +133,7 @@ class CredentialStore:
         except (binascii.Error, ValueError, TypeError):
             colon = ""
         if not colon:
-            self._warn(f"{printable(file.path)}: the entry {printable(key)!r} is no user:password")
+            self._warn(f"{printable(file.path)}: the entry {printable(key)!r} is not user:password")
             return None
         return Credentials(user, password.strip("\0"))
 
@@ -167,7 +167,7 @@ class CredentialStore:
 
     def _from_helper(self, helper: object, server: str) -> Credentials | None:
         if not isinstance(helper, str) or not _HELPER_NAME.match(helper):
-            self._warn(f"no name of a credential helper: {printable(str(helper))[:100]!r}")
+            self._warn(f"not the name of a credential helper: {printable(str(helper))[:100]!r}")
             return None
         # A helper may unlock a wallet or ask a cloud: once is enough.
         if (helper, server) not in self._asked:
@@ -199,7 +199,7 @@ class CredentialStore:
         except (ValueError, RecursionError, KeyError, TypeError):
             user = secret = None
         if not isinstance(user, str) or not isinstance(secret, str):
-            self._warn(f"{program} answers with something that is no credentials")
+            self._warn(f"{program} doesn't answer with credentials")
             return None
         return (
             Credentials(identity_token=secret) if user == "<token>" else Credentials(user, secret)
@@ -231,7 +231,7 @@ def _places() -> tuple[tuple[str, ...], tuple[bool, ...]]:
 
 
 def _keys(registry: str, repository: str) -> Iterator[str]:
-    """The names an entry may have, from the image's own up to the registry's."""
+    """The possible names of an entry, from the image's own up to the registry's."""
     key = f"{registry}/{repository}"
     while "/" in key:
         yield key
@@ -248,6 +248,6 @@ def _host_of(key: str, is_legacy: bool) -> str:
 
 
 def _same_registry(one: str, other: str) -> bool:
-    """Whether two names of registries mean the same: Docker Hub has several."""
+    """Whether two names mean the same registry: Docker Hub has several names."""
     one, other = _host_of(one, False), _host_of(other, False)
     return one == other or (one in DOCKER_HUB_ALIASES and other in DOCKER_HUB_ALIASES)

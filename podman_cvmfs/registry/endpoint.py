@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks one endpoint, a mirror or the registry itself: logs in, and takes broken transfers up again.
+"""Asks one endpoint, a mirror or the registry itself: logs in, and continues broken transfers.
 
 Protocol: OCI distribution-spec v1.1 ("Pulling manifests", "Pulling blobs").
 """
@@ -35,10 +35,10 @@ _STALLS = 2
 
 
 class EndpointClient:
-    """Asks ``endpoint`` on behalf of ``name``, which begins the messages of errors.
+    """Asks ``endpoint`` for parts of ``name``, which begins the messages of errors.
 
-    With ``insecure`` it needn't prove who it is. Cheap to make: connections and logins are kept by
-    ``transport`` and ``authenticator``.
+    With ``insecure`` its certificate isn't checked. Cheap to make: ``transport`` and
+    ``authenticator`` keep connections and logins.
     """
 
     def __init__(
@@ -195,5 +195,5 @@ class EndpointClient:
 
 
 def host_of(endpoint: Endpoint) -> str:
-    """The host and port that is asked for what ``endpoint`` names: Docker Hub's differs."""
+    """The host and port to ask for ``endpoint``: Docker Hub's differs from its name."""
     return _DOCKER_HUB_HOST if endpoint.name.registry == DOCKER_HUB else endpoint.name.registry

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What it means that a request failed, and how to say so. No network."""
+"""Turns failed requests into errors with a message. No network."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ _NO_PROXY = ("Proxy URL had", "Please check proxy URL")
 
 
 class BrokenOffError(RegistryError):
-    """An answer began and didn't end: the next one may."""
+    """An answer broke off. The next attempt may succeed."""
 
 
 class StalledError(BrokenOffError):
-    """No more of an answer came in time."""
+    """The rest of an answer didn't come in time."""
 
 
 def refused(subject: str, host: str, status: int) -> RegistryError:
-    """The error that a registry has enough of us, or troubles of its own."""
+    """The error if a registry limits our requests or has a fault."""
     if status == 429:
         return RegistryBusy(
             f"{subject}: {printable(host)} limits the rate of requests (HTTP 429)",
-            "try again later; those who log in may have a higher limit",
+            "try again later, or log in: users with a login may have a higher limit",
         )
     kind = RegistryBusy if status >= 500 else RegistryError
     return kind(f"{subject}: {printable(host)} answered HTTP {status}")
 
 
 def may_pass(err: Exception) -> bool:
-    """Whether a failed request is worth repeating: a connection that broke, not one refused."""
+    """Whether a failed request is worth repeating: after a broken connection, but not after a
+    refused one."""
     if isinstance(err, (requests.exceptions.SSLError, requests.exceptions.ProxyError)):
         return False
     if isinstance(err, requests.Timeout) or "NewConnectionError" in repr(err):

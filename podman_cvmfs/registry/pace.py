@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bounds to how long a registry may answer.
 
-A socket's time limit is for one wait: whoever sends a byte within each could hold us up for ever,
-in the midst of a header too. So what all waits for one answer may take is bounded, by what has
-come of it meanwhile. The time that we ourselves spend with what has come doesn't count. And
-http.client reads on as long as there are interim answers (100 Continue): that is bounded, too.
+A socket's time limit is for one wait. A server that sends one byte in each wait could hold us up
+for ever, even in a header. So the sum of all waits for one answer is limited, depending on the
+bytes that have come. The time that we ourselves need to process them doesn't count. http.client
+also reads interim answers (100 Continue) without end; these are limited, too.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _LONGEST_HEAD = 1 << 20
 
 
 class _Paced(io.RawIOBase):
-    """What comes over ``source``, as long as it comes fast enough; then TimeoutError. ``bound`` is
-    how many bytes may come in all; then HTTPException."""
+    """The data of ``source``. If it comes too slowly, reading raises TimeoutError. If it has more
+    than ``bound`` bytes, reading raises HTTPException."""
 
     def __init__(self, source: socket.socket) -> None:
         self._source = source
@@ -39,7 +39,8 @@ class _Paced(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        """Wait for at most as many bytes as fit into ``buffer``; how many came, 0 at the end."""
+        """Wait for at most as many bytes as fit into ``buffer``; return the number read, 0 at the
+        end."""
         if self._limit is not None:
             left = self._limit * _WAITS + self._received / _SLOWEST - self._waited
             if left <= 0:

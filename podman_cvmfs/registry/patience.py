@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long to wait for a registry, and when to leave it alone. No network.
+"""Decides how long to wait for a registry, and when to stop asking it. No network.
 
-One image must not wait long for a registry, and ten thousand must not each find out anew that it
-is down or has enough of us.
+One image must not wait long for a registry. Ten thousand images must not each find out again that
+it is down or refuses.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _LATE_IN_A_ROW = 3
 
 
 class Patience:
-    """Remembers who refused, for all threads.
+    """Remembers which hosts refused, for all threads.
 
-    ``attempts`` is how often a request is sent at most. A pause of more than ``max_pause`` seconds
-    is not made. What is remembered is kept by ``whom`` we ask, and by that and the kind of request:
-    limits on manifests are none on blobs.
+    ``attempts`` is how often a request is sent at most. Longer pauses than ``max_pause`` seconds
+    are not made. Refusals are kept by ``whom`` we ask, and by that and the kind of request: a limit
+    on manifests doesn't count for blobs.
     """
 
     def __init__(self, attempts: int, max_pause: float) -> None:
@@ -45,8 +45,8 @@ class Patience:
         self._late: dict[tuple[Hashable, str], set[Hashable]] = {}
 
     def check(self, whom: Hashable, kind: str, subject: str) -> None:
-        """Raise the RegistryError that the last question ended with, in words for ``subject``, if
-        it isn't time to ask again."""
+        """Raise the RegistryError of the last request, in words for ``subject``, if it isn't time
+        to ask again."""
         for key in ((whom, ""), (whom, kind)):
             until, error = self._resting.get(key, (0.0, None))
             if error is not None and time.monotonic() < until:
@@ -71,8 +71,9 @@ class Patience:
     def timed_out(
         self, whom: Hashable, kind: str, document: Hashable, error: RegistryError
     ) -> RegistryError:
-        """Remember that ``document`` didn't come in time; returns what that is, in the words of
-        ``error``: RegistryBusy, but RegistryUnreachable if others before it didn't come either."""
+        """Remember that ``document`` didn't come in time. Return the error to raise, with the text
+        of ``error``: RegistryBusy, or RegistryUnreachable if others before it didn't come
+        either."""
         with self._lock:
             late = self._late.setdefault((whom, kind), set())
             late.add(document)
@@ -97,8 +98,8 @@ class Patience:
         retry_after: str,
         refusal: Callable[[], RegistryError],
     ) -> bool:
-        """Judge an answer by its status: whether to send the request again, after a pause that
-        has been made. Otherwise the answer stands, and if it is a refusal it is remembered."""
+        """Judge an answer by its status. True after a pause, if the request should be sent again.
+        Otherwise the answer counts, and a refusal is remembered."""
         key = (whom, kind)
         if status != 429 and status < 500:
             self._faults.pop(key, None)

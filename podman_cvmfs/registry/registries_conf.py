@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where an engine would fetch an image from: ``registries.conf`` and its drop-ins.
+"""Reads ``registries.conf`` and its drop-ins: the places from which an engine would fetch an image.
 
 Format and order of files: containers-registries.conf(5), containers-registries.conf.d(5) and
-containers/image v5.36 ``pkg/sysregistriesv2``. What a file must not say is an error here as there.
+containers/image v5.36 ``pkg/sysregistriesv2``. Wrong content is an error here as there.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?\Z|\[[0-9a-fA-F:]+\](:[0-9]+)?\Z")
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One place to ask for an image. ``name`` is what it is called there.
+    """One place to ask for an image.
 
-    ``insecure`` allows plain HTTP and certificates that nobody vouches for.
+    ``name`` is the image's name there. ``insecure`` allows plain HTTP and untrusted certificates.
     """
 
     name: ImageName
@@ -48,7 +48,7 @@ class Mirror:
 
 @dataclass(frozen=True)
 class RegistryTable:
-    """One ``[[registry]]`` table. ``location`` is empty where names stay as they are."""
+    """One ``[[registry]]`` table. ``location`` is empty if names stay unchanged."""
 
     prefix: str
     location: str
@@ -59,7 +59,7 @@ class RegistryTable:
 
 @dataclass(frozen=True)
 class RegistriesConf:
-    """What all files say together. ``aliases`` lead from short names to names with registries."""
+    """The content of all files together. ``aliases`` map short names to names with registries."""
 
     tables: tuple[RegistryTable, ...] = ()
     search_registries: tuple[str, ...] = ()
@@ -67,12 +67,12 @@ class RegistriesConf:
     credential_helpers: tuple[str, ...] = (AUTH_FILES,)
 
     def endpoints(self, name: ImageName, by_digest: bool = False) -> tuple[Endpoint, ...]:
-        """Where to ask for ``name``, in order: its mirrors, then the registry itself.
+        """The places to ask for ``name``, in order: its mirrors, then the registry itself.
 
-        An image named by its digest isn't asked of mirrors for tags, nor one named by a tag of
-        mirrors for digests. ``by_digest`` says that a part of the image is wanted, which has a
-        digest whatever ``name`` says: then the mirrors for both will do, where there is a tag.
-        Raises RegistryError if the name is blocked, or can't be rewritten.
+        Mirrors for tags are not asked for an image named by its digest, and mirrors for digests are
+        not asked for one named by a tag. ``by_digest`` says that a part of the image is wanted by
+        its digest: then a tagged name may use both kinds of mirrors. Raises RegistryError if the
+        name is blocked, or can't be rewritten.
         """
         name = name.canonical
         table = self._table(name)
@@ -116,9 +116,9 @@ def load_registries_conf() -> RegistriesConf:
 def merged(
     main: TomlFile | None, others: Iterable[TomlFile | None] = (), chosen: TomlFile | None = None
 ) -> RegistriesConf:
-    """What the main file and its drop-ins, ``others``, say together; a later one wins. None stands
-    for a file that isn't there. ``chosen`` is where podman keeps what users chose when it asked
-    them, above all files of people. Raises InputError."""
+    """The content of the main file and its drop-ins, ``others``, together; a later one wins. None
+    stands for a missing file. ``chosen`` is podman's own file with the users' answers to its
+    questions. It wins over all others. Raises InputError."""
     found = _Merged()
     if main is not None:
         found.add(main, is_drop_in=False)
@@ -154,7 +154,7 @@ def _chosen_aliases() -> str:
 
 
 def _match(text: str, prefix: str) -> int | None:
-    """The length of the part of ``text`` that ``prefix`` stands for, None if it doesn't fit.
+    """The length of the part of ``text`` that matches ``prefix``, None if it doesn't match.
 
     As in containers/image, a prefix without a port fits a host with any port, and one with a tag
     fits nothing: ``text`` has none.
@@ -188,7 +188,7 @@ def _rewritten(name: ImageName, prefix: str, location: str) -> ImageName:
 
 
 class _Merged:
-    """What the files read so far say; a later one wins."""
+    """The content of the files read so far; a later one wins."""
 
     def __init__(self) -> None:
         self.tables: dict[str, RegistryTable] = {}
@@ -313,7 +313,7 @@ def _location(file: TomlFile, key: str, text: str) -> str:
 def _host(file: TomlFile, key: str, text: str) -> str:
     host = _location(file, key, text)
     if not _HOST.match(host):
-        raise file.wrong(key, f"names something that is no registry: {printable(text)!r}")
+        raise file.wrong(key, f"doesn't name a registry: {printable(text)!r}")
     return host
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP as registries need it: TLS of a site's own, proxies, patience with bounds.
+"""HTTP for registries, with a site's own certificates, proxies, and limits.
 
-The only module that talks to the network. Proxies are those of the environment (``HTTPS_PROXY``,
-``NO_PROXY``), SOCKS proxies among them where PySocks is installed, except for our own loopback,
-which no proxy can reach.
+The only module that uses the network. Proxies are those of the environment (``HTTPS_PROXY``,
+``NO_PROXY``), including SOCKS proxies if PySocks is installed. Our own loopback is asked without a
+proxy, because no proxy can reach it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ CHUNK = 256 * 1024
 
 
 class _WithoutQueries(logging.Filter):
-    """Cuts the query off addresses that urllib3 logs: signatures stand there."""
+    """Removes the query from addresses that urllib3 logs, because it may hold signatures."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
@@ -59,7 +59,7 @@ for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
 
 
 class _Authorization(AuthBase):
-    """Sends a header, or none: giving it always keeps requests from consulting ~/.netrc."""
+    """Sends a header or no header. It is always passed, so that requests doesn't read ~/.netrc."""
 
     def __init__(self, value: str | None) -> None:
         self._value = value
@@ -71,8 +71,8 @@ class _Authorization(AuthBase):
 
 
 class _Adapter(BoundedAdapter):
-    """Speaks TLS with a context of our own, and alone decides whether servers must prove who
-    they are: urllib3 would change a shared context on a request's say-so."""
+    """Uses TLS with our own context, and alone decides whether certificates are checked: urllib3
+    would change a shared context because of one request."""
 
     def __init__(self, reach: Reach, context: ssl.SSLContext, verify: bool) -> None:
         self._context = context
@@ -93,8 +93,8 @@ class _Adapter(BoundedAdapter):
 
 @dataclass(frozen=True)
 class _Trust:
-    """How a registry, its token service and its blob store prove who they are: with ``insecure``
-    they needn't."""
+    """How the certificates of a registry, its token service and its blob store are checked; with
+    ``insecure`` not at all."""
 
     certificates: Certificates | None
     insecure: bool
@@ -104,9 +104,9 @@ class Transport:
     """Sends requests; may be used from several threads at once.
 
     ``timeout`` is in seconds, for connecting and for each wait for data; for an answer that hardly
-    comes, ``pace`` says how long in all. A request that failed and may succeed later is
-    repeated ``retries`` times. A pause of more than ``max_pause`` seconds is not made: who asks for
-    it has refused, and for that long isn't asked again.
+    comes, ``pace`` says how long in all. A failed request that may succeed later is repeated
+    ``retries`` times. If a registry asks for a pause of more than ``max_pause`` seconds, this
+    counts as a refusal, and the registry isn't asked again for that long.
     """
 
     def __init__(self, timeout: float, retries: int, max_pause: float) -> None:
@@ -180,14 +180,14 @@ class Transport:
         kind: str = "",
         is_last: bool = True,
     ) -> requests.Response:
-        """Send one request, a few times if the trouble may pass; any status is an answer.
+        """Send one request, several times if the failure may be temporary; any status is an answer.
 
         ``subject`` begins the messages of errors. ``registry`` is the one on whose behalf we ask:
         as in containers/image, its certificates, and whether it is ``insecure``, count for its
         token service and the hosts it redirects to, too, and theirs don't. ``allowed`` is how near
-        the host may be: by default anywhere. ``kind`` is what a
-        registry limits the rate of: manifests are dearer than blobs. Unless ``is_last`` the caller
-        has another way to try, so that the host isn't dead. Raises RegistryError,
+        the host may be: by default anywhere. ``kind`` is the kind of request that a registry
+        limits: it counts manifests more than blobs. Unless ``is_last``, the caller can try another
+        way, and a failure doesn't mark the host as unreachable. Raises RegistryError,
         RegistryUnreachable.
         """
         host, path = urlsplit(url).netloc, urlsplit(url).path
@@ -233,7 +233,7 @@ class Transport:
 
     def body(self, response: requests.Response, subject: str, host: str, limit: int) -> bytes:
         """The body of ``response``, at most ``limit`` bytes. Raises RegistryError; BrokenOffError
-        if it ends too early, StalledError if that is for want of time."""
+        if it ends too early, StalledError if it comes too slowly."""
         parts: list[bytes] = []
         size = 0
         try:
@@ -262,20 +262,20 @@ class Transport:
         registry: str,
         insecure: bool = False,
     ) -> RegistryError:
-        """What it comes to that the answer with ``document`` stalls each time: RegistryBusy, but if
-        others did so before it, RegistryUnreachable. Then ``host`` isn't asked for a while."""
+        """The error if the answer with ``document`` stalls each time: RegistryBusy, or
+        RegistryUnreachable if others stalled before it. Then ``host`` isn't asked for a while."""
         whom = (host, _trust(registry, insecure))
         return self._patience.timed_out(whom, kind, document, error)
 
     def answered(self, host: str, kind: str, *, registry: str, insecure: bool = False) -> None:
-        """Note that ``host`` has given an answer of this ``kind``, all of it."""
+        """Note that ``host`` has given a complete answer of this ``kind``."""
         self._patience.answered((host, _trust(registry, insecure)), kind)
 
     # ------------------------------------------------------------------ hosts
 
     def _schemes_of(self, host: str, trust: _Trust) -> tuple[str, ...]:
-        """The schemes to try: podman's rule, but that a registry on this machine is spoken to
-        in plain HTTP unless there are certificates for it."""
+        """The schemes to try: podman's rule, except that a registry on this machine is asked in
+        plain HTTP unless there are certificates for it."""
         known = self._schemes.get((host, trust))
         if known is not None:
             return known

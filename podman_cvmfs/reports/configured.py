@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells whether podman's configuration has it use a store, and what to do if not."""
+"""Tells whether podman's configuration names a store, and what to do if it doesn't."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ from podman_cvmfs.podman.storage_conf.use import Unused, in_words, why_unused
 
 @dataclass(frozen=True)
 class Configured:
-    """What podman's configuration says of the store: whether it is used, else why not and how to
-    change it. ``before`` are the additional stores that podman looks into before it, ``after``
-    those that it turns to where the store hasn't got an image. ``failure`` is why every podman
-    command fails, "" if they don't."""
+    """Whether podman uses the store; if not, why not and how to change it. ``before`` are the
+    additional stores that podman searches before this one, ``after`` the stores that it searches
+    next. ``failure`` is why every podman command fails, "" if they work."""
 
     used: bool
     problem: str = ""
@@ -51,7 +50,7 @@ def configured_store(store: str) -> Configured:
         problem = in_words(why, "it", effective)
         return Configured(
             False,
-            f"podman doesn't look into the store: {problem}",
+            f"podman doesn't use the store: {problem}",
             printable(shlex.join(cure)),
             after=effective.stores,
             failure=failure,
@@ -66,9 +65,9 @@ def configured_store(store: str) -> Configured:
 
 
 def _why_no_store(path: str) -> str:
-    """Why podman, told of an additional store at ``path``, fails; "" if it doesn't."""
+    """Why podman fails if its configuration names a store at ``path``; "" if it works."""
     try:
         os.stat(path)
     except OSError as err:
-        return f"podman fails while it is told of the store {path}: {err.strerror}"
+        return f"podman fails because its configuration names the store {path}: {err.strerror}"
     return ""

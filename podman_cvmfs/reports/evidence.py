@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from podman_cvmfs.errors import RegistryError, printable
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci.platform import UNKNOWN, Platform
+from podman_cvmfs.podman.pause import is_hidden, pause_root
 from podman_cvmfs.registry.meanings import is_short, meanings
 from podman_cvmfs.registry.registries_conf import load_registries_conf
 from podman_cvmfs.reports.configured import Configured, configured_store
@@ -22,20 +23,23 @@ from podman_cvmfs.repository.offers import Offer, Offers
 from podman_cvmfs.repository.owners import strangers_among
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.records import StoreContent, StoredImage, chain_of
+from podman_cvmfs.usage.vanished import is_missing
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that decides. ``names`` is what was asked for as full names, the best first.
+    """Everything that decides.
 
-    ``stored`` is the image in the store, found under ``found_as``; ``missing`` the places of its
-    files that can't be reached; ``is_closed`` says that they belong to a stranger, so that some may
-    be closed to the user; ``platform`` what it is for, ``host`` what this machine is.
-    ``other_platforms`` are those for which repositories have what they haven't got for this one.
-    ``offers`` are what repositories have under the names, and
-    ``other_tags`` what they have besides in the same place. ``down`` are messages of repositories
-    that can't be read. ``pulls_from`` are the places podman would pull from; ``no_pull`` says why
-    it can't. ``stores`` are the other additional stores that podman looks into.
+    ``names`` are the full names that were meant, the best first. ``stored`` is the image in the
+    store, found under ``found_as``. ``missing`` are the places of its files that can't be reached,
+    ``hidden`` the places that only podman can't reach. ``has_left`` says that the files have left
+    the repository, which is there; ``is_closed`` says that they belong to a stranger, so the user
+    may not read all of them. ``platform`` is its platform, ``host`` this machine's.
+    ``other_platforms`` are the platforms for which repositories have the image if they lack it for
+    this host. ``offers`` are the repositories' images with the names, ``other_tags`` their other
+    images that differ in the tag alone. ``down`` are messages about repositories that can't be
+    read. ``pulls_from`` are the places from which podman would pull; ``no_pull`` says why it can't.
+    ``stores`` are the other additional stores that podman uses.
     """
 
     asked: str
@@ -50,6 +54,8 @@ class Evidence:
     other_platforms: tuple[Platform, ...] = ()
     missing: tuple[str, ...] = ()
     is_closed: bool = False
+    hidden: tuple[str, ...] = ()
+    has_left: bool = False
     own: OwnCopy | None = None
     offer: Offer | None = None
     wished: bool = True
@@ -61,9 +67,9 @@ class Evidence:
 
 
 def gather(text: str, settings: Settings) -> Evidence:
-    """Look into store, repositories and podman's configuration for the image ``text``.
+    """Look for the image ``text`` in store, repositories and podman's configuration.
 
-    Raises InputError for what is no name or for broken settings, StoreError for a broken store.
+    Raises InputError for a malformed name or broken settings, StoreError for a broken store.
     """
     content = content_of(settings)
     names: tuple[ImageName, ...] = ()
@@ -81,13 +87,15 @@ def gather(text: str, settings: Settings) -> Evidence:
     offers = offers_of(settings, content, selection)
     on_offer = offered(offers)
     offer = _offer(content, on_offer, stored, found_as, keys)
-    # What a short name may mean besides counts only until something is found.
+    # Further meanings of a short name count only until something is found.
     before_ours = keys[: keys.index(found_as) + 1] if found_as in keys else keys
     configured = configured_store(settings.store)
     pulls_from, no_pull = _pulls(text, names)
     own = own_copy(own_places(configured), before_ours, stored, content)
     if own is None and (stored is None or not configured.used):
         own = own_copy(configured.after, keys, stored, content)
+    shown = () if stored is None else _shown(settings.store, content, stored)
+    pause = pause_root()
     return Evidence(
         asked=text,
         store=settings.store,
@@ -100,7 +108,11 @@ def gather(text: str, settings: Settings) -> Evidence:
         host=settings.platform,
         other_platforms=_other_platforms(settings, offers, offer, names) if stored is None else (),
         is_closed=stored is not None and bool(strangers_among([stored.repository])),
-        missing=() if stored is None else _missing(settings.store, content, stored),
+        missing=tuple(path for path in shown if not os.path.isdir(path)),
+        hidden=tuple(path for path in shown if is_hidden(path, pause)),
+        has_left=stored is not None
+        and offers.is_listed(stored.repository)
+        and any(map(is_missing, shown)),
         own=own,
         stores=(*configured.before, *configured.after),
         offer=offer,
@@ -119,8 +131,8 @@ def _offer(
     found_as: str,
     keys: Sequence[str],
 ) -> Offer | None:
-    """What repositories have under the name that counts. For an image that was asked for by ID or
-    digest this is the same image under any name."""
+    """The repositories' images with the name that counts. If the user gave an ID or digest, this is
+    the same image under any name."""
     if stored is None:
         return next((on_offer[key] for key in keys if key in on_offer), None)
     if found_as in content.names:
@@ -135,8 +147,8 @@ def _offer(
 def _other_platforms(
     settings: Settings, offers: Offers, offer: Offer | None, names: Sequence[ImageName]
 ) -> tuple[Platform, ...]:
-    """The platforms for which repositories have an image that they haven't got for the one asked
-    for, as far as that is known."""
+    """The platforms for which repositories have the image, if they lack it for the wanted one; as
+    far as that is known."""
     if offer is not None:
         known = known_platform(settings, offer)
         return () if known is None or settings.platform.runs(known) else (known,)
@@ -145,19 +157,19 @@ def _other_platforms(
     return found[0] if found else ()
 
 
-def _missing(store: str, content: StoreContent, image: StoredImage) -> tuple[str, ...]:
-    """Places outside the store from which files of ``image`` can't be had now."""
+def _shown(store: str, content: StoreContent, image: StoredImage) -> tuple[str, ...]:
+    """Places outside the store with files of ``image``."""
     paths = [
         place.path
         for layer in chain_of(content, image.top_layer)
         for place in places_of(store, layer)
         if not place.in_store
     ]
-    return tuple(path for path in dict.fromkeys(paths) if not os.path.isdir(path))
+    return tuple(dict.fromkeys(paths))
 
 
 def _other_tags(names: Sequence[ImageName], on_offer: Mapping[str, Offer]) -> tuple[str, ...]:
-    """What repositories offer that differs from one of ``names`` in the tag alone."""
+    """The offered names that differ from one of ``names`` in the tag alone."""
     places = tuple(f"{name.registry}/{name.repository}" for name in names)
     return tuple(
         sorted(
@@ -169,7 +181,7 @@ def _other_tags(names: Sequence[ImageName], on_offer: Mapping[str, Offer]) -> tu
 
 
 def _pulls(text: str, names: Sequence[ImageName]) -> tuple[tuple[str, ...], str]:
-    """Where podman would pull ``names`` from, and why it can't if it can't."""
+    """Where podman would pull ``names`` from, and why it can't, "" if it can."""
     if not names:
         return (), "an ID can't be pulled"
     conf = load_registries_conf()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the image that podman would take for a name.
 
-podman takes an ID or the beginning of one first, then a full name, then what a short name may mean
-(containers/common ``libimage/runtime.go``, ``LookupImage``).
+podman first tries an ID or the beginning of one, then a full name, then the meanings of a short
+name (containers/common ``libimage/runtime.go``, ``LookupImage``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ID = re.compile(r"(?:sha256:)?([0-9a-f]{3,64})\Z")
 
 
 def by_id(content: StoreContent, text: str) -> StoredImage | None:
-    """The image whose ID is ``text`` or alone begins with it."""
+    """The image whose ID is ``text``, or the only one whose ID begins with it."""
     match = _ID.match(text)
     if match is None:
         return None
@@ -53,7 +53,7 @@ def by_name(
 
 
 def find(content: StoreContent, text: str) -> StoredImage | None:
-    """The image that podman takes for ``text``. Raises InputError for what is no name."""
+    """The image that podman takes for ``text``. Raises InputError for a malformed name."""
     image = by_id(content, text)
     if image is not None:
         return image
@@ -71,6 +71,6 @@ def _is_digest_of(image: StoredImage, digest: Digest) -> bool:
 
 
 def no_such_image(store: str, text: str) -> InputError:
-    """What to raise where ``find`` finds nothing in the store in the directory ``store``."""
+    """The error to raise if ``find`` finds nothing in the store in the directory ``store``."""
     why = on_store(store, "why", text)
     return InputError(f"not in the store: {printable(text)}", f"'{why}' tells why")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes one image of the store apart: its layers, where their files are, what podman is told."""
+"""Takes one image of the store apart: its layers, and where their files are."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Place:
 
 @dataclass(frozen=True)
 class LayerAnatomy:
-    """A layer of an image. ``diff_id`` is the one the image's config gives it; ``is_genuine`` says
-    that the layer is that very one and not a stand-in."""
+    """A layer of an image. ``diff_id`` is its diff ID in the image's config. ``is_genuine`` says
+    whether it is that layer; else it is a stand-in."""
 
     layer: StoredLayer
     diff_id: Digest | None
@@ -107,7 +107,7 @@ def places_of(store: str, layer: StoredLayer) -> tuple[Place, ...]:
 
 
 def _tells_the_damage(store: str) -> str:
-    return f"'{on_store(store, 'verify')}' tells the damage"
+    return f"'{on_store(store, 'verify')}' shows the damage"
 
 
 def _layer_id(below: str | None, diff_id: Digest) -> str:

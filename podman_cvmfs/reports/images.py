@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What repositories offer and what the store holds, side by side, by podman's names. Pure."""
+"""The images of repositories and of the store, side by side, by podman's names. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class State(str, Enum):
 
 @dataclass(frozen=True)
 class Row:
-    """One name. ``stored`` is what the store holds under it, ``offer`` what a repository does."""
+    """One name. ``stored`` is the store's image with this name, ``offer`` a repository's."""
 
     name: str
     state: State
@@ -73,7 +73,7 @@ def listed(content: StoreContent) -> dict[str, StoredImage]:
 
 
 def offered(offers: Offers) -> dict[str, Offer]:
-    """What repositories offer by podman's names: exact ones before those made from others."""
+    """The repositories' images by podman's names: exact names before derived ones."""
     found: dict[str, Offer] = {}
     for offer in offers.offers:
         found.setdefault(str(offer.image.name), offer)
@@ -90,9 +90,9 @@ def catalogue(
     pattern: str | None = None,
     runs: Callable[[Offer], bool] = lambda offer: True,
 ) -> list[Row]:
-    """All names in order; with ``pattern``, a shell's glob in which ``*`` takes slashes too, those
-    that match it. ``runs`` says whether an image that isn't in the store could run, as far as that
-    is known."""
+    """All names in order, or the names that match ``pattern``. It is a shell's glob, but its ``*``
+    also matches slashes. ``runs`` says whether an image that isn't in the store could run, as far
+    as that is known."""
     stored = listed(content)
     on_offer = offered(offers)
     others = {name for each in offers.others for name in podman_names(each.name)}
@@ -133,7 +133,7 @@ def _is_broken(stored: StoredImage, offers: Offers) -> bool:
 
 
 def counts(rows: list[Row]) -> Mapping[State, int]:
-    """How many names are in each state, those that occur."""
+    """How many names are in each state, without states that don't occur."""
     found: dict[State, int] = {}
     for row in rows:
         found[row.state] = found.get(row.state, 0) + 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds images that podman takes instead of the store's: its own, or another store's."""
+"""Finds images that podman uses instead of the store's: podman's own, or another store's."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gathers what the answers are made of: the store, the repositories, the wishes."""
+"""Reads the sources of the answers: the store, the repositories, the wishes."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ log = logging.getLogger(__name__)
 
 
 def target_of(settings: Settings, for_user: bool | None = None) -> Settings:
-    """The settings with the store that is to be looked at: the one named there, or, for an ordinary
-    user who names none, their own or the system's (``for_user`` true or false; None: their own if
-    there is one, else the system's if they may read it). With the system's store goes its cache,
-    unless another is named."""
+    """The settings with the store to look at. It is the store named there. For an ordinary user who
+    names no store it is their own (``for_user`` true) or the system's (false). With None it is
+    their own if there is one, else the system's if they can read it. The system's store comes with
+    its cache, unless the settings name another cache."""
     if os.geteuid() == 0:
         return settings
     if settings.source("store") == DEFAULT:
         if for_user is None:
-            # Root's may be root's alone.
+            # Only root may be able to read root's store.
             readable = os.access(paths.SYSTEM_STORE, os.R_OK | os.X_OK)
             for_user = os.path.isdir(settings.store) or not readable
         if not for_user:
@@ -45,23 +45,24 @@ def target_of(settings: Settings, for_user: bool | None = None) -> Settings:
 
 
 def content_of(settings: Settings) -> StoreContent:
-    """What the store holds; nothing where there is none yet. Raises StoreError."""
+    """The content of the store; empty if there is no store yet. Raises StoreError."""
     return read_store(settings.store) or StoreContent()
 
 
 def offers_of(settings: Settings, content: StoreContent, selection: Selection) -> Offers:
-    """What the repositories offer; those that can't be read are named in the log."""
+    """The offers of the repositories. The log names repositories that can't be read."""
     holding = repositories_of(held_by(content))
     offers = collect(settings.repositories, holding, settings.platform, selection.specs)
     for root, error in offers.down.items():
         hint = f" ({error.hint})" if error.hint else ""
-        log.warning("can't tell what %s offers: %s%s", printable(root), error.message, hint)
+        log.warning("can't read the images of %s: %s%s", printable(root), error.message, hint)
     return offers
 
 
 def known_platform(settings: Settings, offer: Offer, cached_only: bool = False) -> Platform | None:
-    """What the image on offer is for, if its place in the repository tells, or its config in the
-    cache or, unless ``cached_only``, in the repository; else None. Registries aren't asked."""
+    """The platform of the image on offer; None if it is unknown. Its place in the repository tells
+    it, or its config in the cache, or, unless ``cached_only``, its config in the repository.
+    Registries aren't asked."""
     stated = offer.image.platform
     if stated is None:
         cache = BlobCache(settings.cache)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a store stands: when it was synced, with what, what it holds, and what is due next."""
+"""The state of a store: its last sync, its content, and the next change that is due."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ _NEVER = 1 << 60
 
 @dataclass(frozen=True)
 class RepositoryStatus:
-    """One repository. ``revision`` is CernVM-FS's now, None for a plain directory; ``problem`` why
-    it can't be read. ``synced`` (seconds since 1970) is when a sync last did everything there was
-    to do, ``synced_revision`` what it saw; None if the last one didn't, or none was made.
-    ``expires`` is when everything is compared again even if nothing has changed, None if never.
+    """One repository. ``revision`` is CernVM-FS's present one, None for a plain directory.
+    ``problem`` says why the repository can't be read. ``synced`` (seconds since 1970) is the time
+    of the last sync if that did everything, else None; ``synced_revision`` is the revision that it
+    read. ``expires`` is when a sync compares everything again even if nothing has changed, None for
+    never.
     """
 
     path: str
@@ -50,9 +51,9 @@ class Due:
 
 @dataclass(frozen=True)
 class Status:
-    """A store. ``changed`` (seconds since 1970) is when a sync or prune last changed it, None where
-    nothing has been written yet. ``cache`` is where the records of syncs were looked for.
-    ``counts`` are by kind, in the order to show them."""
+    """A store. ``changed`` (seconds since 1970) is when a sync or prune last changed it, None if
+    nothing has been written yet. ``cache`` is the directory with the records of syncs. ``counts``
+    are by kind, in the order to show them."""
 
     store: str
     cache: str
@@ -66,7 +67,7 @@ class Status:
 
 
 def status_of(settings: Settings, content: StoreContent) -> Status:
-    """Look at the store in the settings, which holds ``content``, and at its repositories."""
+    """Look at the store of the settings, whose content is ``content``, and at its repositories."""
     changed, generation = _generation(settings.store)
     repositories = tuple(_repository(settings, content, root) for root in settings.repositories)
     return Status(
@@ -83,7 +84,7 @@ def status_of(settings: Settings, content: StoreContent) -> Status:
 
 
 def counts_of(content: StoreContent) -> dict[str, int]:
-    """How many of what the store holds. Pure."""
+    """Count the store's images, names, layers and entries by kind. Pure."""
     images = [image for image in content.images.values() if not is_retired(image)]
     layers = [layer for layer in content.layers.values() if layer.layer_id != SPACER_ID]
     current = {image.image_id for image in images}
@@ -103,7 +104,7 @@ def counts_of(content: StoreContent) -> dict[str, int]:
 
 
 def _generation(store: str) -> tuple[int | None, str]:
-    """When the current generation became that, and its number."""
+    """When the current generation became the current one, and its number."""
     try:
         current = f"{store}/{CURRENT}"
         return int(os.lstat(current).st_mtime), os.path.basename(os.readlink(current))
@@ -132,7 +133,7 @@ def _repository(settings: Settings, content: StoreContent, root: str) -> Reposit
 
 
 def _stamp(settings: Settings, root: str) -> Mapping[str, Any]:
-    """What the last sync of the present generation that did everything has left; else nothing."""
+    """The stamp of a sync that did everything for the present generation; empty without one."""
     try:
         path = stamp_path(settings.cache, settings.store, root)
         stamp = json.loads(read_bounded(path, MAX_DOCUMENT * 16))
@@ -162,9 +163,9 @@ def _due(
     retired += content.retired_entries.values()
     due = []
     if retired:
-        what = "the first of what has left the store may be removed"
+        what = "the first retired layers may be removed"
         due.append(Due(min(retired) + grace, what))
     for each in repositories:
         if each.expires is not None and (not retired or each.expires != min(retired) + grace):
-            due.append(Due(each.expires, f"everything of {each.path} is compared again"))
+            due.append(Due(each.expires, f"the next sync compares everything of {each.path} again"))
     return tuple(sorted(due, key=lambda each: each.when))

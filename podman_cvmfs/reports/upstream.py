@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks registries whether names still lead to the images that we know under them."""
+"""Asks registries whether names still lead to the images that we know by these names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ASKED_AT_ONCE = 8
 
 
 class Upstream(str, Enum):
-    """How a name stands in its registry, compared with the newest we have: the repository's."""
+    """Whether a name leads to the same image in its registry as in the repository."""
 
     SAME = "same"
     MOVED = "moved"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Says what podman will do with a name, and why. Pure: no I/O.
 
-It is a hit if ``podman run`` starts the image from the store, with nothing pulled. What else is to
-be known of a hit (its tag has moved, its config is made up) doesn't make it a miss.
+The answer is a hit if ``podman run`` starts the image from the store without a pull. A moved tag or
+a made-up config doesn't make it a miss.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from enum import Enum
 
 from podman_cvmfs.errors import printable
+from podman_cvmfs.podman.pause import RESTART
 from podman_cvmfs.reports.evidence import Evidence
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.settings.advice import on_store
+from podman_cvmfs.store.records import StoredImage
 
 #: So many other tags are named.
 _SHOWN = 5
 
 
 class Code(str, Enum):
-    """What is so, in one word for programs."""
+    """The code of a reason, for programs."""
 
     IN_STORE = "in-store"
     STALE = "stale-tag"
@@ -34,21 +36,24 @@ class Code(str, Enum):
     SHADOWED = "shadowed"
     ARCHITECTURE = "other-architecture"
     DOWN = "repository-down"
+    FILES_GONE = "files-gone"
+    UNSEEN = "mount-unseen"
     NOT_SYNCED = "not-synced"
     NOT_WISHED = "not-wished"
     NOT_IN_REPOSITORY = "not-in-repository"
 
 
-#: With one of these it is no hit.
+#: Each of these makes the answer a miss.
 _PREVENT = {
     *(Code.NOT_CONFIGURED, Code.PODMAN_FAILS, Code.SHADOWED, Code.ARCHITECTURE, Code.DOWN),
+    *(Code.FILES_GONE, Code.UNSEEN),
     *(Code.NOT_SYNCED, Code.NOT_WISHED, Code.NOT_IN_REPOSITORY),
 }
 
 
 @dataclass(frozen=True)
 class Reason:
-    """One thing that is so, in words, and what changes it, if anything should."""
+    """One fact that decides, in words, and how to change it if it should be changed."""
 
     code: Code
     text: str
@@ -57,7 +62,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Answer:
-    """Whether it is a hit, under which ID, why, and what ``podman run`` will do."""
+    """Whether the name is a hit, its image ID, the reasons, and what ``podman run`` will do."""
 
     hit: bool
     image_id: str | None
@@ -83,14 +88,7 @@ def _present(evidence: Evidence) -> list[Reason]:
     reasons += _configuration(evidence)
     if evidence.own is not None:
         reasons.append(_own(evidence))
-    if evidence.missing:
-        reasons.append(
-            Reason(
-                Code.DOWN,
-                f"files of it can't be reached: {printable(evidence.missing[0])}",
-                f"ls {printable(image.repository)}; cvmfs_config probe",
-            )
-        )
+    reasons += _unreachable(evidence, image)
     if not evidence.host.runs(evidence.platform):
         reasons.append(
             Reason(
@@ -101,13 +99,16 @@ def _present(evidence: Evidence) -> list[Reason]:
         )
     if evidence.retired:
         reasons.append(
-            Reason(Code.RETIRED, "it has lost its names, and stays only for containers made of it")
+            Reason(
+                Code.RETIRED,
+                "it has lost its names; the store keeps it only for containers made from it",
+            )
         )
     elif offer is not None and offer.image.image_id.hex not in image.all_sources:
         reasons.append(
             Reason(
                 Code.STALE,
-                f"{printable(offer.repository.root)} has another image under this name by now"
+                f"{printable(offer.repository.root)} now has another image with this name"
                 + (f", {offer.image.expected_id.hex[:12]}" if offer.image.expected_id else ""),
                 on_store(evidence.store, "sync"),
             )
@@ -116,7 +117,7 @@ def _present(evidence: Evidence) -> list[Reason]:
         reasons.append(
             Reason(
                 Code.GONE,
-                f"{printable(image.repository)} doesn't offer it any more",
+                f"{printable(image.repository)} no longer has it",
                 f"the next '{on_store(evidence.store, 'sync')}' takes it out of the store",
             )
         )
@@ -135,13 +136,30 @@ def _present(evidence: Evidence) -> list[Reason]:
         reasons.append(
             Reason(
                 Code.SYNTHESISED,
-                "its config is made up, for nobody had the genuine one: user, working directory "
-                "and labels may lack, and its ID is not the genuine one"
+                "its config is made up, because nobody had the genuine one: user, working "
+                "directory "
+                "and labels may be missing, and its ID is not the genuine one"
                 + (f", {genuine.hex[:12]}" if genuine else ""),
-                f"{on_store(evidence.store, 'sync')}, when the registry can be reached",
+                f"{on_store(evidence.store, 'sync')}, as soon as the registry can be reached",
             )
         )
     return reasons
+
+
+def _unreachable(evidence: Evidence, image: StoredImage) -> list[Reason]:
+    """The reasons if files of the image can't be reached, by anybody or by podman."""
+    if evidence.missing:
+        path = printable(evidence.missing[0])
+        if evidence.has_left:
+            sync = on_store(evidence.store, "sync")
+            return [Reason(Code.FILES_GONE, f"its files have left the repository: {path}", sync)]
+        cure = f"ls {printable(image.repository)}; cvmfs_config probe"
+        return [Reason(Code.DOWN, f"some of its files can't be reached: {path}", cure)]
+    if evidence.hidden:
+        path = printable(evidence.hidden[0])
+        text = f"podman's pause process started before the mount and doesn't see {path}"
+        return [Reason(Code.UNSEEN, text, RESTART)]
+    return []
 
 
 def _own(evidence: Evidence) -> Reason:
@@ -150,12 +168,12 @@ def _own(evidence: Evidence) -> Reason:
     where = printable(own.place)
     if own.on_ours:
         return Reason(
-            Code.OWN_COPY, f"podman has a record of its own of it in {where}, on the store's layers"
+            Code.OWN_COPY, f"podman has its own record of it in {where}, on the store's layers"
         )
     same = "a copy of its own" if own.image_id == image.image_id else "another image of this name"
     cure = f"podman rmi {printable(evidence.found_as)}"
     if own.place in evidence.stores:
-        # Of another additional store nothing can be removed.
+        # podman can't remove images from an additional store.
         cure = f"name {printable(evidence.store)} before it in additionalimagestores"
     return Reason(Code.SHADOWED, f"podman finds {same} first, {own.image_id[:12]} in {where}", cure)
 
@@ -166,7 +184,7 @@ def _absent(evidence: Evidence) -> list[Reason]:
     offer = evidence.offer
     if evidence.own is not None:
         where = printable(evidence.own.place)
-        text = f"podman has it itself, {evidence.own.image_id[:12]} in {where}"
+        text = f"podman has its own copy, {evidence.own.image_id[:12]} in {where}"
         reasons.append(Reason(Code.SHADOWED, text))
     if evidence.other_platforms:
         there = printable(" and ".join(map(str, evidence.other_platforms)))
@@ -176,21 +194,21 @@ def _absent(evidence: Evidence) -> list[Reason]:
         what = f"{printable(offer.repository.root)} has {offer.image.name}"
         sync = on_store(evidence.store, "sync", str(offer.image.name))
         if evidence.wished:
-            text = f"{what}, but it hasn't been synced into the store {printable(evidence.store)}"
+            text = f"{what}, but no sync has put it into the store {printable(evidence.store)}"
             reasons.append(Reason(Code.NOT_SYNCED, text, sync))
         else:
             reasons.append(
                 Reason(
                     Code.NOT_WISHED,
-                    f"{what}, but wish lists and settings leave it out",
-                    f"{sync}, or 'podman-cvmfs config' for the rule",
+                    f"{what}, but the wish lists or settings leave it out",
+                    f"{sync}; 'podman-cvmfs config' shows the rule",
                 )
             )
     elif evidence.down:
-        text = f"not in the store, and can't tell whether it is on offer: {evidence.down[0]}"
+        text = f"not in the store; whether a repository has it is unknown: {evidence.down[0]}"
         reasons.append(Reason(Code.DOWN, text))
     else:
-        text = f"no repository offers {asked}"
+        text = f"no repository has {asked}"
         meant = [name for name in evidence.names if name != evidence.asked]
         if meant:
             text += f" ({', '.join(meant)})"
@@ -204,7 +222,7 @@ def _absent(evidence: Evidence) -> list[Reason]:
 
 
 def _configuration(evidence: Evidence) -> list[Reason]:
-    """What podman's configuration makes of it."""
+    """The reasons that come from podman's configuration."""
     configured = evidence.configured
     reasons = []
     if configured.failure:
@@ -217,7 +235,7 @@ def _configuration(evidence: Evidence) -> list[Reason]:
 
 
 def _podman_run(evidence: Evidence, found: set[Code]) -> str:
-    """What ``podman run`` will do, whole sentence."""
+    """What ``podman run`` will do: the end of the sentence."""
     own, image = evidence.own, evidence.stored
     if Code.PODMAN_FAILS in found:
         return f"fails: {printable(evidence.configured.failure)}"
@@ -228,7 +246,9 @@ def _podman_run(evidence: Evidence, found: set[Code]) -> str:
             return f"fails: {printable(evidence.no_pull)}"
         return f"pulls it from {printable(' or '.join(evidence.pulls_from))}"
     short_id = image.image_id[:12]
-    if Code.DOWN in found:
+    if Code.UNSEEN in found:
+        return f"fails: it starts {short_id} from the store, on an empty root"
+    if Code.DOWN in found or Code.FILES_GONE in found:
         # podman sees the record, so it never asks the registry.
         return f"fails: it finds {short_id} in the store, but not its files"
     if Code.ARCHITECTURE in found:

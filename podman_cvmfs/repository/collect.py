@@ -16,7 +16,7 @@ from podman_cvmfs.repository.osg import OsgRepository
 from podman_cvmfs.repository.osg_names import OsgNames
 from podman_cvmfs.repository.protocol import AnyRepository
 from podman_cvmfs.repository.records import OtherPlatforms, Problem
-from podman_cvmfs.repository.tree import open_tree
+from podman_cvmfs.repository.served import open_tree
 
 
 def _open(
@@ -35,14 +35,14 @@ def collect(
     platform: Platform | None = None,
     specs: Collection[ImageSpec] = (),
 ) -> Offers:
-    """List what the repositories at ``roots`` have for ``platform``, None for this machine's.
+    """List the images that the repositories at ``roots`` have for ``platform``, None for this
+    machine's.
 
     ``holding`` are the repositories of which the store holds images now. ``specs`` are wishes: they
-    complete names that a repository leaves the registry out of.
-
-    An unmounted repository looks like an empty directory. So one without images counts as down if
-    the store holds images of it, or any images while it is the only one, or if it isn't laid out as
-    a repository.
+    complete names that have no registry in a repository. An unmounted repository looks like an
+    empty directory. So a repository without images counts as down in three cases: the store has
+    images of it; it is the only repository and the store has any images; it isn't laid out as a
+    repository.
     """
     found = Offers(asked=frozenset(map(os.path.abspath, roots)))
     for root in roots:
@@ -69,5 +69,5 @@ def _nothing_listed(repository: AnyRepository, problems: Sequence[Problem]) -> P
     if problems:
         return problems[0].error
     return RepositoryError(
-        f"the repository {printable(repository.root)} holds no image", "is it mounted?"
+        f"the repository {printable(repository.root)} has no images", "is it mounted?"
     )

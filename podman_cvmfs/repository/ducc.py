@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read a repository of unpacked images in DUCC's layout; ``layout`` describes it."""
+"""Reads a repository of unpacked images in DUCC's layout; ``layout`` describes it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from podman_cvmfs.oci.documents import (
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.repository import layout
 from podman_cvmfs.repository.records import OtherPlatforms, Problem, PublishedImage, PublishedLayer
-from podman_cvmfs.repository.tree import open_tree
+from podman_cvmfs.repository.served import open_tree
 
 _FLAT_TARGET = re.compile(layout.FLAT_PATTERN + r"\Z")
 #: No registry nests its repositories deeper; a tree that does is not DUCC's.
 _MAX_DEPTH = 24
-#: As many manifests and indexes of one image are looked at.
+#: How many manifests and indexes of one image are read.
 _MOST_MANIFESTS = 32
 
 
@@ -47,16 +47,15 @@ class Repository:
     def images(
         self, problems: list[Problem], others: list[OtherPlatforms] | None = None
     ) -> Iterator[PublishedImage]:
-        """Yield all images in order of path, those that say they are for the platform first.
+        """Yield all images in order of path, but those marked for the platform first.
 
-        What can't be used is added to ``problems``, what is there for other platforms only to
-        ``others``. Public links are enough to know name and ID of most images; a manifest is read
-        only of an image that has no public link. Raises RepositoryError if the repository vanishes
-        meanwhile.
+        Unusable things are added to ``problems``, images for other platforms only to ``others``. A
+        public link tells name and ID of an image. Only for images without public link is a manifest
+        read. Raises RepositoryError if the repository vanishes meanwhile.
         """
         places = [*self._fitting(problems), ""]
         known: set[str] = set()
-        # Links to all architectures at once, of which none has been found yet.
+        # Links to all architectures at once, without a match so far.
         pending: dict[str, None] = {}
         for place in places:
             for path in self._public_links(place, 0, problems):
@@ -85,7 +84,7 @@ class Repository:
         for path in pending:
             if path not in known:
                 self._add_other(path, problems, [] if others is None else others)
-        # What is unmounted by now looks like a repository that has lost its images.
+        # A repository that has just been unmounted looks as if its images were lost.
         next(self.tree.entries("", required=True), None)
 
     def _fitting(self, problems: list[Problem]) -> list[str]:
@@ -158,7 +157,7 @@ class Repository:
 
     def _listed(self, directory: str, problems: list[Problem]) -> Iterator[os.DirEntry[str]]:
         try:
-            # A repository that is unmounted now must not look like one from which images left.
+            # A repository that has just been unmounted must not look as if its images were removed.
             required = not layout.may_lack(directory)
             yield from self.tree.entries(directory, required=required)
         except RepositoryError as err:
@@ -215,8 +214,8 @@ class Repository:
     def manifest(self, image: PublishedImage) -> Manifest:
         """The manifest of ``image`` as DUCC recorded it.
 
-        Raises RepositoryError where there is none, or it describes another image: then DUCC is
-        just publishing a new one under this name.
+        Raises RepositoryError if it is missing, or if it describes another image: then DUCC is just
+        publishing a new one with this name.
         """
         name = image.name
         path = f"{name.registry}/{name.repository}" if name.tag is None else name.repository_path
@@ -232,12 +231,12 @@ class Repository:
         raise RepositoryError(
             f"the manifest of {name} is of the image {other.config.digest.hex[:12]}, "
             f"but its public link leads to {image.image_id.hex[:12]}",
-            "it is being published right now, or broken: sync again later",
+            "sync again later: the image is being published right now, or it is broken",
         )
 
     def _described_places(self, place: str) -> Iterator[str]:
-        """Where a manifest may be: there, or, for DUCC describes an image of an index by its
-        architecture even where it links only one of them, elsewhere."""
+        """The possible places of a manifest: the usual one and, for an image of an index, the
+        places by architecture. DUCC uses these even if it links only one architecture."""
         yield place
         if place:
             yield ""
@@ -264,7 +263,8 @@ class Repository:
                 dated.append((-attributes.st_mtime_ns, entry.name, digest))
         found = []
         dated.sort()
-        # An index changes with any of its architectures: many may have come after the manifest.
+        # An index changes with each of its architectures, so many indexes may be newer than the
+        # manifest.
         half = _MOST_MANIFESTS // 2
         for _, name, digest in (*dated[:half], *dated[half:][-half:]):
             data = self.tree.read(f"{place}/{name}", MAX_DOCUMENT)

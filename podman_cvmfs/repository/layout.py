@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where repositories of unpacked images keep what. No other module spells these names.
+"""The paths in repositories of unpacked images. No other module contains these names.
 
 All paths are relative to the repository's root. Pure, and it imports nothing: a sync with nothing
 to do reads this module.
@@ -25,7 +25,7 @@ Since 2025 DUCC also publishes images for several architectures::
     <registry>/<repository>:<tag>    link -> ../../.multiarch/$(CVMFS_ARCH:-amd64)/..
 
 The client expands the last one. DUCC writes it for images without an index, too. Such an image has
-nothing in ``.multiarch``: only its manifest, in the usual place, tells of it.
+nothing in ``.multiarch``; only its manifest is there, in the usual place.
 
 OSG's layout (cvmfs-singularity-sync)::
 
@@ -47,7 +47,7 @@ OSG_ROOTS = ".images"
 
 #: DUCC's directories; OSG's repositories have none of them.
 DUCC_PARTS = (LAYERS, METADATA, FLAT)
-#: One of these is in every repository's root, and in nothing else.
+#: Every repository has one of these in its root. Nothing else has.
 PARTS = (*DUCC_PARTS, OSG_ROOTS)
 #: The trees with the files that containers see: merged roots before layers, DUCC's before OSG's.
 FILE_TREES = (FLAT, LAYERS, OSG_ROOTS)
@@ -56,7 +56,7 @@ FILE_TREES = (FLAT, LAYERS, OSG_ROOTS)
 LAYERFS = "layerfs"
 LAYERS_JSON = f"{METADATA}/layers.json"
 ORIGIN_JSON = f"{METADATA}/origin.json"
-#: Ours, not DUCC's: the directories a layer never mentions, which its files nevertheless need.
+#: Ours, not DUCC's: directories that a layer's files need but the layer doesn't list.
 IMPLIED_JSON = f"{METADATA}/implied.json"
 
 #: In the directory that describes an image.
@@ -125,7 +125,7 @@ def holds_no_names(name: str) -> bool:
 
 
 def may_lack(directory: str) -> bool:
-    """Whether DUCC makes ``directory`` only where it needs it: one of those above the names."""
+    """Whether DUCC makes ``directory``, one above the names, only when it needs it."""
     return (
         directory in (MULTIARCH, METADATA, MULTIARCH_METADATA)
         or directory.rpartition("/")[0] == MULTIARCH_METADATA
@@ -133,8 +133,8 @@ def may_lack(directory: str) -> bool:
 
 
 def public_path(path: str) -> str:
-    """What is left of ``path`` without the directories that stand before public links: the path of
-    a link, or a part of one; "" for these directories themselves."""
+    """``path`` without the directories above public links: the path of a link, or a part of one; ""
+    for these directories themselves."""
     parts = path.split("/")
     if parts[0] == METADATA:
         del parts[0]

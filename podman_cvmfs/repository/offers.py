@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What repositories offer, all together. Pure: no I/O."""
+"""The offers of all repositories together. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Offer:
 class Offers:
     """Everything on offer, in order of preference.
 
-    ``asked`` are all repositories that were looked at; ``problems`` are what couldn't be read, by
-    repository; ``others`` what repositories have for other platforms only; ``down`` are those that
-    can't be read at all, with why; ``forged`` are those of them whose images the store must not go
-    on showing, since their files may have become others.
+    ``asked`` are all repositories looked at. ``problems`` are unreadable things, by repository.
+    ``others`` are images for other platforms only. ``down`` maps repositories that can't be read at
+    all to the reason. ``forged`` are those of them whose files may have been exchanged: the store
+    must stop showing their images.
     """
 
     offers: list[Offer] = field(default_factory=list)
@@ -40,6 +40,10 @@ class Offers:
     @property
     def forged(self) -> set[str]:
         return {root for root, error in self.down.items() if isinstance(error, LinkedError)}
+
+    def is_listed(self, root: str) -> bool:
+        """Whether the repository ``root`` was looked at, and is there."""
+        return root in self.asked and root not in self.down
 
     def by_source(self, sources: Collection[str]) -> dict[str, list[Offer]]:
         """The offers of the images ``sources`` (by source ID), each from one repository: the first

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read a repository of merged roots alone, in OSG's layout; ``layout`` describes it.
+"""Reads a repository in OSG's layout, which has only merged roots; ``layout`` describes it.
 
-Neither layers nor manifests are kept. The merged root's name tells the layers it was made from (see
-``osg_names.merged_root``), but not the config, nor does the link tell the registry.
+It has no layers and no manifests. The merged root's name tells from which layers it was made (see
+``osg_names.merged_root``), but not the config. The link doesn't tell the registry.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class OsgImage(PublishedImage):
     """An image of which there is the merged root at ``merged``, relative to the repository.
 
     Two tags whose images differ in the config alone lead to one merged root, so ``image_id`` is
-    made of both: it tells images apart, but is no digest of a config. ``is_guess`` says that
-    nothing has told the registry so far.
+    made of both: it tells images apart, but is no digest of a config. ``is_guess`` says that the
+    registry in the name is a guess.
     """
 
     merged: str = ""
@@ -38,11 +38,11 @@ class OsgImage(PublishedImage):
 
     @property
     def expected_id(self) -> None:
-        """Nothing here tells the ID that podman will show."""
+        """None: the ID that podman will show is unknown here."""
 
     @property
     def root_digest(self) -> Digest:
-        """What the merged root is called: a digest over its layers' digests, or an index's."""
+        """The name of the merged root: a digest over its layers' digests, or an index's."""
         return Digest("".join(self.merged.rpartition(":")[2].split("/")[-2:]))
 
     @property
@@ -69,7 +69,7 @@ class OsgRepository:
 
     @staticmethod
     def is_at(tree: Tree) -> bool:
-        """Whether there is such a repository, and none of DUCC's. Raises RepositoryError."""
+        """Whether ``tree`` has OSG's layout, and not DUCC's. Raises RepositoryError."""
         return tree.lstat(layout.OSG_ROOTS) is not None and not any(
             tree.lstat(name) is not None for name in layout.DUCC_PARTS
         )
@@ -77,17 +77,17 @@ class OsgRepository:
     def images(
         self, problems: list[Problem], others: list[OtherPlatforms] | None = None
     ) -> Iterator[OsgImage]:
-        """Yield all images in order of path; what can't be used is added to ``problems``.
+        """Yield all images in order of path; unusable things are added to ``problems``.
 
-        Nothing tells what an image is for before its config is known. Raises RepositoryError if
-        the repository vanishes meanwhile.
+        The platform of an image is unknown until its config is found. Raises RepositoryError if the
+        repository vanishes meanwhile.
         """
         for path in self._links("", 0, problems):
             try:
                 yield self._image(path)
             except (InputError, RepositoryError) as err:
                 problems.append(Problem(path, err))
-        # What is unmounted by now looks like a repository that has lost its images.
+        # A repository that has just been unmounted looks as if its images were lost.
         next(self.tree.entries("", required=True), None)
 
     def has_merged_root(self, image: PublishedImage) -> bool:

@@ -26,7 +26,7 @@ from podman_cvmfs.repository import layout
 
 
 class OsgNames:
-    """Tells names from links by the list the repository is made from, as far as there is one."""
+    """Derives names from links, with the repository's own list if there is one."""
 
     def __init__(self, specs: Iterable[ImageSpec] = ()) -> None:
         self._by_repository: dict[str, list[ImageSpec]] = {}
@@ -38,9 +38,9 @@ class OsgNames:
         repository.
 
         The list counts first, since namespaces may look like registries (``joe.doe/app:1``). Of
-        several registries in it the last one counts: its image has replaced the others'. What it
-        doesn't hold begins with a registry by podman's rule, or else is Docker Hub's. Raises
-        InputError for what is no such path.
+        several registries in it the last one counts: its image has replaced the others'. A name
+        that isn't in the list begins with a registry by podman's rule, or is Docker Hub's. Raises
+        InputError for a malformed path.
         """
         repository, _, tag = path.rpartition(":")
         registry = self._listed_registry(path)
@@ -55,7 +55,7 @@ class OsgNames:
         return ImageName(DOCKER_HUB, repository, tag)
 
     def is_guess(self, path: str) -> bool:
-        """Whether nothing says that the image at this link is Docker Hub's."""
+        """Whether Docker Hub is only a guess for the image at this link."""
         return self._listed_registry(path) is None and split_domain(path)[0] is None
 
     def _listed_registry(self, path: str) -> str | None:
@@ -78,13 +78,14 @@ def merged_root(manifest: Manifest) -> str:
 
 
 def merged_root_of_index(index: Digest) -> str:
-    """Where it is if only the digest of the index was known."""
+    """Its place if only the digest of the index was known."""
     return layout.osg_root_of_index(index.hex)
 
 
 def source_id(merged: str, name: ImageName) -> Digest:
-    """What tells an image from others: its merged root, as ``merged_root`` gives it, and its name.
+    """The ID that distinguishes an image: a digest of its merged root, as ``merged_root`` gives it,
+    and its name.
 
-    Images that differ in their configs alone share a merged root.
+    Images that differ only in their configs share a merged root.
     """
     return Digest.of(f"{merged} {name.repository_path}".encode())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom the files of repositories belong to, and whose containers can use them.
+"""Finds the owners of repositories' files, and whose containers can use such files.
 
 Kernel overlayfs shows a file with the owner it has in the repository. A CernVM-FS client gives all
 files to one user by default (``CVMFS_CLAIM_OWNERSHIP``).
@@ -23,15 +23,15 @@ _SAMPLE = 30
 
 
 def owner_of(tree: Tree) -> int | None:
-    """The user that the files of a repository belong to; None if that can't be told."""
+    """The user who owns the files of a repository; None if unknown."""
     found = ids_of(tree)
     return None if found is None else found[0]
 
 
 def ids_of(tree: Tree) -> tuple[int, int] | None:
-    """The user and the group that the files of a repository belong to; None if that can't be told.
+    """The user and the group who own the files of a repository; None if unknown.
 
-    The directory of all merged roots, or layers, tells it: nothing else is read.
+    Only the directory of all merged roots or layers is looked at.
     """
     for name in FILE_TREES:
         with contextlib.suppress(RepositoryError):
@@ -62,7 +62,8 @@ def strangers_among(repositories: Sequence[str]) -> frozenset[str]:
 
 
 def owner_of_first(repositories: Sequence[str]) -> tuple[str, int] | None:
-    """The first of ``repositories`` whose owner can be told, and its owner; None if all fail."""
+    """The first of ``repositories`` with a known owner, and this owner; None if no owner is
+    known."""
     for root in repositories:
         owner = owner_of(Tree(root))
         if owner is not None:
@@ -98,16 +99,16 @@ def _file_systems(root: str) -> Iterator[str]:
 
 
 def are_foreign(owners: Collection[int], uid: int) -> bool:
-    """Whether the files belong to others than the user ``uid``, as far as ``owners`` tell."""
+    """Whether files of these ``owners`` belong to somebody else than the user ``uid``."""
     return bool(owners) and uid not in owners
 
 
 def serve_users(owners: Collection[int]) -> bool:
     """Whether an ordinary user's podman may start containers on files of these ``owners``, mounted
-    by the kernel: one of them is somebody who logs in, or no owner is known."""
+    by the kernel: one owner is an ordinary user, or no owner is known."""
     return not owners or any(map(is_ordinary, owners))
 
 
 def is_ordinary(uid: int) -> bool:
-    """Whether that is the user ID of somebody who logs in."""
+    """Whether that is the user ID of an ordinary user."""
     return uid >= _FIRST_UID and uid != _NOBODY

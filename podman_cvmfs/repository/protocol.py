@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every repository answers, whatever its layout."""
+"""The interface of every repository, whatever its layout."""
 
 from __future__ import annotations
 

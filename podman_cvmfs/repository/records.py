@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What repositories offer, whatever their layout. Pure: no I/O."""
+"""The images and layers in repositories, whatever their layout. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ class PublishedImage:
     """An image that the repository offers under ``name``.
 
     ``image_id`` is the digest of its config. ``linked`` says whether a public link leads to a
-    merged root; without one DUCC has published the image's layers only. ``place`` is the directory
-    of its architecture (``.multiarch/arm64:v8``), "" where nothing tells the architecture.
+    merged root; without one DUCC has published only the image's layers. ``place`` is the directory
+    of its architecture (``.multiarch/arm64:v8``), "" if the repository doesn't tell the
+    architecture.
     """
 
     name: ImageName
@@ -28,8 +29,9 @@ class PublishedImage:
 
     @property
     def platform(self) -> Platform | None:
-        """What the repository says the image is for. Outside of ``.multiarch`` it says nothing:
-        DUCC publishes for its own machine there, and images for one architecture alone."""
+        """The platform that the repository states for the image. Outside of ``.multiarch`` it is
+        unknown: there DUCC publishes images for its own machine, and images for a single
+        architecture."""
         return Platform.parse(posixpath.basename(self.place)) if self.place else None
 
     @property
@@ -38,7 +40,7 @@ class PublishedImage:
         return self.image_id
 
     def is_described_by(self, manifest: Manifest) -> bool:
-        """Whether ``manifest`` is one of this image."""
+        """Whether ``manifest`` belongs to this image."""
         return manifest.config.digest == self.image_id
 
     def may_come_by(self, index: Digest | None) -> bool:
@@ -48,7 +50,7 @@ class PublishedImage:
 
 @dataclass(frozen=True)
 class OtherPlatforms:
-    """An image that the repository has, but only for these platforms, none of them fit."""
+    """An image that the repository has only for these platforms, and no one of them fits."""
 
     name: ImageName
     platforms: tuple[Platform, ...]
@@ -56,7 +58,7 @@ class OtherPlatforms:
 
 @dataclass(frozen=True)
 class PublishedLayer:
-    """One unpacked layer: the absolute path of its files, and what layers.json says of it."""
+    """One unpacked layer: the absolute path of its files, and its facts from layers.json."""
 
     files: str
     diff_id: Digest | None
@@ -65,7 +67,7 @@ class PublishedLayer:
 
 @dataclass(frozen=True)
 class Problem:
-    """A thing in the repository, by its path, that can't be used, and why."""
+    """An unusable thing in the repository: its path and the reason."""
 
     path: str
     error: PodmanCvmfsError

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one seam through which a repository is read.
+"""The only module that reads files of a repository.
 
-Everything that CernVM-FS does differently from a local disk shows here and nowhere else: reads
-that fail with EIO after a network time-out, files that vanish between listing and reading, and
-content that is not to be trusted (a FIFO where a file is expected, a link leading out). Tests
-inject faults by replacing this class's methods.
+It handles everything that CernVM-FS does differently from a local disk: reads that fail with EIO
+after a network time-out, files that vanish between listing and reading, and untrusted content (a
+FIFO where a file is expected, a link leading out). Tests inject faults by replacing this class's
+methods.
 """
 
 from __future__ import annotations
@@ -15,15 +15,10 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from podman_cvmfs.errors import RepositoryError, printable
-from podman_cvmfs.repository.layout import FILE_TREES
 
 #: What isn't there. A name with NUL or half a surrogate pair in it, which images may ask for, no
 #: file has: that is a ValueError.
 _ABSENT = (FileNotFoundError, NotADirectoryError, ValueError)
-#: So many reads of repositories are under way at once, where each may wait for the network. A
-#: CernVM-FS client has 10 threads (libfuse 3.12 and later); if all were taken up by fetches, a
-#: container that starts beside could hang the machine (see ``skeleton``).
-READERS = 8
 #: How many directories are remembered to be no links; most are looked at for one image only.
 _REMEMBERED = 4096
 
@@ -39,9 +34,9 @@ class LinkedError(RepositoryError):
 class Tree:
     """Read-only access to the directory tree at ``root``, by paths relative to it.
 
-    What isn't there is answered with None, for files may vanish at any time; every other
-    failure is a RepositoryError that names the path. A path that leads over a symbolic link is a
-    LinkedError, wherever the link leads: only ``root`` itself may be reached by one.
+    The answer for a missing file is None, because files may vanish at any time. Every other failure
+    is a RepositoryError that names the path. A path over a symbolic link is a LinkedError, wherever
+    the link leads. Only the path of ``root`` itself may contain links.
     """
 
     def __init__(self, root: str) -> None:
@@ -51,6 +46,14 @@ class Tree:
     def path(self, relative: str) -> str:
         """The absolute path of ``relative``."""
         return f"{self.root}/{relative}" if relative else self.root
+
+    def at(self, relative: str) -> Tree:
+        """The tree at the directory ``relative``, which becomes its root."""
+        return Tree(self.path(relative))
+
+    def size_of(self, relative: str) -> int | None:
+        """The bytes in all files below the directory ``relative``; None if nobody has counted."""
+        return None
 
     def _fail(self, relative: str, err: OSError | ValueError) -> NoReturn:
         kind = UnreadableError if isinstance(err, PermissionError) else RepositoryError
@@ -92,8 +95,8 @@ class Tree:
     def entries(self, relative: str, required: bool = False) -> Iterator[os.DirEntry[str]]:
         """Yield the entries of a directory in order of name.
 
-        One that isn't there has none, or, if ``required``, is a RepositoryError: it was listed a
-        moment ago.
+        A missing directory has no entries. If it is ``required``, because it was just listed, it is
+        a RepositoryError.
         """
         try:
             self._check_way(relative)
@@ -108,7 +111,7 @@ class Tree:
         yield from listed
 
     def readlink(self, relative: str) -> str | None:
-        """The target of a symbolic link; None if there is none, or something else is there."""
+        """The target of a symbolic link; None if nothing or something else is there."""
         try:
             self._check_way(os.path.dirname(relative))
             return os.readlink(self.path(relative))
@@ -142,7 +145,8 @@ class Tree:
         return data
 
     def read_head(self, relative: str, count: int) -> bytes | None:
-        """The first ``count`` bytes of a regular file, or all it has; None if it isn't there."""
+        """The first ``count`` bytes of a regular file, or all of a shorter one; None if it isn't
+        there."""
         try:
             self._check_way(os.path.dirname(relative))
             descriptor = os.open(
@@ -156,7 +160,7 @@ class Tree:
             attributes = os.fstat(descriptor)
             if not stat.S_ISREG(attributes.st_mode):
                 raise RepositoryError(f"{printable(self.path(relative))} is not a regular file")
-            # Asking for one byte more than there are tells a file that grows meanwhile.
+            # Asking for one byte more shows whether the file grows meanwhile.
             data = os.read(descriptor, min(count, attributes.st_size + 1))
             while len(data) < min(count, attributes.st_size):
                 more = os.read(descriptor, count - len(data))
@@ -168,46 +172,3 @@ class Tree:
         finally:
             os.close(descriptor)
         return data
-
-
-def open_tree(root: str) -> Tree:
-    """The directory ``root``. Raises RepositoryError where there is none or it can't be listed.
-
-    LinkedError if the way to all layers or merged roots leads over a symbolic link: then a store
-    that was laid out before shows whatever that leads to.
-    """
-    tree = Tree(root)
-    try:
-        os.listdir(tree.root)
-    except FileNotFoundError:
-        raise RepositoryError(
-            f"no such repository: {printable(tree.root)}",
-            "is it mounted? name another one with --repository DIR",
-        ) from None
-    except NotADirectoryError:
-        raise RepositoryError(
-            f"not a repository: {printable(tree.root)} is not a directory",
-            "name the repository's top directory with --repository DIR",
-        ) from None
-    except OSError as err:
-        raise RepositoryError(
-            f"can't read the repository {printable(tree.root)}: {err.strerror}"
-        ) from err
-    for part in FILE_TREES:
-        tree.check(part)
-    return tree
-
-
-def lies_on_fuse(path: str) -> bool:
-    """Whether a program serves the file system that holds ``path``, as CernVM-FS's client does."""
-    try:
-        device = os.stat(path).st_dev
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
-            # proc(5): ID, parent, major:minor, .., a hyphen, the type of the file system.
-            for line in file:
-                fields = line.split()
-                if fields[2] == f"{os.major(device)}:{os.minor(device)}":
-                    return fields[fields.index("-") + 1].startswith("fuse")
-    except (OSError, ValueError, IndexError):
-        pass
-    return False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an unpacked layer deletes from the layers below it.
+"""Finds what an unpacked layer deletes from the layers below it.
 
 A layer's tar says so by files whose names begin with ``.wh.`` (OCI image-spec v1.1 ``layer.md``).
 DUCC leaves them as they are in ``layerfs``; kernel overlayfs takes them for ordinary files. Finding
@@ -53,12 +53,12 @@ class DirectoryFacts:
 class Markers:
     """The markers of one layer. All paths are relative to its root; "" is the root.
 
-    ``files`` are the marker files themselves and what else mustn't show, ``hidden`` what whiteouts
-    delete from lower layers, ``opaque`` the directories that show nothing of lower layers.
-    ``native`` says whether the layer holds overlay whiteouts (devices 0:0) that kernel overlayfs
-    knows. ``unread`` are directories that the caller may not read: what they hold is not known, and
-    such an answer is good for the caller alone. ``directories`` has the facts of every directory on
-    the way to a marker.
+    ``files`` are the marker files, and other files that must not be visible. ``hidden`` are the
+    paths that whiteouts delete from lower layers, ``opaque`` the directories that hide lower layers
+    completely. ``native`` says whether the layer holds overlay whiteouts (devices 0:0) that kernel
+    overlayfs knows. ``unread`` are directories that the caller can't read. Their content is
+    unknown, and such an answer is valid for this caller only. ``directories`` has the facts of
+    every directory on the way to a marker.
     """
 
     files: tuple[str, ...] = ()
@@ -75,8 +75,8 @@ class Markers:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the layer's files are all there is to it, so that whatever reads them gets it
-        right: nothing deleted, in any form, and nothing unread."""
+        """Whether the layer consists only of its files: it deletes nothing in any form, and nothing
+        is unread. Then every reader gets it right."""
         return not (self.files or self.hidden or self.opaque or self.native or self.unread)
 
     def to_json(self) -> bytes:
@@ -98,7 +98,7 @@ class Markers:
 
 
 def from_json(data: bytes) -> Markers | None:
-    """Read what ``to_json`` wrote; None if it is anything else."""
+    """Read the output of ``to_json``; None for anything else."""
     try:
         document: Any = parse_json(data, "markers")
         if document["format"] != _FORMAT:
@@ -128,8 +128,8 @@ def _is_inside(path: object) -> bool:
 def scan(tree: Tree) -> Markers:
     """Find the markers below the root of ``tree``, the ``layerfs`` of a layer.
 
-    Every directory is listed once. Raises RepositoryError where one can't be, save for want of
-    permission, which is recorded: a layer that was only half looked at must not pass for clean.
+    Every directory is listed once. Missing permission is recorded in ``unread``. Any other failure
+    raises RepositoryError: a layer that was only partly read must not count as clean.
     """
     files: list[str] = []
     hidden: list[str] = []
@@ -169,8 +169,8 @@ def scan(tree: Tree) -> Markers:
         while is_solid and directory not in solid:
             solid.add(directory)
             directory = directory.rpartition("/")[0]
-    # A directory that holds nothing but markers and is itself deleted beside: "rm -r" of a
-    # directory, recorded for it and for what was in it. podman's pull lets the deletion win.
+    # A directory with only markers, next to a marker for the directory itself: "rm -r" was recorded
+    # for it and for its content. podman's pull lets the deletion win.
     gone: set[str] = set()
     for path in sorted(beside):  # what holds others comes before them
         if path not in solid and not _is_file(tree, path) and gone.isdisjoint(parents_of(path)):
@@ -194,7 +194,7 @@ def scan(tree: Tree) -> Markers:
 
 
 def parents_of(path: str) -> list[str]:
-    """The directories above ``path``, the root ("") first; none above the root itself."""
+    """The directories above ``path``, the root ("") first; the root itself has no parents."""
     if not path:
         return []
     parts = path.split("/")[:-1]
@@ -215,7 +215,7 @@ def _is_file(tree: Tree, path: str) -> bool:
 
 
 def _is_whiteout(tree: Tree, path: str, entry: os.DirEntry[str]) -> bool:
-    """Whether it is a character device 0:0. Files and links are told by the listing alone."""
+    """Whether it is a character device 0:0. The listing alone identifies files and links."""
     if entry.is_symlink() or entry.is_file(follow_symlinks=False):
         return False
     attributes = tree.lstat(path)

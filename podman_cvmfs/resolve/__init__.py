@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make complete images of what repositories offer."""
+"""Complete the images that repositories offer."""

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find an image's config: cache, repository, registry, or else make one up.
+"""Find an image's config in cache, repository or registry, or make one up.
 
-Nothing is taken for the config of an image that hasn't the image ID as its digest.
+A config counts only if its digest is the image ID.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import InputError, RepositoryError
@@ -16,11 +16,12 @@ from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.repository.ducc import Repository
 from podman_cvmfs.repository.layout import PODMAN_STORE
 from podman_cvmfs.repository.records import PublishedImage, PublishedLayer
+from podman_cvmfs.repository.served import NoAnswerError
 from podman_cvmfs.resolve.synthesise import synthesise
 
 log = logging.getLogger(__name__)
 
-#: Where a config came from: the steps of the ladder.
+#: The origins of a config: the steps of the ladder.
 CACHE, REPOSITORY, REGISTRY, SYNTHESISED = "cache", "repository", "registry", "synthesised"
 
 
@@ -37,13 +38,14 @@ class ConfigLadder:
     def find(
         self,
         image: PublishedImage,
-        layers: Sequence[PublishedLayer | None],
+        layers: Callable[[], Sequence[PublishedLayer | None]],
         flat: str | None,
     ) -> tuple[ImageConfig, str]:
         """The config of ``image`` and where it came from.
 
-        ``layers`` and ``flat`` (its merged root, relative to the repository) are what one may be
-        made up from. Raises RepositoryError if all fails, StoreError if the cache can't be written.
+        What ``layers`` reads and ``flat`` (its merged root, relative to the repository) are what
+        one may be made up from. Raises RepositoryError if all fails, StoreError if the cache can't
+        be written.
         """
         what = f"the config of {image.name}"
         data = self._cache.get(image.image_id)
@@ -61,7 +63,7 @@ class ConfigLadder:
             config = _parsed(data, what)
             self._cache.put(data)
             return config, REGISTRY
-        return self._synthesised(image, layers, flat, reason), SYNTHESISED
+        return self._synthesised(image, layers(), flat, reason), SYNTHESISED
 
     def _synthesised(
         self,
@@ -73,10 +75,12 @@ class ConfigLadder:
         diff_ids = [layer.diff_id for layer in layers if layer and layer.diff_id]
         try:
             if flat is None or len(diff_ids) != len(layers):
-                raise RepositoryError("the repository holds too little to make one up")
+                raise RepositoryError("the repository has too little to make one up")
             stated = image.platform
             usual = "amd64" if stated is None else stated.architecture
             config = synthesise(self._repository.tree, flat, image.image_id, diff_ids, usual)
+        except NoAnswerError:
+            raise
         except RepositoryError as err:
             raise RepositoryError(
                 f"{image.name} has no config in the cache or the repository, {reason}, "

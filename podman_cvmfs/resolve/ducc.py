@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Join what DUCC's tree, the cache and the registry know of an image into a complete one."""
+"""Complete an image from DUCC's tree, the cache and the registry."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from podman_cvmfs.oci.documents import (
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.repository.ducc import Repository
 from podman_cvmfs.repository.owners import is_a_strangers
+from podman_cvmfs.repository.readers import Readers
 from podman_cvmfs.repository.records import PublishedImage, PublishedLayer
 from podman_cvmfs.repository.tree import Tree
 from podman_cvmfs.repository.whiteouts import Markers, scan
@@ -31,7 +32,7 @@ from podman_cvmfs.resolve.skeleton import Skeleton
 from podman_cvmfs.resolve.skeletons import Skeletons
 from podman_cvmfs.settings.policy import Overlay, Policy, Reuse, View
 
-#: Layers whose description is remembered: bases are shared by many images, others by few.
+#: How many descriptions of layers are kept in memory: many images share a base.
 _LAYERS_KEPT = 4096
 
 
@@ -40,13 +41,19 @@ class Resolver:
     threads."""
 
     def __init__(
-        self, repository: Repository, cache: BlobCache, registries: RegistryAccess, policy: Policy
+        self,
+        repository: Repository,
+        cache: BlobCache,
+        registries: RegistryAccess,
+        policy: Policy,
+        readers: Readers,
     ) -> None:
         self._repository = repository
         self._cache = cache
         self._configs = ConfigLadder(repository, cache, registries)
         self._manifests = ManifestLadder(repository, cache, registries)
         self._policy = policy
+        self._readers = readers
         self._layers: dict[Digest, PublishedLayer | None] = {}
         self._above = Skeletons(repository.tree, policy)
         self._skeletons: dict[tuple[str, str, bool], tuple[Skeleton, Skeleton]] = {}
@@ -54,25 +61,28 @@ class Resolver:
     def resolve(self, published: Sequence[PublishedImage]) -> ResolvedImage:
         """Complete the image that the repository offers under all these names.
 
-        Raises RepositoryError for what is missing or contradicts itself, StoreError if the cache
-        can't be written.
+        Raises RepositoryError for missing or contradictory parts, StoreError if the cache can't be
+        written.
         """
         image = published[0]
         manifest = self._manifest(published)
         blobs = [layer for layer in manifest.layers if not layer.is_foreign]
-        found = [self._layer(blob.digest) for blob in blobs]
         place = self._repository.flat_root(image.image_id)
         flat = None if place is None else flat_root_at(self._repository.tree, place)
-        config, origin = self._configs.find(image, found, place)
+        needed = self._needed(blobs, flat)
+        found = self._described(needed, len(blobs))
+        config, origin = self._configs.find(
+            image, lambda: self._described(blobs, len(blobs)), place
+        )
         layers = self._complete(image, blobs, found, config)
         shown_by = view_shown(self._policy, layers, flat)
         if self._needs_markers(layers, shown_by):
             layers = [self._with_markers(layer) for layer in layers]
         elif self._policy.overlay is Overlay.FUSE and self._policy.reuse is not Reuse.NONE:
-            # Nothing that deletes may be advertised there, and the base is to be.
+            # A layer that deletes must not be advertised there, but the base should be.
             layers[:1] = [self._with_markers(layer) for layer in layers[:1]]
         layers = self._with_skeletons(layers)
-        # A made-up config belongs to no manifest that anybody else has.
+        # No genuine manifest belongs to a made-up config.
         genuine, manifest_origin = None, REBUILT
         if origin != SYNTHESISED:
             genuine, manifest_origin = self._manifests.find(image, config, manifest)
@@ -90,7 +100,8 @@ class Resolver:
         )
 
     def _manifest(self, published: Sequence[PublishedImage]) -> Manifest:
-        """The manifest under any of the names: one of them may be in the midst of a retag."""
+        """The manifest under any of the names. The publisher may just be changing one of the
+        tags."""
         failure: PodmanCvmfsError | None = None
         for image in published:
             try:
@@ -99,6 +110,19 @@ class Resolver:
                 failure = failure or err
         assert failure is not None
         raise failure
+
+    def _needed(self, blobs: Sequence[Descriptor], flat: FlatRoot | None) -> Sequence[Descriptor]:
+        """The layers, base first, of which more must be known than the manifest says: each costs
+        two requests. A merged root shows the image without them; the client tells its size."""
+        by_layers = flat is None or flat.size is None or self._policy.view is View.LAYERS
+        if by_layers or len(blobs) == 1 or self._policy.reuse is Reuse.ALL:
+            return blobs
+        return blobs[:1] if self._policy.reuse is Reuse.BASE else []
+
+    def _described(self, blobs: Sequence[Descriptor], count: int) -> list[PublishedLayer | None]:
+        """What the repository says of the layers ``blobs``, None for each more up to ``count``."""
+        found = list(self._readers.map(self._layer, [blob.digest for blob in blobs]))
+        return [*found, *[None] * (count - len(found))]
 
     def _layer(self, digest: Digest) -> PublishedLayer | None:
         # Two threads may read the same layer at once; that costs less than a lock around reads.
@@ -138,15 +162,16 @@ class Resolver:
         return layers
 
     def _needs_markers(self, layers: Sequence[Layer], shown_by: View) -> bool:
-        """Whether the markers of all layers must be known; finding them lists every directory."""
+        """Whether the markers of all layers must be known. Finding them means listing every
+        directory."""
         if self._policy.reuse is Reuse.ALL:
             return True
         # The only layer hides nothing but its own markers.
         by_layers = shown_by is View.LAYERS and (self._policy.view is View.LAYERS or layers[1:])
         if self._policy.overlay is Overlay.FUSE:
-            # fuse-overlayfs reads markers itself, but a skeleton must not undo what they delete.
+            # fuse-overlayfs reads markers itself, but a skeleton must not bring back deleted files.
             files = layers[-1].files if layers else None
-            return bool(by_layers) and files is not None and is_a_strangers(Tree(files))
+            return bool(by_layers) and files is not None and is_a_strangers(self._at(files))
         return bool(by_layers)
 
     def _with_markers(self, layer: Layer) -> Layer:
@@ -154,7 +179,7 @@ class Resolver:
             return layer
         markers = self._cache.markers(self._repository.root, layer.blob.digest)
         if markers is None:
-            markers = scan(Tree(layer.files))
+            markers = scan(self._at(layer.files))
             if not markers.unread:
                 self._cache.keep_markers(self._repository.root, layer.blob.digest, markers)
         return replace(layer, markers=markers)
@@ -170,32 +195,35 @@ class Resolver:
             if key not in self._skeletons:
                 if len(self._skeletons) >= _LAYERS_KEPT:
                     self._skeletons.clear()
-                below = self._above.of_layers(_roots_of(layers[: number + 1]))
-                alone = below if number == 0 else self._above.of_layers(_roots_of([layer]))
+                below = self._above.of_layers(self._roots_of(layers[: number + 1]))
+                alone = below if number == 0 else self._above.of_layers(self._roots_of([layer]))
                 self._skeletons[key] = below, alone
             skeleton, own = self._skeletons[key]
             found[number] = replace(layer, skeleton=skeleton, own_skeleton=own)
         return found
 
+    def _at(self, files: str) -> Tree:
+        """The tree at the absolute path ``files`` in the repository."""
+        return self._repository.tree.at(files[len(self._repository.root) + 1 :])
+
+    def _roots_of(self, layers: Sequence[Layer]) -> list[ShownRoot]:
+        """What shows ``layers``, base first: topmost first."""
+        return [
+            ShownRoot(self._at(layer.files), layer.markers or Markers())
+            for layer in reversed(layers)
+            if layer.files is not None
+        ]
+
     def _givable(self, layers: Sequence[Layer]) -> frozenset[int] | None:
-        roots = _roots_of(layers)
+        roots = self._roots_of(layers)
         return self._above.givable(roots[0].tree if roots else self._repository.tree)
 
     def _skeleton(
         self, layers: Sequence[Layer], flat: FlatRoot | None, config: ImageConfig
     ) -> Skeleton:
         if flat is not None:
-            return self._above.of_merged(flat.path, flat.lost_sticky, config)
-        return self._above.of_layers(_roots_of(layers), config)
-
-
-def _roots_of(layers: Sequence[Layer]) -> list[ShownRoot]:
-    """What shows ``layers``, base first: topmost first."""
-    return [
-        ShownRoot(Tree(layer.files), layer.markers or Markers())
-        for layer in reversed(layers)
-        if layer.files is not None
-    ]
+            return self._above.of_merged(self._at(flat.path), flat.lost_sticky, config)
+        return self._above.of_layers(self._roots_of(layers), config)
 
 
 def flat_root_at(tree: Tree, place: str) -> FlatRoot:
@@ -205,10 +233,10 @@ def flat_root_at(tree: Tree, place: str) -> FlatRoot:
         attributes = tree.lstat(f"{place}/{name}")
         if attributes is not None and attributes.st_mode & 0o177777 == 0o040777:
             lost.append(name)
-    return FlatRoot(tree.path(place), tuple(lost))
+    return FlatRoot(tree.path(place), tuple(lost), tree.size_of(place))
 
 
 def _rebuilt(manifest: Manifest, blobs: Sequence[Descriptor], config: ImageConfig) -> bytes:
-    """A manifest made from what the repository says: the same image under another digest."""
+    """A manifest made from the repository's facts: the same image under another digest."""
     described = replace(manifest.config, digest=config.digest, size=len(config.raw))
     return render_manifest(Manifest(manifest.media_type, described, tuple(blobs)))

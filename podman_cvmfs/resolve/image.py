@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A complete image: what a store needs of it. Pure: no I/O."""
+"""A complete image, with everything that a store needs. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from podman_cvmfs.settings.policy import Policy, View
 class Layer:
     """A layer of a complete image: its ID in the chain, its digests, and its unpacked files.
 
-    ``files`` is the absolute path of them, None if the repository hasn't got them. ``diff_size``
+    ``files`` is the absolute path of them, None if the repository hasn't got them or nobody needs
+    them. ``diff_size``
     is in bytes, uncompressed. ``markers`` is None where nobody has looked. ``skeleton`` is of the
     layer on its parents, ``own_skeleton`` of the layer alone, where pulls may find it so.
     """
@@ -34,20 +35,24 @@ class Layer:
 
 @dataclass(frozen=True)
 class FlatRoot:
-    """A merged root: its absolute path, and directories that lost their sticky bit."""
+    """A merged root."""
 
+    #: Absolute.
     path: str
+    #: Directories that lost their sticky bit.
     lost_sticky: tuple[str, ...] = ()
+    #: Bytes in all its files, if that is known.
+    size: int | None = None
 
 
 @dataclass(frozen=True)
 class ResolvedImage:
-    """An image with all that a store needs.
+    """An image with everything that a store needs.
 
     ``source_id`` is the ID the repository gives it. ``manifest`` is the registry's, byte for byte,
     or rebuilt, as ``manifest_origin`` says; ``index`` is the one that lists it, if known.
-    ``skeleton`` are the local directories above its files. ``givable`` are the users to whom
-    local directories of it may be given (IDs), None all.
+    ``skeleton`` are the local directories above its files. ``givable`` are the IDs of the users who
+    may own local directories of it, None for all users.
     """
 
     source_id: Digest
@@ -67,8 +72,8 @@ class ResolvedImage:
 
 
 def view_shown(policy: Policy, layers: Sequence[Layer], flat: FlatRoot | None) -> View:
-    """How an image is shown. The only layer is all of the image, and exact, where a merged root has
-    lost some bits."""
+    """How an image is shown. A single layer is the whole image, and exact. A merged root has lost
+    some mode bits."""
     if policy.view is View.LAYERS or (policy.view is View.AUTO and flat is None):
         return View.LAYERS
     return View.LAYERS if len(layers) == 1 and layers[0].files is not None else View.FLAT

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find an image's genuine manifest: cache, repository, registry.
+"""Find an image's genuine manifest in cache, repository or registry.
 
 DUCC's manifest.json is not the registry's, byte for byte, so its digest is not the image's. With
 the genuine one ``podman run name@sha256:..`` and ``podman images --digests`` are right.
@@ -20,8 +20,8 @@ from podman_cvmfs.repository.records import PublishedImage
 
 log = logging.getLogger(__name__)
 
-#: Where a manifest is from: it is the registry's, or was made up from what the repository says,
-#: since nobody has it any more or since the registry didn't answer.
+#: The origins of a manifest: the registry, or the repository's facts, because the manifest is lost
+#: or because the registry didn't answer.
 GENUINE, REBUILT, UNANSWERED = "genuine", "rebuilt", "unanswered"
 
 
@@ -46,12 +46,11 @@ class ManifestLadder:
     def find(
         self, image: PublishedImage, config: ImageConfig, stated: Manifest
     ) -> tuple[FoundManifest | None, str]:
-        """The genuine manifest of ``image``, whose config is ``config``, and GENUINE. None and
-        REBUILT if nobody has it, None and UNANSWERED if its registry may have it. ``stated`` is
-        what the repository says of it.
+        """The genuine manifest of ``image``, whose config is ``config``, and GENUINE.
 
-        A tag that leads to another image by now has another manifest, which is not taken. Raises
-        StoreError if the cache can't be written.
+        None and REBUILT if nobody has it, None and UNANSWERED if its registry may have it.
+        ``stated`` is the repository's description of it. If the tag now leads to another image,
+        that one's manifest is not used. Raises StoreError if the cache can't be written.
         """
         layers = [layer.digest for layer in stated.layers]
         manifest, index = self._cache.manifests(image.image_id)
@@ -84,8 +83,8 @@ class ManifestLadder:
     ) -> tuple[bytes | None, bytes | None]:
         """The manifest that the publisher kept and the index that lists it, None for neither.
 
-        One config may have several manifests, as layers are compressed in one way or another: that
-        with the layers that the repository states comes first.
+        A config may have several manifests, because layers can be compressed in several ways. The
+        manifest with the repository's layers comes first.
         """
         manifests, indexes = [], []
         for document in self._repository.manifest_blobs(image.image_id):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Complete images of which the repository has nothing but a merged root.
+"""Complete images of which the repository has only a merged root.
 
-The link tells name and merged root, the registry the manifest under that name: if its layers are
-those that the merged root was made of, it is the image's own, and its config as well. If not, the
-tag has moved, and a config is made up, with one layer, which is the merged root.
+The link tells name and merged root. The registry tells the manifest for that name. If the merged
+root was made from its layers, manifest and config are the image's own. If not, the tag has moved.
+Then a config is made up, and the merged root is its only layer.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ from podman_cvmfs.oci.genuine import Genuine, find_genuine, judge
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.registry.access import RegistryAccess, RegistrySource
 from podman_cvmfs.repository.osg import OsgImage, OsgRepository
+from podman_cvmfs.repository.readers import Readers
 from podman_cvmfs.repository.records import PublishedImage
+from podman_cvmfs.repository.served import NoAnswerError
 from podman_cvmfs.resolve.config import CACHE, REGISTRY, SYNTHESISED
 from podman_cvmfs.resolve.ducc import flat_root_at
 from podman_cvmfs.resolve.image import Layer, ResolvedImage
@@ -51,7 +53,7 @@ _BUILT_FROM = "org.label-schema.usage.singularity.deffile.from"
 
 @dataclass(frozen=True)
 class _Documents:
-    """What describes an image, and where its config came from; ``index`` lists the manifest."""
+    """The documents of an image, and the origin of its config; ``index`` lists the manifest."""
 
     manifest: Manifest
     raw: bytes
@@ -69,6 +71,7 @@ class OsgResolver:
         cache: BlobCache,
         registries: RegistryAccess,
         policy: Policy,
+        readers: Readers,
     ) -> None:
         self._repository = repository
         self._cache = cache
@@ -78,15 +81,15 @@ class OsgResolver:
     def resolve(self, published: Sequence[PublishedImage]) -> ResolvedImage:
         """Complete the image that the repository offers under all these names.
 
-        Raises RepositoryError for what is missing or contradicts itself, StoreError if the cache
-        can't be written.
+        Raises RepositoryError for missing or contradictory parts, StoreError if the cache can't be
+        written.
         """
         image = published[0]
         assert isinstance(image, OsgImage)
         tree = self._repository.tree
         attributes = tree.lstat(image.merged)
         if attributes is None or not stat.S_ISDIR(attributes.st_mode):
-            raise RepositoryError(f"{image.name} leads to {image.merged}, which isn't there")
+            raise RepositoryError(f"{image.name} leads to {image.merged}, which is missing")
         documents, reason = self._find(image)
         if documents is None:
             documents = self._made_up(image)
@@ -104,7 +107,7 @@ class OsgResolver:
             flat=flat,
             manifest_origin=REBUILT if documents.origin == SYNTHESISED else GENUINE,
             index=documents.index,
-            skeleton=self._above.of_merged(flat.path, flat.lost_sticky, config),
+            skeleton=self._above.of_merged(tree.at(image.merged), flat.lost_sticky, config),
         )
 
     def _find(self, image: OsgImage) -> tuple[_Documents | None, str]:
@@ -173,8 +176,8 @@ class OsgResolver:
             return
         if built.registry != image.name.canonical.registry:
             raise RepositoryError(
-                f"{image.name} may not be Docker Hub's: its merged root was made of {built}",
-                "wish lists tell the registries: add the list the repository is made from",
+                f"{image.name} may not be Docker Hub's: its merged root was made from {built}",
+                "add the repository's own list as a wish list: it names the registries",
             )
 
     def _made_up(self, image: OsgImage) -> _Documents:
@@ -185,6 +188,8 @@ class OsgResolver:
             config = synthesise(
                 self._repository.tree, image.merged, image.root_digest, [diff_id], complete=False
             )
+        except NoAnswerError:
+            raise
         except RepositoryError as err:
             raise RepositoryError(f"{image.name}: {printable(err.message)}", err.hint) from None
         manifest = Manifest(

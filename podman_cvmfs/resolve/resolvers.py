@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which resolver completes the images of a repository."""
+"""Picks the resolver that completes the images of a repository."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.repository.ducc import Repository
 from podman_cvmfs.repository.osg import OsgRepository
 from podman_cvmfs.repository.protocol import AnyRepository
+from podman_cvmfs.repository.readers import Readers
 from podman_cvmfs.repository.records import PublishedImage
 from podman_cvmfs.resolve.ducc import Resolver
 from podman_cvmfs.resolve.image import ResolvedImage
@@ -35,7 +36,11 @@ _RESOLVERS: Mapping[type, Callable[..., AnyResolver]] = {
 
 
 def resolver_of(
-    repository: AnyRepository, cache: BlobCache, registries: RegistryAccess, policy: Policy
+    repository: AnyRepository,
+    cache: BlobCache,
+    registries: RegistryAccess,
+    policy: Policy,
+    readers: Readers,
 ) -> AnyResolver:
-    """The resolver for the layout of ``repository``."""
-    return _RESOLVERS[type(repository)](repository, cache, registries, policy)
+    """The resolver for the layout of ``repository``; ``readers`` read parts of an image."""
+    return _RESOLVERS[type(repository)](repository, cache, registries, policy, readers)

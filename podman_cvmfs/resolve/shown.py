@@ -16,13 +16,14 @@ _MAX_LINKS = 40
 
 @dataclass(frozen=True)
 class ShownRoot:
-    """One of the directories that show an image, and what it deletes from those below it."""
+    """One of the directories that show an image, and the paths that it deletes from those below
+    it."""
 
     tree: Tree
     markers: Markers = field(default_factory=Markers)
 
     def ends(self, path: str) -> bool:
-        """Whether nothing of the directories below this one shows at ``path``."""
+        """Whether this directory hides everything below it at ``path``."""
         way = [*parents_of(path), path]
         if not {*self.markers.hidden, *self.markers.files, *self.markers.opaque}.isdisjoint(way):
             return True
@@ -33,7 +34,8 @@ class ShownRoot:
         return attributes is not None and not stat.S_ISDIR(attributes.st_mode)
 
     def lstat(self, path: str) -> os.stat_result | None:
-        """What is at ``path`` in this directory alone, None if nothing or it can't be reached."""
+        """The attributes of ``path`` in this directory alone; None if it is missing or can't be
+        reached."""
         gone = {*self.markers.files}
         if not gone.isdisjoint([path, *parents_of(path)]):
             return None
@@ -81,14 +83,14 @@ class Stack:
         return None
 
     def resolve(self, path: str) -> str | None:
-        """``path`` without links; None if it is no directory."""
+        """``path`` without links; None if it isn't a directory."""
         found, is_whole = self.reach(path)
         return found if is_whole else None
 
     def reach(self, path: str) -> tuple[str, bool]:
-        """How far ``path`` leads over directories, as a process in the container would follow it:
-        the last of them, without links, and whether that is all of it. A target that starts with
-        ``/`` starts at the image's root."""
+        """The last directory on ``path``, without links, and whether it is the end of ``path``.
+        Links are followed as in the container: a target that starts with ``/`` starts at the
+        image's root."""
         pending = path.split("/")[::-1]
         current: list[str] = []
         links = 0
@@ -118,8 +120,8 @@ class Stack:
         return "/".join(current), True
 
     def is_readable(self, path: str) -> bool:
-        """Whether the user can list and enter the directory ``path`` everywhere it is shown from:
-        overlayfs must be able to with all."""
+        """Whether the user can list and enter ``path`` in each directory that shows it. overlayfs
+        needs that in all of them."""
         for root in self._shown(path):
             attributes = root.lstat(path)
             is_directory = attributes is not None and stat.S_ISDIR(attributes.st_mode)

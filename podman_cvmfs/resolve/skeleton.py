@@ -2,20 +2,20 @@
 """The local directories that lie above an image's files.
 
 When a container starts, podman and the OCI runtime make files and mount points in directories of
-the image. Kernel overlayfs then copies each such directory up. While it does so it holds a lock of
-the upper file system and asks the lower one for attributes; CernVM-FS may need that same lock to
-answer, and then the machine hangs. Directories of the store's own, merged above the image's, are
-copied up in their place: then nobody is asked.
+the image. Kernel overlayfs then copies each such directory up. Meanwhile it holds a lock of the
+upper file system and asks the lower one for attributes. CernVM-FS may need the same lock to answer,
+and then the machine hangs. The store's own directories, merged above the image's, are copied up
+instead, so CernVM-FS isn't asked.
 
-For an ordinary user they cure something else, too. A CernVM-FS client shows every file as owned by
-one user, whom the user's namespace doesn't know, and kernel overlayfs lets nobody make a file in
-such a directory. The directories of the skeleton are the user's own.
+They also help ordinary users. A CernVM-FS client shows all files as owned by one user. The user's
+namespace doesn't know this user, and kernel overlayfs lets nobody make a file in such a directory.
+But the skeleton's directories are the user's own.
 
-Which directories: those that programs write to by custom, what the config names (working directory,
-volumes, the user's home), the mount points that every container gets, those in which everybody may
-write, and those that the user can't read, which are shown empty. They are found by asking for their
-names; nothing is walked. They look as they do in the image, as far as that can be known and given
-to them.
+Which directories: the usual places that programs write to; the config's working directory, volumes
+and user's home; the mount points of every container; and, of a stranger's files, directories in
+which everybody may write, and those that the user can't read, which are shown empty. They are
+looked up by name; no tree is walked. They have the image's attributes, as far as these are known
+and can be set.
 """
 
 from __future__ import annotations
@@ -32,18 +32,20 @@ from podman_cvmfs.resolve.accounts import User, copies_of, user_of
 from podman_cvmfs.resolve.shown import ShownRoot, Stack
 from podman_cvmfs.store.records import Node
 
-#: Their entries are looked at, one by one, for directories that the user can't read or in which
+#: Each entry of these is checked for being a directory that the user can't read, or in which
 #: everybody may write.
 _LISTED = ("", "etc", "home", "opt", "run", "srv", "var", "var/cache", "var/lib", "var/log")
-#: Root's in every image. If none of these is, the mount shows one owner for all files.
+#: Root owns these in every image. If root owns no one of them here, the mount shows one owner for
+#: all files.
 _ROOTS_OWN = ("", "etc", "usr", "root", "bin", "var")
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What decides how directories may look: the user ID of the store's writer; whether the store
-    is ``shared`` with other users; whether the files are a ``stranger``'s, neither the writer's nor
-    read by root; and the mount points that every container gets."""
+    """The facts that decide the attributes of directories: the user ID of the store's writer;
+    whether the store is ``shared`` with other users; whether the files belong to a ``stranger``,
+    that is to another user than a writer who isn't root; and the mount points of every
+    container."""
 
     uid: int = 0
     shared: bool = False
@@ -53,8 +55,8 @@ class Terms:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """The directories, parents first, those whose content in the image isn't shown (they are
-    ``closed`` to the writer), and copies of the account ``files``."""
+    """The directories, parents first; the ``closed`` ones: the writer can't read them, so their
+    content in the image isn't shown; and copies of the account ``files``."""
 
     directories: tuple[Node, ...] = ()
     closed: tuple[str, ...] = ()
@@ -76,8 +78,9 @@ def skeleton_of(
 
     ``unread`` are directories known to be closed to the writer, besides those found here.
     ``lost_sticky`` are open to everybody with a sticky bit that the repository has lost. ``dated``
-    directories have the time of the image's. Of the directories ``wanted`` what isn't there or
-    can't be reached is left out; but what something would be made in is there.
+    directories have the time of the image's. Directories in ``wanted`` that are missing or can't be
+    reached are left out. Their nearest existing parent is included, because they would be made in
+    it.
     """
     stack = Stack(roots)
     user = user_of(stack, config.user) if config is not None else None
@@ -128,7 +131,7 @@ def _node(path: str, mode: int, owner: tuple[int, int] | None, mtime_ns: int | N
 
 @dataclass(frozen=True)
 class _Look:
-    """What the directories of one skeleton look like."""
+    """The attributes of the directories of one skeleton."""
 
     terms: Terms
     is_known: bool
@@ -138,7 +141,7 @@ class _Look:
     dated: bool
 
     def node(self, path: str, attributes: os.stat_result) -> Node | None:
-        """The local directory at ``path``; None if it can't be had with the image's attributes."""
+        """The local directory at ``path``; None if it can't get the image's attributes."""
         mode = 0o1777 if path in self.sticky else attributes.st_mode & 0o7777
         owner = self._owner(path, attributes)
         if self.terms.shared:
@@ -147,7 +150,7 @@ class _Look:
                 return None
             mode, owner = mode & ~0o022 | 0o555, None
         elif self.terms.uid:
-            # It belongs to the container's root; another user's own places must be open to him.
+            # It belongs to the container's root. A user's own places must be open to that user.
             owner = None
             if self.terms.stranger and self.user is not None and path in self.own:
                 mode = 0o1777

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the skeletons of images: what the store's writer, its readers and the mount allow."""
+"""Make the skeletons of images, as far as the store's writer, its readers and the mount allow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 from podman_cvmfs.oci.documents import ImageConfig
 from podman_cvmfs.repository.owners import is_a_strangers
-from podman_cvmfs.repository.tree import Tree, lies_on_fuse
+from podman_cvmfs.repository.served import lies_on_fuse
+from podman_cvmfs.repository.tree import Tree
 from podman_cvmfs.resolve.shown import ShownRoot
 from podman_cvmfs.resolve.skeleton import Skeleton, Terms, skeleton_of
 from podman_cvmfs.settings.policy import Overlay, Policy
@@ -24,11 +25,12 @@ class Skeletons:
         # A plain directory needs no server's answer.
         self._is_served = policy.shared and lies_on_fuse(tree.root)
 
-    def of_merged(self, path: str, lost_sticky: Sequence[str], config: ImageConfig) -> Skeleton:
-        """The skeleton above the merged root at ``path``, in which the directories ``lost_sticky``
+    def of_merged(self, tree: Tree, lost_sticky: Sequence[str], config: ImageConfig) -> Skeleton:
+        """The skeleton above the merged root at ``tree``, in which the directories ``lost_sticky``
         have lost their sticky bits."""
-        # Merging changes the times of directories anyway; without, thousands of images share one.
-        roots = [ShownRoot(Tree(path))]
+        # Merging changes the times of directories anyway. Without times, thousands of images share
+        # a skeleton.
+        roots = [ShownRoot(tree)]
         return self._made(roots, config, lost_sticky=lost_sticky, dated=False)
 
     def of_layers(self, roots: Sequence[ShownRoot], config: ImageConfig | None = None) -> Skeleton:
@@ -58,7 +60,8 @@ class Skeletons:
             mounts=self._policy.mounts,
         )
         if self._policy.overlay is Overlay.FUSE and not terms.stranger:
-            # It copies up without that lock; only what the repository has lost is put right.
+            # It copies up without that lock. So only the bits that the repository has lost are
+            # restored.
             return skeleton_of(roots, replace(terms, mounts=()), wanted=(), **more)
         if terms.shared and not self._is_served and _user_of(tree):
             # Rootless podman starts on its user's own files, and not on directories of others.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make up an image configuration from what the repository holds, for an image whose own is lost.
+"""Make up an image configuration from the repository's files, if the genuine one is lost.
 
 The sources are the Singularity files in a merged root, in the form DUCC writes them
 (``ducc/singularity``)::
@@ -68,9 +68,9 @@ def synthesise(
     """Make the configuration of the image whose merged root is ``flat`` in ``tree``.
 
     ``diff_ids`` are its layers', base first; ``image_id`` is the digest of the lost original.
-    ``usual`` is the architecture where no program tells. Unless ``complete``, the Singularity files
-    may lack, which those of old Singularities do, in part. Equal input gives equal bytes. Raises
-    RepositoryError where the root can't be read.
+    ``usual`` is the architecture if no program tells one. Unless ``complete``, Singularity files
+    may be missing: old versions of Singularity wrote only some of them. Equal input gives equal
+    bytes. Raises RepositoryError where the root can't be read.
     """
     directory = f"{flat}/.singularity.d"
     environment = _script(tree, f"{directory}/env/10-docker2singularity.sh", complete)
@@ -115,8 +115,8 @@ def environment_of(script: str) -> list[str]:
 
 def run_words(script: str) -> tuple[list[str], list[str]]:
     """Read entrypoint and command out of DUCC's run script."""
-    # A word may hold a single quote: DUCC doesn't escape those, our own publisher and Singularity
-    # itself do, in two ways.
+    # A word may hold a single quote. DUCC doesn't escape it; our publisher and Singularity do, in
+    # two ways.
     match = _RUN.search(script.replace("'\"'\"'", "'\\''"))
     if match is None:
         return [], []
@@ -152,7 +152,8 @@ def _valid_text(text: str) -> str:
 
 
 def architecture_of(tree: Tree, flat: str, programs: Sequence[str]) -> str:
-    """Tell the architecture from the ELF header of a program in the merged root; "" if none does.
+    """Read the architecture from the ELF header of a program in the merged root; "" if no program
+    has one.
 
     ``programs`` are tried before the usual ones.
     """

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was decided, and where things are."""
+"""The settings: files, policy, paths."""

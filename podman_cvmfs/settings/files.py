@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an administrator or a user has decided, and where.
+"""Reads the settings of administrators and users, and remembers where each comes from.
 
 A later source overrides an earlier one, key by key: the defaults; ``/etc/podman-cvmfs/config.toml``
 and ``config.d/*.toml`` beside it, by name; for ordinary users the same below
@@ -27,12 +27,12 @@ from podman_cvmfs.util.toml import TomlFile, drop_ins, read_toml
 SYSTEM_DIRECTORY = "/etc/podman-cvmfs"
 VARIABLE = "PODMAN_CVMFS_CONFIG"
 DEFAULT, COMMAND_LINE = "default", "command line"
-#: The system's store and cache are root's to write, and to share.
+#: Only root writes and shares the system's store and cache.
 _ROOTS = frozenset({"store", "cache", "shared"})
 
 
 class OnOutage(str, Enum):
-    """What becomes of a repository's images while the repository can't be read."""
+    """What happens to a repository's images while the repository can't be read."""
 
     KEEP = "keep"
     HIDE = "hide"
@@ -40,11 +40,11 @@ class OnOutage(str, Enum):
 
 @dataclass(frozen=True)
 class RegistrySettings:
-    """How patient we are with registries.
+    """The limits for registries.
 
-    ``timeout`` is in seconds, for connecting and for each wait for data. ``retries`` is how often
-    a request that failed is made again. A registry that asks for a pause longer than ``max_pause``
-    seconds is taken to have refused.
+    ``timeout`` is in seconds, for connecting and for each wait for data. ``retries`` is how often a
+    failed request is repeated. If a registry asks for a pause longer than ``max_pause`` seconds,
+    this counts as a refusal.
     """
 
     timeout: float = 30.0
@@ -56,10 +56,10 @@ class RegistrySettings:
 class Settings:
     """All settings. ``repositories`` are in order of preference; paths are absolute.
 
-    ``wish_lists`` are files; none means all images. ``include`` and ``exclude`` are globs of
-    image names. ``arch`` is the architecture whose images are wanted. ``grace_days`` is how long
-    what has left the store stays usable. ``shared`` is whether other users may read the store; None
-    where nobody has said.
+    ``wish_lists`` are files; an empty list means all images. ``include`` and ``exclude`` are globs
+    of image names. ``arch`` is the architecture whose images are wanted. ``grace_days`` is how long
+    retired layers stay. ``shared`` says whether other users can read the store; None if it isn't
+    set.
     """
 
     repositories: tuple[str, ...] = (paths.REPOSITORY,)
@@ -90,8 +90,7 @@ class Settings:
         return self.sources.get(key, DEFAULT)
 
     def values(self) -> dict[str, object]:
-        """All values by key, as TOML and JSON have them. What isn't shared by anybody's word isn't
-        shared."""
+        """All values by key, in the types of TOML and JSON. ``shared`` is false if it isn't set."""
         return {
             **{key: _plain(_get(self, key)) for key in _CHECKS},
             "reuse_from": list(self.trusted),
@@ -100,16 +99,16 @@ class Settings:
 
     @property
     def trusted(self) -> tuple[str, ...]:
-        """The repositories whose layers other images may use, in order of preference. If nobody has
-        named them, it is the only repository, and none of several."""
+        """The repositories whose layers other images may use, in order of preference. If they
+        aren't set, a single repository counts, but of several repositories not one."""
         if self.reuse_from is None:
             return self.repositories if len(self.repositories) == 1 else ()
         return tuple(each for each in self.repositories if each in self.reuse_from)
 
     @property
     def policy(self) -> Policy:
-        """How images are shown, and to whom. A store that this machine's configuration names to
-        ordinary users is shared with them, whatever is set."""
+        """The policy for the store. If this machine's configuration names the store to ordinary
+        users, it is shared with them, whatever the settings say."""
         shared = is_shared(self.shared, self.store, self.cache)
         is_clear = self.trusted == self.repositories and len(self.repositories) == 1
         reuse_from = None if is_clear else self.trusted
@@ -117,7 +116,7 @@ class Settings:
 
     @property
     def platform(self) -> Platform:
-        """What images must run on."""
+        """The platform that images must run on."""
         return Platform.of_host() if self.arch == HOST else Platform.parse(self.arch)
 
 
@@ -125,8 +124,7 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
     """Read all sources. ``overrides`` are values of the command line by key, None for those not
     given; relative paths among them start at the current directory.
 
-    Raises InputError, which names file and line, for a file that can't be read and for a value
-    that is none.
+    Raises InputError, which names file and line, for an unreadable file and for a wrong value.
     """
     found: dict[str, object] = {}
     sources: dict[str, str] = {}
@@ -170,7 +168,7 @@ def user_directory() -> str:
 
 
 def file_that_sets(settings: Settings, key: str) -> str:
-    """The file in which to change ``key``: the one that sets it, or else the usual one."""
+    """The file in which to change ``key``: the file that sets it, or the usual one."""
     source = settings.source(key)
     if source not in (DEFAULT, COMMAND_LINE):
         return source.rpartition(":")[0]
@@ -182,12 +180,12 @@ def file_that_sets(settings: Settings, key: str) -> str:
 
 
 def _files() -> Iterator[tuple[TomlFile, frozenset[str]]]:
-    """The files there are, the weakest first, and the keys that don't count in each."""
+    """The existing files, the weakest first, and the keys that don't count in each."""
     named = os.environ.get(VARIABLE)
     if named:
         file = read_toml(os.path.abspath(named))
         if file is None:
-            raise InputError(f"{VARIABLE} names a file that isn't there: {printable(named)}")
+            raise InputError(f"{VARIABLE} names a missing file: {printable(named)}")
         yield file, frozenset()
         return
     is_root = os.geteuid() == 0
@@ -242,7 +240,7 @@ def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-#: All keys, in the order in which they are shown, and what turns TOML's value into ours.
+#: All keys in the order of the output, and the functions that check and convert TOML's values.
 _CHECKS: dict[str, Callable[[object], object]] = {
     "repositories": checks.not_empty(checks.list_of(checks.path)),
     "wish_lists": checks.list_of(checks.path),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where things are unless the user says otherwise."""
+"""The default paths."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def _user_directory(variable: str, fallback: str) -> str:
 
 
 def default_store() -> str:
-    """The store of the whole system for root, of the user for everybody else."""
+    """The system's store for root, the user's own store for everybody else."""
     if os.geteuid() == 0:
         return SYSTEM_STORE
     return _user_directory("XDG_DATA_HOME", ".local/share") + "/podman-cvmfs/store"
 
 
 def default_cache() -> str:
-    """The blob cache of the whole system for root, of the user for everybody else."""
+    """The system's blob cache for root, the user's own cache for everybody else."""
     if os.geteuid() == 0:
         return SYSTEM_CACHE
     return _user_directory("XDG_CACHE_HOME", ".cache") + "/podman-cvmfs"

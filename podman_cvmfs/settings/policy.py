@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The choices an administrator has in how images are shown and what pulls may reuse."""
+"""The policy: how images are shown, and what pulls may reuse."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from urllib.parse import quote, unquote
 
 #: The number of the layout that this version writes.
 LAYOUT = "6"
-#: The layout before it had the same form. It goes up when other pieces shall be shown, too: then
-#: each store gets them by its next sync.
+#: Layout 5 has the same form, with fewer local directories and files. The number has gone up so
+#: that a sync lays every store out anew.
 _SAME_FORM = ("5", LAYOUT)
-#: The last layout whose layers mounted no pieces; it can be read still.
+#: The last layout without pieces. This version can still read it.
 _WITHOUT_PIECES = "4"
 #: Further words of a policy as a store remembers it.
 _SHARED, _MOUNTS, _REUSE_FROM = "shared", "mounts=", "reuse-from="
@@ -28,8 +28,8 @@ class View(str, Enum):
 
 
 class Reuse(str, Enum):
-    """Which layers a pull of another image may take from the store: the base layers, all that can
-    be given back exactly, or none."""
+    """Which layers a pull of another image may take from the store: base layers, all layers that
+    can be read back exactly, or no layers."""
 
     BASE = "base"
     ALL = "all"
@@ -37,7 +37,8 @@ class Reuse(str, Enum):
 
 
 class Overlay(str, Enum):
-    """What mounts the layers: the kernel, or fuse-overlayfs, which knows ``.wh.`` markers."""
+    """The program that mounts the layers: the kernel, or fuse-overlayfs, which understands ``.wh.``
+    markers."""
 
     KERNEL = "kernel"
     FUSE = "fuse-overlayfs"
@@ -50,31 +51,31 @@ class Policy:
     view: View = View.AUTO
     reuse: Reuse = Reuse.BASE
     overlay: Overlay = Overlay.KERNEL
-    #: Whether other users than the writer may read the store. Then nobody else can write in any
-    #: directory of it, whatever modes an image has.
+    #: Whether other users than the writer can read the store. In a shared store only the writer can
+    #: write in the directories, whatever modes an image has.
     shared: bool = False
     #: The mount points that every container gets.
     mounts: tuple[str, ...] = ()
-    #: The repositories whose layers other images may use, in order of preference. None stands for
-    #: the only repository that there is.
+    #: The repositories whose layers other images may use, in order of preference. None means a
+    #: single repository, which counts.
     reuse_from: tuple[str, ...] | None = None
-    #: The number of the layout. It goes up when layers are laid out otherwise.
+    #: The number of the layout. It increases when layers are laid out differently.
     layout: str = LAYOUT
 
     def of(self, repository: str) -> Policy:
-        """The policy for images of ``repository``: pulls find none of its layers if nobody has
-        said that they may."""
+        """The policy for images of ``repository``: pulls find its layers only if ``reuse_from``
+        names it."""
         if self.reuse_from is None or repository in self.reuse_from:
             return self
         return replace(self, reuse=Reuse.NONE)
 
     def __str__(self) -> str:
-        """What a store remembers of it."""
+        """The text that a store records."""
         return f"{self.layout} {self.choices}"
 
     @property
     def choices(self) -> str:
-        """The same without the number of the layout, which nobody chooses."""
+        """The text without the number of the layout, which is not a choice."""
         words = [self.view.value, self.reuse.value, self.overlay.value]
         words += [_SHARED] if self.shared else []
         # In order and quoted, so that equal policies give equal texts without blanks.
@@ -85,8 +86,8 @@ class Policy:
 
     @classmethod
     def parse(cls, text: str) -> Policy | None:
-        """The policy, of this version or an earlier one, that a store remembers as ``text``; None
-        for a text that no policy gives. That of an empty store is ""."""
+        """The policy, of this version or an earlier one, that a store records as ``text``; None for
+        any other text, such as the "" of an empty store."""
         layout, *choices = text.split(" ")
         if len(choices) < 3:
             return None
@@ -107,7 +108,7 @@ class Policy:
 
     @property
     def is_written(self) -> bool:
-        """Whether this version writes stores of that form."""
+        """Whether the layout has the form that this version writes."""
         return self.layout in _SAME_FORM
 
     @property
@@ -117,7 +118,7 @@ class Policy:
 
 
 def _listed(words: Sequence[str], key: str) -> tuple[str, ...] | None:
-    """The paths that the word which begins with ``key`` lists; None if there is no such word."""
+    """The paths in the word that begins with ``key``; None without such a word."""
     for word in words:
         if word.startswith(key):
             listed = word[len(key) :]
@@ -129,21 +130,21 @@ DEFAULT_POLICY = Policy()
 
 
 class Change(Enum):
-    """What a change of policy does to a layer that is in a store already."""
+    """How a change of policy affects a layer that is already in a store."""
 
     NONE = "none"
-    OFFERED = "offered"  # it is what it was, but other layers are shown, or found by pulls
-    LAID_OUT = "laid out"  # its directories would be others by now
+    OFFERED = "offered"  # the layer is the same, but the store shows, or pulls find, other layers
+    LAID_OUT = "laid out"  # its directories would now be different
 
     @classmethod
     def between(cls, old: str, new: str) -> Change:
-        """What lies between two policies as stores remember them; of an empty store that is ""."""
+        """The change between two policies as stores record them; "" is that of an empty store."""
         if old == new:
             return cls.NONE
         was, becomes = Policy.parse(old), Policy.parse(new)
         if was is None or becomes is None:
             return cls.LAID_OUT
-        # The view and what is reused only decide which layers are shown and found.
+        # The view and the reuse settings only decide which layers are shown and found.
         same = becomes == replace(
             was, view=becomes.view, reuse=becomes.reuse, reuse_from=becomes.reuse_from
         )

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether other users than its writer may read a store.
 
-A store is its writer's alone unless sharing is asked for. But podman fails as a whole on a store
-that it is told of and may not read: so root's store stays open as long as this machine's
-configuration names it to ordinary users. Users' homes aren't looked into.
+Only its writer can read a store, unless the settings share it. But every podman command fails if
+the configuration names a store that the user can't read. So root's store stays open as long as this
+machine's configuration names it to ordinary users. Users' homes aren't read.
 
-A sync with nothing to do asks this: so little is imported, and no TOML is parsed. Only podman 6
-gives ordinary users the stores of the system's storage.conf. podman itself tells whether it does;
-the answer is kept in the cache for as long as podman's program stays the same.
+Even a sync with nothing to do needs this answer. So the module imports little and parses no TOML.
+Only podman 6 gives ordinary users the stores of the system's storage.conf. podman itself is asked
+for that; the cache keeps the answer as long as podman's program stays the same.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from podman_cvmfs.util.foreign_file import read_bounded
 
 #: An ordinary user without files of their own. nobody's user ID has no directory of its own either.
 ORDINARY = Places(65534, "/usr/share/containers", "/etc/containers", "/nonexistent", "")
-#: Where environments of sessions are made: a file, and what files in directories end in.
+#: The files that set the environment of sessions: a file, and the suffixes of files in directories.
 _ENVIRONMENT = "/etc/environment"
 _ENVIRONMENTS = {"/etc/environment.d": ".conf", "/etc/profile.d": ".sh"}
 #: Others than the owner may list and enter it.
 _OPEN = 0o005
-#: Longer files are nobody's configuration, in bytes.
+#: Longer files are not read, in bytes.
 _MOST = 1 << 20
 
 _QUOTED_OR_COMMENT = re.compile(r"(\"[^\"\n]*\"|'[^'\n]*')|#[^\n]*")
@@ -43,9 +43,9 @@ _OPTION = re.compile(r"\bimagestore=([^\s,\"']+)")
 
 
 def is_shared(asked: bool | None, store: str, cache: str) -> bool:
-    """Whether ``store`` is to be laid out for other users too. ``asked`` is the setting.
+    """Whether ``store`` is to be laid out for other users too.
 
-    Whoever looks at root's store without being root takes it as it is.
+    ``asked`` is the setting. For other users than root, the present modes of root's store decide.
     """
     if asked:
         return True
@@ -76,7 +76,7 @@ def files_naming(store: str, drop_ins: Callable[[], bool]) -> tuple[str, ...]:
 
 
 def reads_drop_ins(cache: str) -> bool:
-    """Whether podman reads drop-ins of storage.conf; true where that can't be told.
+    """Whether podman reads drop-ins of storage.conf; true if that is unknown.
 
     podman is asked only once; ``cache`` is the directory that keeps the answer.
     """
@@ -87,7 +87,7 @@ def reads_drop_ins(cache: str) -> bool:
             return bool(known["drop_ins"])
     except (ValueError, KeyError, TypeError):
         pass
-    # Not at the top: as a rule nobody has to ask.
+    # Imported here, because podman seldom has to be asked.
     from podman_cvmfs.podman.storage_conf.generation import find_generation
     from podman_cvmfs.util.files import write_whole
 
@@ -95,15 +95,15 @@ def reads_drop_ins(cache: str) -> bool:
         answer = find_generation().drop_ins
     except PodmanCvmfsError:
         return True
-    # Where it can't be kept, podman is asked again.
-    with contextlib.suppress(OSError):
+    # If the answer can't be written, podman is asked again next time.
+    with contextlib.suppress(OSError, PodmanCvmfsError):
         data = json.dumps({"podman": podman, "drop_ins": answer})
         write_whole(memo, data.encode(), inside=cache)
     return answer
 
 
 def _podman() -> str:
-    """What tells podman's program from another one; "" where there is none."""
+    """The identity of podman's program; "" if there is no podman."""
     for directory in os.get_exec_path():
         path = os.path.join(directory, "podman")
         if os.access(path, os.X_OK):
@@ -127,8 +127,8 @@ def _environments_naming(store: str) -> Iterator[str]:
 def _configurations_naming(store: str) -> Iterator[str]:
     """The files of containers/storage 1.63 and later that name ``store`` to some ordinary user.
 
-    An array takes the place of those before unless one has said ``{append=true}``
-    (containers/storage ``pkg/configfile/slice.go``).
+    An array replaces earlier ones unless one of them says ``{append=true}`` (containers/storage
+    ``pkg/configfile/slice.go``).
     """
     for user in _ordinary_users():
         named: list[tuple[str, str]] = []
@@ -147,7 +147,7 @@ def _configurations_naming(store: str) -> Iterator[str]:
 
 
 def _ordinary_users() -> Iterator[Places]:
-    """One without a directory of their own in the system's, and each with one."""
+    """A user without a directory for them in the system's configuration, and each user with one."""
     yield ORDINARY
     for directory in (ORDINARY.vendor, ORDINARY.admin):
         try:
@@ -168,7 +168,7 @@ def _uncommented(path: str) -> str:
 
 
 def _text(path: str) -> str:
-    """The text of a file; none where it can't be read."""
+    """The text of a file; "" if it can't be read."""
     try:
         return read_bounded(path, _MOST).decode("utf-8", "replace")
     except OSError:

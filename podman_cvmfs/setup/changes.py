@@ -16,9 +16,10 @@ from podman_cvmfs.errors import PodmanCvmfsError, printable
 
 @dataclass(frozen=True)
 class Change:
-    """``path`` (no symbolic link) holds ``before`` and shall hold ``after``; None: no such file.
+    """A change of the file ``path`` (no symbolic link) from ``before`` to ``after``; None means no
+    file.
 
-    ``mode`` is for a file that is made; one that exists keeps its own.
+    ``mode`` is for a new file. An existing one keeps its mode.
     """
 
     path: str
@@ -39,7 +40,7 @@ def as_diff(changes: Iterable[Change]) -> str:
             [printable(line) for line in (data or b"").decode(errors="replace").split("\n")]
             for data in (change.before, change.after)
         )
-        # What ends in a newline has an empty piece behind it.
+        # After a final newline split() gives an empty piece.
         for lines in (before, after):
             if lines[-1] == "":
                 lines.pop()
@@ -50,8 +51,7 @@ def as_diff(changes: Iterable[Change]) -> str:
 def make(change: Change) -> None:
     """Make one change by a rename, with the directories it needs.
 
-    Raises PodmanCvmfsError, with what can be done whatever the change is part of; then the file
-    is as it was.
+    Raises PodmanCvmfsError; then the file is unchanged.
     """
     try:
         if change.after is None:
@@ -63,7 +63,7 @@ def make(change: Change) -> None:
     except OSError as err:
         raise PodmanCvmfsError(
             f"can't write {printable(change.path)}: {err.strerror}",
-            "the files before it are done: mend that, then run the command again",
+            "earlier files are already changed: remove the cause, then run the command again",
         ) from err
 
 

@@ -11,7 +11,8 @@ import tomlkit
 
 from podman_cvmfs.errors import InputError, printable
 
-#: Bound read-only; what the host mounts there later (autofs) shows up inside, nothing goes back.
+#: Bound read-only; later mounts of the host (autofs) show up inside, mounts of the container don't
+#: show up outside.
 _OPTIONS = "ro,rslave"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 
@@ -27,7 +28,7 @@ _REPLACES = """\
 def volumes_for(repositories: Sequence[str], root: str = "/cvmfs") -> list[str]:
     """The ``volumes`` entries for single repositories, or for all of /cvmfs.
 
-    Raises InputError for a bad name and for one that isn't there: podman would refuse to start
+    Raises InputError for a bad name and for a missing repository: podman would then refuse to start
     any container.
     """
     paths = []
@@ -40,7 +41,7 @@ def volumes_for(repositories: Sequence[str], root: str = "/cvmfs") -> list[str]:
         # Looking into the directory has autofs mount it.
         if not os.path.isdir(f"{path}/."):
             raise InputError(
-                f"{path} is not there, and podman starts no container without it",
+                f"{path} is missing, and podman would start no container without it",
                 "mount it first, or name other repositories with --mount-cvmfs=REPO,...",
             )
     return [f"{path}:{path}:{_OPTIONS}" for path in paths or [root]]

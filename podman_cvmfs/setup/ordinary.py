@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What gives ordinary users the system's store, or keeps it from them: files, planned only.
+"""Plans the files that give ordinary users the system's store, or keep it from them.
 
-podman 5 and older give them a store by STORAGE_OPTS alone. podman 6 gives them the stores of the
-system's storage.conf, and of the drop-ins for all users or for ordinary ones. A store that is
-root's alone is closed to them, and their podman fails where a file names it: so no file may, not
-even after an upgrade of podman.
+podman 5 and older use a system's store for ordinary users only if STORAGE_OPTS names it. podman 6
+gives them the stores of the system's storage.conf, and of the drop-ins for all users or for
+ordinary ones. If only root can read the store, ordinary users' podman fails as soon as a file names
+it. So no file may name it to them, not even after an upgrade of podman.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from podman_cvmfs.settings import files as settings
 from podman_cvmfs.settings.sharing import ORDINARY
 from podman_cvmfs.setup import snippet
 from podman_cvmfs.setup.record import Manifest
-from podman_cvmfs.setup.request import Plan, Wishes
+from podman_cvmfs.setup.request import Plan, SetupRequest
 
 _GUARD = "00-podman-cvmfs-stores.conf"
 _GUARD_HEADER = """\
@@ -39,7 +39,7 @@ _SETTINGS_TEXT = b"""\
 # --no-users' and 'setup --undo' remove this file.
 shared = true
 """
-#: What to tell where sessions have been told of the store and aren't any more.
+#: The remark if sessions named the store and new sessions don't.
 LOGGED_IN = (
     "users who are logged in still have the store in their environment. The next sync closes it to "
     "them, and their podman fails until they log in again"
@@ -58,18 +58,18 @@ def were_given(earlier: Manifest) -> bool:
     return is_ours and read_file(path) is not None
 
 
-def put_settings(plan: Plan, wishes: Wishes) -> None:
-    """Have syncs keep the store open, or leave that to others."""
-    if wishes.users:
+def put_settings(plan: Plan, request: SetupRequest) -> None:
+    """Have syncs keep the store open, or leave that to other settings."""
+    if request.users:
         plan.put(settings_file(), _SETTINGS_TEXT)
     else:
-        plan.take_back(settings_file(), wishes.earlier, lambda data: data)
+        plan.take_back(settings_file(), request.earlier, lambda data: data)
 
 
-def put_environment(plan: Plan, wishes: Wishes) -> None:
+def put_environment(plan: Plan, request: SetupRequest) -> None:
     """Reach users of podman 5 and older, who inherit no stores, without touching their files."""
-    program = None if wishes.kernel else wishes.mount_program
-    text = snippet.profile_text(wishes.store, program, snippet.podman_seen())
+    program = None if request.kernel else request.mount_program
+    text = snippet.profile_text(request.store, program, snippet.podman_seen())
     known = len(plan.changes)
     plan.put(snippet.PROFILE, text.encode())
     if len(plan.changes) > known:
@@ -78,25 +78,25 @@ def put_environment(plan: Plan, wishes: Wishes) -> None:
         plan.put(snippet.GENERATOR, snippet.generator_text().encode(), 0o755)
 
 
-def drop_environment(plan: Plan, wishes: Wishes) -> None:
-    """Have sessions not be told of the store any more."""
+def drop_environment(plan: Plan, request: SetupRequest) -> None:
+    """Take the store out of the environment of new sessions."""
     if snippet.names_a_store():
         plan.remarks.append(LOGGED_IN)
     for path in (snippet.PROFILE, snippet.GENERATOR):
-        plan.take_back(path, wishes.earlier, lambda data: _NO_USERS_TEXT)
+        plan.take_back(path, request.earlier, lambda data: _NO_USERS_TEXT)
 
 
-def guard(plan: Plan, places: Places, wishes: Wishes, main: str, data: bytes) -> None:
-    """Keep ordinary users of podman 6 from the store where ``main``, the storage.conf that they
-    read too, names it: it holds ``data``. A file of their own names its other stores again."""
+def guard(plan: Plan, places: Places, request: SetupRequest, main: str, data: bytes) -> None:
+    """Keep the store from ordinary users of podman 6 if ``main`` names it, a storage.conf that they
+    read too. Its content is ``data``. A file for ordinary users names its other stores again."""
     path = f"{places.admin}/storage.rootless.conf.d/{_GUARD}"
     stores = (array_in(main, plain(main, data), STORES) or ((), None))[0]
-    if wishes.users or not names_store(stores, wishes.store):
-        plan.take_back(path, wishes.earlier, lambda data: _NO_USERS_TEXT)
+    if request.users or not names_store(stores, request.store):
+        plan.take_back(path, request.earlier, lambda data: _NO_USERS_TEXT)
         return
     array = tomlkit.array()
     for each in stores:
-        if not names_store([each], wishes.store):
+        if not names_store([each], request.store):
             array.append(each)
     attribute = tomlkit.inline_table()
     attribute["append"] = False
@@ -106,11 +106,11 @@ def guard(plan: Plan, places: Places, wishes: Wishes, main: str, data: bytes) ->
     plan.put(path, text.encode())
 
 
-def put_drop_in(plan: Plan, places: Places, wishes: Wishes, name: str, data: bytes) -> None:
-    """Give ordinary users of podman 6 the store, or take care that they don't get it.
+def put_drop_in(plan: Plan, places: Places, request: SetupRequest, name: str, data: bytes) -> None:
+    """Give ordinary users of podman 6 the store, or keep it from them.
 
-    ``data`` is root's drop-in, called ``name``; theirs of the same name takes the place of one that
-    is for all.
+    ``data`` is root's drop-in, called ``name``; a drop-in for ordinary users replaces one for all
+    users that has the same name.
     """
     path = f"{places.admin}/storage.rootless.conf.d/{name}"
     user = Places.of_user(ORDINARY.uid, "/nonexistent", places)
@@ -119,28 +119,29 @@ def put_drop_in(plan: Plan, places: Places, wishes: Wishes, name: str, data: byt
     others = [each for each in files if os.path.basename(each) not in (name, _GUARD)]
     main = others[0] if others and ".conf.d/" not in others[0] else ""
     if main:
-        guard(plan, places, wishes, main, read_file(main) or b"")
-    is_named = names_store(stores_in(others), wishes.store)
-    if wishes.users:
+        guard(plan, places, request, main, read_file(main) or b"")
+    is_named = names_store(stores_in(others), request.store)
+    if request.users:
         present = read_file(path)
         is_packaged = [each for each in named if each.startswith(f"{places.vendor}/")]
-        is_enough = is_named or names_store(stores_in(is_packaged), wishes.store)
-        if present is None and wishes.kernel is None and is_enough:
+        is_enough = is_named or names_store(stores_in(is_packaged), request.store)
+        if present is None and request.kernel is None and is_enough:
             return
         if is_named:
-            data = remove(path, data, STORES, [wishes.store])
+            data = remove(path, data, STORES, [request.store])
         else:
-            data = add(path, data, STORES, [wishes.store])
+            data = add(path, data, STORES, [request.store])
         plan.put(path, data)
         return
     packaged = [f"{places.vendor}/storage.{kind}/{name}" for kind in ("conf.d", "rootless.conf.d")]
-    if names_store(stores_in(filter(os.path.exists, packaged)), wishes.store):
+    if names_store(stores_in(filter(os.path.exists, packaged)), request.store):
         plan.put(path, _NO_USERS_TEXT)
     else:
-        plan.take_back(path, wishes.earlier, lambda data: _NO_USERS_TEXT)
+        plan.take_back(path, request.earlier, lambda data: _NO_USERS_TEXT)
     for each in others:
-        if each != main and names_store(stores_in([each]), wishes.store):
+        if each != main and names_store(stores_in([each]), request.store):
             plan.remarks.append(
-                f"ordinary users get the store still: {printable(each)} names it, which they read, "
+                "ordinary users still get the store, because they also read "
+                f"{printable(each)}, which names it: "
                 "too; take it out there and run this again"
             )

@@ -27,11 +27,11 @@ from podman_cvmfs.podman.storage_conf.toml_file import array_in, plain, read_fil
 from podman_cvmfs.podman.storage_conf.use import why_unused
 from podman_cvmfs.setup import ordinary
 from podman_cvmfs.setup.mounts import destination, drop_in
-from podman_cvmfs.setup.request import Plan, Wishes
+from podman_cvmfs.setup.request import Plan, SetupRequest
 
-#: Sorted behind the others: a drop-in whose array doesn't append takes away what came before.
-#: The user's has a name of its own, for of two with one name only the user's is read, and comes
-#: before the system's: the images of that one may not start for the user.
+#: Sorted behind the others: a later drop-in whose array doesn't append would replace our entry. The
+#: user's has another name, because of two drop-ins with one name podman reads only the user's. It
+#: comes before the system's, whose images may not start for the user.
 SYSTEM_DROP_IN = "99-podman-cvmfs.conf"
 USER_DROP_IN = "98-podman-cvmfs-user.conf"
 
@@ -57,50 +57,52 @@ _INHERITED_HEADER = """\
 
 
 def plan_setup(
-    places: Places, generation: Generation, wishes: Wishes, environment_files: bool = True
+    places: Places, generation: Generation, request: SetupRequest, environment_files: bool = True
 ) -> Plan:
     """Decide for the system (``places`` of root) or for one user. Raises InputError.
 
-    ``environment_files`` false leaves files as they are that aren't podman's: our settings, and
-    what tells sessions of the store.
+    With ``environment_files`` false only podman's files change: our settings and the files that set
+    the environment of sessions stay as they are.
     """
     effective = read_effective(places, generation)
     check_driver(places, effective)
     plan = Plan()
     if places.storage_conf:
         plan.remarks.append(
-            f"CONTAINERS_STORAGE_CONF names {printable(places.storage_conf)}: only that file is "
-            "set up, and only for commands with this variable"
+            f"CONTAINERS_STORAGE_CONF names {printable(places.storage_conf)}: setup "
+            "changes only that file, and only commands with this variable use it"
         )
     if generation.drop_ins and not places.storage_conf:
-        _put_drop_in(plan, places, effective, wishes)
+        _put_drop_in(plan, places, effective, request)
     else:
-        _put_main(plan, places, effective, wishes)
+        _put_main(plan, places, effective, request)
     if not places.uid and not places.storage_conf and environment_files:
-        _put_sessions(plan, generation, effective, wishes)
-        ordinary.put_settings(plan, wishes)
-    if wishes.volumes:
-        _put_volumes(plan, places, generation, wishes.volumes)
+        _put_sessions(plan, generation, effective, request)
+        ordinary.put_settings(plan, request)
+    if request.volumes:
+        _put_volumes(plan, places, generation, request.volumes)
     return plan
 
 
-def _put_sessions(plan: Plan, generation: Generation, effective: Effective, wishes: Wishes) -> None:
-    """What tells the sessions of ordinary users of the store, or doesn't any more."""
-    if not wishes.users:
-        ordinary.drop_environment(plan, wishes)
+def _put_sessions(
+    plan: Plan, generation: Generation, effective: Effective, request: SetupRequest
+) -> None:
+    """Plan the files that name the store in the sessions of ordinary users, or take them back."""
+    if not request.users:
+        ordinary.drop_environment(plan, request)
     elif generation.drop_ins:
         return
     elif effective.driver or not effective.main:
-        ordinary.put_environment(plan, wishes)
+        ordinary.put_environment(plan, request)
     else:
-        # podman 4 takes vfs for ordinary users then, and vfs refuses the option.
+        # podman 4 then uses vfs for ordinary users, and vfs refuses the option.
         plan.remarks.append(
-            f"{printable(effective.main)} sets no driver: ordinary users aren't given the "
-            'store; add driver = "overlay" to its [storage] and run this again'
+            f"{printable(effective.main)} sets no driver, so ordinary users don't get the "
+            'store: add driver = "overlay" to its [storage] and run this again'
         )
 
 
-def _put_drop_in(plan: Plan, places: Places, effective: Effective, wishes: Wishes) -> None:
+def _put_drop_in(plan: Plan, places: Places, effective: Effective, request: SetupRequest) -> None:
     """A user's own drop-in, or root's: the one that earlier versions made for all is taken back."""
     name = USER_DROP_IN if places.uid else SYSTEM_DROP_IN
     path, former = f"{places.user}/storage.conf.d/{name}", ""
@@ -108,37 +110,39 @@ def _put_drop_in(plan: Plan, places: Places, effective: Effective, wishes: Wishe
         path = f"{places.admin}/storage.rootful.conf.d/{name}"
         former = f"{places.admin}/storage.conf.d/{name}"
     others = [each for each in effective.files if os.path.basename(each) != name]
-    is_named = names_store(stores_in(others), wishes.store)
+    is_named = names_store(stores_in(others), request.store)
     present = read_file(path)
     if present is None and former:
         present = read_file(former)
-    # A package's drop-in will do; ours of the same name would take its place.
-    is_enough = present is None and names_store(effective.stores, wishes.store)
+    # A package's drop-in is enough; ours has the same name and would replace it.
+    is_enough = present is None and names_store(effective.stores, request.store)
     if present is None:
-        present = storage_drop_in([] if is_named else [wishes.store])
-    data = remove(path, present, STORES, wishes.replaces)
+        present = storage_drop_in([] if is_named else [request.store])
+    data = remove(path, present, STORES, request.replaces)
     if is_named:
-        data = remove(path, data, STORES, [wishes.store])
+        data = remove(path, data, STORES, [request.store])
     else:
-        data = add(path, data, STORES, [wishes.store])
-    if wishes.kernel is not None:
+        data = add(path, data, STORES, [request.store])
+    if request.kernel is not None:
         # Empty: what another file names doesn't count.
-        data = set_mount_program(path, data, "" if wishes.kernel else wishes.mount_program)
-    if wishes.kernel is not None or not is_enough:
+        data = set_mount_program(path, data, "" if request.kernel else request.mount_program)
+    if request.kernel is not None or not is_enough:
         plan.put(path, data)
         _look_behind(plan, path, effective.files, STORES, appends=True)
     if former:
-        names = [wishes.store, *wishes.replaces]
-        plan.take_back(former, wishes.earlier, lambda found: remove(former, found, STORES, names))
-        ordinary.put_drop_in(plan, places, wishes, name, data)
+        names = [request.store, *request.replaces]
+        plan.take_back(former, request.earlier, lambda found: remove(former, found, STORES, names))
+        ordinary.put_drop_in(plan, places, request, name, data)
 
 
 def _look_behind(
     plan: Plan, path: str, files: Sequence[str], key: Sequence[str], *, appends: bool
 ) -> None:
-    """Tell of drop-ins that are read after ours at ``path`` and replace its array ``key``.
+    """Add remarks about drop-ins that podman reads after ours at ``path`` and that replace its
+    array ``key``.
 
-    ``appends``: ours says ``{append=true}``, which holds for later files that say nothing.
+    ``appends``: ours says ``{append=true}``, which also counts for later files without such an
+    attribute.
     """
     for each in files:
         if ".conf.d/" not in each or os.path.basename(each) <= os.path.basename(path):
@@ -170,13 +174,14 @@ def storage_drop_in(stores: Sequence[str]) -> bytes:
     return (_DROP_IN_HEADER + tomlkit.dumps(document)).encode()
 
 
-def _put_main(plan: Plan, places: Places, effective: Effective, wishes: Wishes) -> None:
-    """Edit the one storage.conf, or make it of what was in force until now."""
+def _put_main(plan: Plan, places: Places, effective: Effective, request: SetupRequest) -> None:
+    """Edit storage.conf, or make it from the configuration in force until now."""
     directory = places.user if places.uid else places.admin
     path = places.storage_conf or f"{directory}/storage.conf"
     if os.path.islink(path) and not os.path.exists(path):
         raise InputError(
-            f"{printable(path)} is a symbolic link that leads nowhere", "remove it or mend it"
+            f"{printable(path)} is a symbolic link to a missing file",
+            "remove the link or correct it",
         )
     data = read_file(path)
     if data is None:
@@ -184,26 +189,26 @@ def _put_main(plan: Plan, places: Places, effective: Effective, wishes: Wishes) 
         if not places.uid and not places.storage_conf:
             plan.put(f"{places.admin}/storage.rootless.conf.d/{_PATHS}", _PATHS_TEXT)
         if effective.main and not places.storage_conf:
-            plan.remarks.append(f"{path} takes the place of {effective.main} from now on")
+            plan.remarks.append(f"{path} replaces {effective.main} from now on")
     # With a file of one's own the next login sets no options in the environment any more. A user's
     # own store comes before the system's, whose images may not start for this user.
-    data = remove(path, data, STORES, wishes.replaces)
-    others = [each for each in effective.stores if each not in wishes.replaces]
-    is_spelt_otherwise = wishes.store not in others and names_store(others, wishes.store)
-    stores = [] if is_spelt_otherwise else [wishes.store]
+    data = remove(path, data, STORES, request.replaces)
+    others = [each for each in effective.stores if each not in request.replaces]
+    is_spelt_otherwise = request.store not in others and names_store(others, request.store)
+    stores = [] if is_spelt_otherwise else [request.store]
     stores += others if places.uid else []
     data = add(path, data, STORES, stores, first=bool(places.uid))
-    if wishes.kernel is not None:
-        data = set_mount_program(path, data, None if wishes.kernel else wishes.mount_program)
+    if request.kernel is not None:
+        data = set_mount_program(path, data, None if request.kernel else request.mount_program)
     plan.put(path, data)
     if not places.uid and not places.storage_conf:
-        ordinary.guard(plan, places, wishes, path, data)
-    if places.storage_opts and wishes.store not in stores_of_options(places.storage_opts):
-        # Whatever file podman reads (containers/storage types/options.go), also where the options
-        # have only been added until now, for want of a file of the user's own.
+        ordinary.guard(plan, places, request, path, data)
+    if places.storage_opts and request.store not in stores_of_options(places.storage_opts):
+        # This holds for every file that podman reads (containers/storage types/options.go). Without
+        # an own file of the user, the options have only been added until now.
         plan.remarks.append(
             "STORAGE_OPTS is set in this environment and replaces the options of storage.conf: "
-            "'unset STORAGE_OPTS' or log in anew, for podman doesn't look into the store until then"
+            "'unset STORAGE_OPTS' or log in again; until then podman doesn't use the store"
         )
 
 
@@ -224,7 +229,7 @@ def _system_conf(places: Places, effective: Effective) -> bytes:
 
 
 def _inherited_conf(effective: Effective) -> bytes:
-    """What an ordinary user without a storage.conf gets from the system's.
+    """The part of the system's storage.conf that an ordinary user without an own one gets.
 
     containers/storage 1.43 to 1.62, types/options.go getRootlessStorageOpts: the driver, the
     place of the images, ignore_chown_errors, the settings of pulls.
@@ -276,7 +281,7 @@ def _missing(volumes: Sequence[str], present: Sequence[str]) -> list[str]:
     return [volume for volume in volumes if destination(volume) not in taken]
 
 
-def serves(places: Places, generation: Generation, wishes: Wishes) -> bool:
-    """Whether podman at ``places`` would use the store as the files are now."""
+def serves(places: Places, generation: Generation, request: SetupRequest) -> bool:
+    """Whether podman at ``places`` would use the store with the present files."""
     effective = read_effective(replace(places, storage_opts=""), generation)
-    return why_unused(wishes.store, effective) is None
+    return why_unused(request.store, effective) is None

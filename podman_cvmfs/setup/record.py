@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What set-up did, so that it can be undone: a JSON file, and a backup beside each edited file.
+"""Records the changes of set-up, to undo them: a JSON file, and a backup beside each edited file.
 
 ``{"version": 1, "stores": [...], "volumes": [...], "directories": [...], "files": [{"path": ...,
 "written": ["<sha256 hex of what we wrote>", ...], "before": "<of what was there>" or null}]}``
@@ -28,7 +28,8 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Record:
-    """One file: SHA-256 of all that we ever wrote, and of what was there (None: nothing)."""
+    """One file: the SHA-256 of each content that we wrote, and of the content before (None: no
+    file)."""
 
     path: str
     written: tuple[str, ...]
@@ -36,13 +37,13 @@ class Record:
 
     @property
     def backup(self) -> str:
-        """Where the content of before is kept."""
+        """The path of the backup."""
         return self.path + _BACKUP
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that set-up has done and not undone yet."""
+    """All changes of set-up that are not undone yet."""
 
     stores: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
@@ -79,7 +80,7 @@ def load(path: str) -> Manifest:
     except (ValueError, KeyError, TypeError) as err:
         raise PodmanCvmfsError(
             f"{printable(path)} is not a record of podman-cvmfs setup: {printable(str(err))}",
-            "undo by hand what is set up, then remove that file",
+            "undo the changes of setup by hand, then remove that file",
         ) from err
 
 
@@ -89,9 +90,10 @@ def perform(
     stores: Sequence[str],
     volumes: Sequence[str],
 ) -> None:
-    """Make the changes, once it is recorded what each will replace. Raises PodmanCvmfsError.
+    """Record what each change replaces, then make the changes.
 
-    A kill at any point leaves whole files, and a record that ``plan_undo`` can work from.
+    Raises PodmanCvmfsError. If the process is killed, all files are whole and ``plan_undo`` can
+    read the record.
     """
     manifest = load(manifest_path)
     if not changes:
@@ -122,12 +124,13 @@ def perform(
         for change in [*backups, *changes]:
             make(change)
     except PodmanCvmfsError as err:
-        hint = "what was changed before is undone by 'podman-cvmfs setup --undo'"
+        hint = "'podman-cvmfs setup --undo' undoes the earlier changes"
         raise PodmanCvmfsError(err.message, hint) from err
 
 
 def plan_undo(manifest: Manifest) -> tuple[list[Change], list[str]]:
-    """What puts every file back, and remarks about those that have been changed since."""
+    """The changes that put every file back, and remarks about files that others have changed
+    since."""
     changes: list[Change] = []
     remarks: list[str] = []
     for record in reversed(manifest.files):
@@ -137,17 +140,19 @@ def plan_undo(manifest: Manifest) -> tuple[list[Change], list[str]]:
         if is_certain:
             continue
         if not os.path.lexists(record.path):
-            remarks.append(f"{record.path} has been removed since set-up and stays so")
+            remarks.append(f"{record.path} has been removed since set-up: it is not restored")
         elif record.path.endswith(".conf"):
-            remarks.append(f"{record.path} has been changed since set-up: only our entry goes")
+            remarks.append(
+                f"{record.path} has been changed since set-up: only our entry is removed"
+            )
         else:
             remarks.append(f"{record.path} has been changed since set-up: look at it and remove it")
     return changes, remarks
 
 
 def undo_of(record: Record, manifest: Manifest) -> tuple[Change | None, bool]:
-    """What puts one file back, None where nothing has to or can be done; and whether it is then as
-    it was, which isn't certain of one that others have changed since."""
+    """The change that puts one file back, None if there is nothing to do or nothing can be done;
+    and whether the file is then as before. That is unknown if others have changed it since."""
     now = read_file(record.path)
     digest = _digest_or_none(now)
     backup = read_file(record.backup) if record.before is not None else None
@@ -182,7 +187,7 @@ def without_entries(path: str, data: bytes, manifest: Manifest) -> bytes:
 
 
 def _original(record: Record | None, change: Change, manifest: Manifest) -> bytes | None:
-    """What undoing has to bring back: not what an earlier set-up had written."""
+    """The content that undoing restores: not one that an earlier set-up had written."""
     if record is None or change.before is None:
         return change.before
     if _digest(change.before) in record.written:
@@ -191,7 +196,7 @@ def _original(record: Record | None, change: Change, manifest: Manifest) -> byte
             return backup
     if not change.path.endswith(".conf"):
         return None
-    # Changed by others in between, or the backup is lost: what is there without our entry.
+    # Others have changed it in between, or the backup is lost: restore it without our entry.
     return without_entries(change.path, change.before, manifest)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What set-up is asked for, and what it is going to change."""
+"""The request to set-up, and the plan of changes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from podman_cvmfs.setup.record import Manifest, undo_of
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What set-up is asked for.
+class SetupRequest:
+    """The request to set-up.
 
-    ``earlier`` is what set-up has done until now: this one takes the place of other stores in it.
-    ``volumes``: entries for containers.conf. ``kernel``: True, the kernel mounts the layers;
-    False, ``mount_program`` does; None, that stays as it is (and ``mount_program`` is what ordinary
-    users have). ``users``: a system's store is for ordinary users, too.
+    ``earlier`` are the changes of earlier set-ups; the new store replaces the stores in it.
+    ``volumes`` are entries for containers.conf. ``kernel``: with True the kernel mounts the layers,
+    with False ``mount_program`` does. With None this doesn't change, and ``mount_program`` is the
+    present one of ordinary users. ``users``: ordinary users get a system's store too.
     """
 
     store: str
@@ -31,27 +31,28 @@ class Wishes:
 
     @property
     def replaces(self) -> tuple[str, ...]:
-        """The stores of earlier set-ups that this one takes the place of."""
+        """The stores of earlier set-ups that the new store replaces."""
         return tuple(each for each in self.earlier.stores if each != self.store)
 
 
 @dataclass
 class Plan:
-    """What to change, and what the user is to be told."""
+    """The changes to make, and remarks for the user."""
 
     changes: list[Change] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
     def put(self, path: str, after: bytes, mode: int = 0o644) -> None:
-        """Have ``path`` hold ``after``; where it is a symbolic link, what that leads to."""
+        """Plan that ``path`` gets the content ``after``; if it is a symbolic link, the file that it
+        leads to."""
         path = os.path.realpath(path)
         before = read_file(path)
         if before != after:
             self.changes.append(Change(path, before, after, mode))
 
     def take_back(self, path: str, earlier: Manifest, otherwise: Callable[[bytes], bytes]) -> None:
-        """Have ``path`` be what it was before an ``earlier`` set-up. Where none is known to have
-        touched it, ``otherwise`` tells what it is to hold instead of what it holds."""
+        """Plan that ``path`` becomes what it was before an ``earlier`` set-up. If no earlier set-up
+        changed it, ``otherwise`` turns its content into the new one."""
         path = os.path.realpath(path)
         before = read_file(path)
         if before is None:

@@ -5,7 +5,7 @@ Those versions give an ordinary user none of the system's additional stores, but
 of the environment (containers/storage 1.43 to 1.62, ``types/options.go`` getRootlessStorageOpts) -
 unless the user has a storage.conf: then, as in later versions, the environment *replaces* all
 options. A driver other than overlay fails on the option, and so does every driver where the store
-is missing. So the file looks before it sets anything, at each login.
+is missing. So the file checks all this at each login before it sets anything.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def profile_text(store: str, mount_program: str | None, seen: str) -> str:
     for path in (store, mount_program or "x"):
         if not _PLAIN.fullmatch(path):
             raise InputError(
-                f"ordinary users can't be given the path {printable(path)} in their environment",
-                "name a store whose path has only letters, digits and ./+@-_",
+                f"ordinary users can't get the path {printable(path)} in their environment",
+                "choose a store whose path has only letters, digits and ./+@-_",
             )
     options = f"overlay.imagestore={store}"
     if mount_program:
@@ -93,8 +93,7 @@ def names_a_store() -> bool:
 
 
 def present_program() -> str | None:
-    """The program that the present file has ordinary users' podman mount with; None if it names
-    none, or there is no file."""
+    """The mount program that the present file sets for ordinary users' podman; None without one."""
     found = _PROGRAM.search((read_file(PROFILE) or b"").decode("utf-8", "replace"))
     return found.group(1) if found else None
 
@@ -105,7 +104,7 @@ def generator_text() -> str:
 
 
 def podman_seen() -> str:
-    """What tells this podman's binary from another, as ``stat -Lc '%i %s %Y'`` prints it."""
+    """The identity of podman's binary, as ``stat -Lc '%i %s %Y'`` prints it."""
     path = shutil.which("podman")
     if path is None:
         return ""

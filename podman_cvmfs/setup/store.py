@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The store has to be there, and open to whom podman is told of it for: else every podman command
-fails."""
+"""Makes the store before podman's configuration names it, and opens it to the right users. Without
+that every podman command fails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from podman_cvmfs.store.layout import CLOSED, OPEN
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.store import Store
 
-#: What podman needs of an additional image store.
+#: The directories and files that podman needs in an additional image store.
 NEEDED = (
     "overlay",
     "overlay-images/images.json",
@@ -24,13 +24,13 @@ NEEDED = (
 
 
 def lacking(path: str) -> tuple[str, ...]:
-    """What podman needs of a store, ours or another, and doesn't find at ``path``."""
+    """The missing parts of the store at ``path``, ours or another, that podman needs."""
     return tuple(name for name in NEEDED if not os.path.exists(f"{path}/{name}"))
 
 
 def is_store(path: str) -> bool:
-    """Whether there is a store at ``path``, ours or another. Raises StoreError where that can't be
-    told."""
+    """Whether there is a store at ``path``, ours or another. Raises StoreError if that can't be
+    read."""
     try:
         for name in NEEDED:
             os.stat(f"{path}/{name}")
@@ -42,11 +42,10 @@ def is_store(path: str) -> bool:
 
 
 def ensure_store(path: str, shared: bool = False) -> bool:
-    """Make an empty valid store at ``path`` unless there is one; True if it was made. Nobody but
-    its maker may read it unless it is ``shared``.
+    """Make an empty valid store at ``path`` unless there is one; True if it was made.
 
-    Raises InputError for a path that podman can't use, StoreError where it can't be read or
-    written.
+    Only its owner can read it unless it is ``shared``. Raises InputError for a path that podman
+    can't use, StoreError if the store can't be read or written.
     """
     store = Store(path)
     if is_store(store.path):
@@ -58,10 +57,10 @@ def ensure_store(path: str, shared: bool = False) -> bool:
 
 
 def can_be_opened(path: str) -> bool:
-    """Whether the store at ``path`` may be named to other users as it is (False) or once it is
-    opened (True), which needs it to be empty.
+    """Whether the store at ``path`` must be opened before configuration names it to other users.
 
-    Raises StoreError for one that only a sync can lay out for others.
+    True for an empty closed store, False for an open one. Raises StoreError for a closed store with
+    images: only a sync can open it.
     """
     if is_open(path):
         return False
@@ -71,7 +70,7 @@ def can_be_opened(path: str) -> bool:
     raise StoreError(
         f"the store {printable(path)} is closed to other users: their podman would fail if it were "
         "named to them",
-        f"run '{on_store(path, 'sync', '--shared')}' first, which opens it; or use --no-users",
+        f"run '{on_store(path, 'sync', '--shared')}' first to open it, or use --no-users",
     )
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may read and change a store: its writer alone, or, where it is shared, all may read it. All
-functions raise OSError."""
+"""Sets who can read a store: only its writer, or, if it is shared, all users. All functions raise
+OSError."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from podman_cvmfs.store.strangers import Stranger, clean_pool, lock_away
 
 
 def keep_others_out(store: str, shared: bool, seize: bool) -> list[Stranger]:
-    """Let nobody but the writer change the store at the path ``store``; unless it is ``shared``,
-    nor read it.
+    """Let only the writer change the store at the path ``store``, and unless it is ``shared`` only
+    the writer read it.
 
-    If others could reach it until now, what they have put into it is removed; returns that. With
-    ``seize`` no local directory stays theirs: for stores of layout 4, where it might.
+    If others could reach it until now, their files in it are removed; returns these. With ``seize``
+    they lose all local directories: in layout 4 they may own some.
     """
     was_open = stat.S_IMODE(os.stat(store).st_mode) & 0o077
     if not shared and was_open:
@@ -26,8 +26,8 @@ def keep_others_out(store: str, shared: bool, seize: bool) -> list[Stranger]:
 
 
 def share(store: str, content: StoreContent, *, anew: bool) -> None:
-    """Let all users read the store at the path ``store``, which holds ``content``. If it is shared
-    ``anew``, some of what is retired was meant for the writer alone; that stays closed."""
+    """Let all users read the store at the path ``store``, which holds ``content``. If it becomes
+    shared now (``anew``), retired entries meant only for the writer stay closed."""
     if anew:
         pool = f"{store}/{layout.POOL_LAYERS}"
         used = {

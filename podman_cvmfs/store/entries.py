@@ -22,11 +22,12 @@ from podman_cvmfs.store.records import (
     Piece,
     StoreContent,
 )
+from podman_cvmfs.util.foreign_file import read_bounded
 
 _WHITEOUT = os.makedev(0, 0)
 _LINK = re.compile(r"[A-Z2-7]{13}\Z")
-#: Overlayfs reads the first in a mount of an ordinary user, the second in one of root, who alone
-#: may write it; fuse-overlayfs reads both (kernel ``Documentation/filesystems/overlayfs.rst``).
+#: In an ordinary user's mount overlayfs reads the first, in root's mount the second. Only root may
+#: write the second. fuse-overlayfs reads both (kernel ``Documentation/filesystems/overlayfs.rst``).
 _OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
 
 
@@ -48,7 +49,7 @@ def write_layer_entry(path: str, layer: LayerDirectory) -> None:
     if layer.lowers:
         write_file(f"{path}/lower", lower_of(layer.lowers).encode())
     else:
-        # podman's overlay driver names it as the lower directory where there is no other.
+        # podman's overlay driver uses it as the lower directory if there is no other.
         os.mkdir(f"{path}/empty", 0o755)
     _write_part(f"{path}/diff", layer.part)
 
@@ -86,8 +87,8 @@ def _write_local_part(place: str, part: LocalPart) -> None:
                         os.setxattr(path, name, b"y")
                     except OSError as err:
                         raise _not_held(err, place, f"opaque directories ({name})") from err
-    # Attributes last and from the bottom up: writing into a directory changes its time, and a
-    # mode may forbid it.
+    # Attributes come last and from the bottom up: writing into a directory changes its time, and
+    # its mode may forbid writing.
     for node in reversed(part.nodes):
         path = f"{place}/{node.path}" if node.path else place
         if node.is_whiteout:
@@ -101,20 +102,20 @@ def _write_local_part(place: str, part: LocalPart) -> None:
 
 
 def _not_held(err: OSError, place: str, what: str) -> OSError | StoreError:
-    """The error to raise where ``what`` couldn't be made below ``place``: overlayfs, which a
-    container's root is, and some network file systems refuse it to everybody."""
+    """The error if ``what`` couldn't be made below ``place``. Some network file systems refuse it
+    to everybody, and so does overlayfs, the file system of a container's root."""
     if err.errno not in (errno.EPERM, errno.EINVAL, errno.EOPNOTSUPP):
         return err
     directory = printable(os.path.dirname(place))
     return StoreError(
         f"the file system can't hold {what}: {err.strerror} ({directory})",
-        "put the store on another one: in a container, on a volume",
+        "put the store on another file system; in a container, on a volume",
     )
 
 
 def remove_entry(path: str) -> None:
-    """Remove a directory of ours with all below it, whatever modes it took over from an image; or
-    what somebody has put in its place."""
+    """Remove a directory of ours with everything below it, whatever modes it has from an image; or
+    another thing in its place."""
     if not stat.S_ISDIR(os.lstat(path).st_mode):
         os.unlink(path)  # rmtree would wait for a writer of a FIFO
         return
@@ -137,8 +138,9 @@ def write_image_entry(path: str, image: ImageFiles) -> None:
 def retired_links(store: str, content: StoreContent) -> dict[str, str]:
     """Names in ``overlay/l`` that lead to retired directories of layers: name -> pool entry.
 
-    Containers and pulled images go on to name what they were made on, whatever shows that layer
-    now. Of several the one retired last counts, and none where a listed layer has the name.
+    Containers and pulled images still name the directories on which they were made, whatever shows
+    the layer now. If several have a name, the one retired last counts. If a listed layer has the
+    name, it gets no such link.
     """
     taken = {layer.link for layer in content.layers.values()}
     taken.update(map(link_name, content.pieces()))
@@ -147,8 +149,8 @@ def retired_links(store: str, content: StoreContent) -> dict[str, str]:
         if piece_of_entry(entry) is not None:
             continue
         try:
-            with open(f"{store}/{POOL_LAYERS}/{entry}/link", encoding="ascii") as file:
-                name = file.read(64)
+            path = f"{store}/{POOL_LAYERS}/{entry}/link"
+            name = read_bounded(path, 64, follow=False).decode("ascii")
         except (OSError, ValueError):
             continue  # an image's entry, or a spoilt one
         if _LINK.match(name) and name not in taken:

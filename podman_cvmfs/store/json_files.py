@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The JSON files of a generation, from what a store holds. Pure: no I/O.
+"""Writes the JSON files of a generation. Pure: no I/O.
 
 Sources: containers/storage ``layers.go`` (``Layer``) and ``images.go`` (``Image``), 1.43 to 1.64;
 ``compression`` is ``pkg/archive``'s ``Compression`` (0 none, 2 gzip, 4 zstd). Fields that podman
@@ -107,7 +107,7 @@ def images_json(content: StoreContent) -> bytes:
 
 
 def state_json(content: StoreContent) -> bytes:
-    """The whole of state.json: content that can't be told from the other two files."""
+    """The whole of state.json: everything that is not in the other two files."""
     layers = (
         (layer_id, layer_state(content.layers[layer_id])) for layer_id in sorted(content.layers)
     )
@@ -130,7 +130,7 @@ def _object(members: Iterable[tuple[str, dict[str, Any]]]) -> bytes:
 
 
 def layer_state(layer: StoredLayer) -> dict[str, Any]:
-    """What ``state.json`` says of a layer."""
+    """The entry of a layer in ``state.json``."""
     state: dict[str, Any] = {"entry": layer.entry}
     if layer.shows is not None:
         state["shows"] = layer.shows
@@ -152,7 +152,7 @@ def layer_state(layer: StoredLayer) -> dict[str, Any]:
 
 
 def image_state(image: StoredImage) -> dict[str, Any]:
-    """What ``state.json`` says of an image."""
+    """The entry of an image in ``state.json``."""
     state: dict[str, Any] = {
         "entry": image.entry,
         "repository": image.repository,

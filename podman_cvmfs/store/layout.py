@@ -43,11 +43,10 @@ A *retired* directory is one that a layer no longer has. What was made on it fin
 ``overlay/l``; newer podman takes the part before ``diff`` in such a link for an ID, so it has a
 place in ``overlay``, too.
 
-A generation and the entries of the pool never change once they are written, so podman sees the
-old store or the new one and nothing between. The lock files of all generations are hard links to
-those in ``locks``: one inode for good, as containers/storage's lock protocol needs. The key of an
-entry is a hash of its content, so an unchanged layer keeps its entry from one generation to the
-next.
+A generation and the entries of the pool never change once they are written, so podman sees either
+the old store or the new one. The lock files of all generations are hard links to those in
+``locks``: one inode for good, as containers/storage's lock protocol needs. The key of an entry is a
+hash of its content, so an unchanged layer keeps its entry from one generation to the next.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ from enum import Enum
 
 #: Format of state.json and of everything here that podman doesn't read.
 FORMAT = 2
-#: What can be read as well. In format 1 layers have no pieces, but ``diff1``, ``diff2``, ..
+#: Other formats that can be read. In format 1 layers have no pieces, but ``diff1``, ``diff2``, ..
 KNOWN_FORMATS = (1, FORMAT)
 
 CURRENT = ".current"
@@ -67,7 +66,7 @@ GENERATIONS = "generations"
 POOL_LAYERS = "pool/layers"
 POOL_IMAGES = "pool/images"
 LOCKS = "locks"
-#: What is ours to make in a store, parents first.
+#: The directories that we make in a store, parents first.
 DIRECTORIES = (LOCKS, GENERATIONS, "pool", POOL_LAYERS, POOL_IMAGES)
 STATE = "state.json"
 SUMS = "SHA256SUMS"
@@ -79,10 +78,14 @@ IMAGES = "overlay-images"
 PUBLIC = (OVERLAY, LAYERS, IMAGES)
 LAYERS_JSON = "layers.json"
 IMAGES_JSON = "images.json"
-#: In the order in which they are taken (containers/storage ``store.go``: layers, then images).
+#: In the order of locking (containers/storage ``store.go``: layers, then images).
 LOCK_FILES = {"layers.lock": LAYERS, "images.lock": IMAGES}
 SYNC_LOCK = "sync.lock"
-#: Modes of a store that its writer alone can reach, and of one for all users.
+#: Every user who can read it could hold it, and keep the owner out.
+SYNC_LOCK_MODE = 0o600
+#: Longer documents of a store are not read, in bytes. A record has about 1 KB.
+MAX_JSON = 1 << 30
+#: The modes of a store for its writer only, and of a store for all users.
 CLOSED, OPEN = 0o700, 0o755
 #: Bytes of the last-writer token in a lock file (containers/storage ``pkg/lockfile``).
 TOKEN_BYTES = 64
@@ -92,11 +95,11 @@ SPACER_ID = hashlib.sha256(b"podman-cvmfs spacer").hexdigest()
 
 
 class Form(str, Enum):
-    """The forms in which one layer ID has been laid out. What was made on a layer names for ever
-    what was mounted below it, so each form has link names of its own.
+    """The forms in which one layer ID has been laid out.
 
-    In layout 4 a layer lay above all below its parent, or ``ALONE`` on a merged root; since then it
-    mounts ``PIECES``.
+    Containers and images made on a layer always name the directories mounted below it, so each form
+    has its own link names. In layout 4 a layer lay above everything below its parent, or ``ALONE``
+    on a merged root. Since then it mounts ``PIECES``.
     """
 
     PLAIN = ""
@@ -151,8 +154,8 @@ def entry_key(content: bytes) -> str:
 def sums(files: Mapping[str, bytes]) -> bytes:
     """The content of ``SHA256SUMS`` for these files, by their path in the generation.
 
-    Nothing else tells a damaged record from one that was meant so: not every number in it can be
-    computed anew.
+    Only these show whether a record is damaged, because not every number in it can be computed
+    again.
     """
     lines = [f"{hashlib.sha256(files[path]).hexdigest()}  {path}\n" for path in sorted(files)]
     return "".join(lines).encode()

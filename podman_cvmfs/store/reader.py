@@ -17,17 +17,19 @@ from podman_cvmfs.store.layout import (
     KNOWN_FORMATS,
     LAYERS,
     LAYERS_JSON,
+    MAX_JSON,
     STATE,
     synthetic_diff_id,
 )
 from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer
+from podman_cvmfs.util.foreign_file import read_bounded
 
 
 def read_store(store: str) -> StoreContent | None:
     """Read the current generation of the store in the directory ``store``.
 
-    None where nothing has been written yet. Raises StoreError where that can't be told, and where
-    something is there that is not a store of ours, or a broken one.
+    None if nothing has been written yet. Raises StoreError if the store can't be read, isn't ours,
+    or is broken.
     """
     try:
         os.lstat(f"{store}/{CURRENT}")
@@ -48,15 +50,14 @@ def read_store(store: str) -> StoreContent | None:
     except (KeyError, TypeError, AttributeError, InputError) as err:
         raise StoreError(
             f"the store {printable(store)} is broken: {type(err).__name__}: {err}",
-            f"mend it: {repair_of(store)}",
+            f"repair it: {repair_of(store)}",
         ) from err
 
 
 def _read(store: str, name: str) -> Any:
     path = f"{store}/{CURRENT}/{name}"
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        data = read_bounded(path, MAX_JSON, follow=False)
     except OSError as err:
         hint = f"mend the store: {repair_of(store)}" if isinstance(err, FileNotFoundError) else None
         raise StoreError(f"can't read {printable(path)}: {err.strerror}", hint) from err

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a store holds, as frozen dataclasses. Pure: no I/O."""
+"""The content of a store, as frozen dataclasses. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from podman_cvmfs.store.layout import Form, entry_key, link_name, piece_entry, p
 UNCOMPRESSED, GZIP, ZSTD = 0, 2, 4
 
 
-# There may be 10,000 of each of these while a sync plans: as tuples they take half the memory.
+# A sync may have 10,000 of each of these. As tuples they take half the memory.
 
 
 class Link(NamedTuple):
@@ -29,8 +29,8 @@ class Node(NamedTuple):
     below, or, with ``content``, a regular file.
 
     ``path`` is relative, "" is the part's root. ``mode`` holds the permission bits. ``owner`` (uid
-    and gid) is set where the writer may, None leaves it the writer's; ``mtime_ns`` None leaves the
-    time of writing. An ``opaque`` directory shows nothing of the pieces and layers below.
+    and gid) is set if the writer may set it; with None the writer owns it. With ``mtime_ns`` None
+    the time of writing stays. An ``opaque`` directory shows nothing of the pieces and layers below.
     """
 
     path: str
@@ -62,7 +62,7 @@ Part = Union[Link, LocalPart]
 
 
 class Piece(NamedTuple):
-    """A directory that layers mount below themselves, known by what it shows.
+    """A directory that layers mount below themselves, identified by its content.
 
     It has a place in ``overlay`` and a name in ``overlay/l`` as layers do, but no record in
     ``layers.json``: podman only ever meets it in the ``lower`` of a layer. ``piece_id`` is a hash
@@ -89,8 +89,8 @@ class Piece(NamedTuple):
 
 
 class LayerDirectory(NamedTuple):
-    """What ``overlay/<layer id>`` holds: ``part`` is its ``diff``; ``lowers`` are the IDs of the
-    pieces mounted below it, nearest first."""
+    """The content of ``overlay/<layer id>``: ``part`` is its ``diff``; ``lowers`` are the IDs of
+    the pieces mounted below it, nearest first."""
 
     layer_id: str
     part: Part
@@ -109,7 +109,8 @@ class LayerDirectory(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """What ``overlay-images/<image id>`` holds; ``index`` is the one that lists the manifest."""
+    """The content of ``overlay-images/<image id>``; ``index`` is the index that lists the
+    manifest."""
 
     image_id: str
     manifest: bytes
@@ -154,18 +155,18 @@ class StoredLayer:
     blob: Digest | None = None
     blob_size: int = 0
     compression: int = UNCOMPRESSED
-    #: The source ID of the image that it is laid out for; None where it is just itself.
+    #: The source ID of the image that it shows; None if it shows only its own files.
     shows: str | None = None
     #: Whether it shows a merged root.
     merged: bool = False
-    #: Layout 4: whether it mounts nothing of what lies below its parent.
+    #: Layout 4: whether it mounts nothing from below its parent.
     alone: bool = False
-    #: Whether the store's policy would lay it out otherwise.
+    #: Whether the store's policy would lay it out differently.
     outdated: bool = False
-    #: The directory that its files are in; "" where it has no files.
+    #: The repository of its files; "" if it has no files.
     repository: str = ""
-    #: The ID of a layer that is here for the sake of this one: pulls find that one by its digests,
-    #: or by its place in a chain.
+    #: The ID of another layer that belongs to this one: pulls find it by its digests, or by its
+    #: place in a chain.
     twin: str | None = None
     #: Since when (seconds since 1970) no image has needed it; None while one does.
     retired: int | None = None
@@ -192,14 +193,14 @@ class StoredImage:
     image_id: str
     #: Its directory in the pool.
     entry: str
-    #: The directory that it is from.
+    #: The repository that it is from.
     repository: str
-    #: Its ID there; another one than ``image_id`` where the config is made up.
+    #: Its ID there; it differs from ``image_id`` if the config is made up.
     source_id: str
     #: Its names there.
     published: tuple[str, ...]
     top_layer: str | None
-    #: As images.json has it.
+    #: As in images.json.
     created: str
     manifest_digest: str
     manifest_size: int
@@ -210,14 +211,14 @@ class StoredImage:
     config_origin: str
     #: Whether its manifest is genuine, rebuilt, or unanswered.
     manifest_origin: str
-    #: What the config says it runs on (``arm64/v8``); "" if it doesn't say.
+    #: The platform in the config (``arm64/v8``); "" without one.
     platform: str = ""
-    #: The digest of the index that lists the manifest, if that is known.
+    #: The digest of the index that lists the manifest, if known.
     index_digest: str | None = None
     index_size: int = 0
-    #: The source ID of each name in ``published``, where these are not all ``source_id``.
+    #: The source ID of each name in ``published``, if they are not all ``source_id``.
     sources: tuple[str, ...] = ()
-    #: Whether it is laid out under another policy: it couldn't be had since that changed.
+    #: Whether it is laid out under an older policy, because it couldn't be resolved since then.
     outdated: bool = False
 
     @property
@@ -236,7 +237,7 @@ class StoredImage:
 class StoreContent:
     """Everything in one generation."""
 
-    #: What was chosen for all that isn't outdated: a store under another policy is laid out anew.
+    #: The policy of everything that isn't outdated. If it changes, the store is laid out anew.
     policy: str = ""
     #: By image ID.
     images: Mapping[str, StoredImage] = field(default_factory=dict)

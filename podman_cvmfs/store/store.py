@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Change a store: build the next generation aside, then flip to it.
+"""Changes a store: builds the next generation beside the current one, then switches to it.
 
-``layout`` draws the directory tree. Whatever fails or is killed before the flip leaves podman with
-the generation it had; what is left lying about is removed by the next change.
+``layout`` draws the directory tree. If a change fails or is killed before the switch, podman keeps
+the old generation. The next change removes the leftovers.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from podman_cvmfs.store.locks import create_lock_files, podman_locked_out, sync_
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Piece, StoreContent
 from podman_cvmfs.store.strangers import Stranger
+from podman_cvmfs.util.foreign_file import read_bounded
+from podman_cvmfs.util.trusted_place import require_own_place
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ _OUR_NAMES = {
     layout.LOCKS,
     "pool",
 }
-#: They separate layers and options in the mount data podman hands to the kernel.
+#: These separate layers and options in the mount data that podman gives to the kernel.
 _BAD_IN_PATH = ':,"\\'
 
 
@@ -48,7 +50,7 @@ class Store:
     """The additional image store in the directory ``path``."""
 
     def __init__(self, path: str, read: Callable[[str], StoreContent | None] = read_store) -> None:
-        """``read`` tells what it holds. Raises InputError for a path podman can't mount from."""
+        """``read`` reads its content. Raises InputError for a path that podman can't mount from."""
         self._read = read
         self.path = os.path.abspath(path)
         bad = [c for c in self.path if c in _BAD_IN_PATH or not c.isprintable()]
@@ -58,13 +60,23 @@ class Store:
                 "name another directory with --store DIR",
             )
 
+    def require_own(self) -> None:
+        """Raise InputError for root in a place where somebody else could exchange directories. It
+        is told before anything is done, and so all that is done goes by paths. Raises StoreError.
+        """
+        try:
+            require_own_place(self.path)
+        except OSError as err:
+            raise self.write_error(err) from err
+
     @contextlib.contextmanager
     def opened(self) -> Iterator[StoreContent]:
-        """Lock the store against other syncs and yield what it holds.
+        """Lock the store against other syncs and yield its content.
 
-        A store that isn't there is begun, and removed again if nothing gets written to it. Raises
-        StoreError.
+        A missing store is begun, and removed again if nothing is written to it. Raises StoreError,
+        and InputError as ``require_own`` does.
         """
+        self.require_own()
         begun = not os.path.lexists(self.path)
         try:
             self._begin()
@@ -80,7 +92,7 @@ class Store:
         return self._read(self.path) or StoreContent()
 
     def write_error(self, err: OSError) -> StoreError:
-        """What to raise where the system doesn't let the store be written."""
+        """The error to raise if the system doesn't let us write the store."""
         where = os.fsdecode(err.filename) if err.filename else self.path
         return StoreError(
             f"can't write the store {printable(self.path)}: {err.strerror} ({printable(where)})",
@@ -109,6 +121,8 @@ class Store:
                     "podman-cvmfs verify --repair replaces it",
                 )
             os.makedirs(path, mode=0o755, exist_ok=True)
+            # What wasn't there hasn't been looked at, nor these.
+            require_own_place(path)
         create_lock_files(self.path)
 
     def replace(
@@ -120,12 +134,11 @@ class Store:
         *,
         anew: bool = False,
     ) -> bool:
-        """Make ``content`` what the store holds; False if it holds just that already.
+        """Make ``content`` the store's content; False if it already is.
 
-        To be called within ``opened``. ``layers``, ``images`` and ``pieces`` describe at least
-        those pool entries that ``content`` refers to and the store hasn't got. With ``anew`` even
-        the same content is written, as the next generation. Raises StoreError, and then the store
-        is as it was.
+        To be called within ``opened``. ``layers``, ``images`` and ``pieces`` describe at least the
+        missing pool entries that ``content`` refers to. With ``anew`` even the same content is
+        written, as the next generation. Raises StoreError; then the store is unchanged.
         """
         files = _files(content)
         if not anew and all(self._current_bytes(name) == data for name, data in files.items()):
@@ -134,7 +147,7 @@ class Store:
         try:
             begun = not os.path.lexists(f"{self.path}/{layout.CURRENT}")
             previous = self._current_generation()
-            # A half-written entry must not be taken for one of those to come.
+            # A half-written entry must not be mistaken for one of the new ones.
             needed = content.entries()
             self._sweep(self._content(), keep=set() if begun else {previous}, needed=needed)
             made: list[str] = []
@@ -146,7 +159,8 @@ class Store:
                 self._fill_pool(layers, images, pieces, made)
                 self._build(number, content, files, made)
             except BaseException:
-                # An interrupt may arrive just after the flip: then all of it is in use.
+                # An interrupt may arrive just after the switch: then the whole generation is in
+                # use.
                 if self._current_generation() != number:
                     if begun:
                         self._hide()
@@ -163,8 +177,8 @@ class Store:
         return True
 
     def keep_others_out(self, shared: bool, seize: bool) -> list[Stranger]:
-        """Let nobody but the writer change the store; unless it is ``shared``, nor read it. Returns
-        what others have put into it (see ``access``). Raises StoreError."""
+        """Let only the writer change the store, and unless it is ``shared`` only the writer read
+        it. Returns the files that others have put into it (see ``access``). Raises StoreError."""
         try:
             return access.keep_others_out(self.path, shared, seize)
         except OSError as err:
@@ -180,14 +194,14 @@ class Store:
 
     def _current_bytes(self, name: str) -> bytes | None:
         try:
-            with open(f"{self.path}/{layout.CURRENT}/{name}", "rb") as file:
-                return file.read()
+            path = f"{self.path}/{layout.CURRENT}/{name}"
+            return read_bounded(path, layout.MAX_JSON, follow=False)
         except FileNotFoundError:
             return None
 
     def _current_generation(self) -> int:
-        """The number of the current generation; that of the empty one with which a store begins, 0,
-        also where there is none yet."""
+        """The number of the current generation; 0 if there is no generation yet, or only the empty
+        one with which a store begins."""
         try:
             return int(os.path.basename(os.readlink(f"{self.path}/{layout.CURRENT}")))
         except (FileNotFoundError, ValueError):
@@ -264,10 +278,10 @@ class Store:
             raise
 
     def _show(self) -> None:
-        """Make the names that podman opens, where they aren't there yet.
+        """Make the missing names that podman opens.
 
-        Before the first is made there must be a generation, for a name that leads nowhere fails
-        every podman command; and an empty one, for podman must not see one part without the others.
+        A generation must exist before the first name: if a name leads to nothing, every podman
+        command fails. It must be empty, because podman must not see one part without the others.
         """
         for name in layout.PUBLIC:
             path = f"{self.path}/{name}"
@@ -282,7 +296,7 @@ class Store:
                 os.unlink(f"{self.path}/{name}")
 
     def _finish(self, content: StoreContent) -> None:
-        """Do what a change that was killed after the flip to ``content`` has left to do."""
+        """Finish a change that was killed after the switch to ``content``."""
         current = self._current_generation()
         before = max((n for n in self._generations() if 0 < n < current), default=current)
         try:
@@ -297,10 +311,10 @@ class Store:
     def _sweep(
         self, content: StoreContent, keep: set[int], needed: Collection[str] = frozenset()
     ) -> None:
-        """Remove what neither ``content`` refers to nor the generations in ``keep`` are.
+        """Remove everything except the entries of ``content`` and the generations in ``keep``.
 
-        What can't be removed, as on NFS while somebody reads a file in it, is left for the next
-        time. Raises OSError if it is one of the entries ``needed``.
+        An entry that can't be removed is left for the next time, for example on NFS while somebody
+        reads a file in it. Raises OSError if it is one of the entries ``needed``.
         """
         left = [f"{layout.GENERATIONS}/{n}" for n in self._generations() if n not in keep]
         used = content.entries() | set(content.retired_entries)
@@ -338,8 +352,8 @@ def _make_way(path: str) -> None:
 
 
 def _sync_file_system(path: str) -> None:
-    """Have the kernel write out the file system of ``path``, so that a power cut after the flip
-    can't leave a current generation with empty files."""
+    """Have the kernel write out the file system of ``path``. Without that, a power cut after the
+    switch could leave a current generation with empty files."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         libc = ctypes.CDLL(None, use_errno=True)

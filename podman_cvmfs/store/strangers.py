@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find what other users have put into a store, and remove it.
+"""Finds files that other users have put into a store, and removes them.
 
-Local directories of layout 4 had the modes of the image, so that whoever reached the store could
-plant files in its ``/tmp``, which every container of the image then showed. Only directories and
-whiteouts belong there, and in an ordinary user's store files of that user. Everything is done by
-descriptors and no link is followed, for whoever can write in a directory can exchange what is in it
-at any moment.
+Local directories of layout 4 had the modes of the image. So every user who could reach the store
+could put files into an image's ``/tmp``, and all containers of the image showed them. Only
+directories and whiteouts belong there, and in an ordinary user's store this user's files. All work
+is done by descriptors, and no link is followed: somebody who can write in a directory can exchange
+its content at any moment.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 _PART = re.compile(r"diff([1-9][0-9]*)?\Z")
-#: No image has local directories so deep. What somebody has made deeper lies below one in which
-#: nobody else can write by then.
+#: No image has local directories so deep. Deeper directories of strangers lie below one that by
+#: then only the owner can write.
 _MAX_DEPTH = 200
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -33,8 +33,8 @@ class Stranger:
 
 
 def find_strangers(pool: str, owner: int) -> list[Stranger]:
-    """What doesn't belong into the local directories below ``pool``, which belongs to the user
-    ``owner`` (ID). Raises OSError."""
+    """The files that don't belong in the local directories below ``pool``. ``owner`` is the user
+    (ID) who owns the pool. Raises OSError."""
     look = _Visit(owner)
     for place in _local_parts(pool):
         look.visit(place)
@@ -42,7 +42,7 @@ def find_strangers(pool: str, owner: int) -> list[Stranger]:
 
 
 def clean_pool(pool: str, seize: bool) -> list[Stranger]:
-    """Remove what doesn't belong into the local directories below ``pool``, and return it.
+    """Remove files that don't belong in the local directories below ``pool``, and return them.
 
     ``seize``: every directory becomes the caller's, and nobody else can write in it any more.
     Raises OSError.
@@ -82,7 +82,7 @@ def _local_parts(pool: str) -> Iterator[str]:
 
 @dataclass
 class _Visit:
-    """Goes through directories of ``owner`` (ID) and notes what doesn't belong there."""
+    """Goes through directories of ``owner`` (ID) and notes files that don't belong there."""
 
     owner: int
     remove: bool = False
@@ -92,8 +92,8 @@ class _Visit:
     def visit(
         self, place: str, name: str | None = None, directory: int | None = None, depth: int = 0
     ) -> None:
-        """Go through ``place``, or meet what is there if it is no directory. If ``directory`` is
-        given, ``place`` is its entry ``name``."""
+        """Go through ``place``, or handle it if it isn't a directory. If ``directory`` is given,
+        ``place`` is its entry ``name``."""
         if depth > _MAX_DEPTH:
             return
         where = place if name is None else name
@@ -107,7 +107,7 @@ class _Visit:
             self._meet(place, where, directory)
             return
         try:
-            # First of all nobody else may put anything there any more.
+            # First stop others from putting anything there.
             if self.seize:
                 _seize(descriptor)
             for inner in sorted(os.listdir(descriptor)):

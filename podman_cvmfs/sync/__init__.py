@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bring a store up to date: what is wished for, chosen, completed, planned and written."""
+"""Bring a store up to date: choose images, complete them, plan the store, write it."""

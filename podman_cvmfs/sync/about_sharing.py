@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a sync says of who may read the store."""
+"""The remarks of a sync about who can read the store."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from podman_cvmfs.settings.sharing import files_naming, reads_drop_ins
 
 
 def remarks(settings: Settings) -> list[str]:
-    """What a sync has to say where others may read the store for longer, or shorter, than is asked
-    for."""
+    """The remarks if other users can read the store for longer or shorter than the settings say."""
     store, is_root = settings.store, os.geteuid() == 0
     if settings.shared is False and is_root:
         named = files_naming(store, lambda: reads_drop_ins(settings.cache))

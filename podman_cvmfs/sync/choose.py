@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choose from what repositories offer: what was asked for by name, or all that is wished for."""
+"""Choose from the repositories' offers: the requested names, or all wanted images."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from podman_cvmfs.sync.request import Wishes
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen from what repositories offer."""
+    """The chosen offers."""
 
-    #: The offers that the store shall have.
+    #: The offers that the store is to have.
     offers: Sequence[Offer]
-    #: Name -> source ID of all that the store shall hold.
+    #: Name -> source ID of all images that the store is to have.
     wanted: Mapping[ImageName, str]
-    #: What was asked for and isn't there, and what can't be read.
+    #: Requested images that are missing, and paths that can't be read.
     failed: Errors = field(default_factory=dict)
-    #: What is there for other architectures only.
+    #: Images for other architectures only.
     left_out: Errors = field(default_factory=dict)
     #: A name that was requested -> the name under which a repository has it.
     found: Mapping[str, str] = field(default_factory=dict)
@@ -39,7 +39,7 @@ def choose_requested(
     platform: Platform,
     held: Mapping[ImageName, Held],
 ) -> Choice:
-    """The offers that were asked for by name, which the store shall have besides what it has."""
+    """The offers with the requested names. The store is to have them in addition to its images."""
     by_name: dict[ImageName, Offer] = {}
     for offer in offers.offers:
         by_name.setdefault(offer.image.name.canonical, offer)
@@ -75,7 +75,7 @@ def choose_requested(
 
 def _other_platform(image: OtherPlatforms, wanted: Platform) -> OtherPlatformError:
     return OtherPlatformError(
-        f"{image.name} is there for {' and '.join(map(str, image.platforms))}, not for {wanted}"
+        f"{image.name} exists for {' and '.join(map(str, image.platforms))}, not for {wanted}"
     )
 
 
@@ -85,14 +85,14 @@ def choose_selected(
     wishes: Wishes,
     held: Mapping[ImageName, Held],
 ) -> Choice:
-    """The offers that are wished for. The store holds these, and what can't be read just now in
-    repositories that aren't ``hidden``."""
+    """The wanted offers. The store is to have these. It also keeps images that can't be read now,
+    except those of ``hidden`` repositories."""
     chosen = []
     failed: dict[str, PodmanCvmfsError] = {}
     left_out: dict[str, PodmanCvmfsError] = {}
     wanted: dict[ImageName, str] = {}
     places = [os.path.abspath(root) for root in wishes.repositories]
-    # What a repository that is down has goes on to have its name before those of later ones.
+    # The names of a repository that is down still count before those of later repositories.
     kept = {
         name: places.index(root)
         for root in offers.down.keys() - hidden
@@ -126,8 +126,8 @@ def keep_old(
     undone: Iterable[Offer],
     left_out: Collection[str],
 ) -> dict[ImageName, str]:
-    """What is ``wanted`` where the offers ``undone`` can't be done: their names lead to their old
-    image, if they have one, and if they are not ``left_out``."""
+    """The images ``wanted`` if the offers ``undone`` can't be completed: their names keep their old
+    image, unless they have none or are ``left_out``."""
     wanted = dict(wanted)
     for offer in undone:
         name = offer.image.name

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from podman_cvmfs.errors import (
     InputError,
@@ -22,7 +20,8 @@ from podman_cvmfs.plan.make import Candidate, candidate_of
 from podman_cvmfs.podman.features import SHORT_MOUNT_DATA, mount_data_limit
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.repository.offers import Offer
-from podman_cvmfs.repository.tree import READERS
+from podman_cvmfs.repository.readers import Readers
+from podman_cvmfs.repository.served import Health, NoAnswerError, health_of
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import UNANSWERED
 from podman_cvmfs.resolve.resolvers import AnyResolver, resolver_of
@@ -30,19 +29,22 @@ from podman_cvmfs.sync.report import Errors
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.util.progress import track
 
-#: Reading an image's few files from a local disk or a warm cache takes less, in seconds.
-_SLOW = 0.01
+log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-R = TypeVar("R")
+#: An answer that is waited for longer is told of, in seconds.
+_REMARKABLE = 2.0
+#: So long an answer is waited for. A dead server's client says so after 5 seconds; a large
+#: catalogue over a slow network takes its time.
+_PATIENCE = 60.0
 
 
 class _Layout:
     """Completes images and lays them out."""
 
-    def __init__(self, wishes: Wishes) -> None:
+    def __init__(self, wishes: Wishes, readers: Readers) -> None:
         self._wishes = wishes
         self._registries = RegistryAccess(wishes.registry)
+        self._readers = readers
         self._resolvers: dict[str, AnyResolver] = {}
 
     @property
@@ -54,13 +56,17 @@ class _Layout:
         wishes, repository = self._wishes, offer.repository
         if repository.root not in self._resolvers:
             self._resolvers[repository.root] = resolver_of(
-                repository, wishes.cache, self._registries, wishes.policy_of(repository.root)
+                repository,
+                wishes.cache,
+                self._registries,
+                wishes.policy_of(repository.root),
+                self._readers,
             )
         return self._resolvers[repository.root]
 
     def candidate(self, group: Sequence[Offer]) -> Candidate:
-        """Raises RepositoryError for an image that can't be shown right, among them
-        OtherPlatformError; StoreError."""
+        """Raises RepositoryError for an image that can't be shown correctly, OtherPlatformError for
+        another platform; StoreError."""
         name = group[0].image.name
         image = self._resolver(group[0]).resolve([offer.image for offer in group])
         if not self._wishes.platform.runs(image.config.platform):
@@ -74,7 +80,7 @@ class _Layout:
             raise RepositoryError(f"{name}: {err.message}", err.hint) from None
         lowers = len(view.layers[-1][1].lowers) if view.layers else 0
         length = mount_bytes(lowers, self._wishes.store.path)
-        # Only a deep image is worth asking podman for its version.
+        # podman's version matters only for deep images.
         limit = mount_data_limit() if length > SHORT_MOUNT_DATA else None
         if limit is not None and length > limit:
             raise RepositoryError(
@@ -87,12 +93,14 @@ class _Layout:
 
 @dataclass(frozen=True)
 class Completed:
-    """What became of images that were to be completed."""
+    """The results of completing images."""
 
     #: The complete ones, by source ID.
     candidates: Mapping[str, Candidate]
     #: Names of images that couldn't be completed.
     failed: Errors
+    #: Repositories that have stopped to answer, by path. Nothing more was asked of them.
+    down: Errors
     #: Names of images that turned out to be for another architecture.
     left_out: Errors
     #: Registries that left a question unanswered, with the reason.
@@ -106,7 +114,9 @@ def resolve_all(wishes: Wishes, todo: Mapping[str, list[Offer]]) -> Completed:
 
     Raises InputError for settings of registries that can't be read, StoreError for such a cache.
     """
-    layout = _Layout(wishes)
+    healths = _healths(todo.values())
+    readers = Readers(is_slow=bool(healths))
+    layout = _Layout(wishes, readers)
 
     def resolve(group: list[Offer]) -> Candidate | PodmanCvmfsError:
         try:
@@ -116,11 +126,14 @@ def resolve_all(wishes: Wishes, todo: Mapping[str, list[Offer]]) -> Completed:
         except PodmanCvmfsError as err:
             return err
 
+    def without(group: list[Offer], seconds: float) -> PodmanCvmfsError | None:
+        return _lost_patience(healths.get(group[0].repository.root), seconds)
+
     candidates: dict[str, Candidate] = {}
     failed: dict[str, PodmanCvmfsError] = {}
     left_out: dict[str, PodmanCvmfsError] = {}
     waiting: dict[str, list[str]] = {}
-    results = track(_parallel(resolve, todo.values()), len(todo), "Reading images")
+    results = track(readers.map(resolve, todo.values(), without), len(todo), "Reading images")
     for (source, group), result in zip(todo.items(), results):
         if isinstance(result, Candidate):
             candidates[source] = result
@@ -132,23 +145,34 @@ def resolve_all(wishes: Wishes, todo: Mapping[str, list[Offer]]) -> Completed:
         else:
             kind = left_out if isinstance(result, OtherPlatformError) else failed
             kind.update({str(offer.image.name): result for offer in group})
-    return Completed(candidates, failed, left_out, layout.silent, waiting)
+    down = {root: health.outage for root, health in healths.items() if health.outage}
+    # These have failed for the same reason, before it was clear.
+    for group in todo.values():
+        if group[0].repository.root in down:
+            for offer in group:
+                if isinstance(failed.get(str(offer.image.name)), NoAnswerError):
+                    del failed[str(offer.image.name)]
+    return Completed(candidates, failed, down, left_out, layout.silent, waiting)
 
 
-def _parallel(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Yield the results of ``work`` in order; what hasn't begun is dropped on an interrupt.
+def _healths(groups: Iterable[Sequence[Offer]]) -> dict[str, Health]:
+    """The healths of the repositories that are served, by path."""
+    trees = {group[0].repository.root: group[0].repository.tree for group in groups}
+    found = ((root, health_of(tree)) for root, tree in trees.items())
+    return {root: health for root, health in found if health is not None}
 
-    It is done one by one until an item is slow: reads that don't wait for a network gain nothing
-    from threads, and threads cost more than such reads.
+
+def _lost_patience(health: Health | None, seconds: float) -> PodmanCvmfsError | None:
+    """What to go on with if nobody should wait for that repository any more.
+
+    ``seconds`` is how long one image has been waited for; the registry may be slow, too.
     """
-    pending = iter(items)
-    for item in pending:
-        start = time.monotonic()
-        yield work(item)
-        if time.monotonic() - start > _SLOW:
-            break
-    pool = ThreadPoolExecutor(READERS)
-    try:
-        yield from pool.map(work, pending)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    waited_for = health.waited_for() if health is not None and seconds > _REMARKABLE else None
+    if health is None or waited_for is None:
+        return None
+    path, since = waited_for
+    if since > _REMARKABLE and health.is_news(path):
+        log.info("waiting for an answer: %s", printable(path))
+    if since < _PATIENCE:
+        return None
+    return health.give_up(path, f"no answer within {_PATIENCE:.0f} seconds")

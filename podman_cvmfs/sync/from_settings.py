@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a sync is asked for, by settings and wish lists."""
+"""Makes the request to a sync from settings and wish lists."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list[str]]:
-    """What a sync is asked for, and what is wrong with single entries of wish lists.
+    """The request to a sync, and warnings about single entries of wish lists.
 
     Raises InputError for a list that can't be read.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the store offers now, by the names in repositories. Pure: no I/O."""
+"""The images that the store offers now, by their names in repositories. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Held:
 
 
 def held_by(current: StoreContent) -> dict[ImageName, Held]:
-    """What the store offers now, by the name in the repository."""
+    """The images that the store offers now, by the name in the repository."""
     return {
         parse_repository_path(path): Held(source, image.repository)
         for image in current.images.values()
@@ -31,7 +31,7 @@ def held_by(current: StoreContent) -> dict[ImageName, Held]:
 def still_held(
     held: Mapping[ImageName, Held], repository: str, path: str = ""
 ) -> dict[ImageName, str]:
-    """Name -> source ID of what the store holds from ``repository``, at or below ``path`` in it."""
+    """Name -> source ID of the store's images from ``repository``, at or below ``path`` in it."""
     return {
         name: each.source
         for name, each in held.items()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make the stamps by which the next sync tells that nothing has changed.
 
-What the repository is like is told by CernVM-FS's revision and root hash. A plain directory has
-none; there the times and inodes of the directories in which names are added, removed and moved
-stand for it, as in git's index: times so young that a later change could bear the same are not
-trusted.
+On CernVM-FS revision and root hash identify the repository's content. A plain directory has no
+revision. There the stamp has the times and inodes of the directories in which names are added,
+removed and moved. As in git's index, very young times are not trusted: a later change could have
+the same time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _INNER = (layout.METADATA, *_ARCHITECTURES)
 
 #: path -> (mtime in ns, inode) of each directory or manifest, or the extended attributes' values.
 State = dict[str, list[int]]
-#: How often a registry that hasn't had an image's config is asked again, in seconds.
+#: After so many seconds a registry that lacked an image's config is asked again.
 _ASK_AGAIN = 24 * 3600
 _FOR_EVER = 1 << 62
 
@@ -40,8 +40,8 @@ def directories_of(repository: str) -> State | None:
     """Times and inodes of the directories that hold names; None while one of them is too young.
 
     These are the directories of public links, those of other architectures among them, and in
-    ``.metadata`` those above the manifests. Of images without public link, their manifests as well,
-    which alone tell that the tag has moved.
+    ``.metadata`` those above the manifests. For images without public link the manifests are
+    included: only they show that the tag has moved.
     """
     found: State = {}
     latest = time.time_ns() - _RACY
@@ -89,12 +89,12 @@ def _holds_names(directory: str, entry: os.DirEntry[str]) -> bool:
         if entry.name.startswith("."):
             return os.path.normpath(os.path.join(directory, entry.name)) in _INNER
         return not layout.holds_no_names(entry.name)
-    # A colon below a registry is the tag: that directory holds a manifest, no names.
+    # A colon below a registry marks a tag: such a directory holds a manifest and no names.
     return ":" not in entry.name
 
 
 class Stamp:
-    """A stamp in the making: to be begun before the repository is read."""
+    """A stamp in the making. Make it before the repository is read."""
 
     def __init__(self, repository: str) -> None:
         """Look at ``repository`` as it is now."""
@@ -109,11 +109,18 @@ class Stamp:
             pass
 
     def content(
-        self, store: str, wishes: str, now: int, expires: int, report: Mapping[str, object]
+        self,
+        store: str,
+        wishes: str,
+        now: int,
+        expires: int,
+        report: Mapping[str, object],
+        shown: Iterable[str] = (),
     ) -> bytes | None:
-        """The stamp to keep after a sync of ``store`` that did everything; None if there is none
-        to be had. ``now`` and ``expires`` are in seconds since 1970, ``report`` is what a sync with
-        nothing to do shall report. Raises OSError."""
+        """The stamp to keep after a sync of ``store`` that did everything; None if it can't be
+        made. ``now`` and ``expires`` are in seconds since 1970. ``report`` is the report of later
+        syncs with nothing to do. ``shown`` are the directories that must not become links. Raises
+        OSError."""
         if self._revision is None and not self._directories:
             return None
         document = {
@@ -125,16 +132,22 @@ class Stamp:
             "expires": expires,
             "revision": self._revision,
             "directories": self._directories or {},
+            "shown": [] if self._revision else self._below(shown),
             "report": report,
         }
         return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+
+    def _below(self, directories: Iterable[str]) -> list[str]:
+        """Those in this repository, relative to it."""
+        top = f"{os.path.abspath(self.repository)}/"
+        return [path[len(top) :] for path in directories if path.startswith(top)]
 
 
 def keep_stamps(
     stamps: Iterable[Stamp], settings: Settings, wishes: str, report: SyncReport, now: int
 ) -> list[str]:
-    """Let the next sync know that there is nothing to do, after one at the time ``now`` that did
-    everything. Returns a warning where that fails."""
+    """Write the stamps after a sync that did everything at the time ``now``. Returns a warning if
+    that fails."""
     expires = _FOR_EVER if report.next_due is None else report.next_due
     if report.synthesised and not settings.offline:
         expires = min(expires, now + _ASK_AGAIN)
@@ -142,12 +155,12 @@ def keep_stamps(
     unchanged = nothing.as_data(settings.store)
     try:
         for stamp in stamps:
-            data = stamp.content(settings.store, wishes, now, expires, unchanged)
+            data = stamp.content(settings.store, wishes, now, expires, unchanged, report.shown)
             if data is not None:
                 path = stamp_path(settings.cache, settings.store, stamp.repository)
                 write_whole(path, data, inside=settings.cache)
     except OSError as err:
-        # The store is as it should be: all this costs is one comparison.
+        # The store is up to date. The failure only costs one comparison.
         problem = f"can't write to the cache {printable(settings.cache)}: {err.strerror}"
         return [f"the next sync compares everything again: {problem}"]
     return []

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find stored images that their repository had by halves when they were laid out. DUCC publishes
-an image in several transactions: layers and manifest, then the merged root, at last the link."""
+"""Find stored images that were incomplete in their repository when they were laid out. DUCC
+publishes an image in several transactions: layers and manifest, then the merged root, at last the
+link."""
 
 from __future__ import annotations
 
@@ -16,9 +17,9 @@ from podman_cvmfs.sync.request import Wishes
 def completed_since(
     current: StoreContent, wanted: Collection[str], offers: Offers, wishes: Wishes
 ) -> set[str]:
-    """The source IDs, among those ``wanted``, of images of ``current`` of which there is more by
-    now: the merged root, where they are shown by their layers; or the base, where an empty layer
-    stands in for it, so that pulls don't find it."""
+    """The source IDs, among those ``wanted``, of images of ``current`` of which the repository now
+    has more. This is the merged root if they are shown by their layers. Or it is the base if an
+    empty layer stands in for it, so that pulls don't find it."""
     rootless: set[str] = set()
     baseless: set[str] = set()
     for image in current.images.values():

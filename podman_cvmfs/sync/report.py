@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a sync reports. Pure: no I/O."""
+"""The report of a sync. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 
 from podman_cvmfs.errors import PodmanCvmfsError
 
-#: Why something wasn't done, by its name.
+#: Name of something that wasn't done -> the reason.
 Errors = Mapping[str, PodmanCvmfsError]
 
 
 @dataclass(frozen=True)
 class SyncReport:
-    """What a sync did. Names are podman's."""
+    """The results of a sync. Names are podman's."""
 
     #: Names that the store didn't have before.
     added: Sequence[str] = ()
-    #: Names that the store has no more.
+    #: Names that the store no longer has.
     removed: Sequence[str] = ()
     #: Names that lead to another image than before.
     moved: Sequence[str] = ()
@@ -26,11 +26,11 @@ class SyncReport:
     images: int = 0
     #: How many of them have a made-up config.
     synthesised: int = 0
-    #: Whether the store is another than before.
+    #: Whether the store has changed.
     changed: bool = False
-    #: What couldn't be done: names, repositories, or paths in them.
+    #: Failures by name, repository, or path in a repository.
     failed: Errors = field(default_factory=dict)
-    #: Names that were wished for and are there for other architectures only.
+    #: Wanted names that exist for other architectures only.
     left_out: Errors = field(default_factory=dict)
     #: Registries that left a question unanswered, with the reason.
     silent: Mapping[str, str] = field(default_factory=dict)
@@ -38,12 +38,15 @@ class SyncReport:
     waiting: Mapping[str, Sequence[str]] = field(default_factory=dict)
     #: A name that was requested -> the name under which a repository has it.
     found: Mapping[str, str] = field(default_factory=dict)
-    #: What users should know of the repositories although nothing failed.
+    #: Notices about the repositories that are not failures.
     notices: Sequence[str] = ()
-    #: What should be done about the store.
+    #: Advice about the store.
     warnings: Sequence[str] = ()
-    #: When (seconds since 1970) something is to be done even if nothing changes; None: never.
+    #: When (seconds since 1970) the next sync has something to do even if nothing changes; None for
+    #: never.
     next_due: int | None = None
+    #: The directories of repositories that containers show, and those on the way to them.
+    shown: Sequence[str] = ()
 
     def as_data(self, store: str) -> dict[str, object]:
         """The report on the directory ``store`` as JSON has it."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a sync is asked for. Pure: no I/O."""
+"""The request to a sync. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from podman_cvmfs.sync.selection import Selection
 
 @dataclass(frozen=True)
 class Wishes:
-    """What to bring into which store."""
+    """The images to bring into a store, and how."""
 
     #: Directories in order of preference: of two images with one name the first wins.
     repositories: Sequence[str]
     store: Store
     cache: BlobCache
-    #: Makes the client that is asked for what is nowhere else; None: no registry is asked.
+    #: Makes the client for documents that are nowhere else; None if no registry may be asked.
     registry: Callable[[], RegistrySource] | None = None
-    #: Names that are added. Without any, the store is to hold just what ``selection`` wants.
+    #: Names to add. If empty, the store gets exactly the images that ``selection`` wants.
     requested: Sequence[str] = ()
     selection: Selection = field(default_factory=Selection)
-    #: What images must run on.
+    #: The platform that images must run on.
     platform: Platform = field(default_factory=Platform.of_host)
     #: How images are laid out.
     policy: Policy = DEFAULT_POLICY
@@ -42,7 +42,7 @@ class Wishes:
     #: Whether the images of a repository that can't be read leave the store until it can be read,
     #: so that podman pulls them.
     hide_outage: bool = False
-    #: How many seconds an image stays usable when it has left the store.
+    #: How many seconds the layers of an image stay after it has left the store.
     grace: int = GRACE
 
     def policy_of(self, repository: str) -> Policy:

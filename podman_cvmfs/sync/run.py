@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bring a store up to date with repositories: drives reading, resolving, planning and writing."""
+"""Bring a store up to date with repositories: read, resolve, plan, write."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from podman_cvmfs.errors import printable
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.plan.layers import distrusted_layers, freed_images, orphaned_views
 from podman_cvmfs.plan.make import Candidate, Plan, make_plan
@@ -16,45 +15,49 @@ from podman_cvmfs.plan.retirement import Retention, is_retired
 from podman_cvmfs.registry.meanings import meanings
 from podman_cvmfs.repository.collect import collect
 from podman_cvmfs.repository.offers import Offers
-from podman_cvmfs.repository.owners import ids_of, strangers_among
+from podman_cvmfs.repository.owners import strangers_among
 from podman_cvmfs.repository.protocol import AnyRepository
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import UNANSWERED
-from podman_cvmfs.settings.policy import Overlay, Policy, Reuse
+from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.store.strangers import Stranger
 from podman_cvmfs.sync.choose import Choice, choose_requested, choose_selected, keep_old
 from podman_cvmfs.sync.complete import resolve_all
 from podman_cvmfs.sync.held import held_by, repositories_of
 from podman_cvmfs.sync.newly_complete import completed_since
+from podman_cvmfs.sync.notices import kept, owner_notices, planted, trust_notices
+from podman_cvmfs.sync.replaced import find_replaced, still_shown, tell
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.sync.trust import with_trust_of
+from podman_cvmfs.usage.linked import ShownDirectories, in_use
 from podman_cvmfs.usage.needs import Needs, find_needs, needed_layers
+from podman_cvmfs.usage.unreadable import unreadable_layers
 from podman_cvmfs.usage.vanished import vanished_layers
 
-#: How often what is used beyond its grace is looked at again, in seconds.
+#: After so many seconds layers in use beyond their grace are looked at again.
 _LOOK_AGAIN = 24 * 3600
-#: So many users of a hidden repository's layers are named.
-_SHOWN = 5
 
 
 def sync(wishes: Wishes) -> SyncReport:
-    """Make the store offer what ``wishes`` say.
+    """Make the store offer the images of ``wishes``.
 
-    A store laid out under another policy is laid out anew. An image that can't be done is reported
-    in the result and keeps what the store had under its name. Raises RepositoryError if no
-    repository can be read, StoreError, or InputError for a malformed name among those requested;
-    then the store is as it was.
+    If the policy has changed, the store is laid out anew. If an image fails, the report says so,
+    and its name keeps its old image. Raises RepositoryError if no repository can be read,
+    StoreError, or InputError for a malformed name among those requested; then the store is
+    unchanged.
     """
     requested = {text: meanings(text) for text in wishes.requested}
     wishes = replace(wishes, strangers=strangers_among(wishes.repositories))
+    wishes.cache.require_own()
+    shown = ShownDirectories(wishes.store.path)
     with wishes.store.opened() as current:
         strangers = _keep_others_out(wishes, current)
         if requested:
             wishes = with_trust_of(current, wishes)
         # What was listed and resolved has gone when the store is written: that, too, takes memory.
-        plan, report = _prepare(current, requested, wishes)
+        plan, report = _prepare(current, requested, shown, wishes)
         changed = wishes.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
         if wishes.policy.shared:
             former = Policy.parse(current.policy)
@@ -64,20 +67,24 @@ def sync(wishes: Wishes) -> SyncReport:
     return replace(
         report,
         changed=changed,
-        warnings=[*report.warnings, *_planted(strangers)],
+        warnings=[*report.warnings, *planted(strangers)],
         added=plan.added,
         removed=plan.removed,
         moved=plan.moved,
         images=len(listed),
         synthesised=sum(image.config_origin == SYNTHESISED for image in listed),
         next_due=_next_due(plan.content, wishes.grace, int(time.time())),
+        shown=shown.all(plan.content, in_use(plan.content)),
     )
 
 
 def _prepare(
-    current: StoreContent, requested: Mapping[str, Sequence[ImageName]], wishes: Wishes
+    current: StoreContent,
+    requested: Mapping[str, Sequence[ImageName]],
+    shown: ShownDirectories,
+    wishes: Wishes,
 ) -> tuple[Plan, SyncReport]:
-    """Read what there is and plan what the store shall hold; the report is of what was found."""
+    """Read the repositories and plan the store; the report has the findings so far."""
     held = held_by(current)
     offers = collect(
         wishes.repositories, repositories_of(held), wishes.platform, wishes.selection.specs
@@ -94,29 +101,44 @@ def _prepare(
     gone = _gone(current, offers, hidden, wishes)
     now = int(time.time())
     retention = Retention(now, wishes.grace, needed_layers(current, now, wishes.grace))
+    replaced = find_replaced(current, shown, offers.down)
     to_resolve = _to_resolve(current, offers, choice, gone, wishes)
+    to_resolve |= replaced.images.keys() & set(sources)
     todo = offers.by_source(to_resolve | freed_images(current, sources, retention))
     completed = resolve_all(wishes, todo)
     undone = todo.keys() - completed.candidates.keys()
-    failed = {**offers.down, **choice.failed, **completed.failed}
+    # Whoever names an image is told of the image.
+    down = {**offers.down, **({} if requested else completed.down)}
+    failed = {**down, **choice.failed, **completed.failed}
     left_out = {**choice.left_out, **completed.left_out}
-    # Other repositories may have the image, too, under other names.
+    # Other repositories may have the image too, under other names.
     for offer in choice.offers:
         source = offer.image.image_id.hex
         if source in undone:
             first = str(todo[source][0].image.name)
             kind = left_out if first in left_out else failed
-            kind.setdefault(str(offer.image.name), kind[first])
+            if first in kind:
+                kind.setdefault(str(offer.image.name), kind[first])
+            elif requested:
+                outage = completed.down[todo[source][0].repository.root]
+                failed.setdefault(str(offer.image.name), outage)
     if requested:
-        # Whoever names an image expects it to be there, and nothing else to go.
+        # A user who names an image expects to get it, and to lose no other one.
         failed.update(left_out)
         left_out.clear()
     lacking = (each for each in offers.offers if each.image.image_id.hex in undone)
     wanted = keep_old(choice.wanted, held, lacking, left_out)
     distrusted = distrusted_layers(current, wishes.policy, wishes.policy_of)
-    stuck = _stuck(current, hidden, distrusted) - completed.candidates.keys()
+    unread: set[str] = set()
+    if wishes.hide_outage and completed.down:
+        unread = unreadable_layers(wishes.store.path, current, completed.down)
+    stuck = _stuck(current, hidden, distrusted, unread) | replaced.images.keys()
+    stuck -= completed.candidates.keys()
+    of_links = tell(replaced, held, wanted, stuck)
+    failed.update(of_links.failed)
     wanted = {name: source for name, source in wanted.items() if source not in stuck}
-    plan, warnings = _plan(current, wanted, completed.candidates, hidden, gone, wishes, retention)
+    away = _Away(hidden, completed.down, unread, replaced.layers)
+    plan, of_users = _plan(current, wanted, completed.candidates, away, gone, wishes, retention)
     return plan, SyncReport(
         failed=failed,
         left_out=left_out,
@@ -124,37 +146,56 @@ def _prepare(
         waiting=completed.waiting,
         found=choice.found,
         notices=[
-            *(notice for each in _repositories(offers) for notice in _owner_notices(each, wishes)),
-            *_trust_notices(wishes),
+            *(notice for each in _repositories(offers) for notice in owner_notices(each, wishes)),
+            *trust_notices(wishes),
         ],
-        warnings=warnings,
+        warnings=[*of_links.warnings, *of_users],
     )
+
+
+@dataclass(frozen=True)
+class _Away:
+    """What can't be read of repositories."""
+
+    #: Repositories of which nothing may be shown.
+    hidden: Collection[str]
+    #: Repositories whose server has stopped to answer.
+    down: Collection[str]
+    #: IDs of layers that can't be read, and may not be shown.
+    unread: Collection[str]
+    #: IDs of layers that are reached over a symbolic link -> the link's path.
+    linked: Mapping[str, str]
 
 
 def _plan(
     current: StoreContent,
     wanted: Mapping[ImageName, str],
     candidates: Mapping[str, Candidate],
-    hidden: Collection[str],
+    away: _Away,
     gone: Collection[str],
     wishes: Wishes,
     retention: Retention,
 ) -> tuple[Plan, list[str]]:
-    """Plan the next generation; the warnings are of what stays in it for its users.
+    """Plan the next generation; the warnings name layers that stay for their users.
 
-    Layers that users still stand on are looked for only when some are about to go: past their
-    grace, or in a hidden repository, or with files that their repository has removed, or of a
-    repository whose layers pulls may use no more. Pulls must not find these."""
+    Layers in use are looked for only if some layers are about to leave. These are past their grace,
+    or of a hidden repository, or ``linked``, or their files are gone, or pulls may no longer use
+    their repository's layers. Pulls must not find such layers."""
     sources = set(wanted.values())
     stay = (image for image in current.images.values() if image.all_sources & sources)
     used = {layer.layer_id for image in stay for layer in layers_of(current, image)}
+    hidden = away.hidden
     useless = {layer_id for layer_id, layer in current.layers.items() if layer.repository in hidden}
+    useless.update(away.unread)
     for image in current.images.values():
         if image.repository in hidden:
             layers = layers_of(current, image)
             useless.update(layer.layer_id for layer in layers if not layer.repository)
+    useless.update(away.linked)
     useless |= distrusted_layers(current, wishes.policy, wishes.policy_of)
-    useless |= vanished_layers(wishes.store.path, current, current.layers.keys() - used)
+    unused = (current.layers[layer_id] for layer_id in current.layers.keys() - used)
+    asked = [layer.layer_id for layer in unused if layer.repository not in away.down]
+    useless |= vanished_layers(wishes.store.path, current, asked)
     needs: Needs | None = None
     if useless:
         needs = find_needs(current)
@@ -163,7 +204,11 @@ def _plan(
     plan = make_plan(current, wanted, candidates, str(wishes.policy), retention, gone, order)
     if needs is None:
         return plan, []
-    return plan, [*needs.obstacles(), *_kept(plan.content, needs, sorted(hidden))]
+    return plan, [
+        *needs.obstacles(),
+        *kept(plan.content, needs, sorted(hidden)),
+        *still_shown(plan.content, away.linked, needs.users),
+    ]
 
 
 def _keep_others_out(wishes: Wishes, current: StoreContent) -> Sequence[Stranger]:
@@ -172,49 +217,28 @@ def _keep_others_out(wishes: Wishes, current: StoreContent) -> Sequence[Stranger
     return wishes.store.keep_others_out(shared, seize=shared and is_old)
 
 
-def _planted(strangers: Sequence[Stranger]) -> Iterator[str]:
-    for each in strangers[:_SHOWN]:
-        yield (
-            f"removed {printable(each.path)}, a file of user {each.uid}: containers showed it, and "
-            "no sync had put it there"
-        )
-    if len(strangers) > _SHOWN:
-        yield f"removed {len(strangers) - _SHOWN} more files that no sync had put into the store"
-
-
-def _kept(content: StoreContent, needs: Needs, hidden: Sequence[str]) -> Iterator[str]:
-    """Who keeps layers of ``hidden`` repositories in the store, and what that means: podman finds a
-    layer by its ID, though no image has it, and asks no registry for it."""
-    for root in hidden:
-        layers = [layer for layer in content.layers.values() if layer.repository == root]
-        found = {user for layer in layers for user in needs.users.get(layer.layer_id, ())}
-        if not found:
-            continue
-        users = [str(user) for user in sorted(found)]
-        more = f" and {len(users) - _SHOWN} more" if len(users) > _SHOWN else ""
-        yield (
-            f"layers of {printable(root)} stay in the store, and pulls of images with these layers "
-            f"fail until it is back: {', '.join(users[:_SHOWN])}{more} (to have the images pulled, "
-            "remove these containers and images, and sync again)"
-        )
-
-
 def _gone(
     current: StoreContent, offers: Offers, hidden: Collection[str], wishes: Wishes
 ) -> set[str]:
-    """The repositories that layers of the store show files of and shouldn't: they are hidden, or
-    none of those to read from any more."""
+    """The repositories whose files layers of the store must no longer show: they are hidden, or no
+    longer in the settings."""
     known = {each.root for each in _repositories(offers)}
     known.update(map(os.path.abspath, wishes.repositories))
     return ({layer.repository for layer in current.layers.values()} - known - {""}) | {*hidden}
 
 
-def _stuck(current: StoreContent, hidden: Collection[str], distrusted: Collection[str]) -> set[str]:
+def _stuck(
+    current: StoreContent,
+    hidden: Collection[str],
+    distrusted: Collection[str],
+    unread: Collection[str],
+) -> set[str]:
     """The source IDs of images that the store can only show with files of ``hidden``
-    repositories, or on the layers ``distrusted`` (IDs), which pulls would find."""
+    repositories, or by the layers ``unread`` (IDs), or on the layers ``distrusted``, which pulls
+    would find."""
     found: set[str] = set()
-    for image in current.images.values() if hidden or distrusted else ():
-        if any(
+    for image in current.images.values() if hidden or distrusted or unread else ():
+        if image.top_layer in unread or any(
             layer.repository in hidden or layer.layer_id in distrusted
             for layer in layers_of(current, image)
         ):
@@ -229,11 +253,11 @@ def _to_resolve(
     gone: Collection[str],
     wishes: Wishes,
 ) -> set[str]:
-    """The source IDs of images that the store hasn't got, or not right.
+    """The source IDs of images that the store lacks, or has incomplete.
 
-    A synthesised config is tried again: the registry, or the repository, may have the genuine one
-    by now. So is a manifest that the registry didn't answer for. So is what was published
-    by halves.
+    A synthesised config is tried again: the registry or the repository may now have the genuine
+    one. A manifest without an answer from the registry is tried again too, and so is an image that
+    was published incompletely.
     """
     if current.policy != str(wishes.policy):
         return set(choice.wanted.values())
@@ -250,7 +274,7 @@ def _to_resolve(
             present |= image.all_sources
     # What pulls mustn't find any more is laid out anew.
     distrusted = distrusted_layers(current, wishes.policy, wishes.policy_of)
-    present -= _stuck(current, (), distrusted)
+    present -= _stuck(current, (), distrusted, ())
     present -= completed_since(current, set(choice.wanted.values()), offers, wishes)
     missing = {offer.image.image_id.hex for offer in choice.offers} - present
     left = _left_behind(current, offers)
@@ -258,8 +282,7 @@ def _to_resolve(
 
 
 def _left_behind(current: StoreContent, offers: Offers) -> set[str]:
-    """The source IDs of images that the repository which the store has them from doesn't offer any
-    more, though it can be read."""
+    """The source IDs of images whose repository no longer offers them although it can be read."""
     if len(offers.asked) == 1:
         return set()
     offered = {(offer.image.image_id.hex, offer.repository.root) for offer in offers.offers}
@@ -275,42 +298,9 @@ def _repositories(offers: Offers) -> list[AnyRepository]:
     return list({offer.repository.root: offer.repository for offer in offers.offers}.values())
 
 
-def _owner_notices(repository: AnyRepository, wishes: Wishes) -> Iterator[str]:
-    """What it means for containers that all files belong to one other user."""
-    ids = ids_of(repository.tree)
-    if ids is None or (ids[0] == os.geteuid() and repository.root not in wishes.strangers):
-        return
-    owner = f"user {ids[0]}" if ids[0] != os.geteuid() else f"group {ids[1]}"
-    owner = f"the files in {printable(repository.root)} belong to {owner}"
-    if os.geteuid() == 0:
-        yield (
-            f"{owner}, and so they do in containers; ordinary users need a store of their own "
-            "(podman-cvmfs setup --user) or fuse-overlayfs"
-        )
-        return
-    if wishes.policy.overlay is Overlay.KERNEL:
-        yield (
-            f"{owner}: containers can write in the usual directories, but can't change other files "
-            "of the image (to have that too: podman-cvmfs setup --user --overlay fuse-overlayfs)"
-        )
-    yield (
-        f"{owner}, and some are closed to you: pull an image (podman pull IMAGE) before you build "
-        "on it or commit a container of it"
-    )
-
-
-def _trust_notices(wishes: Wishes) -> Iterator[str]:
-    policy = wishes.policy
-    if len(wishes.repositories) > 1 and policy.reuse_from == () and policy.reuse is not Reuse.NONE:
-        yield (
-            "pulls and builds use no layer of the store, since there are several repositories and "
-            "the setting reuse_from names none (name those that you trust)"
-        )
-
-
 def _next_due(content: StoreContent, grace: int, now: int) -> int | None:
-    """When the first of what has left the store is past its grace; for what stays longer, since it
-    is used, when to look again."""
+    """The time when the first retired layer is past its grace; for layers still in use, the time to
+    look again."""
     times = [layer.retired for layer in content.layers.values() if layer.retired is not None]
     times.extend(content.retired_entries.values())
     dues = [since + grace for since in times]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of a repository's images are wanted: wishes, and globs that include and exclude. Pure."""
+"""Which images of a repository are wanted: wishes, and globs that include and exclude. Pure."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from podman_cvmfs.names.spec import ImageSpec
 
 
 class Selection:
-    """Tells wanted images from others, and remembers which wishes found an image.
+    """Decides which images are wanted, and remembers which wishes have found an image.
 
-    ``specs`` are the wishes; None means all images. A glob of ``include`` or ``exclude`` is a
-    shell's, in which ``*`` takes slashes too, and is held against all names podman has for the
+    ``specs`` are the wishes; None means all images. ``include`` and ``exclude`` are shell globs,
+    but their ``*`` also matches slashes. They are compared with all names that podman has for the
     image (``docker.io/library/debian:12``). No ``include`` includes everything; ``exclude`` wins.
     """
 
@@ -38,7 +38,7 @@ class Selection:
 
     @property
     def specs(self) -> tuple[ImageSpec, ...]:
-        """All wishes, none if all images are wanted."""
+        """All wishes; empty if all images are wanted."""
         return self._specs
 
     def wants(self, name: ImageName) -> bool:
@@ -51,7 +51,7 @@ class Selection:
         return not _any_match(names, self._exclude)
 
     def unmatched(self) -> tuple[ImageSpec, ...]:
-        """The wishes that no name asked about so far has fulfilled, in their order."""
+        """The wishes that no name has fulfilled so far, in their order."""
         return tuple(self._unmatched)
 
     def _is_wished(self, name: ImageName) -> bool:

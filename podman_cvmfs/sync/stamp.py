@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tell in one check that nothing has changed since the last sync.
+"""Find out in one check that nothing has changed since the last sync.
 
-A stamp is left in the cache when a sync has done everything: what the repository was like, and what
-was asked for. The next sync with the same wishes compares it first, and if it holds reads nothing
-else. This module imports little, for that case is the common one and must be cheap. A lost stamp
-costs one full comparison.
+A sync that has done everything leaves a stamp in the cache. It records the repository's state and
+the request. The next sync with the same request compares the stamp first. If it still holds, the
+sync reads nothing else. This is the usual case and must be cheap, so this module imports little. A
+lost stamp costs one full comparison.
 
-What the repository is like is told by CernVM-FS's revision and root hash, or by the times of
-directories (see ``new_stamp``).
+The repository's state is CernVM-FS's revision and root hash, or the times of directories (see
+``new_stamp``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 from typing import TYPE_CHECKING
+
+from podman_cvmfs.util.foreign_file import read_bounded
 
 if TYPE_CHECKING:
     from podman_cvmfs.settings.files import Settings
@@ -25,6 +28,10 @@ if TYPE_CHECKING:
 FORMAT = 2
 #: Extended attributes of a CernVM-FS mount (client 2.12): the catalogue's revision and its hash.
 _XATTRS = ("user.revision", "user.root_hash")
+#: A longer file is no stamp, in bytes. A directory has about 100 in it.
+_MAX_STAMP = 1 << 28
+#: No wish list is longer, in bytes.
+_MAX_LIST = 1 << 24
 
 
 def revision_of(repository: str) -> list[str] | None:
@@ -41,7 +48,7 @@ def revision_of(repository: str) -> list[str] | None:
 
 
 def stamp_path(cache: str, store: str, repository: str) -> str:
-    """Where in the directory ``cache`` the stamp for ``repository`` in ``store`` is kept."""
+    """The path, in the directory ``cache``, of the stamp for ``repository`` in ``store``."""
     key = hashlib.sha256(os.fsencode(f"{store}\0{repository}")).hexdigest()
     return f"{_directory(cache)}/{key}.json"
 
@@ -51,24 +58,27 @@ def _directory(cache: str) -> str:
 
 
 def forget(cache: str) -> None:
-    """Remove all stamps, so that the next syncs compare everything. Raises OSError."""
+    """Remove all stamps, so that the next syncs compare everything. Raises OSError, also if a
+    symbolic link is in the directory's place."""
     try:
-        names = os.listdir(_directory(cache))
+        directory = os.open(_directory(cache), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except FileNotFoundError:
         return
-    for name in names:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{_directory(cache)}/{name}")
+    try:
+        for name in os.listdir(directory):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=directory)
+    finally:
+        os.close(directory)
 
 
 def is_current(cache: str, store: str, repository: str, wishes: str, now: int) -> bool:
-    """Whether the last sync of ``store`` did all that ``wishes`` ask and nothing has changed.
+    """Whether the last sync of ``store`` did everything in ``wishes`` and nothing has changed.
 
     ``now`` is in seconds since 1970. False in every doubt, and on every error.
     """
     try:
-        with open(stamp_path(cache, store, repository), "rb") as file:
-            stamp = json.loads(file.read())
+        stamp = json.loads(_read(stamp_path(cache, store, repository)))
         if (
             stamp["format"] != FORMAT
             or stamp["wishes"] != wishes
@@ -83,33 +93,41 @@ def is_current(cache: str, store: str, repository: str, wishes: str, now: int) -
             attributes = os.stat(os.path.join(repository, path), follow_symlinks=False)
             if [attributes.st_mtime_ns, attributes.st_ino] != times:
                 return False
+        # A link in the place of one of these changes no time that is known.
+        if not all(
+            stat.S_ISDIR(os.lstat(f"{repository}/{path}").st_mode) for path in stamp["shown"]
+        ):
+            return False
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
     return bool(stamp["directories"])
 
 
 def last_report(cache: str, store: str, repository: str) -> dict[str, object]:
-    """What the sync that left the stamp reported; empty if the stamp has gone meanwhile."""
+    """The report of the sync that left the stamp; empty if the stamp has gone meanwhile."""
     try:
-        with open(stamp_path(cache, store, repository), "rb") as file:
-            return dict(json.loads(file.read())["report"])
+        return dict(json.loads(_read(stamp_path(cache, store, repository)))["report"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
+def _read(path: str) -> bytes:
+    return read_bounded(path, _MAX_STAMP, follow=False)
+
+
 def generation_of(store: str) -> str:
-    """What tells one state of ``store`` from all others. Raises OSError."""
+    """A text that identifies one state of ``store``. Raises OSError."""
     current = f"{store}/.current"
     attributes = os.lstat(current)
     return f"{os.readlink(current)} {attributes.st_mtime_ns} {attributes.st_ino}"
 
 
 def wishes_text(settings: Settings) -> str:
-    """What a stamp remembers of everything that decides what a sync does."""
+    """A text with everything that decides what a sync does, for the stamp."""
     digest = hashlib.sha256(json.dumps(settings.values(), sort_keys=True).encode())
     for path in settings.wish_lists:
-        # A list that can't be read is named when it is really needed.
-        with contextlib.suppress(OSError), open(path, "rb") as file:
-            digest.update(hashlib.sha256(file.read()).digest())
+        # An unreadable list is reported when it is really needed.
+        with contextlib.suppress(OSError):
+            digest.update(hashlib.sha256(read_bounded(path, _MAX_LIST)).digest())
     # The policy holds the number of the layout that this version writes.
     return f"1 {os.geteuid()} {settings.platform} {settings.policy} {digest.hexdigest()}"

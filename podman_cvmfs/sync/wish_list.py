@@ -16,6 +16,7 @@ import yaml
 
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.names.spec import ImageSpec
+from podman_cvmfs.util.foreign_file import read_bounded
 
 #: Far above any real list, in bytes; more is refused before it is parsed.
 MAX_WISH_LIST = 8 * 1024 * 1024
@@ -27,25 +28,25 @@ _KEYS = ("version", *_TEXT_KEYS, "input")
 
 @dataclass(frozen=True)
 class WishList:
-    """What one list wishes for. Messages name its file and line."""
+    """The content of one list. Messages name its file and line."""
 
     #: The wishes, in the list's order and each once.
     specs: tuple[ImageSpec, ...]
-    #: Entries that are no image: like DUCC, we do the others.
+    #: Entries that aren't images. Like DUCC, a sync uses the others.
     problems: tuple[InputError, ...] = ()
-    #: What is odd in the list.
+    #: Warnings about the list.
     warnings: tuple[str, ...] = ()
 
 
 def read_wish_list(path: str) -> WishList:
     """Read the list at ``path``: a recipe if it is called ``*.yaml``, else a plain list.
 
-    Raises InputError if it can't be read, is no such list as a whole, or has no entry that is an
-    image: synced, it would empty the store. Only a recipe whose ``input`` is ``[]`` means that.
+    Raises InputError if it can't be read, isn't such a list, or names no image: a sync would then
+    empty the store. Only a recipe whose ``input`` is ``[]`` means that.
     """
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_WISH_LIST + 1)
+        # The list may be another user's.
+        data = read_bounded(path, MAX_WISH_LIST)
     except OSError as err:
         raise InputError(f"can't read the wish list {printable(path)}: {err.strerror}") from None
     is_recipe = path.lower().endswith(_RECIPE_SUFFIXES)
@@ -73,7 +74,7 @@ def parse_recipe(data: bytes, source: str) -> WishList:
     fields, warnings = _fields(_root(_decoded(data, source), source), source)
     version = fields.get("version")
     if version is None:
-        warnings.append(f"{printable(source)}: no version given, taken for version 1")
+        warnings.append(f"{printable(source)}: no version given, read as version 1")
     elif not isinstance(version, yaml.ScalarNode) or version.value.strip() != "1":
         raise _wrong(source, version, "the version of a recipe must be 1")
     for key in _TEXT_KEYS:
@@ -120,8 +121,8 @@ def _collected(entries: Iterable[tuple[int, str]], source: str) -> WishList:
 def _root(text: str, source: str) -> yaml.MappingNode:
     """The document as nodes, which know their lines.
 
-    Aliases stay references to one node, so a document can't grow by them. The loader is the one
-    in Python: libyaml's overflows the stack where this one raises RecursionError.
+    Aliases stay references to one node, so they can't make a document grow. The loader is the one
+    in Python: on deep nesting libyaml's overflows the stack, but this one raises RecursionError.
     """
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)

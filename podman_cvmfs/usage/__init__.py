@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who stands on the store's layers, and what may go because nobody does."""
+"""Finds who uses the store's layers, and removes unused ones."""

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds users' images and containers that show one layer's files as their whole root.
+"""Finds users' images and containers that show only the files of one layer.
 
-containers/storage 1.63 and later notes the layers below another by their IDs, in
-``overlay/<layer id>/lower-layers``, and looks them up in the user's graphroot before it looks in
-stores (``drivers/overlay/overlay.go``, getLowerLayerIDs and dir2). What has no such file has
+containers/storage 1.63 and later notes the layers below another by their IDs, in ``overlay/<layer
+id>/lower-layers``, and looks them up in the user's graphroot first, then in stores
+(``drivers/overlay/overlay.go``, getLowerLayerIDs and dir2). Layers without this file have
 ``lower``, whose links lead to the same IDs. Stores of layout 4 showed a whole image by one layer
-that had the ID of a pull's top layer. What was made on it names that layer alone. Once the real
-layer of the ID is in the graphroot, it is mounted in its place, without the layers that it needs
-below it. Nothing but making those images and containers again mends that.
+that had the ID of a pull's top layer. Images and containers made on it name that layer alone. Once
+the real layer with the ID is in the graphroot, podman mounts the real one instead, but without the
+layers below it. Only making those images and containers again cures that.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ class Broken:
 
 @dataclass(frozen=True)
 class BrokenUsers:
-    """What is broken; ``unreadable`` maps graphroots that couldn't be read, wholly or in part, to
-    the reason: more may be broken there."""
+    """Broken images and containers. ``unreadable`` maps graphroots that couldn't be read completely
+    to the reason: they may hold more broken ones."""
 
     found: tuple[Broken, ...] = ()
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def by_graphroot(self) -> dict[str, tuple[Broken, ...]]:
-        """What is broken in each graphroot."""
+        """The broken images and containers of each graphroot."""
         paths = dict.fromkeys(each.graphroot for each in self.found)
         return {p: tuple(each for each in self.found if each.graphroot == p) for p in paths}
 
 
 def find_broken(graphroots: Sequence[str], stores: Sequence[str] = ()) -> BrokenUsers:
     """Look for broken images and containers in ``graphroots``, whose podman looks into the
-    additional ``stores``. Raises nothing: what can't be read is reported."""
+    additional ``stores``. Raises nothing: the result names unreadable graphroots."""
     found: list[Broken] = []
     unreadable = {}
     for path in graphroots:
@@ -65,7 +65,7 @@ def find_broken(graphroots: Sequence[str], stores: Sequence[str] = ()) -> Broken
 
 
 def cure_of(broken: Iterable[Broken]) -> str:
-    """The commands, for a shell, that remove what is broken in one graphroot."""
+    """The commands, for a shell, that remove the broken images and containers of one graphroot."""
     broken = list(broken)
     commands = []
     for kind, words in (("container", ("rm", "--force")), ("image", ("rmi", "--force"))):
@@ -118,14 +118,14 @@ class _Look:
 
 
 def is_cut_off(lowers: Sequence[str], layers: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether ``lowers`` (IDs, nearest first) name a layer of the graphroot, whose records are
-    ``layers``, but not what that needs below it."""
+    """Whether ``lowers`` (IDs, nearest first) name a layer of the graphroot, but not the layers
+    that it needs below it. ``layers`` are the graphroot's records."""
     for at, layer_id in enumerate(lowers):
         if layer_id not in layers:
             continue
         below = lowers[at + 1 :]
-        # What only a store has shows the rest: its pieces lie below each of its layers. Layout 4
-        # put an empty one there.
+        # A layer that only a store has shows the rest: its pieces lie below it. In layout 4 it is
+        # an empty layer.
         if any(each not in layers and each != SPACER_ID for each in below):
             return False
         if any(not _is_shown(each, lowers, layers) for each in _ancestors(layer_id, layers)):
@@ -145,7 +145,8 @@ def _ancestors(layer_id: str, layers: Mapping[str, Mapping[str, Any]]) -> Iterat
 def _is_shown(
     layer_id: str, lowers: Sequence[str], layers: Mapping[str, Mapping[str, Any]]
 ) -> bool:
-    """Whether a layer or one with the same content is mounted: a store names equal layers once."""
+    """Whether a layer, or another one with the same content, is mounted: a store names equal layers
+    once."""
     if layer_id in lowers:
         return True
     digest = layers.get(layer_id, {}).get("diff-digest")

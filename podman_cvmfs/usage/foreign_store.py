@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the records of a graphroot or another store, whose owner may have put anything there.
+"""Reads the records of a graphroot or another store. Its owner may have put anything there.
 
 Sources: containers/storage 1.43 to 1.60 ``containers.go``, ``images.go``, ``layers.go``. Newer
 versions have some files of their own, ``volatile-*.json``, for containers made with ``--rm``.
@@ -26,7 +26,7 @@ _LAYERS = (f"{LAYERS}/{LAYERS_JSON}", f"{LAYERS}/volatile-{LAYERS_JSON}")
 #: Larger files are not read, in bytes; a layer takes about 500.
 _MAX_JSON = 256 << 20
 _MAX_TEXT = 64 << 10
-#: They hold IDs where a record has them.
+#: The values of these keys are IDs.
 _TEXTS = ("layer", "parent", "image")
 
 
@@ -103,7 +103,7 @@ class ForeignStore:
                 elif record is not None:
                     is_whole = False
             if not is_whole:
-                self.malformed.append(f"{printable(path)}: it holds something else than it should")
+                self.malformed.append(f"{printable(path)}: its content is not what podman writes")
 
     def _fail(self, path: str, err: OSError | InputError) -> None:
         reason = err.message if isinstance(err, InputError) else err.strerror or str(err)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the directories in which podman keeps containers and pulled images, of all users here."""
+"""Finds the directories in which podman keeps containers and pulled images, for all users of this
+machine."""
 
 from __future__ import annotations
 
@@ -14,25 +15,28 @@ from podman_cvmfs.podman.storage_conf.effective import Places, storage_files
 from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.podman.storage_conf.toml_file import plain, section
 from podman_cvmfs.util.foreign_file import read_bounded
+from podman_cvmfs.util.probe import bounded_each
 
 _PASSWD = "/etc/passwd"
 #: The users that may run podman without root, among them those of a directory service (subuid(5)).
 _SUBUID = "/etc/subuid"
-#: Where a graphroot may be named (containers/storage ``types/options.go``). Which of them counts
-#: depends on podman's version and on who runs it; one too many does no harm.
+#: Where a graphroot may be named (containers/storage ``types/options.go``). The one that counts
+#: depends on podman's version and on the user. An extra one does no harm.
 _KEYS = ("graphroot", "rootless_storage_path", "imagestore")
 _GENERATIONS = (Generation("", False, False), Generation("", True, True))
 #: Larger configuration files are refused, in bytes.
 _MAX_CONF = 1 << 20
+#: Seconds for one user's files, and for those of all users whose files don't answer in time.
+_SECONDS, _IN_ALL = 5.0, 30.0
 
 
 @dataclass
 class Graphroots:
     """Existing graphroots, by their real paths.
 
-    ``own`` are the caller's and those that were named, ``others`` those of the other users.
-    ``unseen`` maps what could not be looked at to why: graphroots may be missing on its account;
-    ``own_unseen`` is the part of it that belongs to the caller.
+    ``own`` are the caller's and the named ones, ``others`` are other users'. ``unseen`` maps
+    unreadable places to the reason: they may hide graphroots. ``own_unseen`` is the caller's part
+    of it.
     """
 
     own: list[str] = field(default_factory=list)
@@ -49,8 +53,9 @@ def find_graphroots(
 ) -> Graphroots:
     """Find the graphroots of this machine; ``named`` must exist, else InputError.
 
-    Other users than root see only those that they may read. Of the users that a directory service
-    knows only those in ``subuid`` are looked at: all homes of a site could be mounted for it.
+    Other users than root only find graphroots that they can read. Of a directory service's users
+    only those in ``subuid`` are looked at: a look into all homes of a site would mount them. A home
+    that doesn't answer in time is unseen.
     """
     places = Places.of_process() if places is None else places
     found = Graphroots()
@@ -58,7 +63,7 @@ def find_graphroots(
         if not os.path.isdir(f"{path}/overlay-layers"):
             raise InputError(
                 f"{printable(path)} is no graphroot: it has no directory overlay-layers",
-                "'podman info' tells the right one, as graphRoot",
+                "'podman info' shows the right one as graphRoot",
             )
         _add(found.own, path, found)
     conf: dict[str, list[str]] = {}
@@ -66,16 +71,25 @@ def find_graphroots(
     for path in _graphroots_of(places, variables, conf, found):
         _add(found.own, path, found)
     found.own_unseen = tuple(found.unseen)
-    for name, uid, home in _users(passwd, subuid):
-        if uid == places.uid:
-            continue
-        user = Places.of_user(uid, home, places)
+
+    def look(user: tuple[str, int, str]) -> Graphroots:
+        name, uid, home = user
+        seen = Graphroots()
         variables = {"UID": str(uid), "HOME": home, "USER": name, "LOGNAME": name}
-        # What keeps an ordinary user from other users' directories is as it should be.
-        problems = found if places.uid == 0 else Graphroots()
-        for path in _graphroots_of(user, variables, conf, problems):
+        for path in _graphroots_of(Places.of_user(uid, home, places), variables, conf, seen):
             if places.uid == 0 or os.access(f"{path}/overlay-layers", os.R_OK | os.X_OK):
-                _add(found.others, path, problems)
+                _add(seen.others, path, seen)
+        return seen
+
+    users = [user for user in _users(passwd, subuid) if user[1] != places.uid]
+    for user, seen in zip(users, bounded_each(look, users, _SECONDS, _IN_ALL)):
+        if seen is None:
+            seen = Graphroots(unseen={user[2]: "it doesn't answer"})
+        known = {*found.own, *found.others}
+        found.others += [path for path in seen.others if path not in known]
+        # What keeps an ordinary user from other users' directories is as it should be.
+        if places.uid == 0:
+            found.unseen.update(seen.unseen)
     return found
 
 
@@ -96,7 +110,8 @@ def _add(paths: list[str], path: str, found: Graphroots) -> None:
 def _graphroots_of(
     places: Places, variables: Mapping[str, str], conf: dict[str, list[str]], found: Graphroots
 ) -> Iterator[str]:
-    """Where one user's images may be. ``conf`` remembers what configuration files say."""
+    """The directories that may hold one user's images. ``conf`` remembers the content of
+    configuration files."""
     yield places.graphroot
     try:
         files = {path for each in _GENERATIONS for path in storage_files(places, each)}
@@ -119,7 +134,7 @@ def _graphroots_of(
 
 
 def _named_in(path: str) -> list[str]:
-    """What the storage.conf ``path`` names as graphroots. Raises OSError, InputError."""
+    """The graphroots that the storage.conf ``path`` names. Raises OSError, InputError."""
     storage = section(path, plain(path, read_bounded(path, _MAX_CONF)), "storage")
     return [storage[key] for key in _KEYS if isinstance(storage.get(key), str)]
 

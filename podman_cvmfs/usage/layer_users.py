@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the containers and images that stand on layers of our store.
+"""Finds the containers and images that use layers of our store.
 
 ``foreign_store`` reads the JSON files. podman writes a container or image after its layer, so
 reading the layers last misses none.
 
 ``overlay/<layer id>/lower`` tells more (containers/storage ``drivers/overlay/overlay.go``). A
-container made when the store showed an image by its layers goes on mounting all of them after the
-store shows the image by one.
+container keeps the layers with which it was made. If the store later shows the image by one layer,
+the container still mounts all the old ones.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from podman_cvmfs.usage.foreign_store import ForeignStore, name_of
 
 @dataclass(frozen=True, order=True)
 class User:
-    """Somebody who uses a layer: a ``kind`` (container, image, or layer, where it is only known
-    that one is mounted on ours) with its name, or its ID cut short, in a graphroot."""
+    """A user of a layer: its ``kind`` (container, image or layer), its name or shortened ID, and
+    its graphroot. The kind is layer if only a layer on ours is known."""
 
     graphroot: str
     kind: str
@@ -34,21 +34,21 @@ class User:
 
 
 @dataclass(frozen=True)
-class References:
-    """Who uses which layers and pieces of the store: ID -> its users.
+class LayerUsers:
+    """The users of layers and pieces of the store: ID -> users.
 
-    Layers that lie below a used one are only listed if they are named themselves. ``unreadable``
-    maps graphroots of which a part couldn't be read to the reason: more may be used there.
+    A layer below a used one is listed only if somebody names it, too. ``unreadable`` maps
+    graphroots that couldn't be read completely to the reason: they may use more.
     """
 
     layers: Mapping[str, tuple[User, ...]] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
-def references_to(content: StoreContent, graphroots: Sequence[str]) -> References:
-    """Who in ``graphroots`` uses layers of ``content``.
+def find_layer_users(content: StoreContent, graphroots: Sequence[str]) -> LayerUsers:
+    """Find who in ``graphroots`` uses layers of ``content``.
 
-    What is missing counts as empty; what can't be read or makes no sense is reported.
+    Missing files count as empty. Unreadable or malformed ones are in the result.
     """
     links = {link_name(piece_id): piece_id for piece_id in content.pieces()}
     links.update((link_name(key, form), key) for key in content.layers for form in Form)
@@ -60,7 +60,7 @@ def references_to(content: StoreContent, graphroots: Sequence[str]) -> Reference
             users.setdefault(layer_id, set()).update(found)
         if graphroot.problem is not None:
             unreadable[path] = graphroot.problem
-    return References(
+    return LayerUsers(
         {layer_id: tuple(sorted(found)) for layer_id, found in sorted(users.items())}, unreadable
     )
 
@@ -74,7 +74,7 @@ def _users_in(
         for record in records:
             user = User(graphroot.path, kind, name_of(record))
             tops.append((record.get("layer", ""), user))
-            # In a user namespace a container may stand on a copy of its image's top layer.
+            # In a user namespace a container may use a copy of its image's top layer.
             image = content.images.get(record.get("image", ""))
             if image is not None and image.top_layer is not None:
                 tops.append((image.top_layer, user))
@@ -84,8 +84,8 @@ def _users_in(
     for top, user in tops:
         for layer_id in below.of(top):
             found.setdefault(layer_id, set()).add(user)
-    # Layers that nobody has claimed: made by a process that is still at work or was killed, or
-    # of containers that are recorded elsewhere (storage.conf's transient_store).
+    # The remaining layers: a running or killed process made them, or their containers are recorded
+    # elsewhere (storage.conf's transient_store).
     for layer in below.unclaimed():
         for layer_id in below.of(layer):
             found.setdefault(layer_id, set()).add(User(graphroot.path, "layer", layer[:12]))
@@ -121,7 +121,7 @@ class _Below:
     def of(self, layer: str) -> frozenset[str]:
         """The IDs of ours below ``layer``, or ``layer`` itself if it is one of ours."""
         chain: dict[str, None] = {}
-        # A layer that the graphroot has itself, podman takes from there.
+        # podman takes a layer from the graphroot if it has it.
         while layer in self._parents or layer in self._mounted:
             if layer in self._below or layer in chain:
                 break
@@ -132,7 +132,7 @@ class _Below:
             below |= {layer}
         for each in reversed(list(chain)):
             mounted = self._mounted.get(each)
-            # Layers on one chain share a set where nothing is added.
+            # Layers of one chain share a set as long as nothing is added.
             below = below if mounted is None or below >= mounted else below | mounted
             self._below[each] = below
         return below

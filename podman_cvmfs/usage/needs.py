@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must stay in a store, because a container or an image of somebody's stands on it."""
+"""Finds the layers that must stay in a store because a container or an image of a user needs
+them."""
 
 from __future__ import annotations
 
@@ -11,18 +12,18 @@ from podman_cvmfs.errors import printable
 from podman_cvmfs.plan.retirement import GRACE, Retention
 from podman_cvmfs.store.records import StoreContent, chain_of
 from podman_cvmfs.usage.graphroots import find_graphroots
-from podman_cvmfs.usage.layer_users import References, User, references_to
+from podman_cvmfs.usage.layer_users import LayerUsers, User, find_layer_users
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What must stay in a store: layer ID -> its users, all chains down to their bases.
+    """The needed layers: layer ID -> its users, with all layers below.
 
-    ``blocked_by`` are files and graphroots of the caller, or named by him, that can't be read: on
-    their account everything stays. Other users' graphroots that can't be read are only reported
-    (``unreadable``), or one broken file of anybody's would keep a site's store growing.
+    ``blocked_by`` are unreadable files and graphroots of the caller, or named by the caller:
+    because of them everything stays. Other users' unreadable graphroots are only reported
+    (``unreadable``). Otherwise one broken file of any user would keep a site's store growing.
     """
 
     users: Mapping[str, tuple[User, ...]] = field(default_factory=dict)
@@ -35,7 +36,7 @@ class Needs:
         return content.layers.keys() if self.blocked_by else self.users.keys()
 
     def obstacles(self) -> list[str]:
-        """What to tell the caller of ``blocked_by``."""
+        """The messages about ``blocked_by``."""
         return [
             f"nothing is removed from the store while {printable(path)} can't be read: "
             f"{self.unreadable[path]}"
@@ -44,18 +45,16 @@ class Needs:
 
 
 def find_needs(content: StoreContent, graphroots: Sequence[str] = ()) -> Needs:
-    """Look for users of the layers of ``content`` in all graphroots that can be seen, and those
-    named. Raises InputError if one of these isn't there."""
+    """Look for users of the layers of ``content`` in all visible graphroots and in the named ones.
+    Raises InputError if one of these isn't there."""
     places = find_graphroots(graphroots)
     searched = (*places.own, *places.others)
-    references = references_to(content, searched)
+    uses = find_layer_users(content, searched)
     return Needs(
-        users=_down_to_bases(content, references),
+        users=_down_to_bases(content, uses),
         graphroots=searched,
-        blocked_by=tuple(
-            sorted({*places.own_unseen, *(references.unreadable.keys() & set(places.own))})
-        ),
-        unreadable={**places.unseen, **references.unreadable},
+        blocked_by=tuple(sorted({*places.own_unseen, *(uses.unreadable.keys() & set(places.own))})),
+        unreadable={**places.unseen, **uses.unreadable},
     )
 
 
@@ -64,8 +63,7 @@ def needed_layers(
 ) -> Collection[str]:
     """The layers of ``content`` that a sync at the time ``now`` must keep for their users.
 
-    Nothing is looked for, and the answer is empty, while all that is retired is within ``grace``
-    (seconds).
+    While everything retired is within ``grace`` (seconds), the answer is empty without a search.
     """
     retired = [layer.retired for layer in content.layers.values() if layer.retired is not None]
     retired.extend(content.retired_entries.values())
@@ -78,9 +76,9 @@ def needed_layers(
     return needs.layers(content)
 
 
-def _down_to_bases(content: StoreContent, references: References) -> dict[str, tuple[User, ...]]:
+def _down_to_bases(content: StoreContent, uses: LayerUsers) -> dict[str, tuple[User, ...]]:
     found: dict[str, set[User]] = {}
-    for layer_id, users in references.layers.items():
+    for layer_id, users in uses.layers.items():
         chain = [layer.layer_id for layer in chain_of(content, layer_id)]
         for each in {layer_id, *chain}:
             found.setdefault(each, set()).update(users)

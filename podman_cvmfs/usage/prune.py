@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Removes what images have left from a store, unless a container or another image needs it."""
+"""Removes retired layers and files from a store, unless a container or another image needs them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from podman_cvmfs.usage.vanished import vanished_layers
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What happens to something retired, and why.
+class PruneVerdict:
+    """Whether something retired stays, and why.
 
-    ``kind`` is image, layer, or entry: of the pool, superseded by another for the same image or
-    layer. ``name`` is its ID; an entry's begins with that of its layer or image. ``retired`` is in
-    seconds since 1970. ``reasons`` say why it stays, and there are none if it goes. ``vanished``:
+    ``kind`` is image, layer or entry: an old directory in the pool that another one has replaced.
+    ``name`` is its ID; an entry's begins with the ID of its layer or image. ``retired`` is in
+    seconds since 1970. ``reasons`` say why it stays; they are empty if it is removed. ``vanished``:
     the repository no longer has its files.
     """
 
@@ -42,16 +42,16 @@ class Verdict:
 
     @property
     def stays(self) -> bool:
-        """Whether it is kept."""
+        """Whether it stays in the store."""
         return bool(self.reasons)
 
 
 @dataclass
 class PruneReport:
-    """What was, or would be, done. ``graphroots`` were searched; ``unreadable`` maps those that
-    couldn't be read, wholly or in part, to why."""
+    """What was or would be removed. ``graphroots`` were searched. ``unreadable`` maps graphroots
+    that couldn't be read completely to the reason."""
 
-    verdicts: list[Verdict] = field(default_factory=list)
+    verdicts: list[PruneVerdict] = field(default_factory=list)
     graphroots: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
     changed: bool = False
@@ -99,7 +99,8 @@ def _prune(
 def _pruned(
     current: StoreContent, wanted: Mapping[str, StoredLayer], retention: Retention
 ) -> StoreContent:
-    """``current`` with the layers ``wanted``, and of all else what stays as ``retention`` says."""
+    """``current`` with the layers ``wanted``, and with the other layers and files that
+    ``retention`` keeps."""
     layers = dict(wanted)
     keep_spacer(current, layers)
     images = {key: image for key, image in current.images.items() if not is_retired(image)}
@@ -112,8 +113,9 @@ def _pruned(
 
 def _explain(
     current: StoreContent, content: StoreContent, retention: Retention, needs: Needs
-) -> list[Verdict]:
-    """Say of everything retired in ``current`` why it stays in ``content``, or that it goes."""
+) -> list[PruneVerdict]:
+    """Say for everything retired in ``current`` why it stays in ``content``, or that it is
+    removed."""
     wanted = _wanted(current)
     children: dict[str, str] = {}
     for layer in content.layers.values():
@@ -132,7 +134,7 @@ def _explain(
         since = retention.since(current.retired_entries.get(image.entry))
         stays = image.image_id in content.images
         why = tuple(reasons(image.top_layer or "", since)) if stays else ()
-        verdicts.append(Verdict("image", image.image_id, since, why))
+        verdicts.append(PruneVerdict("image", image.image_id, since, why))
     for layer_id in sorted(current.layers.keys() - wanted.keys()):
         since = retention.since(current.layers[layer_id].retired)
         vanished = layer_id in retention.useless
@@ -140,13 +142,13 @@ def _explain(
         if layer_id in content.layers:
             why = tuple(reasons(layer_id, since, not vanished))
             if not why:
-                why = (f"layer {children[layer_id][:12]} stands on it",)
-        verdicts.append(Verdict("layer", layer_id, since, why, vanished))
+                why = (f"layer {children[layer_id][:12]} needs it",)
+        verdicts.append(PruneVerdict("layer", layer_id, since, why, vanished))
     for entry in sorted(current.retired_entries.keys() - current.entries()):
         since = retention.since(current.retired_entries[entry])
         layer_id = entry.partition("-")[0]
         why = tuple(reasons(layer_id, since)) if entry in content.retired_entries else ()
-        verdicts.append(Verdict("entry", entry, since, why))
+        verdicts.append(PruneVerdict("entry", entry, since, why))
     return verdicts
 
 

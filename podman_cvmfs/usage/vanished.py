@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds layers of a store whose files the repository has no more."""
+"""Finds layers of a store whose files have left the repository."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator
@@ -11,39 +12,40 @@ from podman_cvmfs.repository.layout import FILE_TREES
 from podman_cvmfs.store.layout import OVERLAY
 from podman_cvmfs.store.records import StoreContent, StoredLayer
 
-#: What is in the paths of the files that layers show.
-_TREES = tuple(f"/{name}/" for name in FILE_TREES)
+#: This is in the path of every file that a layer shows.
+TREES = tuple(f"/{name}/" for name in FILE_TREES)
 
 
 def vanished_layers(store: str, content: StoreContent, layer_ids: Iterable[str]) -> set[str]:
-    """Those of the layers ``layer_ids`` of ``content``, which ``store`` holds, whose files the
-    repository has no more.
+    """The layers among ``layer_ids`` whose files have left the repository.
 
-    A repository that isn't there just now proves nothing, nor does a file that can't be read: the
-    tree that held the files must be there, and they not.
+    ``store`` holds ``content``. A missing repository or an unreadable file proves nothing: the tree
+    that held the files must be there, without the files.
     """
     found = set()
     trees: dict[str, bool] = {}
     for layer_id in layer_ids:
-        for target in _targets(f"{store}/{OVERLAY}", content.layers[layer_id]):
-            tree = next((target[: target.find(t) + len(t)] for t in _TREES if t in target), None)
+        for target in targets(f"{store}/{OVERLAY}", content.layers[layer_id]):
+            tree = next((target[: target.find(t) + len(t)] for t in TREES if t in target), None)
             if tree is None:
                 continue
             if tree not in trees:
                 trees[tree] = _lists_something(tree)
-            if trees[tree] and _is_missing(target):
+            if trees[tree] and is_missing(target):
                 found.add(layer_id)
     return found
 
 
-def _targets(overlay: str, layer: StoredLayer) -> Iterator[str]:
-    """Where what a layer shows leads to, as far as that is links."""
+def targets(overlay: str, layer: StoredLayer) -> Iterator[str]:
+    """The targets of the links that ``layer`` shows. ``overlay`` is the store's directory of that
+    name."""
     if layer.lowers is None:
         paths = _parts(f"{overlay}/{layer.layer_id}")
     else:
         paths = iter([f"{overlay}/{piece_id}/diff" for piece_id in layer.lowers])
     for path in paths:
-        if os.path.islink(path):
+        # What is local isn't a link.
+        with contextlib.suppress(OSError):
             yield os.readlink(path)
 
 
@@ -64,7 +66,8 @@ def _lists_something(directory: str) -> bool:
         return False
 
 
-def _is_missing(path: str) -> bool:
+def is_missing(path: str) -> bool:
+    """Whether nothing is at ``path``; what can't be read may be there."""
     try:
         os.stat(path)
     except FileNotFoundError:

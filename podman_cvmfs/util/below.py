@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens what lies below an open directory, whatever somebody else may have put in its place.
+"""Opens files and directories below an open directory, safely if others can exchange them.
 
 No symbolic link is followed, no pipe or device is opened.
 """

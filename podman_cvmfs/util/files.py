@@ -7,12 +7,15 @@ import errno
 import os
 import tempfile
 
+from podman_cvmfs.util.trusted_place import require_own_place
+
 
 def write_whole(path: str, data: bytes, *, inside: str | None = None) -> None:
     """Put ``data`` at ``path`` by a rename, readable for everybody. Raises OSError.
 
-    Missing directories are made; those below the directory ``inside`` must be no symbolic links.
-    A reader sees the old content or the new.
+    Missing directories are made; those below the directory ``inside`` must be no symbolic links,
+    and for root that must be a place of root's, else InputError. A reader sees the old content or
+    the new.
     """
     directory = os.path.dirname(path)
     above = directory
@@ -21,6 +24,8 @@ def write_whole(path: str, data: bytes, *, inside: str | None = None) -> None:
             raise OSError(errno.ELOOP, "it holds a symbolic link in a directory's place", above)
         above = os.path.dirname(above)
     os.makedirs(directory, mode=0o755, exist_ok=True)
+    if inside is not None:
+        require_own_place(inside)
     descriptor, temporary = tempfile.mkstemp(dir=directory, prefix=".new-")
     try:
         with os.fdopen(descriptor, "wb") as file:

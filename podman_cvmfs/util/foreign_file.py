@@ -7,15 +7,23 @@ import errno
 import os
 import stat
 
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+#: Linux ``Documentation/admin-guide/devices.txt``: 1:3 is /dev/null.
+_NULL = os.makedev(1, 3)
 
-def read_bounded(path: str, limit: int) -> bytes:
+
+def read_bounded(path: str, limit: int, *, follow: bool = True) -> bytes:
     """The content of the regular file ``path`` of at most ``limit`` bytes. Raises OSError.
 
-    A FIFO or a device in its place neither blocks nor is read.
+    A FIFO or a device in its place doesn't block and isn't read. Only /dev/null counts as empty,
+    because it often replaces configuration that should not count. Unless ``follow``, the file
+    itself must not be a symbolic link.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    descriptor = os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW)
     try:
         attributes = os.fstat(descriptor)
+        if stat.S_ISCHR(attributes.st_mode) and attributes.st_rdev == _NULL:
+            return b""
         if not stat.S_ISREG(attributes.st_mode):
             raise OSError(*_refusal(attributes.st_mode), path)
         chunks = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a directory is one in which nobody else can exchange what is written there.
+"""Checks that nobody else can exchange the files in a directory.
 
 Root who works by paths in a directory of somebody else can be led anywhere: its owner may put a
 symbolic link in the place of each part, at any time.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Examine a store without podman, and mend it.
 
-``inspection`` looks at files and notes what is wrong, ``documents`` reads a generation's JSON,
-``frame``, ``layers``, ``targets`` and ``images`` each examine one part, ``store`` drives them,
-``repair`` mends.
+``inspection`` looks at files and notes faults, ``documents`` reads a generation's JSON. ``frame``,
+``layers``, ``targets`` and ``images`` each examine one part, ``store`` drives them. ``repair``
+repairs.
 """

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``verify`` says of users' images and containers that show one layer as their whole root."""
+"""The findings of ``verify`` on users' images and containers that show only the files of one
+layer."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from podman_cvmfs.verify.fault import Fault, Kind, Severity
 
 
 def broken_users(store: str) -> Iterator[Fault]:
-    """A finding for each image and container in all graphroots that can be seen, whose podman may
-    look into ``store``."""
+    """A finding for each such image and container in all visible graphroots whose podman may use
+    ``store``."""
     places = find_graphroots()
     broken = find_broken([*places.own, *places.others], [store])
     for graphroot, found in broken.by_graphroot().items():
@@ -22,7 +23,7 @@ def broken_users(store: str) -> Iterator[Fault]:
                 Severity.ERROR,
                 Kind.CUT_OFF,
                 printable(graphroot),
-                f"{each} shows the files of one layer as its whole root",
+                f"{each} shows only the files of one layer",
                 f"as the owner of {printable(graphroot)}: {printable(cure_of([each]))}, "
                 "then pull or create it again",
             )

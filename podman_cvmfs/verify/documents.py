@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the JSON of a generation as far as it can be understood, noting all that is wrong."""
+"""Read the JSON of a generation as far as possible, and note every fault."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _NONE: dict[str, Any] = {}
 
 @dataclass
 class Documents:
-    """What a generation's JSON says, as far as it can be understood."""
+    """The content of a generation's JSON, as far as it can be understood."""
 
     content: StoreContent = field(default_factory=StoreContent)
-    #: Whether all of it is as it was written.
+    #: Whether all of it is unchanged since it was written.
     intact: bool = False
     #: The files that hold JSON.
     read: frozenset[str] = frozenset()
-    #: All that may be names of images, wherever they are found.
+    #: All texts that may be names of images, wherever they are.
     names: frozenset[str] = frozenset()
 
 
@@ -62,7 +62,7 @@ def read_documents(look: Inspection, generation: str) -> Documents:
 
 
 def _names(records: list[Any], ours: object) -> Iterator[str]:
-    """Everything that stands where a name should, as podman writes it."""
+    """Everything in the place of a name, in podman's spelling."""
     lists = [record.get("names") for record in records if isinstance(record, dict)]
     for name in itertools.chain.from_iterable(each for each in lists if isinstance(each, list)):
         if isinstance(name, str):
@@ -83,9 +83,9 @@ def _check_sums(look: Inspection, generation: str, raw: Mapping[str, bytes]) -> 
     lines = recorded.splitlines(keepends=True)
     wrong = [name for name in raw if sums({name: raw[name]}) not in lines]
     for name in wrong:
-        look.error(f"{generation}/{name}", f"isn't as it was written: {SUMS} has another checksum")
+        look.error(f"{generation}/{name}", f"has been changed: {SUMS} has another checksum")
     if not wrong and len(raw) == 3:
-        look.error(f"{generation}/{SUMS}", "isn't as it was written")
+        look.error(f"{generation}/{SUMS}", "has been changed")
     return False
 
 
@@ -98,7 +98,7 @@ def _parse(look: Inspection, path: str, data: bytes | None, kind: type[Any]) -> 
         look.error(path, err.message)
         return None
     if not isinstance(value, kind):
-        look.error(path, "holds another kind of JSON than it should")
+        look.error(path, "holds the wrong kind of JSON")
         return None
     if isinstance(value, dict) and value.get("format") not in KNOWN_FORMATS:
         found = str(value.get("format"))[:20]

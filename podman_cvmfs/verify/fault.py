@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with a store, as a frozen dataclass. Pure: no I/O."""
+"""A fault of a store, as a frozen dataclass. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ class Severity(str, Enum):
 
 
 class Kind(str, Enum):
-    """What sort of fault it is. The values are for good: scripts may look for them."""
+    """The kind of a fault. The values never change: scripts may test for them."""
 
     #: There is no store at that path, or an empty one.
     NO_STORE = "no-store"
-    #: Something isn't as a sync has written it.
+    #: Something differs from what a sync has written.
     DAMAGED = "damaged"
-    #: Somebody's file or directory in our place; podman doesn't care.
+    #: A file or directory of somebody else. podman ignores it.
     FOREIGN = "foreign"
     #: A file of another user that containers show.
     PLANTED = "planted"
-    #: What a killed sync has left.
+    #: Something left by a killed sync.
     LEFTOVER = "leftover"
     #: An earlier version has laid out the store.
     FORMER_LAYOUT = "former-layout"
     #: The files of a layer are not in their repository.
     FILES_GONE = "files-gone"
+    #: Only podman doesn't see the files of layers.
+    FILES_UNSEEN = "files-unseen"
     #: Something couldn't be examined.
     UNCHECKED = "unchecked"
     #: A user's image or container shows one layer as its whole root.
@@ -41,17 +43,17 @@ class Kind(str, Enum):
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong. The texts are fit to be printed."""
+    """One fault. The texts can be printed as they are."""
 
     severity: Severity
     kind: Kind
-    #: With what: an absolute path.
+    #: The absolute path of the faulty thing.
     path: str
-    #: How it is wrong: the end of a sentence that begins with the path.
+    #: The fault: the end of a sentence that begins with the path.
     what: str
-    #: What to do about it.
+    #: The cure.
     cure: str
 
 
-#: For what is no work of ours, and may be somebody's.
+#: The cure for things that are not ours.
 REMOVE = "remove it, or move it away"

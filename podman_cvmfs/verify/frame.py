@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Examine what holds a store together: its top directory, generations, pool and locks."""
+"""Examine a store's top directory, generations, pool and locks."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import stat
-import struct
 
 from podman_cvmfs.settings.advice import on_store
 from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.entries import retired_links
+from podman_cvmfs.store.lock_holder import holder_of
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.verify.fault import Kind
 from podman_cvmfs.verify.inspection import Inspection
@@ -21,10 +20,12 @@ from podman_cvmfs.verify.record_reader import entry_id
 _GENERATION = re.compile(rf"{layout.GENERATIONS}/(0|[1-9][0-9]*)\Z")
 _POOL = "pool"
 _CURRENT_NEW = layout.CURRENT + ".new"
+#: The mode that versions before this one gave the lock against other syncs.
+_EARLIER_SYNC_LOCK = 0o644
 
 
 def current_generation(look: Inspection) -> str | None:
-    """The directory of the current generation; None, and findings, where there is none."""
+    """The directory of the current generation; None, and findings, without one."""
     if look.attributes("", optional=True) is None:
         if not look.findings:
             look.error("", "there is no store", on_store(look.store, "sync"), Kind.NO_STORE)
@@ -36,14 +37,14 @@ def current_generation(look: Inspection) -> str | None:
     if names is None:
         return None
     if layout.CURRENT not in names:
-        what = "is no store, or one in which nothing has been written"
+        what = "is not a store, or an empty one"
         look.error("", what, on_store(look.store, "sync"), Kind.NO_STORE)
         return None
     target = look.link(layout.CURRENT)
     if target is None:
         return None
     if not _GENERATION.match(target):
-        look.error(layout.CURRENT, f"leads to {target!r}, which is no generation")
+        look.error(layout.CURRENT, f"leads to {target!r}, which is not a generation")
         return None
     return target if look.names(target) is not None else None
 
@@ -62,14 +63,24 @@ def check_frame(look: Inspection) -> None:
     if locks is not None:
         look.no_others(layout.LOCKS, locks, {*layout.LOCK_FILES, layout.SYNC_LOCK})
         if layout.SYNC_LOCK in locks:
-            look.regular(f"{layout.LOCKS}/{layout.SYNC_LOCK}")
+            _check_sync_lock(look)
     if leftovers and not sync_runs(look):
-        _left_over(look, _CURRENT_NEW, "is left from a sync that was killed")
+        _left_over(look, _CURRENT_NEW, "is left from a killed sync")
+
+
+def _check_sync_lock(look: Inspection) -> None:
+    path = f"{layout.LOCKS}/{layout.SYNC_LOCK}"
+    attributes = look.regular(path, None)
+    if attributes is None:
+        return
+    # The next sync that changes something closes it.
+    if stat.S_IMODE(attributes.st_mode) != _EARLIER_SYNC_LOCK:
+        look.mode(path, attributes, layout.SYNC_LOCK_MODE)
 
 
 def check_top(look: Inspection, content: StoreContent) -> None:
-    """Examine who can reach the store: all users where it is shared with them, else its owner
-    alone. Of a store without a policy, and of one of an earlier version, nobody can tell."""
+    """Examine who can reach the store: all users if it is shared, else only its owner. If the
+    policy is missing or of an earlier version, this is unknown."""
     attributes = look.attributes("")
     policy = Policy.parse(content.policy)
     if attributes is None:
@@ -98,15 +109,15 @@ def check_locks(look: Inspection, generation: str) -> None:
 def _same_file(look: Inspection, one: os.stat_result, other: os.stat_result) -> bool:
     if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino):
         return True
-    # Nobody changes a store that is served read-only; CernVM-FS breaks hard links up.
+    # CernVM-FS breaks up hard links, but nobody changes a store that it serves.
     return bool(os.statvfs(look.store).f_flag & os.ST_RDONLY)
 
 
 def check_generation(look: Inspection, generation: str, content: StoreContent) -> None:
-    """Examine which names the directories of ``generation`` hold.
+    """Examine the names in the directories of ``generation``.
 
-    A layer's directory that layers.json doesn't know is worst: the pull of a user who needs that
-    layer fails and leaves storage in which no podman command works.
+    A layer's directory without a record in layers.json is the worst. If a user pulls that layer,
+    the pull fails, and no podman command works in the user's storage any more.
     """
     top = {layout.STATE, layout.SUMS, *layout.PUBLIC}
     look.no_others(generation, look.names(generation) or set(), top)
@@ -117,7 +128,7 @@ def check_generation(look: Inspection, generation: str, content: StoreContent) -
     known = {"l", *content.layers, *pieces, *retired.values()}
     for name in sorted(present - known):
         orphan = re.match(r"[0-9a-f]{64}\Z", name)
-        what = f"is a layer that {layout.LAYERS_JSON} doesn't know: it breaks pulls of that layer"
+        what = f"is a layer without a record in {layout.LAYERS_JSON}: pulls of this layer fail"
         look.error(f"{overlay}/{name}", what if orphan else "doesn't belong here")
     links = {layer.link for layer in content.layers.values()}
     links.update(map(layout.link_name, pieces))
@@ -133,21 +144,22 @@ def check_generation(look: Inspection, generation: str, content: StoreContent) -
 
 
 def check_leftovers(look: Inspection, generation: str, content: StoreContent) -> None:
-    """Examine the names of generations and in the pool; what a killed sync has left is a warning.
+    """Examine the names of generations and in the pool.
 
-    While a sync runs nobody can tell what is left over.
+    Leftovers of a killed sync are a warning. While a sync runs, leftovers can't be told from its
+    new files.
     """
     number = int(os.path.basename(generation))
     running = sync_runs(look)
     names = look.names(layout.GENERATIONS) or set()
     numbers = {name for name in names if re.match(r"(0|[1-9][0-9]*)\Z", name)}
     look.no_others(layout.GENERATIONS, names, numbers)
-    # The one before the current stays, for those who are just reading it; 0 is the empty one with
-    # which a store begins.
+    # The one before the current stays for present readers; 0 is the empty one with which a store
+    # begins.
     previous = max((int(name) for name in numbers if 0 < int(name) < number), default=number)
     for name in sorted(numbers - {str(number), str(previous)}):
         if not running:
-            what = "is left from a sync that was killed"
+            what = "is left from a killed sync"
             _left_over(look, f"{layout.GENERATIONS}/{name}", what)
     used = content.entries() | set(content.retired_entries)
     for pool in (layout.POOL_LAYERS, layout.POOL_IMAGES):
@@ -160,17 +172,23 @@ def check_leftovers(look: Inspection, generation: str, content: StoreContent) ->
 
 
 def _left_over(look: Inspection, relative: str, what: str) -> None:
-    cure = "nothing: the next sync that changes something removes it"
+    cure = "nothing: the next sync that changes the store removes it"
     look.warning(Kind.LEFTOVER, relative, what, cure)
 
 
 def sync_runs(look: Inspection) -> bool:
-    """Whether a sync is at work on the store; no lock is taken to find out."""
+    """Whether a sync is at work on the store. The check takes no lock. Only the store's owner can
+    find out: for others the answer is yes."""
+    path = look.path(f"{layout.LOCKS}/{layout.SYNC_LOCK}")
     try:
-        with open(look.path(f"{layout.LOCKS}/{layout.SYNC_LOCK}"), "rb") as file:
-            # struct flock of Linux on 64-bit machines: type, whence, start, length, pid.
-            asked = struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-            answer = fcntl.fcntl(file, fcntl.F_GETLK, asked)
-            return bool(struct.unpack("hhqqi0q", answer)[0] != fcntl.F_UNLCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except PermissionError:
+        return True
     except OSError:
         return False
+    try:
+        return holder_of(descriptor) is not None
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)

@@ -42,9 +42,9 @@ from podman_cvmfs.verify.record_reader import IMAGES_PATH, LAYERS_PATH
 def check_images(
     look: Inspection, generation: str, content: StoreContent, layers: Layers
 ) -> dict[str, ImageFiles]:
-    """Examine all images of ``content``; returns the files of those that are as they were written.
+    """Examine all images of ``content``; return the files of unchanged images.
 
-    ``layers`` are what the examination of the layers has found.
+    ``layers`` is the result of examining the layers.
     """
     genuine = {}
     for image_id, image in content.images.items():
@@ -58,7 +58,7 @@ def check_images(
             look.error(f"{generation}/{path}", f"image {image_id} {what}")
         _check_depth(look, entry, content, layers, image)
     for layer_id in _shown_for_nobody(content):
-        what = f"has layer {layer_id} show an image that hasn't got it"
+        what = f"says that layer {layer_id} shows an image without this layer"
         look.error(f"{generation}/{layout.STATE}", what)
     for what in _wrong_names(content):
         look.error(f"{generation}/{IMAGES_PATH}", what)
@@ -66,7 +66,7 @@ def check_images(
 
 
 def _files(look: Inspection, entry: str, image: StoredImage) -> ImageFiles | None:
-    """The image's files; None, and findings, if they aren't as they were written."""
+    """The image's files; None, and findings, if they have been changed."""
     names = look.names(entry)
     if names is None:
         return None
@@ -98,7 +98,7 @@ def _files(look: Inspection, entry: str, image: StoredImage) -> ImageFiles | Non
         look.error(f"{entry}/{config_name}", f"hasn't the digest sha256:{image.image_id}")
         is_whole = False
     if is_whole and files.entry != image.entry:
-        look.error(entry, "isn't as it was written: its name has another checksum")
+        look.error(entry, "has been changed: its name has another checksum")
         is_whole = False
     return files if is_whole else None
 
@@ -106,8 +106,8 @@ def _files(look: Inspection, entry: str, image: StoredImage) -> ImageFiles | Non
 def _contradictions(
     content: StoreContent, layers: Layers, image: StoredImage, files: ImageFiles
 ) -> Iterator[tuple[str, str]]:
-    """Where an image's record, files and layers don't go together: the path of the record and what
-    is wrong with it, as the end of a sentence."""
+    """The contradictions between an image's record, files and layers: the path of the record, and
+    the fault as the end of a sentence."""
     try:
         config = parse_config(files.config, "the config")
         manifest = parse_manifest(files.manifest, "the manifest")
@@ -121,12 +121,17 @@ def _contradictions(
     if image.config_origin == SYNTHESISED:
         is_wrong = image.source_id == image.image_id
     else:
-        # What a retired image was called is forgotten.
+        # The former names of a retired image are not recorded.
         is_wrong = not is_retired(image) and image.source_id not in _sources(image, manifest)
     if is_wrong:
-        yield layout.STATE, "has the source of a config that is made up, or none against that"
+        yield layout.STATE, "has a source ID that contradicts the origin of its config"
+    top = content.layers.get(image.top_layer or "")
+    # A layer of layout 4 may be held for its users, with the files of a former repository.
+    is_shown = top is not None and top.shows is not None and top.lowers is not None
+    if top is not None and is_shown and top.repository != image.repository:
+        yield layout.STATE, f"is from {image.repository}, but its files from {top.repository}"
     if (manifest.config.digest, manifest.config.size) != (config.digest, len(config.raw)):
-        yield IMAGES_PATH, "has a manifest of another config"
+        yield IMAGES_PATH, "has the manifest of another config"
     blobs = [blob for blob in manifest.layers if not blob.is_foreign]
     if len(blobs) != len(config.diff_ids):
         yield IMAGES_PATH, "has more or fewer layers in its manifest than in its config"
@@ -143,8 +148,8 @@ def _contradictions(
 
 
 def _sources(image: StoredImage, manifest: Manifest) -> Iterator[str]:
-    """The source IDs that an image with a genuine config may have: its own, or, where repositories
-    know no more of it than its merged root, what that and its names give."""
+    """The source IDs that an image with a genuine config may have: its own ID, or, if repositories
+    have only its merged root, the IDs from that root and its names."""
     yield image.image_id
     roots = _roots(image, manifest)
     for path in image.published:
@@ -154,7 +159,7 @@ def _sources(image: StoredImage, manifest: Manifest) -> Iterator[str]:
 
 
 def _roots(image: StoredImage, manifest: Manifest) -> list[str]:
-    """Where OSG's repository may have the image's merged root."""
+    """The possible places of the image's merged root in OSG's repository."""
     roots = [merged_root(manifest)]
     if image.index_digest is not None:
         roots.append(merged_root_of_index(Digest.parse(image.index_digest)))
@@ -164,7 +169,7 @@ def _roots(image: StoredImage, manifest: Manifest) -> list[str]:
 def _wrong_chain(
     chain: Sequence[StoredLayer], config: ImageConfig, image: StoredImage
 ) -> Iterator[str]:
-    """Whether the layers, base first, are those that the config's diff IDs give."""
+    """Whether the layers, base first, have the IDs that follow from the config's diff IDs."""
     if len(chain) != len(config.diff_ids):
         yield f"has {len(chain)} layers in the store, but {len(config.diff_ids)} in its config"
         return
@@ -188,8 +193,8 @@ def _wrong_chain(
 def _wrong_files(
     chain: Sequence[StoredLayer], image: StoredImage, manifest: Manifest, shown: Mapping[str, Part]
 ) -> Iterator[str]:
-    """Whether the top layer of ``chain``, which is base first, shows the image's files. A top
-    layer that is found by pulls shows just its own."""
+    """Whether the top layer of ``chain`` (base first) shows the image's files. A top layer that
+    pulls can find shows only its own files."""
     top = chain[-1] if chain else None
     if top is None or top.lowers is None or top.shows is None:
         return
@@ -199,7 +204,7 @@ def _wrong_files(
         blobs = [blob.digest.hex for blob in manifest.layers if not blob.is_foreign]
         wanted = dict.fromkeys(reversed(blobs))
         if shown_blobs(top, shown) != list(wanted):
-            yield f"is shown by other layers than its own, by the layer {top.layer_id}"
+            yield f"is shown by the layer {top.layer_id}, which shows other layers than the image's"
         return
     parts = [shown[each] for each in top.lowers]
     links = [TARGET.match(part.target) for part in parts if isinstance(part, Link)]
@@ -207,18 +212,18 @@ def _wrong_files(
         if link["merged"] is None:
             is_right = link["source"] in {image.image_id, *image.all_sources}
         else:
-            # Without the documents of its registry nobody knows what an image was made from.
+            # Without the registry's documents the layers of an image are unknown.
             is_right = image.config_origin == SYNTHESISED or link["merged"] in _roots(
                 image, manifest
             )
         if not is_right:
-            yield f"is shown by the merged root of another image, by the layer {top.layer_id}"
+            yield f"is shown by the layer {top.layer_id}, the merged root of another image"
 
 
 def _shown_for_nobody(content: StoreContent) -> Iterator[str]:
-    """The IDs of top layers that are said to show an image which isn't one of theirs. Images with
-    the same files share one, and what a retired image was called is forgotten. A merged root tells
-    itself which image's it is."""
+    """The IDs of top layers that, by their records, show an image that doesn't have them. Images
+    with the same files share one, and the former names of retired images are not recorded. A merged
+    root's path tells its image."""
     sources: dict[str, set[str]] = {}
     skipped: set[str] = set()
     for image in content.images.values():
@@ -237,7 +242,7 @@ def _shown_for_nobody(content: StoreContent) -> Iterator[str]:
 def _wrong_blobs(chain: Sequence[StoredLayer], blobs: Sequence[Descriptor]) -> Iterator[str]:
     """Whether the sizes of advertised layers are the manifest's."""
     for layer, blob in zip(chain, blobs):
-        # Another image may have the same layer packed otherwise.
+        # Another image may have the same layer with another compression.
         if layer.blob == blob.digest and layer.blob_size != blob.size:
             yield f"has the layer {layer.layer_id} packed in {blob.size} bytes, not as recorded"
 
@@ -260,7 +265,7 @@ def _check_depth(
 
 
 def _wrong_names(content: StoreContent) -> Iterator[str]:
-    """Names that no image of the repositories explains, and those that podman wouldn't find."""
+    """Names that don't come from the repositories, and names that podman wouldn't find."""
     offered: dict[str, set[str]] = {}
     for image_id, image in content.images.items():
         if is_retired(image):
@@ -284,4 +289,4 @@ def _wrong_names(content: StoreContent) -> Iterator[str]:
 def _not_its_own(content: StoreContent, image_id: str, name: ImageName) -> Iterator[str]:
     holder = content.names.get(str(name))
     if holder is not None and holder != image_id:
-        yield f"image {image_id} hasn't got its name {str(name)!r}, which {holder} has"
+        yield f"image {image_id} lacks its name {str(name)!r}, which {holder} has"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look at the files of a store and note what is wrong with them.
+"""Look at the files of a store and note their faults.
 
-Nothing is trusted: no link is followed where a file is expected, a FIFO doesn't block, a huge file
-isn't read. Nothing is written, and no lock file is opened.
+Nothing is trusted. Where a file is expected, no link is followed, no FIFO blocks, and no huge file
+is read. Nothing is written, and no lock file is opened.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _MAX_FILE = 1 << 30
 
 
 class Inspection:
-    """Looks into the store in the directory ``store``. Paths are relative to it, "" is itself.
+    """Looks into the store in the directory ``store``.
 
-    ``owner`` is the uid that everything in the store shall have. ``closed`` is what has an image's
-    modes and so may be read by that owner alone. ``closable`` are directories that may be closed to
-    others as a whole.
+    Paths are relative to it, "" is the store itself. ``owner`` is the uid that must own everything
+    in the store. ``closed`` are directories with an image's modes that only the owner can read.
+    ``closable`` are directories that may be closed to others as a whole.
     """
 
     def __init__(self, store: str) -> None:
@@ -39,7 +39,7 @@ class Inspection:
 
     @property
     def findings(self) -> tuple[Fault, ...]:
-        """All that was noted, in order, nothing twice."""
+        """All faults noted, in order, each once."""
         return tuple(self._found)
 
     def path(self, relative: str) -> str:
@@ -49,11 +49,11 @@ class Inspection:
     def error(
         self, relative: str, what: str, cure: str | None = None, kind: Kind = Kind.DAMAGED
     ) -> None:
-        """Note an error of the file at ``relative``, which a repair cures if nothing is said."""
+        """Note an error of the file at ``relative``. Without ``cure`` a repair cures it."""
         self._note(Severity.ERROR, kind, relative, what, cure or repair_of(self.store))
 
     def foreign(self, relative: str) -> None:
-        """Note what is at ``relative`` and is no work of ours."""
+        """Note a thing at ``relative`` that is not ours."""
         self._note(Severity.ERROR, Kind.FOREIGN, relative, "doesn't belong here", REMOVE)
 
     def warning(self, kind: Kind, relative: str, what: str, cure: str) -> None:
@@ -65,25 +65,26 @@ class Inspection:
         self._found[Fault(severity, kind, printable(path), printable(what)[:500], cure)] = None
 
     def attributes(self, relative: str, *, optional: bool = False) -> os.stat_result | None:
-        """The attributes of what is at ``relative``; None, and a finding, if there is nothing."""
+        """The attributes of the file at ``relative``; None, and a finding, if there is no file."""
         try:
             return os.lstat(self.path(relative))
         except FileNotFoundError:
             if not optional:
                 self.error(relative, "is missing")
         except OSError as err:
-            self.error(relative, f"can't be looked at: {err.strerror}")
+            self.error(relative, f"can't be examined: {err.strerror}")
         return None
 
     def names(self, relative: str, *, optional: bool = False) -> set[str] | None:
-        """What a directory of ours holds; None, and a finding, if it is none or can't be read."""
+        """The names in a directory of ours; None, and a finding, if it isn't a directory or can't
+        be read."""
         attributes = self.attributes(relative, optional=optional)
         if attributes is None:
             return None
         if not stat.S_ISDIR(attributes.st_mode):
             self.error(relative, f"is {kind_of(attributes)}, not a directory")
             return None
-        # Whether the store itself is to be open to others depends on its policy.
+        # The policy decides whether the store itself should be open to others.
         is_closed = relative in self.closable and stat.S_IMODE(attributes.st_mode) == 0o700
         self._rights(relative, attributes, 0o755 if relative and not is_closed else None)
         try:
@@ -97,23 +98,24 @@ class Inspection:
             return None
 
     def no_others(self, relative: str, names: Collection[str], known: Collection[str]) -> None:
-        """Note what a directory that holds ``names`` has besides ``known``."""
+        """Note the ``names`` in a directory that are not in ``known``."""
         for name in sorted(set(names) - set(known)):
             self.foreign(f"{relative}/{name}" if relative else name)
 
-    def regular(self, relative: str) -> os.stat_result | None:
-        """The attributes of a regular file of ours; None, and a finding, if it is none."""
+    def regular(self, relative: str, mode: int | None = 0o644) -> os.stat_result | None:
+        """The attributes of a regular file of ours; None, and a finding, if it isn't a regular
+        file. Another mode is a finding, unless ``mode`` is None."""
         attributes = self.attributes(relative)
         if attributes is None:
             return None
         if not stat.S_ISREG(attributes.st_mode):
             self.error(relative, f"is {kind_of(attributes)}, not a regular file")
             return None
-        self._rights(relative, attributes, 0o644)
+        self._rights(relative, attributes, mode)
         return attributes
 
     def read(self, relative: str) -> bytes | None:
-        """The content of a regular file of ours; None, and a finding, if it can't be had."""
+        """The content of a regular file of ours; None, and a finding, if it can't be read."""
         if self.regular(relative) is None:
             return None
         try:
@@ -131,9 +133,10 @@ class Inspection:
         return data
 
     def link(self, relative: str, target: str | None = None) -> str | None:
-        """Where a symbolic link leads; a finding unless it is ``target``, if that is given.
+        """The target of a symbolic link.
 
-        None, and a finding, if it is no link.
+        If ``target`` is given, another target is a finding. None, and a finding, if it isn't a
+        link.
         """
         try:
             found = os.readlink(self.path(relative))
@@ -150,15 +153,16 @@ class Inspection:
         return found
 
     def belongs(self, relative: str, attributes: os.stat_result) -> None:
-        """Note it if something isn't owned by whom the store is."""
+        """Note a file that doesn't belong to the store's owner."""
         if self.owner is not None and attributes.st_uid != self.owner:
             self.error(
-                relative, f"is owned by uid {attributes.st_uid}, but the store by {self.owner}"
+                relative,
+                f"is owned by uid {attributes.st_uid}, but the store's owner is {self.owner}",
             )
 
     def mode(self, relative: str, attributes: os.stat_result, mode: int) -> None:
-        """Note it if something has another mode than ``mode``."""
-        # A directory may have taken over the setgid bit of the one it is in.
+        """Note a file with another mode than ``mode``."""
+        # A directory may have inherited its parent's setgid bit.
         found = stat.S_IMODE(attributes.st_mode) & ~stat.S_ISGID
         if found != mode:
             self.error(relative, f"has the mode {found:04o}, not {mode:04o}")
@@ -170,7 +174,7 @@ class Inspection:
 
     @property
     def is_ours(self) -> bool:
-        """Whether the caller is the store's owner, or root: then nothing in it is closed."""
+        """Whether the caller is the store's owner or root, and so can read everything in it."""
         return os.geteuid() in (0, self.owner)
 
     def unread(self, relative: str, err: OSError) -> None:
@@ -181,13 +185,14 @@ class Inspection:
             self.error(relative, f"can't be read: {err.strerror}")
 
     def verify_as_owner(self) -> str:
-        """The command that examines what is closed to the caller, and who is to run it."""
+        """The command that examines the parts closed to the caller, and the user who must run
+        it."""
         whose = "root" if self.owner == 0 else f"the user with the uid {self.owner}"
         return f"'{on_store(self.store, 'verify')}' as {whose}"
 
 
 def kind_of(attributes: os.stat_result) -> str:
-    """What a file is, for people."""
+    """The kind of a file, in words."""
     return {
         stat.S_IFDIR: "a directory",
         stat.S_IFREG: "a regular file",

@@ -28,11 +28,11 @@ from podman_cvmfs.verify.record_reader import LAYERS_PATH
 
 @dataclass
 class Layers:
-    """The layers that were examined.
+    """The examined layers.
 
-    ``directories`` are, by layer ID, the descriptions of their directories as these are to be.
-    ``pieces`` are those that are as they were written, and ``shown`` is what all pieces show, as
-    far as it can be read, by piece ID. ``sound`` have all their ancestors.
+    ``directories`` describe their directories as they should be, by layer ID. ``pieces`` are the
+    unchanged pieces. ``shown`` is what each piece shows, as far as it can be read, by piece ID.
+    ``sound`` are the IDs of the layers with all their ancestors.
     """
 
     sound: set[str]
@@ -42,10 +42,10 @@ class Layers:
 
 
 def check_layers(look: Inspection, generation: str, content: StoreContent) -> Layers:
-    """Examine all layers of ``content``, which is what ``generation`` holds."""
+    """Examine all layers of ``content``, the content of ``generation``."""
     found = Layers(_check_parents(look, generation, content))
     overlay = f"{generation}/{layout.OVERLAY}"
-    # What is retired may be closed in a store that was shared since.
+    # Retired entries may be closed in a store that was shared later.
     look.closable = frozenset(f"{layout.POOL_LAYERS}/{entry}" for entry in _only_retired(content))
     by_link = {layout.link_name(piece_id): piece_id for piece_id in content.pieces()}
     for piece_id in sorted(content.pieces()):
@@ -68,7 +68,7 @@ def check_layers(look: Inspection, generation: str, content: StoreContent) -> La
 
 
 def _only_retired(content: StoreContent) -> set[str]:
-    """The pool entries of layers and pieces that no image has any more."""
+    """The pool entries of retired layers and pieces."""
     used: set[str] = set()
     left = set(map(layout.piece_entry, content.pieces()))
     for layer in content.layers.values():
@@ -115,9 +115,9 @@ def _check_parents(look: Inspection, generation: str, content: StoreContent) -> 
 def _directory(
     look: Inspection, state: str, layer: StoredLayer, by_link: Mapping[str, str]
 ) -> LayerDirectory | None:
-    """The layer's directory in the pool, as it is to be; None if that can't be told. One of layout
-    4 is only looked for: it stays for what stands on it, and the next sync lays its image out
-    anew. ``state`` is the file that says what the layer mounts."""
+    """The layer's directory in the pool, as it should be; None if that is unknown. A directory of
+    layout 4 only has to exist: it stays for its users, and the next sync lays its image out anew.
+    ``state`` is the file that lists the layer's mounts."""
     entry = f"{layout.POOL_LAYERS}/{layer.entry}"
     names = look.names(entry)
     link = None if names is None else look.read(f"{entry}/link")
@@ -130,7 +130,10 @@ def _directory(
         return LayerDirectory(layer.layer_id, EMPTY) if is_whole else None
     written = LayerDirectory(layer.layer_id, EMPTY, layer.lowers)
     if written.entry != layer.entry:
-        what = f"has layer {layer.layer_id} mount other pieces than its directory was written for"
+        what = (
+            f"lists other pieces for layer {layer.layer_id} than the layer's directory was "
+            "written for"
+        )
         look.error(state, what)
         return None
     if names is not None:
@@ -138,7 +141,7 @@ def _directory(
         _check_below(look, entry, layer.lowers, by_link)
         part = read_part(look, entry)
         if part is not None and EMPTY not in readings(part):
-            look.error(f"{entry}/diff", "isn't the empty directory that was written")
+            look.error(f"{entry}/diff", "should be an empty directory")
         check_owners(look, f"{entry}/diff", part, EMPTY)
     return written
 
@@ -146,7 +149,7 @@ def _directory(
 def _check_below(
     look: Inspection, entry: str, lowers: Sequence[str], by_link: Mapping[str, str]
 ) -> None:
-    """Examine what tells podman what lies below a layer that mounts the pieces ``lowers``."""
+    """Examine the files that tell podman which pieces, ``lowers``, lie below a layer."""
     if not lowers:
         look.no_others(f"{entry}/empty", look.names(f"{entry}/empty") or set(), ())
         return
@@ -157,14 +160,14 @@ def _check_below(
 
 
 def _wrong_lower(data: bytes, lowers: Sequence[str], by_link: Mapping[str, str]) -> Iterator[str]:
-    """What is wrong with the content of a ``lower`` file, as ends of sentences."""
+    """The faults of the content of a ``lower`` file, as ends of sentences."""
     if data == layout.lower_of(lowers).encode():
         return
     links = read_lower(data)
     if links is None:
         yield "isn't a list of links"
         return
-    yield from (f"names l/{each}, which is no piece" for each in links if each not in by_link)
+    yield from (f"names l/{each}, which isn't a piece" for each in links if each not in by_link)
     yield from (f"names l/{each} twice" for each in sorted(set(links)) if links.count(each) > 1)
     named = [by_link[each] for each in links if each in by_link]
     yield from (f"leaves out the piece {each}" for each in lowers if each not in named)
@@ -177,9 +180,10 @@ def _wrong_lower(data: bytes, lowers: Sequence[str], by_link: Mapping[str, str])
 def _contradictions(
     content: StoreContent, layer: StoredLayer, shown: Mapping[str, Part]
 ) -> Iterator[str]:
-    """Where a layer's record and what it mounts don't go together, as ends of sentences."""
+    """The contradictions between a layer's record and its mounts, as ends of sentences."""
     if layer.lowers is None:
-        # The spacer is what it was; all else of that layout is outdated, or there for its grace.
+        # The spacer never changes. Everything else of that layout is outdated, or stays for its
+        # grace.
         is_kept = layer.outdated or layer.retired is not None or layer.layer_id == SPACER_ID
         policy = Policy.parse(content.policy)
         if (policy is None or policy.has_pieces) and not is_kept:
@@ -192,12 +196,12 @@ def _contradictions(
             yield f"hasn't the ID that {layer.diff_id} gets on its parent"
     if not layer.lowers:
         if layer.layer_id != stand_in_id(layer.parent):
-            yield "shows nothing, but doesn't stand in for another one"
+            yield "shows nothing, but isn't a stand-in"
         elif layer.diff_size or layer.shows or layer.merged:
-            yield "stands in for another one, but isn't empty"
+            yield "is a stand-in, but isn't empty"
         return
     if (layer.shows is not None) != (layer.layer_id == image_layer_id(layer.lowers, layer.parent)):
-        yield "has the ID of a layer that shows an image, or not, against what the state says"
+        yield "has an ID that contradicts the state: only one of them says that it shows an image"
     for each in sorted({each for each in layer.lowers if layer.lowers.count(each) > 1}):
         yield f"mounts the piece {each} twice, which the kernel refuses"
     parts = [shown[each] for each in layer.lowers if each in shown]
@@ -210,7 +214,7 @@ def _contradictions(
     for link, target in zip(links, targets):
         yield from _wrong_target(layer, link, target)
     if layer.merged and len(links) > 1:
-        yield "shows a merged root and yet mounts other files"
+        yield "shows a merged root, but also mounts other files"
     if layer.diff_id is not None:
         yield from _advertised(layer, links, targets)
     parent = content.layers.get(layer.parent or "")
@@ -219,17 +223,18 @@ def _contradictions(
 
 
 def shown_blobs(layer: StoredLayer, shown: Mapping[str, Part]) -> list[str]:
-    """The digests, in hexadecimal, of the unpacked layers that ``layer`` shows, nearest first, by
-    what its pieces lead to, as far as that is known."""
+    """The digests, in hexadecimal, of the unpacked layers that ``layer`` shows, nearest first. They
+    are read from the targets of its pieces, as far as these are known."""
     parts = [shown[each] for each in layer.lowers or () if each in shown]
     found = [TARGET.match(part.target) for part in parts if isinstance(part, Link)]
     return [match["blob"] for match in found if match and match["blob"]]
 
 
 def _above_parent(own: Sequence[str], below: Sequence[str]) -> Iterator[str]:
-    """Whether a layer for pulls, which shows the layers ``own`` (digests), shows as much as its
-    parent and one layer more. One that is twice in an image is shown once. Images may have the same
-    layers packed otherwise, so only the number tells."""
+    """Whether a layer for pulls shows everything that its parent shows and one layer more. ``own``
+    are the digests of the layers that it shows. A layer that is twice in an image is shown once.
+    Other images may have the same layers with other compression, so only the numbers are
+    compared."""
     if len(own) < len(below) + (not set(own[:1]) <= set(below)):
         yield "mounts fewer layers than its parent and itself"
 
@@ -238,7 +243,7 @@ def _wrong_target(layer: StoredLayer, link: str, target: re.Match[str] | None) -
     if target is None:
         yield f"shows {link!r}, which isn't a layer or merged root of a repository"
     elif layer.merged != (target["blob"] is None):
-        yield "shows a merged root, or not, against what the state says"
+        yield "contradicts the state, which says whether it shows a merged root"
     elif layer.repository and layer.repository != target["root"]:
         yield f"shows files of {target['root']}, not of {layer.repository}"
     elif target["source"] is not None and layer.shows != target["source"]:
@@ -248,10 +253,10 @@ def _wrong_target(layer: StoredLayer, link: str, target: re.Match[str] | None) -
 def _advertised(
     layer: StoredLayer, links: list[str], targets: list[re.Match[str] | None]
 ) -> Iterator[str]:
-    """Whoever finds a layer by its digests takes what it shows, unchecked."""
+    """A pull that finds a layer by its digests uses its files unchecked."""
     only = targets[0] if len(targets) == 1 else None
     if links and (only is None or only["blob"] is None or layer.merged):
-        yield "is advertised by its digests, but isn't shown by its own files alone"
+        yield "is advertised by its digests, but shows other files, too"
     elif only is not None and (layer.blob is None or layer.blob.hex != only["blob"]):
         yield f"is advertised as {layer.blob}, but shows sha256:{only['blob']}"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare what the real containers/storage library finds in a store with what our reader finds."""
+"""Compare the findings of the real containers/storage library with those of our reader."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer
 
 
 def verify_native(store: str) -> tuple[StoreReport, list[str]]:
-    """The library's verdict on the store in the directory ``store``, and all that is wrong.
+    """The library's verdict on the store in the directory ``store``, and a sentence for each fault.
 
-    That is what the library itself finds, and where it and our reader see different things, each
-    as a sentence; nothing for a good store. Raises StoreError, and NativeError as ``judge`` does.
+    A fault is one that the library finds, or a difference between the library and our reader.
+    Raises StoreError, and NativeError as ``judge`` does.
     """
     content = read_store(store) or StoreContent()
     report = judge(store)

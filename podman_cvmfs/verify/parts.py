@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read what a layer or a piece shows back from the pool, and tell whether it is as it was written.
+"""Read a layer's or piece's part back from the pool, and tell whether it has been changed.
 
-The name of an entry of the pool holds a hash of all that its directory was made from, so the
-directory can be checked without the repository. What is on disk doesn't tell all of it: the owners
-and times of directories are part of it only where they come from an image.
+The name of a pool entry holds a hash of everything that its directory was made from. So the
+directory can be checked without the repository. The disk doesn't tell everything: the owners and
+times of directories are part of the hash only if they come from an image.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from podman_cvmfs.util.foreign_file import read_bounded
 from podman_cvmfs.verify.inspection import Inspection, kind_of
 from podman_cvmfs.verify.strangers import note_stranger
 
-#: Either makes a directory opaque, depending on who mounts it.
+#: Each makes a directory opaque for one kind of mount.
 _OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
 #: Larger files no sync writes, in bytes.
 _MOST = 1024 * 1024
@@ -26,8 +26,8 @@ _LOWER = re.compile(r"l/([A-Z2-7]{13})\Z")
 
 
 def read_part(look: Inspection, path: str) -> Part | None:
-    """What the ``diff`` in the directory ``path`` of the pool shows; None, and a finding, if it
-    can't be read. What is closed to others than the store's owner is in ``look.closed``."""
+    """The part that the ``diff`` in the pool directory ``path`` shows; None, and a finding, if it
+    can't be read. ``look.closed`` gets the directories that only the store's owner can read."""
     place = f"{path}/diff"
     attributes = look.attributes(place)
     if attributes is None:
@@ -49,9 +49,9 @@ def read_part(look: Inspection, path: str) -> Part | None:
 
 
 def _nodes(look: Inspection, place: str) -> tuple[Node, ...]:
-    """A local part from disk, with all it has in owners and times. Left out, and noted, is what no
-    sync has written: whiteouts and files of strangers, and whatever is neither these nor a
-    directory. Raises OSError."""
+    """A local part from disk, with all owners and times. Left out, and noted, is
+    everything that no sync writes: whiteouts and files of strangers, and what is no file, whiteout
+    or directory. Raises OSError."""
     nodes = []
     pending = [""]
     while pending:
@@ -98,9 +98,8 @@ def read_lower(data: bytes) -> list[str] | None:
 
 
 def readings(part: Part) -> Iterator[Part]:
-    """What a part that looks like this on disk may have been made from: with all owners, without or
-    with one user's alone, with times or without, with setgid bits taken over from the directory it
-    is in."""
+    """The parts that may look like this on disk: with all owners, no owners or one user's alone;
+    with or without times; with or without setgid bits inherited from the parent directory."""
     if isinstance(part, Link):
         yield part
         return

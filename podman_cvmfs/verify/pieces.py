@@ -13,15 +13,15 @@ from podman_cvmfs.verify.parts import read_part, readings
 
 #: So many directories are named.
 _SHOWN = 5
-#: What stands below a repository's root in the paths that pieces link to.
+#: The part below a repository's root in the paths that pieces link to.
 TARGET = re.compile(
     rf"(?P<root>/.*?)/(?:{LAYER_FILES_PATTERN}|{FLAT_PATTERN}|(?P<merged>{OSG_ROOT_PATTERN}))\Z"
 )
 
 
 def check_piece(look: Inspection, entry: str, piece_id: str) -> tuple[Piece | None, Part | None]:
-    """Examine the directory ``entry`` of the pool. Returns the piece, if it is as it was written,
-    and what it shows, as far as that can be read."""
+    """Examine the directory ``entry`` of the pool. Returns the piece, if it is unchanged, and what
+    it shows, as far as that can be read."""
     names = look.names(entry)
     if names is None:
         return None, None
@@ -37,14 +37,14 @@ def check_piece(look: Inspection, entry: str, piece_id: str) -> tuple[Piece | No
         if piece.piece_id == piece_id:
             check_owners(look, f"{entry}/diff", part, each)
             return piece, part
-    what = "isn't as it was written: its name has another checksum"
+    what = "has been changed: its name has another checksum"
     look.error(entry, what + _others_directories(look, part))
     return None, part
 
 
 def _others_directories(look: Inspection, part: Part) -> str:
-    """Whose directories a part holds besides the store's owner's: an image's users may have some
-    there, but strangers not."""
+    """Directories in a part that don't belong to the store's owner. An image's users may own some,
+    strangers may not."""
     nodes = () if isinstance(part, Link) else part.nodes
     found = [
         f"{node.path} of user {node.owner[0]}"
@@ -56,7 +56,7 @@ def _others_directories(look: Inspection, part: Part) -> str:
 
 
 def check_owners(look: Inspection, place: str, part: Part | None, written: Part) -> None:
-    """What of a local part has no owner of its own belongs to the store's."""
+    """Files of a local part that need no other owner must belong to the store's owner."""
     if not isinstance(part, LocalPart) or not isinstance(written, LocalPart):
         return
     ours = {node.path for node in written.nodes if node.owner is None}

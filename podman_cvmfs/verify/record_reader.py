@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Understand the records of a generation one by one, noting each that is wrong.
+"""Read the records of a generation one by one, and note each fault.
 
-``store.reader`` is for sound stores and gives up at the first mistake; this goes on, and what it
-can't make sense of is left out of its result.
+``store.reader`` is for sound stores and stops at the first mistake. This reader goes on, and leaves
+malformed records out of its result.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _NONE: dict[str, Any] = {}
 
 
 class _WrongError(Exception):
-    """What is wrong with a record."""
+    """The fault of a record."""
 
 
 def entry_id(entry: str) -> str | None:
-    """The ID of what the pool keeps under the name ``entry``; None if it is no such name."""
+    """The ID in the name ``entry`` of a pool entry; None for any other name."""
     match = _ENTRY.match(entry)
     return match.group(1) if match else None
 
@@ -54,9 +54,9 @@ def _get(record: Mapping[str, Any], key: str, kind: type, default: Any = ...) ->
     value = record.get(key, default)
     if value is ...:
         raise _WrongError(f"has no {key}")
-    # A bool is an int, but not here.
+    # To Python a bool is an int, but not here.
     if value is not default and type(value) is not kind:
-        raise _WrongError(f"has a {key} that is no {kind.__name__}")
+        raise _WrongError(f"has a {key} that isn't a {kind.__name__}")
     if kind is int and isinstance(value, int) and value < 0:
         raise _WrongError(f"has a negative {key}")
     if kind is int and isinstance(value, int) and value >= 1 << 63:
@@ -108,7 +108,7 @@ class RecordReader:
         if isinstance(value, dict):
             return value
         if self._has_state:
-            self._error(STATE, f"has no {kind}, or they are no object")
+            self._error(STATE, f"has no object with the key {kind}")
         return _NONE
 
     def policy(self) -> str:
@@ -116,14 +116,14 @@ class RecordReader:
         policy = self._state.get("policy")
         found = Policy.parse(policy) if isinstance(policy, str) else None
         if found is not None and not found.has_pieces:
-            what = "is of an earlier version: layers of that layout aren't checked in full"
+            what = "is of an earlier version: layers of that layout are only partly checked"
             place = f"{self._generation}/{STATE}"
             self._look.warning(Kind.FORMER_LAYOUT, place, what, on_store(self._look.store, "sync"))
             return str(found)
         if policy == "" or (found is not None and found.is_written):
             return str(policy)
         if self._has_state:
-            self._error(STATE, f"has a policy that is none: {str(policy)[:100]!r}")
+            self._error(STATE, f"has a malformed policy: {str(policy)[:100]!r}")
         return ""
 
     def _entry(self, ours: Mapping[str, Any], identifier: str) -> str:
@@ -133,13 +133,13 @@ class RecordReader:
         return entry
 
     def _each(self, records: list[Any], kind: str, path: str) -> list[tuple[str, Any, Any]]:
-        """ID, podman's record and ours of everything that has both, each once."""
+        """The ID and both records, podman's and ours, of everything that has both, each once."""
         ours = self._ours(kind)
         found: dict[str, tuple[str, Any, Any]] = {}
         for number, record in enumerate(records):
             try:
                 if not isinstance(record, dict):
-                    raise _WrongError("is no object")
+                    raise _WrongError("isn't an object")
                 identifier = _hex_id(record.get("id"), "id")
             except _WrongError as err:
                 self._error(path, f"record {number} {err}")
@@ -149,10 +149,10 @@ class RecordReader:
             elif isinstance(ours.get(identifier), dict):
                 found[identifier] = identifier, record, ours[identifier]
             elif self._has_state:
-                self._error(path, f"has {identifier}, of which {STATE} knows nothing")
+                self._error(path, f"has {identifier}, which is not in {STATE}")
         for identifier in ours:
             if records and identifier not in found:
-                self._error(STATE, f"has {kind[:-1]} {identifier}, of which {path} knows nothing")
+                self._error(STATE, f"has {kind[:-1]} {identifier}, which is not in {path}")
         return list(found.values())
 
     def layers(self, records: list[Any]) -> dict[str, StoredLayer]:
@@ -173,7 +173,7 @@ class RecordReader:
         blob = _get(record, "compressed-diff-digest", str, None)
         compression = _get(record, "compression", int, 0)
         if compression not in (UNCOMPRESSED, GZIP, ZSTD):
-            raise _WrongError(f"has a compression that there isn't: {compression}")
+            raise _WrongError(f"has an unknown compression: {compression}")
         return StoredLayer(
             layer_id=layer_id,
             entry=self._entry(ours, layer_id),
@@ -218,25 +218,25 @@ class RecordReader:
         sizes = _get(record, "big-data-sizes", dict)
         published = _get(ours, "published", list)
         if not all(isinstance(path, str) for path in published):
-            raise _WrongError(f"has names in {STATE} that are no text")
+            raise _WrongError(f"has names in {STATE} that aren't texts")
         sources = ours.get("sources", [])
         if not isinstance(sources, list) or len(sources) not in (0, len(published)):
             raise _WrongError(f"has more or fewer sources in {STATE} than names")
         created = _get(record, "created", str)
         if normal_time(created) != created:
-            raise _WrongError(f"has a time of creation that is none: {created[:80]!r}")
+            raise _WrongError(f"has a malformed time of creation: {created[:80]!r}")
         view, origin = _get(ours, "view", str), _get(ours, "config", str)
         if view not in (View.FLAT.value, View.LAYERS.value):
-            raise _WrongError(f"is shown by {view[:80]!r}, which there isn't")
+            raise _WrongError(f"has the unknown view {view[:80]!r}")
         manifest_origin = _get(ours, "manifest", str)
         if manifest_origin not in (GENUINE, REBUILT, UNANSWERED):
-            raise _WrongError(f"has a {manifest_origin[:80]!r} manifest, which there isn't")
+            raise _WrongError(f"has the unknown manifest origin {manifest_origin[:80]!r}")
         index = None
         for key in _get(record, "big-data-names", list):
             if isinstance(key, str) and key.startswith("manifest-"):
                 index = str(_digest(key[len("manifest-") :], "index"))
         if origin not in _ORIGINS:
-            raise _WrongError(f"has its config from {origin[:80]!r}, which there isn't")
+            raise _WrongError(f"has the unknown config origin {origin[:80]!r}")
         return StoredImage(
             image_id=image_id,
             entry=self._entry(ours, image_id),
@@ -271,13 +271,13 @@ class RecordReader:
 
 
 def _refuse_unknown(written: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    """Raise _WrongError where our state has what we don't write: a misspelt key says nothing."""
+    """Raise _WrongError for a key in our state that we don't write: it may be misspelt."""
     for key in sorted(ours.keys() - written.keys()):
         raise _WrongError(f"has {key[:80]!r} in {STATE}, which doesn't belong there")
 
 
 def _compare(written: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-    """Raise _WrongError where a record isn't what we write for what it says."""
+    """Raise _WrongError if a record differs from the one that we write for its content."""
     for key in sorted({*written, *record}):
         if key not in written:
             raise _WrongError(f"has {key[:80]!r}, which doesn't belong there")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mend a store: keep what is right, write anew what is not, and sync what is lost.
+"""Repair a store: keep correct parts, write wrong ones anew, and sync lost ones.
 
-The store is written by a sync like any other, into the next generation. Before that, entries of
-the pool that are wrong are replaced under their names, each by one exchange, so that whoever reads
-the store meanwhile finds the wrong one or the right one.
+A sync writes the store into the next generation as usual. Before that, wrong entries of the pool
+are replaced under their names, each by one exchange. So a reader of the store finds either the
+wrong entry or the right one.
 """
 
 from __future__ import annotations
@@ -42,13 +42,14 @@ _RENAME_EXCHANGE = 2
 
 
 def repair(verdict: Verdict, wishes: Wishes) -> SyncReport:
-    """Mend the store of ``wishes``, of which ``verdict`` tells; returns what the sync did.
+    """Repair the store of ``wishes``, whose faults are in ``verdict``; return the sync's report.
 
-    What is lost comes from the repositories of ``wishes``, under the policy the store had. Without
-    a record of what the store held it becomes what ``wishes`` select. An image that is lost and
-    can't be had leaves the store. Raises RepositoryError if something is lost and no repository can
-    be read, StoreError.
+    Lost parts come from the repositories of ``wishes``, under the store's policy. Without a record
+    of its content, the store gets the images that ``wishes`` select. A lost image that no
+    repository has leaves the store. Raises RepositoryError if something is lost and no repository
+    can be read, StoreError.
     """
+    wishes.store.require_own()
     path = wishes.store.path
     saved = salvage(path, verdict)
     _keep_documents(path, verdict, saved, wishes.cache)
@@ -69,13 +70,13 @@ def repair(verdict: Verdict, wishes: Wishes) -> SyncReport:
 
 
 def _policy(saved: Salvage, wishes: Wishes) -> Policy:
-    """The policy to lay out under what is lost: the store's, as far as it is known."""
+    """The policy for lost parts: the store's, as far as it is known."""
     former = saved.policy
     if former is None:
         return wishes.policy
     if former.is_written:
         return former
-    # In earlier versions every store was open to all, and that was no choice.
+    # In earlier versions every store was open to all users. That was not the user's decision.
     return replace(wishes.policy, view=former.view, reuse=former.reuse, overlay=former.overlay)
 
 
@@ -90,7 +91,7 @@ def _keep_documents(store: str, verdict: Verdict, saved: Salvage, cache: BlobCac
 
 
 class _MendedStore(Store):
-    """The store at ``path``, taken to hold what is ``saved``."""
+    """The store at ``path``, with the content ``saved`` instead of its own."""
 
     def __init__(self, path: str, saved: Salvage) -> None:
         super().__init__(path, lambda path: self._saved_content)
@@ -99,7 +100,8 @@ class _MendedStore(Store):
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[StoreContent]:
-        """Lock the store and yield what is saved of it. Raises StoreError."""
+        """Lock the store and yield its saved content. Raises StoreError, InputError."""
+        self.require_own()
         try:
             if os.path.isdir(self.path):
                 _mend_locks(self.path)
@@ -138,21 +140,21 @@ class _MendedStore(Store):
                 _put(f"{self.path}/{layout.POOL_IMAGES}/{entry}", write)
         except OSError as err:
             raise self.write_error(err) from err
-        # What was put there isn't to be swept away before the new generation leads to it.
+        # New entries must not be removed before the new generation uses them.
         retired = {**self._saved.content.retired_entries, **dict.fromkeys(wrong, 0)}
         self._saved_content = replace(self._saved.content, retired_entries=retired)
         return super().replace(content, (), (), anew=anew)
 
 
 def _put(place: str, write: Callable[[str], None]) -> None:
-    """Put what ``write`` makes at ``place``, whatever is there. Raises OSError."""
+    """Put the output of ``write`` at ``place``, whatever is there. Raises OSError."""
     new = f"{place}.new"
     _remove(new)
     try:
         write(new)
         _exchange(new, place)
     finally:
-        # What was wrong, or what couldn't be finished.
+        # The wrong entry, or an unfinished one.
         _remove(new)
 
 
@@ -167,23 +169,30 @@ def _exchange(new: str, place: str) -> None:
             return
     except AttributeError:  # a C library without it
         pass
-    # A file system that can't exchange: for a moment there is nothing, as good as what is wrong.
+    # This file system can't exchange. For a moment there is no entry, which is no worse than a
+    # wrong one.
     _remove(place)
     os.rename(new, place)
 
 
 def _remove(path: str) -> None:
-    """Remove whatever is at ``path``, if anything is. Raises OSError."""
+    """Remove whatever is at ``path``, if anything. Raises OSError."""
     if os.path.lexists(path):
         remove_entry(path)
 
 
 def _mend_locks(store: str) -> None:
-    """Remove what stands in the place of directories and lock files. Raises OSError."""
+    """Remove other things in the places of directories and lock files. Raises OSError."""
+    owner = os.lstat(store).st_uid
     for name in layout.DIRECTORIES:
         path = f"{store}/{name}"
-        if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
+        if not os.path.lexists(path):
+            continue
+        if os.path.islink(path) or not os.path.isdir(path):
             os.unlink(path)
+        else:
+            # From then on nobody else can exchange what is in it.
+            _set_right(path, 0o755, owner)
     for name in (*layout.LOCK_FILES, layout.SYNC_LOCK):
         path = f"{store}/{layout.LOCKS}/{name}"
         if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
@@ -192,17 +201,16 @@ def _mend_locks(store: str) -> None:
 
 def _mend_top(store: str, policy: Policy | None) -> None:
     """Set links, modes and owners right outside of generations and entries. A store stays open to
-    all users where nobody knows its ``policy``, or an earlier version wrote it. Raises OSError."""
+    all users if its ``policy`` is unknown or of an earlier version. Raises OSError."""
     attributes = os.lstat(store)
     owner = attributes.st_uid
     is_open = stat.S_IMODE(attributes.st_mode) & ~stat.S_ISGID == layout.OPEN
     is_shared = policy.shared if policy is not None and policy.is_written else is_open
     _set_right(store, layout.OPEN if is_shared else layout.CLOSED, owner)
-    for name in layout.DIRECTORIES:
-        _set_right(f"{store}/{name}", 0o755, owner)
     for name in os.listdir(f"{store}/{layout.LOCKS}"):
         if name in {*layout.LOCK_FILES, layout.SYNC_LOCK}:
-            _set_right(f"{store}/{layout.LOCKS}/{name}", 0o644, owner)
+            mode = layout.SYNC_LOCK_MODE if name == layout.SYNC_LOCK else 0o644
+            _set_right(f"{store}/{layout.LOCKS}/{name}", mode, owner)
     # In the way of what sweeps these directories.
     for name in (layout.GENERATIONS, layout.POOL_LAYERS, layout.POOL_IMAGES):
         for entry in os.listdir(f"{store}/{name}"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be saved of a damaged store. Reads the store, changes nothing."""
+"""Find the parts of a damaged store that can be saved. Reads the store, changes nothing."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ _NOBODYS = ".invalid/"
 
 @dataclass(frozen=True)
 class Salvage:
-    """What is left of a store."""
+    """The good parts of a damaged store."""
 
-    #: What can stay in it.
+    #: The content that can stay.
     content: StoreContent = field(default_factory=StoreContent)
-    #: Entry of the pool that ``content`` needs -> what it has to hold, which is known.
+    #: Entry of the pool that ``content`` needs -> its known content.
     layers: Mapping[str, LayerDirectory] = field(default_factory=dict)
     pieces: Mapping[str, Piece] = field(default_factory=dict)
     images: Mapping[str, ImageFiles] = field(default_factory=dict)
-    #: Entries of the pool that are right as they are.
+    #: Correct entries of the pool.
     sound: frozenset[str] = frozenset()
-    #: Names of images that must be had from the repository; None where nobody knows them.
+    #: Names of images that must come from the repository; None if they are unknown.
     lost: tuple[str, ...] | None = None
-    #: What the store was laid out under, maybe by an earlier version; None where that is lost.
+    #: The policy of the store, maybe of an earlier version; None if it is lost.
     policy: Policy | None = None
 
 
 def salvage(store: str, verdict: Verdict) -> Salvage:
-    """What can be saved of the store at the path ``store``, of which ``verdict`` tells.
+    """Find the parts to save of the store at the path ``store``, whose faults are in ``verdict``.
 
-    Where the current generation's JSON can't be trusted in all, the generation before is taken
-    for it: it may offer what has been removed since, but nothing that is wrong.
+    If the current generation's JSON isn't completely trustworthy, the generation before is used. It
+    may have images that have been removed since, but no wrong ones.
     """
     told, names = verdict, verdict.documents.names
     trusted = _is_trusted(verdict)
@@ -96,8 +96,8 @@ def salvage(store: str, verdict: Verdict) -> Salvage:
 def _retired_pieces(
     store: str, entries: Iterable[str]
 ) -> tuple[set[str], dict[str, Piece], set[str]]:
-    """Those pool ``entries`` of pieces that are as they were written; the pieces that can be
-    written again; and the entries of which nobody knows what they showed."""
+    """Three things: the unchanged ones among the pool ``entries`` of pieces; the pieces that can be
+    written again; and the entries whose content is unknown."""
     sound: set[str] = set()
     mendable: dict[str, Piece] = {}
     lost: set[str] = set()
@@ -115,7 +115,7 @@ def _retired_pieces(
 
 
 def good_configs(store: str, documents: Documents, content: StoreContent) -> list[bytes]:
-    """The configs in the pool of images that ``content`` has lost, where they still are right."""
+    """The correct configs in the pool of images that ``content`` has lost."""
     look = Inspection(store)
     found = []
     for image_id, image in documents.content.images.items():
@@ -128,7 +128,7 @@ def good_configs(store: str, documents: Documents, content: StoreContent) -> lis
 
 
 def _is_trusted(verdict: Verdict) -> bool:
-    """Whether the JSON is as it was written, and says nothing that is wrong."""
+    """Whether the JSON is unchanged and has no fault."""
     wrong = any(
         finding.severity is Severity.ERROR and finding.path.endswith(".json")
         for finding in verdict.findings
@@ -137,7 +137,8 @@ def _is_trusted(verdict: Verdict) -> bool:
 
 
 def _generation_before(store: str) -> Verdict:
-    """The verdict on the newest generation but the current that is whole; an empty one if none."""
+    """The verdict on the newest whole generation before the current one; an empty one without
+    any."""
     place = f"{store}/{layout.GENERATIONS}"
     try:
         current = os.path.basename(os.readlink(f"{store}/{layout.CURRENT}"))
@@ -155,7 +156,7 @@ def _generation_before(store: str) -> Verdict:
 
 
 def _kept(verdict: Verdict, names: frozenset[str]) -> StoreContent:
-    """The part of what the store holds that is complete in the pool."""
+    """The part of the store's content that is complete in the pool."""
     content = verdict.documents.content
     whole = verdict.layers.keys() - verdict.gone
     layers = {
@@ -185,7 +186,7 @@ def _kept(verdict: Verdict, names: frozenset[str]) -> StoreContent:
 
 
 def _damaged(store: str, verdict: Verdict) -> set[str]:
-    """The pool's entries with which something is wrong."""
+    """The faulty entries of the pool."""
     found = set()
     for finding in verdict.findings:
         for pool in _POOLS:
@@ -196,7 +197,7 @@ def _damaged(store: str, verdict: Verdict) -> set[str]:
 
 
 def _all_entries(store: str, content: StoreContent) -> dict[str, int]:
-    """Everything in the pool that ``content`` doesn't use: containers may, and nobody knows."""
+    """Everything in the pool that ``content`` doesn't use: containers may use it."""
     used = content.entries()
     now = int(time.time())
     found = dict(content.retired_entries)
@@ -212,7 +213,7 @@ def _all_entries(store: str, content: StoreContent) -> dict[str, int]:
 
 
 def _images_names(names: frozenset[str]) -> set[str]:
-    """Those of ``names`` by which an image can be asked for."""
+    """The ``names`` by which a user can ask for an image."""
     found = set()
     for name in names:
         try:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Examine a whole store, without podman and without changing anything.
 
-One generation is examined, the current one. A sync may flip to another meanwhile, and the next sync
-after it removes the one looked at: then what was found counts for nothing, and the examination is
-made again.
+Only the current generation is examined. A sync may switch to another one meanwhile, and the sync
+after that removes the examined one. Then the findings are worthless, and the examination starts
+again.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an examination has found."""
+    """The result of an examination."""
 
     findings: tuple[Fault, ...] = ()
-    #: What the store's JSON says.
+    #: The content of the store's JSON.
     documents: Documents = field(default_factory=Documents)
-    #: Layer ID -> its directory as it was written, even where it isn't so any more.
+    #: Layer ID -> its directory as it was written, even if it has been changed since.
     layers: Mapping[str, LayerDirectory] = field(default_factory=dict)
-    #: Piece ID -> the piece, where the pool holds it as it was written.
+    #: Piece ID -> the piece, if it is unchanged in the pool.
     pieces: Mapping[str, Piece] = field(default_factory=dict)
-    #: Image ID -> its documents, where the pool holds them as they were written.
+    #: Image ID -> its documents, if they are unchanged in the pool.
     images: Mapping[str, ImageFiles] = field(default_factory=dict)
     #: The IDs of layers whose files have left the repository.
     gone: frozenset[str] = frozenset()
@@ -57,7 +57,7 @@ class Verdict:
 
 
 def verify(store: str) -> Verdict:
-    """Examine the store in the directory ``store``. Whatever is wrong is in the result."""
+    """Examine the store in the directory ``store``. All faults are in the result."""
     path = os.path.abspath(store)
     for attempt in range(_ATTEMPTS):
         look = Inspection(path)
@@ -71,7 +71,7 @@ def verify(store: str) -> Verdict:
 
 
 def glance(store: str) -> tuple[Fault, ...]:
-    """Examine all but what the store's layers lead to: repositories aren't read."""
+    """Examine the store without its layers' targets: repositories aren't read."""
     look = Inspection(os.path.abspath(store))
     generation = current_generation(look)
     if generation is not None:
@@ -83,8 +83,8 @@ def examine(look: Inspection, generation: str) -> Verdict:
     """Examine ``generation``, a directory of the store that ``look`` looks into."""
     documents, layers, images = _examine_inside(look, generation)
     if look.closed:
-        what = "holds directories that are closed to you, and isn't checked"
-        more = f" (nor {len(look.closed) - 1} more)" if look.closed[1:] else ""
+        what = "isn't checked, because it holds directories that you can't read"
+        more = f"  (and {len(look.closed) - 1} more)" if look.closed[1:] else ""
         cure = f"nothing, or run {look.verify_as_owner()}"
         look.warning(Kind.UNCHECKED, look.closed[0], what + more, cure)
     if layers is None:
@@ -102,7 +102,7 @@ def _examine_inside(
     content = documents.content
     check_top(look, content)
     if documents.read != {layout.STATE, LAYERS_PATH, IMAGES_PATH}:
-        # Without one of them nothing else can be told right from wrong.
+        # Without all three of them nothing else can be checked.
         return documents, None, {}
     check_generation(look, generation, content)
     check_leftovers(look, generation, content)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Name what other users have put into the local directories of a store.
+"""Find files that other users have put into the local directories of a store.
 
 Containers show it, so whoever can write there decides what root's containers run.
 """
@@ -29,8 +29,8 @@ def note_stranger(look: Inspection, relative: str, uid: int) -> None:
 
 
 def check_strangers(look: Inspection) -> None:
-    """Note what strangers have put anywhere into the pool, unless something is noted of it
-    already: entries of layout 4, and those that are retired, aren't read otherwise."""
+    """Note each file of strangers in the pool that has no finding yet. Nothing else reads entries
+    of layout 4 and retired entries."""
     known = {finding.path for finding in look.findings}
     for _ in range(_ATTEMPTS):
         try:
@@ -47,7 +47,7 @@ def check_strangers(look: Inspection) -> None:
 
 
 def _is_open(look: Inspection) -> bool:
-    """Whether others than its owner can reach the store; only there a sync looks for their
-    files."""
+    """Whether others than its owner can reach the store. A sync looks for their files only in such
+    a store."""
     top = look.attributes("", optional=True)
     return top is not None and bool(stat.S_IMODE(top.st_mode) & 0o077)

@@ -123,7 +123,7 @@ def test_all_manifests_broken(victim: Victim, tmp_path: Path) -> None:
     for manifest in victim.target.repository.glob(".metadata/**/manifest.json"):
         manifest.write_text("{")
     done = podman_cvmfs(*replace(victim.target, store=tmp_path / "other").argv())
-    victim.check(done, RepositoryError.exit_code, "2 of the images could not be done")
+    victim.check(done, RepositoryError.exit_code, "2 images could not be done")
 
 
 def test_layer_digest_that_is_none(victim: Victim) -> None:
@@ -183,17 +183,17 @@ def test_known_and_unknown_image(victim: Victim) -> None:
 def test_unknown_images(victim: Victim) -> None:
     unknown = ["127.0.0.1:1/t/unknown:1", "127.0.0.1:1/t/unknown:2"]
     done = podman_cvmfs(*victim.target.argv(*unknown))
-    victim.check(done, InputError.exit_code, "2 of the images could not be done")
+    victim.check(done, InputError.exit_code, "2 images could not be done")
     victim.manifest.write_text("{")
     done = podman_cvmfs(*victim.target.argv(victim.new, *unknown))
-    victim.check(done, InputError.exit_code, "3 of the images could not be done")
+    victim.check(done, InputError.exit_code, "3 images could not be done")
 
 
 def test_a_repository_that_is_down_beside_others(victim: Victim, tmp_path: Path) -> None:
     done = podman_cvmfs(
         *victim.target.argv("--repository", str(tmp_path / "nowhere"), victim.known)
     )
-    victim.check(done, PartialError.exit_code, "1 of the repositories could not be read")
+    victim.check(done, PartialError.exit_code, "1 repository could not be read")
 
 
 @pytest.mark.parametrize("lacking", ["space", "inodes"])

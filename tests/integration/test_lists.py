@@ -199,7 +199,7 @@ def test_what_cannot_be_had_is_named_with_its_reason(lists: Lists) -> None:
     add_ducc(repository, ImageName(lost.registry, lost.repository, lost.tag), nobody, flat=False)
     code, errors, report = lists.sync("ducc", "first")
     assert code == 7
-    assert f"wished for but not in the repository: {gone.line}" in errors
+    assert f"in a wish list but not in the repository: {gone.line}" in errors
     assert report["left_out"] == {names[arm.line]: f"{names[arm.line]} is for arm64, not for amd64"}
     assert list(report["failed"]) == [names[lost.line]]  # type: ignore[call-overload]
     assert "no such blob" in report["failed"][names[lost.line]]  # type: ignore[index]
@@ -220,7 +220,7 @@ def test_registries_that_limit_the_rate_or_are_dead(lists: Lists, kind: str) -> 
     lists.registry.limited["docker.io"] = 3600
     code, errors, report = lists.sync(kind, "first")
     assert code == 6 and report["failed"] == {}
-    assert "names have a made-up config or manifest, since docker.io didn't answer" in errors
+    assert "names with a made-up config or manifest, since docker.io didn't answer" in errors
     assert "limits the rate of requests (HTTP 429)" in errors
     rows = lists.rows(kind, "first")
     for name, image in wanted.items():
@@ -241,7 +241,7 @@ def test_registries_that_limit_the_rate_or_are_dead(lists: Lists, kind: str) -> 
     code, errors, report = lists.sync(kind, "second")
     assert code == 6 and report["failed"] == {}
     hosts = {name.partition("/")[0] for name in wanted}
-    assert errors.count("names have a made-up config or manifest: ") == len(hosts)
+    assert errors.count("names with a made-up config or manifest: ") == len(hosts)
     rows = lists.rows(kind, "second")
     assert {rows[name]["state"] for name in wanted} == {"in store"}
     assert {rows[name]["config"] for name in wanted} == {"synthesised"}

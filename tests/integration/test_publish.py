@@ -69,7 +69,7 @@ def test_another_architecture_takes_a_name_away(registry: Registry, tmp_path: Pa
     for options, is_told in (((), False), (("--arch", OTHER), True), (("--arch", OTHER), False)):
         done = podman_cvmfs(*command, *options)
         assert done.returncode == 0, done.stderr
-        assert (f"{name} was for {HERE}, now it is for {OTHER}" in done.stderr) == is_told
+        assert (f"{name} was for {HERE} and is now for {OTHER}" in done.stderr) == is_told
 
 
 def test_the_digest_that_lists_all_architectures_is_kept(
@@ -158,7 +158,7 @@ def test_what_there_is_for_no_such_architecture(registry: Registry, tmp_path: Pa
         "publish", f"http://{name}@{build(IMAGE, OTHER).digest}", "--repository", repository
     )
     assert done.returncode == 0, done.stderr
-    assert f"is for {OTHER}, not for {HERE}: there a sync leaves it out" in done.stderr
+    assert f"is for {OTHER}, not for {HERE}: syncs on this architecture leave it out" in done.stderr
     done = podman_cvmfs("publish", f"http://{name}", "--repository", repository, "--arch", "arm46")
     assert done.returncode == 3 and "is it arm64?" in done.stderr
 

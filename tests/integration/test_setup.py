@@ -206,7 +206,7 @@ def test_user_whose_images_are_in_vfs_goes_on_working(
     assert made.returncode == 0, made.stderr
     said = shared.set_up("--users")
     if not generation.drop_ins:
-        assert "not reached: u: keeps images with the driver vfs" in said
+        assert "not reached: u: has images of the driver vfs" in said
         done = shared.user("podman images -q")
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
@@ -313,10 +313,10 @@ def test_what_users_are_told_of_root_s_store(
         # Some layers have directories that only root may look into.
         done = ask(f"verify{place}")
         assert (done.returncode, done.stdout.count("warning: ")) == (0, 1), done.stdout
-        assert "closed to you, and isn't checked" in done.stdout
+        assert "because it holds directories that you can't read" in done.stdout
         assert f"'podman-cvmfs verify --store {STORE}' as root" in done.stdout
     said = ask("status --repository /mnt --cache /home/u/cache").stdout
-    assert "no complete sync on record in the cache /home/u/cache" in said
+    assert "the cache /home/u/cache has no record of a complete sync" in said
     assert "store-damaged" not in ask("doctor --repository /mnt").stdout
     completed = machine.user(
         "/usr/bin/python3 -m podman_cvmfs",

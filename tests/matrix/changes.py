@@ -41,6 +41,10 @@ CELLS = (
 )
 
 
+#: Kind and path.
+_Line = tuple[str, str]
+
+
 @dataclass
 class Changed:
     """What came of the changes in one image, by the way they were made in.
@@ -180,10 +184,29 @@ def compare(wanted: Changed, seen: Changed, cell: Cell, layers: int) -> Iterator
             if not any(path in skipped for path in (each.path, *parents(each.path))):
                 yield f"{way}: {each}"
     if not lost:
-        for kind, path in sorted(wanted.diffs - seen.diffs):
-            yield f"podman diff lacks {kind} {path}"
-        for kind, path in sorted(seen.diffs - wanted.diffs):
-            yield f"podman diff has {kind} {path}"
+        lacks, has = set(wanted.diffs - seen.diffs), set(seen.diffs - wanted.diffs)
+        if cell.view == "flat":
+            lacks, has = _without_hidden(lacks, has)
+        yield from (f"podman diff lacks {kind} {path}" for kind, path in sorted(lacks))
+        yield from (f"podman diff has {kind} {path}" for kind, path in sorted(has))
+
+
+def _without_hidden(lacks: set[_Line], has: set[_Line]) -> tuple[set[_Line], set[_Line]]:
+    """The lines without those of what a container has made where an opaque directory hides another.
+
+    podman finds the hidden one in a layer, and says ``changed``; in a merged root it isn't, and
+    podman says rightly ``added``, and that the directory above has changed.
+    """
+    made = {path for kind, path in has if kind == "added" and ("changed", path) in lacks}
+    above = {
+        ("changed", f"/{directory.decode()}")
+        for path in made
+        for directory in parents(path.strip("/").encode())
+    }
+    return (
+        {line for line in lacks if line[1] not in made},
+        {line for line in has if line[1] not in made and line not in above},
+    )
 
 
 def dated_by_itself(each: Difference, wanted: Tree, seen: Tree) -> bool:

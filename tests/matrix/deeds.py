@@ -34,7 +34,7 @@ CELLS = (
     Cell(True, False, "layers", "user", True, mount=True),
 )
 #: So many characters of an error.
-_ENOUGH = 400
+_ENOUGH = 1500
 
 
 class _NotSoError(AssertionError):
@@ -118,6 +118,9 @@ class _Deeds:
 
     DEEDS = (
         ("run: a user that the image doesn't know", "run_unknown"),
+        ("run: --userns=keep-id", "keep_ids"),
+        ("run: --userns=auto", "choose_ids"),
+        ("run: --uidmap", "map_ids"),
         ("build: RUN, on one layer", "build_on_one"),
         ("build: RUN, on two layers", "build_on_two"),
         ("build: RUN and COPY, on layers that delete", "build_on_layers"),
@@ -142,6 +145,21 @@ class _Deeds:
         image = self._site.name(APP.name)
         command = ("run", "--rm", "--pull=never", "--user=55", image, "id", "-u")
         _want(self._podman.run(*command).stdout, "55\n")
+
+    def keep_ids(self) -> None:
+        self._run_mapped("--userns=keep-id")
+
+    def choose_ids(self) -> None:
+        self._run_mapped("--userns=auto:size=2000")
+
+    def map_ids(self) -> None:
+        first = 20_000_000 if self._podman.user is None else 1
+        self._run_mapped(f"--uidmap=0:{first}:3000", f"--gidmap=0:{first}:3000")
+
+    def _run_mapped(self, *options: str) -> None:
+        image = self._site.name(APP.name)
+        command = ("run", "--rm", "--pull=never", "--user=0", *options, image)
+        _want(self._podman.run(*command, "cat", "/etc/tool.conf").stdout, "tool\n")
 
     def build_on_one(self) -> None:
         self._build(ONE.name, "USER 0", "RUN echo built > /root/built")

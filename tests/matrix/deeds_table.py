@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m tests.matrix.deeds_table``: what works on a CernVM-FS mount, in Markdown.
 
-It is what ``deeds_stated`` states, of all podmans alike. The tests hold that against what podman
-does.
+It is what ``deeds_stated`` states. The tests hold that against what podman does.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from collections.abc import Mapping
 from tests.matrix import deeds, deeds_stated
 from tests.matrix.cells import Cell
 from tests.matrix.deeds_stated import Failure
+from tests.support.roots import GENERATIONS
 
 #: Cells by whose store it is and whose files are shown, as users would say it.
 _HEADS: Mapping[tuple[bool, bool, str], str] = {
@@ -37,11 +37,21 @@ def table() -> str:
         number = notes.setdefault((failure.why, failure.words), len(notes) + 1)
         return f"no ({number})"
 
+    def entry(deed: str, cell: Cell) -> str:
+        """One verdict, or one for each podman where they differ."""
+        found = {
+            each.version: verdict(deeds_stated.stated(deed, cell, each.version))
+            for each in GENERATIONS
+        }
+        if len(set(found.values())) == 1:
+            return next(iter(found.values()))
+        return ", ".join(f"{version}: {said}" for version, said in found.items())
+
     lines = ["| | " + " | ".join(map(_head, deeds.CELLS)) + " |"]
     lines.append("|---" * (len(deeds.CELLS) + 1) + "|")
     for deed in deeds.names():
-        verdicts = [verdict(deeds_stated.stated(deed, cell)) for cell in deeds.CELLS]
-        lines.append(f"| {deed} | " + " | ".join(verdicts) + " |")
+        entries = [entry(deed, cell) for cell in deeds.CELLS]
+        lines.append(f"| {deed} | " + " | ".join(entries) + " |")
     lines.append("")
     for (why, words), number in notes.items():
         said = " or ".join(f"`{each}`" for each in words)

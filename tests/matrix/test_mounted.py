@@ -6,13 +6,17 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from tests.matrix import deeds, deeds_stated, deeds_table
 from tests.matrix.bench import Bench
 from tests.matrix.cells import Cell
 from tests.matrix.run import run_cell
+from tests.support.roots import GENERATIONS
 
+_VERSIONS = [each.version for each in GENERATIONS]
 #: Images of one layer, of several, with lost bits and links, and with deletions.
 _FEW = ("t/single:1", "t/app:1", "t/opaque:1", "t/turned:2", "v/nested-opaque:1")
 
@@ -43,17 +47,18 @@ def test_every_statement_is_of_a_deed() -> None:
     for failure in deeds_stated.FAILURES:
         assert known.issuperset(failure.deeds)
         for deed in failure.deeds:
-            assert any(deeds_stated.stated(deed, cell) is failure for cell in deeds.CELLS)
+            pairs = itertools.product(deeds.CELLS, _VERSIONS)
+            assert any(deeds_stated.stated(deed, *pair) is failure for pair in pairs)
 
 
 def test_any_other_outcome_is_told() -> None:
-    (cell, *_) = deeds.CELLS
-    failures = {name: deeds_stated.stated(name, cell) for name in deeds.names()}
+    cell, version = deeds.CELLS[0], _VERSIONS[0]
+    failures = {name: deeds_stated.stated(name, cell, version) for name in deeds.names()}
     done = {name: each.words[0].upper() if each else "" for name, each in failures.items()}
-    assert list(deeds_stated.unlike(done, cell)) == []
+    assert list(deeds_stated.unlike(done, cell, version)) == []
     for other in ("build: RUN, on two layers", "save", "app: can't write what is others'"):
         for said in {"", "no words that anybody stated"} - {done[other]}:
-            (problem,) = deeds_stated.unlike({**done, other: said}, cell)
+            (problem,) = deeds_stated.unlike({**done, other: said}, cell, version)
             assert problem.startswith(other)
 
 

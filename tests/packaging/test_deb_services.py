@@ -85,7 +85,7 @@ def test_the_journal_knows_errors_from_news(machine: CleanMachine) -> None:
         errors = machine.sh(f"{read} --priority=err")
         assert errors.startswith("podman-cvmfs: error: ") and "/cvmfs/none" in errors
         news = machine.sh(read)
-        assert "1 names added" in news and "1 names added" not in errors
+        assert "1 name added" in news and "1 name added" not in errors
         assert errors in news and "<6>" not in news
     finally:
         journald.terminate()

@@ -104,7 +104,7 @@ FILES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "orphan layer": (
         lambda s: (s.generation / "overlay" / ("e" * 64)).mkdir(),
         "overlay/" + "e" * 64,
-        "layers.json doesn't know",
+        "without a record in layers.json",
     ),
     "file in overlay": (
         lambda s: (s.generation / "overlay/x").touch(),
@@ -175,7 +175,7 @@ FILES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "lower of nothing": (
         lambda s: (s.layer_path(s.top) / "lower").write_text("l/AAAAAAAAAAAAA"),
         "/lower",
-        "names l/AAAAAAAAAAAAA, which is no piece",
+        "names l/AAAAAAAAAAAAA, which isn't a piece",
     ),
     "lower leaves out a piece": (
         lambda s: rewrite_lower(s, lambda links: links[:-1]),
@@ -196,7 +196,7 @@ FILES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "lower names the layer": (
         lambda s: rewrite_lower(s, lambda links: [f"l/{s.top.link}", *links]),
         "/lower",
-        "which is no piece",
+        "which isn't a piece",
     ),
     "lower beside nothing": (
         lambda s: (s.stand_in_path() / "lower").write_text("l/AAAAAAAAAAAAA"),
@@ -213,7 +213,7 @@ FILES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
             s.layer_path(s.top) / "diff", lambda p: p.symlink_to(os.readlink(s.linked[0] / "diff"))
         ),
         "/diff",
-        "isn't the empty directory",
+        "should be an empty directory",
     ),
     "layer's diff is a file": (
         lambda s: replaced(s.layer_path(s.top) / "diff", Path.touch),
@@ -223,7 +223,7 @@ FILES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "directory in a layer's diff": (
         lambda s: (s.layer_path(s.top) / "diff/etc").mkdir(),
         "/diff",
-        "isn't the empty directory",
+        "should be an empty directory",
     ),
     "file in a layer's diff": (
         lambda s: (s.layer_path(s.top) / "diff/x").touch(),
@@ -233,12 +233,12 @@ FILES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "mode of a layer's diff": (
         lambda s: (s.layer_path(s.top) / "diff").chmod(0o755),
         "/diff",
-        "isn't the empty directory",
+        "should be an empty directory",
     ),
     "mode of a stand-in's diff": (
         lambda s: (s.stand_in_path() / "diff").chmod(0o777),
         "/diff",
-        "isn't the empty directory",
+        "should be an empty directory",
     ),
     "part more": (
         lambda s: (s.layer_path(s.top) / "diff1").mkdir(),
@@ -338,9 +338,9 @@ FILES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "current elsewhere": (
         lambda s: retarget(s.path / ".current", "/tmp"),
         "store/.current",
-        "is no generation",
+        "is not a generation",
     ),
-    "current gone": (lambda s: (s.path / ".current").unlink(), "store", "nothing has been written"),
+    "current gone": (lambda s: (s.path / ".current").unlink(), "store", "an empty one"),
     "current is a file": (
         lambda s: replaced(s.path / ".current", Path.touch),
         "store/.current",
@@ -365,7 +365,7 @@ FILES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "stranger's directory": (
         lambda s: plant(s.local[0] / "diff/etc/x", Path.mkdir),
         "pool/layers/",
-        "isn't as it was written: its name has another checksum; it holds etc/x of user 4242",
+        "has been changed: its name has another checksum; it holds etc/x of user 4242",
     ),
     "stranger's file in a layer": (
         lambda s: plant(s.stand_in_path() / "diff/x"),
@@ -375,7 +375,7 @@ FILES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "stranger owns a local directory": (
         lambda s: os.chown(s.local[0] / "diff/etc", STRANGER, -1),
         "pool/layers/",
-        "isn't as it was written: its name has another checksum; it holds etc of user 4242",
+        "has been changed: its name has another checksum; it holds etc of user 4242",
     ),
     "stranger owns a piece": (
         lambda s: os.chown(s.linked[0], STRANGER, -1),

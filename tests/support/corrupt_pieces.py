@@ -90,12 +90,12 @@ PIECES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "piece under another ID": (
         lambda s: replaced(s.linked[0], lambda p: shutil.copytree(s.linked[1], p, symlinks=True)),
         "pool/layers/",
-        "isn't as it was written",
+        "has been changed",
     ),
     "piece nobody mounts": (
         lambda s: (s.generation / "overlay" / piece_id(s.linked[0])).with_name("f" * 64).mkdir(),
         "overlay/" + "f" * 64,
-        "layers.json doesn't know",
+        "without a record in layers.json",
     ),
     "same files twice": (same_target, "layers.json", "twice"),
     "diff elsewhere": (
@@ -106,7 +106,7 @@ PIECES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "diff elsewhere, by its ID": (
         lambda s: retarget(s.linked[0] / "diff", "/etc"),
         "pool/layers/",
-        "isn't as it was written",
+        "has been changed",
     ),
     "diff relative": (
         lambda s: retarget(s.linked[0] / "diff", "../../x"),
@@ -119,7 +119,7 @@ PIECES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
             os.readlink(s.linked[0] / "diff").replace("/.layers", "/x/../.layers"),
         ),
         "pool/layers/",
-        "isn't as it was written",
+        "has been changed",
     ),
     "diff of another layer": (
         lambda s: retarget(s.linked[-1] / "diff", os.readlink(s.linked[0] / "diff")),
@@ -141,24 +141,24 @@ PIECES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "diff is a directory": (
         lambda s: replaced(s.linked[0] / "diff", Path.mkdir),
         "pool/layers/",
-        "isn't as it was written",
+        "has been changed",
     ),
     "local diff is a link": (
         lambda s: replaced(
             s.local[0] / "diff", lambda p: p.symlink_to(os.readlink(s.linked[0] / "diff"))
         ),
         "pool/layers/",
-        "isn't as it was written",
+        "has been changed",
     ),
     "local directory gone": (
         lambda s: (s.local[0] / "diff/etc").rmdir(),
         "pool/layers/",
-        "isn't as it was written",
+        "has been changed",
     ),
     "local directory more": (
         lambda s: (s.local[0] / "diff/etc/x").mkdir(),
         "pool/layers/",
-        "isn't as it was written",
+        "has been changed",
     ),
     "file in a local directory": (
         lambda s: (s.local[0] / "diff/etc/x").touch(),
@@ -173,12 +173,12 @@ PIECES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "whiteout gone": (
         lambda s: (s.local[0] / "diff/.cvmfscatalog").unlink(),
         "pool/layers/",
-        "isn't as it was written",
+        "has been changed",
     ),
     "whiteout more": (
         lambda s: whiteout(s.local[0] / "diff/etc/bin"),
         "pool/layers/",
-        "isn't as it was written",
+        "has been changed",
     ),
     "whiteout is a device": (
         lambda s: replaced(
@@ -190,12 +190,12 @@ PIECES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "local directory is opaque": (
         lambda s: os.setxattr(s.local[0] / "diff/etc", "user.overlay.opaque", b"y"),
         "pool/layers/",
-        "isn't as it was written",
+        "has been changed",
     ),
     "mode of a local directory": (
         lambda s: (s.local[0] / "diff/etc").chmod(0o777),
         "pool/layers/",
-        "isn't as it was written",
+        "has been changed",
     ),
     # The state
     "pieces forgotten": (
@@ -211,7 +211,7 @@ PIECES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "pieces no list": (
         lambda s: s.edit(STATE, of_top(s, lambda pieces: "x")),
         LAYERS,
-        "has a lowers that is no list",
+        "has a lowers that isn't a list",
     ),
     "piece malformed": (
         lambda s: s.edit(STATE, of_top(s, lambda pieces: ["../x", *pieces])),
@@ -221,12 +221,12 @@ PIECES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "piece left out": (
         lambda s: s.edit(STATE, of_top(s, lambda pieces: pieces[:-1])),
         STATE,
-        "mount other pieces than its directory was written for",
+        "than the layer's directory was written for",
     ),
     "piece twice": (
         lambda s: s.edit(STATE, of_top(s, lambda pieces: [*pieces, pieces[0]])),
         STATE,
-        "mount other pieces than its directory was written for",
+        "than the layer's directory was written for",
     ),
     "piece that is nowhere": (
         lambda s: s.edit(STATE, of_top(s, lambda pieces: [*pieces, "e" * 64])),
@@ -236,32 +236,32 @@ PIECES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "pieces in another order": (
         lambda s: s.edit(STATE, of_top(s, lambda pieces: pieces[::-1])),
         STATE,
-        "mount other pieces than its directory was written for",
+        "than the layer's directory was written for",
     ),
     "no pieces": (
         lambda s: s.edit(STATE, of_top(s, lambda pieces: [])),
         LAYERS,
-        "shows nothing, but doesn't stand in",
+        "shows nothing, but isn't a stand-in",
     ),
     "shows no image": (
         lambda s: s.edit(STATE, lambda d: d["layers"][s.top.layer_id].pop("shows")),
         LAYERS,
-        "has the ID of a layer that shows an image, or not",
+        "has an ID that contradicts the state",
     ),
     "shows another image": (
         lambda s: s.edit(STATE, lambda d: d["layers"][s.top.layer_id].update(shows="e" * 64)),
         STATE,
-        "show an image that hasn't got it",
+        "shows an image without this layer",
     ),
     "base shows an image": (
         lambda s: s.edit(STATE, lambda d: d["layers"][s.base.layer_id].update(shows="e" * 64)),
         LAYERS,
-        "has the ID of a layer that shows an image, or not",
+        "has an ID that contradicts the state",
     ),
     "merged, allegedly": (
         lambda s: s.edit(STATE, lambda d: d["layers"][s.top.layer_id].update(merged=True)),
         LAYERS,
-        "shows a merged root, or not",
+        "contradicts the state, which says whether",
     ),
     "another layer's directory": (
         lambda s: s.edit(
@@ -269,6 +269,6 @@ PIECES: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
             lambda d: d["layers"][s.top.layer_id].update(entry=f"{s.top.layer_id}-{'e' * 16}"),
         ),
         STATE,
-        "mount other pieces than its directory was written for",
+        "than the layer's directory was written for",
     ),
 }

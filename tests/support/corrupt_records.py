@@ -69,7 +69,7 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "layers.json of another kind": (
         lambda s: (s.generation / LAYERS).write_text("{}"),
         LAYERS,
-        "another kind of JSON",
+        "the wrong kind of JSON",
     ),
     "layer record twice": (
         lambda s: s.edit(LAYERS, lambda d: d.append(d[0])),
@@ -79,7 +79,7 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "layer record gone": (
         lambda s: s.edit(LAYERS, lambda d: d.pop()),
         STATE,
-        "layers.json knows nothing",
+        "which is not in overlay-layers/layers.json",
     ),
     "layer record of no kind": (lambda s: s.edit(LAYERS, lambda d: d.append(7)), LAYERS, "object"),
     "parent missing": (
@@ -131,7 +131,7 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "compression unknown": (
         lambda s: s.edit(LAYERS, first(put("compression", 3))),
         LAYERS,
-        "has a compression that there isn't",
+        "has an unknown compression",
     ),
     "a stand-in advertised": (
         lambda s: s.edit(
@@ -153,7 +153,7 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
         LAYERS,
         "diff-size too large",
     ),
-    "size that is no number": (
+    "size that is not a number": (
         lambda s: s.edit(LAYERS, first(put("diff-size", True))),
         LAYERS,
         "diff-size",
@@ -175,7 +175,7 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "image record gone": (
         lambda s: s.edit(IMAGES, lambda d: d.pop()),
         STATE,
-        "images.json knows nothing",
+        "which is not in overlay-images/images.json",
     ),
     "image ID malformed": (
         lambda s: s.edit(IMAGES, first(put("id", "../../etc"))),
@@ -213,7 +213,7 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "top layer of another image": (
         lambda s: s.edit(IMAGES, lambda d: d[0].update(layer=d[1]["layer"])),
         IMAGES,
-        "is shown by other layers than its own",
+        "which shows other layers than the image's",
     ),
     "no top layer": (
         lambda s: s.edit(IMAGES, first(drop("layer"))),
@@ -277,22 +277,22 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
     "published nothing": (
         lambda s: s.edit(STATE, state_of("images", "published", [7])),
         IMAGES,
-        "no text",
+        "aren't texts",
     ),
     "view unknown": (
         lambda s: s.edit(STATE, state_of("images", "view", "x")),
         IMAGES,
-        "is shown by 'x'",
+        "the unknown view 'x'",
     ),
     "origin unknown": (
         lambda s: s.edit(STATE, state_of("images", "config", "x")),
         IMAGES,
-        "config from 'x'",
+        "the unknown config origin 'x'",
     ),
     "made up, allegedly": (
         lambda s: s.edit(STATE, state_of("images", "config", "synthesised")),
         STATE,
-        "made up",
+        "contradicts the origin of its config",
     ),
     "another repository": (
         lambda s: s.edit(
@@ -327,9 +327,13 @@ RECORDS: dict[str, tuple[Callable[[Spoilt], object], str, str]] = {
         LAYERS,
         "found by its own digests",
     ),
-    "layers forgotten": (lambda s: s.edit(STATE, drop("layers")), STATE, "has no layers"),
-    "policy forgotten": (lambda s: s.edit(STATE, drop("policy")), STATE, "a policy that is none"),
-    "policy unknown": (lambda s: s.edit(STATE, put("policy", "x")), STATE, "a policy that is none"),
+    "layers forgotten": (
+        lambda s: s.edit(STATE, drop("layers")),
+        STATE,
+        "has no object with the key layers",
+    ),
+    "policy forgotten": (lambda s: s.edit(STATE, drop("policy")), STATE, "a malformed policy"),
+    "policy unknown": (lambda s: s.edit(STATE, put("policy", "x")), STATE, "a malformed policy"),
     "checksums gone": (
         lambda s: (s.generation / layout.SUMS).unlink(),
         layout.SUMS,

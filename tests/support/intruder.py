@@ -66,11 +66,15 @@ class Intruder:
 
     uid: int
 
+    def argv(self, *argv: str) -> list[str]:
+        """The command line with which root runs a command as this user."""
+        ids = [f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", "--inh-caps=-all"]
+        return ["setpriv", *ids, "--", *argv]
+
     def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """Run a command as this user; no exit status is an error here."""
-        ids = [f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", "--inh-caps=-all"]
         return subprocess.run(
-            ["setpriv", *ids, "--", *argv],
+            self.argv(*argv),
             cwd="/",
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -14,8 +14,8 @@ of ``Options``, serves it until it is unmounted. What it has of a client (2.12, 
 * without a server, what is in the cache is shown, and all else is an error;
 * the kernel remembers names, attributes and pages, so that what is warm is quick.
 
-What it doesn't have: chunks, and catalogues that somebody could fetch. What DUCC loses before any
-client comes is in ``ducc_losses``.
+What it doesn't have: chunks, counters of anything but bytes, and catalogues that somebody could
+fetch. What DUCC loses before any client comes is in ``ducc_losses``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tests.support.passthrough_cache import Cache, State, catalogues_above
+from tests.support.passthrough_cache import Cache, State, catalogues_above, is_last
 
 #: The first libfuse in which the number of threads has a bound (ChangeLog.rst of libfuse).
 _BOUNDED = (3, 12)
@@ -179,7 +179,8 @@ class Repository:
         fetched = self._cache.counts["file"] + self._cache.counts["catalogue"]
         return {
             "user.catalog_counters": f"catalog_hash: {catalogue_hash if catalogue else root_hash}\n"
-            f"catalog_mountpoint: {catalogue}\n",
+            f"catalog_mountpoint: {catalogue}\n"
+            f"{_counted(options.backing + catalogue) if is_last(catalogue) else ''}",
             "user.fqrn": options.repository,
             "user.host": f"{options.host}/cvmfs/{options.repository}",
             "user.ndownload": str(fetched),
@@ -189,6 +190,16 @@ class Repository:
             "user.root_hash": root_hash,
             "user.version": "2.12.7.0",
         }
+
+
+@functools.lru_cache(maxsize=4096)
+def _counted(directory: str) -> str:
+    """The client's counters of a catalogue with none below it: what files hold."""
+    size = 0
+    for place, _, names in os.walk(directory):
+        for found in (os.lstat(f"{place}/{name}") for name in names):
+            size += found.st_size if stat.S_ISREG(found.st_mode) else 0
+    return f"self_file_size,{size}\nsubtree_file_size,0\n"
 
 
 @functools.lru_cache(maxsize=4096)

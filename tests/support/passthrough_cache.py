@@ -15,6 +15,7 @@ import re
 import threading
 import time
 from collections import Counter
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 #: The directories that DUCC makes catalogues of; the root's is there from the mount on.
@@ -22,6 +23,8 @@ _CATALOGUES = re.compile(
     r"/\.layers|/\.layers/[0-9a-f]{2}|/\.layers/[0-9a-f]{2}/[0-9a-f]+/layerfs"
     r"|/\.flat/[0-9a-f]{2}/[0-9a-f]+|/\.chains|/\.chains/[0-9a-f]{2}(?:/[0-9a-f]+)?"
 )
+#: Those with no other below them: a layer's, a merged root's.
+_LAST = re.compile(r"/\.layers/.*/layerfs|/\.flat/.*/.*")
 #: No catalogue's directory is deeper.
 _DEPTH = 4
 
@@ -49,7 +52,7 @@ class Cache:
     def __init__(self, place: str, keeps: bool) -> None:
         self._place, self._keeps = place, keeps
         self._kept: set[str] = set()
-        self._under_way: dict[str, threading.Lock] = {}
+        self._under_way: dict[str, Future[None]] = {}
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         #: How often what was asked for: "file" and "catalogue" of the server, else by the kernel.
@@ -76,15 +79,24 @@ class Cache:
         key = f"{kind} {path}"
         if key in self._kept:
             return
+        fetch: Future[None] = Future()
         with self._lock:
-            wanted = threading.Lock()
-            under_way = self._under_way.setdefault(key, wanted) if keeps else wanted
-        # Who wants the same object waits for the one who fetches it.
-        with under_way:
-            if key not in self._kept:
-                self._fetch(kind, key, state)
-                if keeps:
-                    self._kept.add(key)
+            under_way = self._under_way.setdefault(key, fetch) if keeps else fetch
+        # Who wants the same object waits for the one who fetches it, and gets the same error.
+        if under_way is not fetch:
+            under_way.result()
+            return
+        try:
+            self._fetch(kind, key, state)
+            if keeps:
+                self._kept.add(key)
+            fetch.set_result(None)
+        except OSError as err:
+            fetch.set_exception(err)
+            raise
+        finally:
+            with self._lock:
+                self._under_way.pop(key, None)
 
     def _fetch(self, kind: str, key: str, state: State) -> None:
         self.count(kind)
@@ -104,3 +116,8 @@ def catalogues_above(path: str, below: bool = False) -> list[str]:
     last = len(parts) if below else len(parts) - 1
     above = ("/".join(parts[: end + 1]) for end in range(1, min(last, _DEPTH + 1)))
     return [each for each in above if _CATALOGUES.fullmatch(each)]
+
+
+def is_last(catalogue: str) -> bool:
+    """Whether there are no catalogues below the one of this directory."""
+    return bool(_LAST.fullmatch(catalogue))

@@ -14,7 +14,7 @@ from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.setup import record as records
 from podman_cvmfs.setup.changes import make
 from podman_cvmfs.setup.plan import plan_setup, serves
-from podman_cvmfs.setup.request import Plan, Wishes
+from podman_cvmfs.setup.request import Plan, SetupRequest
 from tests.support.storage_confs import NEW, OLD, STORE
 
 MIDDLE = Generation("5.4.2", drop_ins=False, appends=True)
@@ -59,16 +59,16 @@ class Machine:
         self.places = replace(places_of(root), **options)  # type: ignore[arg-type]
         self.manifest = str(root.parent / f"{root.name}.state/setup.json")
 
-    def plan(self, store: str = STORE, **wishes: object) -> Plan:
+    def plan(self, store: str = STORE, **request: object) -> Plan:
         """What set-up would do."""
         earlier = records.load(self.manifest)
-        wanted = Wishes(store, earlier=earlier, **wishes)  # type: ignore[arg-type]
+        wanted = SetupRequest(store, earlier=earlier, **request)  # type: ignore[arg-type]
         return plan_setup(self.places, self.generation, wanted, environment_files=False)
 
-    def set_up(self, store: str = STORE, **wishes: object) -> Plan:
+    def set_up(self, store: str = STORE, **request: object) -> Plan:
         """Set up; return what was done."""
-        plan = self.plan(store, **wishes)
-        volumes = wishes.get("volumes", ())
+        plan = self.plan(store, **request)
+        volumes = request.get("volumes", ())
         assert isinstance(volumes, tuple)
         records.perform(self.manifest, plan.changes, [store], volumes)
         return plan
@@ -84,7 +84,7 @@ class Machine:
 
     def serves(self, store: str = STORE) -> bool:
         """Whether podman gets the store."""
-        return serves(self.places, self.generation, Wishes(store))
+        return serves(self.places, self.generation, SetupRequest(store))
 
 
 def stores_of_users(machine: Machine) -> tuple[str, ...]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -211,3 +212,47 @@ def test_a_public_name_means_one_thing_along_imports() -> None:
 def test_a_circle_is_found() -> None:
     assert _circle({"a": frozenset("b"), "b": frozenset("c"), "c": frozenset("a")})
     assert not _circle({"a": frozenset("b"), "b": frozenset("c")})
+
+
+# ---------------------------------------------------------------------- documents
+
+
+def _documents() -> Iterator[tuple[str, str]]:
+    for name in ("podman_cvmfs/ARCHITECTURE.md", ".github/CONTRIBUTING.md"):
+        yield name, (_ROOT.parent / name).read_text(encoding="utf-8")
+
+
+def _paths_in(text: str) -> set[str]:
+    """The files and directories that a document names between backquotes or as links."""
+    quoted = re.findall(r"`([\w./-]+)`", text) + re.findall(r"\]\(([\w./-]+)\)", text)
+    return {each for each in quoted if each.endswith(("/", ".py", ".md", ".sh"))}
+
+
+def test_documents_name_modules_that_exist() -> None:
+    for name, text in _documents():
+        here = (_ROOT.parent / name).parent
+        paths = _paths_in(text)
+        assert len(paths) > 10, name
+        for path in paths:
+            # Named from the package, from the checkout, or from the document; or beside the one
+            # before in a list of tests.
+            places = (_ROOT, _ROOT.parent, here, _ROOT.parent / "tests/integration")
+            assert any((place / path).exists() for place in places), f"{name}: {path}"
+
+
+def test_documents_name_every_room() -> None:
+    text = dict(_documents())["podman_cvmfs/ARCHITECTURE.md"]
+    rooms = re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE)
+    assert rooms == list(ROOMS)
+
+
+def test_documents_name_what_modules_define() -> None:
+    """``NAME`` in ``MODULE``, and classes with their rooms."""
+    text = dict(_documents())["podman_cvmfs/ARCHITECTURE.md"]
+    named = re.findall(r"`([A-Za-z]+)(?:\.\w+)?` in `([\w/]+\.py)`", text)
+    for classes, module in re.findall(r"\| ((?:`\w+`[^|`]*)+) \| `([\w/]+\.py)` \|", text):
+        named += [(each, module) for each in re.findall(r"`(\w+)`", classes)]
+    assert len(named) > 5
+    for defined, module in named:
+        tree = ast.parse((_ROOT / module).read_text(encoding="utf-8"))
+        assert defined in set(_defined(tree)), f"{defined} in {module}"

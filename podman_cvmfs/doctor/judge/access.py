@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judges who may read the additional stores, and who should. Pure."""
+"""Judges who can read the additional stores, and who should. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from podman_cvmfs.settings.advice import on_store
 
 
 def access(facts: Facts, place: Place, is_ours: bool) -> Iterator[Finding]:
-    """Who may read a store, and should."""
+    """Whether the right users can read a store."""
     path = printable(place.path)
     if not facts.is_root and place.closed_at:
         yield closed_to_user(facts, place)
@@ -47,30 +47,31 @@ def _closed(place: Place, name: str) -> Finding:
         commands.append(cures.shell("chmod", "go+rX", *own))
     return Finding(
         CONDITIONS[name],
-        f"closed to others than its owner: {', '.join(map(printable, [*above, *own]))}",
+        f"only the owner can read: {', '.join(map(printable, [*above, *own]))}",
         "; ".join(commands),
     )
 
 
 def closed_to_user(facts: Facts, place: Place) -> Finding:
-    """A store that podman is told of and this ordinary user may not read. Who owns it decides."""
+    """A store that podman's configuration names and this ordinary user can't read. The cure depends
+    on its owner."""
     if place.owner == facts.user.uid or place.path != paths.SYSTEM_STORE:
         return _closed(place, "store-closed")
-    found = f"{printable(place.path)} is root's alone, and podman is told of it"
+    found = f"{printable(place.path)} is root's alone, but podman's configuration names it"
     cure = "as root: podman-cvmfs sync --shared, or podman-cvmfs setup --no-users"
     return Finding(CONDITIONS["store-closed"], found, cure, by_hand=True)
 
 
 def _locked_out(facts: Facts) -> Finding:
-    """Our store is named to ordinary users, who may not read it."""
+    """Ordinary users' configuration names our store, but they can't read it."""
     above, own = _split(facts.store)
     files = printable(" and ".join(facts.named_by))
     closed = ", ".join(map(printable, [*above, *own]))
     found = (
-        f"{files} names the store to ordinary users, and closed to them is: {closed} "
+        f"{files} names the store to ordinary users, but they can't read {closed} "
         "('podman-cvmfs setup --no-users' takes the store from them instead)"
     )
-    # A sync opens the store itself; what it doesn't touch is opened by hand.
+    # A sync opens the store itself. Directories above it must be opened by hand.
     inside = [each for each in own if each not in (facts.store.path, facts.store.real)]
     commands = [cures.shell("chmod", "go+x", *above)] if above else []
     commands += [cures.shell("chmod", "go+rX", *inside)] if inside else []

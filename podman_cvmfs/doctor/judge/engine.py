@@ -14,12 +14,13 @@ from podman_cvmfs.errors import printable
 from podman_cvmfs.podman.storage_conf.effective import is_overlay
 from podman_cvmfs.podman.storage_conf.use import in_words, why_unnamed
 from podman_cvmfs.repository.owners import serve_users
+from podman_cvmfs.util.words import counted
 
 #: With so many images podman 4 takes 0.1 s longer for each command that only looks.
 _MANY = 1000
 #: Kernel overlayfs for ordinary users: Linux 5.13 (with SELinux; without, 5.11).
 _ROOTLESS_OVERLAY = (5, 13)
-#: How many subordinate IDs a user is given by custom.
+#: How many subordinate IDs a user usually gets.
 _SUBIDS = 65536
 
 
@@ -43,7 +44,7 @@ def engine(facts: Facts) -> Iterator[Finding]:
     if major == 4 and facts.contents.images > _MANY:
         yield Finding(
             CONDITIONS["podman-slow"],
-            f"podman {podman.version} and {facts.contents.images} images",
+            f"podman {podman.version} and {counted(facts.contents.images, 'image')}",
             "name the images you need in a wish list (wish_lists in config.toml), or use podman 5",
             by_hand=True,
         )
@@ -54,14 +55,14 @@ def engine(facts: Facts) -> Iterator[Finding]:
 
 
 def user(facts: Facts) -> Iterator[Finding]:
-    """What an ordinary user needs of the machine; root has to give it."""
+    """What an ordinary user needs of the machine. Only root can provide it."""
     if facts.is_root:
         return
     person = facts.user
     if not person.namespaces:
         yield Finding(
             CONDITIONS["namespaces-off"],
-            "the kernel is told to let ordinary users make no user namespaces",
+            "a kernel setting forbids user namespaces for ordinary users",
             "sysctl -w user.max_user_namespaces=28633; "
             "sysctl -w kernel.unprivileged_userns_clone=1 || true",
         )
@@ -115,14 +116,12 @@ def configuration(facts: Facts) -> Iterator[Finding]:
     yield from _driver(facts)
     if conf.dropped_stores:
         stores = ", ".join(map(printable, conf.dropped_stores))
-        found = f"STORAGE_OPTS is set, so {stores} in storage.conf don't count"
+        found = f"STORAGE_OPTS is set and replaces {stores} in storage.conf"
         yield Finding(CONDITIONS["options-replaced"], found, "unset STORAGE_OPTS")
     elif not facts.is_configured:
         yield from _not_configured(facts)
     elif _leaves_users_out(facts):
-        found = (
-            "the settings share the store, and nothing names it to ordinary users at their login"
-        )
+        found = "the settings share the store, but no login script names it to ordinary users"
         cure = cures.setup(facts, "--users")
         if conf.effective.main and not conf.effective.driver:
             # Set-up leaves them out then: podman 4 would take vfs for them.
@@ -133,7 +132,7 @@ def configuration(facts: Facts) -> Iterator[Finding]:
     owners = _strange_owners(facts)
     if facts.is_root and conf.profile and not conf.profile_program and owners:
         found = (
-            f"{conf.profile} gives ordinary users the store, whose files belong to user "
+            f"{conf.profile} gives ordinary users the store, but its files belong to user "
             f"{' and '.join(map(str, owners))}"
         )
         cure = cures.setup(facts, "--no-users")
@@ -143,13 +142,13 @@ def configuration(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             CONDITIONS["users-not-reached"],
             "; ".join(facts.unreached[:3]) + more,
-            f"each of them: podman-cvmfs setup --user --store {facts.store.path}",
+            f"each of these users: podman-cvmfs setup --user --store {facts.store.path}",
             by_hand=True,
         )
 
 
 def _strange_owners(facts: Facts) -> list[int]:
-    """Who owns the repositories' files, if nobody who logs in does."""
+    """The owners of the repositories' files, if no owner is an ordinary user."""
     owners = sorted({owner for each in facts.repositories for owner in each.owners})
     return [] if serve_users(owners) else owners
 
@@ -176,7 +175,7 @@ def _driver(facts: Facts) -> Iterator[Finding]:
     # Whatever the files say by then: the other driver refuses the options of this one.
     reset = cures.shell("podman", "--storage-driver", driver, "system", "reset", "--force")
     path = conf.set_in.get("driver")
-    # What destroys comes last, and only if the rest has been done..
+    # The destructive command comes last, and runs only if the others succeed..
     if path and not is_overlay(conf.effective.driver):
         cure = f"{edits.set_key('driver', 'overlay', path)} && {reset}"
     elif conf.effective.driver:
@@ -193,15 +192,15 @@ def _not_configured(facts: Facts) -> Iterator[Finding]:
     if facts.store.presence is Presence.OTHER:
         return  # Nothing that could be configured.
     if facts.store.presence is Presence.CLOSED and not facts.is_own:
-        found = f"{printable(facts.store.path)} is its owner's alone"
+        found = f"{printable(facts.store.path)} can be read by its owner only"
         yield Finding(CONDITIONS["store-not-configured"], found, cures.own_store())
         return
     if conf.profile and conf.effective.inherited:
         driver = facts.engine.driver or conf.driver
         if facts.store.presence is not Presence.THERE or not is_overlay(driver):
-            # The file sets nothing then: it isn't what is wrong.
+            # The file sets nothing in this case, so it is not the cause.
             return
-        found = f"{conf.profile} names the store, STORAGE_OPTS in this environment doesn't"
+        found = f"{conf.profile} names the store, but STORAGE_OPTS in this environment doesn't"
         yield Finding(CONDITIONS["login-needed"], found, f". {conf.profile}")
         return
     why = why_unnamed(conf.effective)
@@ -214,7 +213,7 @@ def _not_configured(facts: Facts) -> Iterator[Finding]:
 
 
 def mounting(facts: Facts) -> Iterator[Finding]:
-    """What mounts the layers, and options that don't go with a store that is only read."""
+    """The program that mounts the layers, and options that don't work with a read-only store."""
     conf = facts.configuration
     options = conf.effective.options
     if conf.problem:
@@ -238,7 +237,7 @@ def mounting(facts: Facts) -> Iterator[Finding]:
         name = "composefs-unusable" if missing or not facts.is_root else "composefs"
         yield Finding(CONDITIONS[name], found, _unset(facts, "use_composefs"))
     if options.get("force_mask") and not program:
-        found = "force_mask is set, and the kernel mounts"
+        found = "force_mask is set, but the kernel mounts layers"
         yield Finding(CONDITIONS["force-mask"], found, _unset(facts, "force_mask"))
 
 
@@ -246,7 +245,7 @@ def _fuse(facts: Facts, program: str) -> Iterator[Finding]:
     if not facts.configuration.has_fuse:
         yield Finding(
             CONDITIONS["fuse-device-closed"],
-            f"podman mounts with {printable(program)}, and /dev/fuse can't be opened",
+            f"podman mounts with {printable(program)}, but /dev/fuse can't be opened",
             "modprobe fuse; chmod 0666 /dev/fuse",
         )
     fit = facts.is_root or (facts.is_own and facts.user.kernel >= _ROOTLESS_OVERLAY)
@@ -254,7 +253,7 @@ def _fuse(facts: Facts, program: str) -> Iterator[Finding]:
     if fit and options.get("mount_program") and not needs_fuse(facts):
         yield Finding(
             CONDITIONS["fuse-overlayfs-slow"],
-            f"podman mounts with {printable(program)} where the kernel could",
+            f"podman mounts with {printable(program)} although the kernel could mount",
             cures.use_kernel(facts),
         )
 
@@ -273,7 +272,7 @@ def native(facts: Facts) -> Iterator[Finding]:
         yield Finding(CONDITIONS["native-missing"], theirs.problem, install, by_hand=True)
     if not theirs.version or conf.problem:
         return
-    by_hand = "if podman's own storage library has another version than this one, don't mind"
+    by_hand = "compare the versions: if podman's own storage library has another one, ignore this"
     if theirs.failure:
         found = f"containers/storage {theirs.version} can't read it: {theirs.failure}"
         yield Finding(CONDITIONS["native-disagrees"], found, by_hand, by_hand=True)

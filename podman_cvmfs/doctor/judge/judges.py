@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts all judges together, the causes before what follows from them. Pure."""
+"""Runs all judges, causes before their consequences. Pure."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _JUDGES = (
     engine.user,
     machine.repositories,
     machine.clients,
+    machine.targets,
     store.contents,
     store.layout,
     machine.cut_off,
@@ -27,5 +28,5 @@ _JUDGES = (
 
 
 def judge(facts: Facts) -> list[Finding]:
-    """All that is to be said of a machine, the worst first."""
+    """All findings about a machine, the worst first."""
     return worst_first(finding for judges in _JUDGES for finding in judges(facts))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from podman_cvmfs.doctor import cures
@@ -13,18 +13,20 @@ from podman_cvmfs.doctor.facts import Facts, Presence, Repository
 from podman_cvmfs.doctor.finding import Finding
 from podman_cvmfs.doctor.mounting import mount_program
 from podman_cvmfs.errors import printable
+from podman_cvmfs.podman.pause import RESTART
 from podman_cvmfs.usage.broken_layers import cure_of
+from podman_cvmfs.util.words import counted
 
 _CVMFS = "/cvmfs/"
-#: Has the client move what it fetches within one directory of its cache, for which no lock of the
-#: whole file system is taken. In cvmfs 2.12 it does nothing else.
+#: With this setting the client moves fetched files within one directory of its cache. Such a move
+#: takes no lock of the whole file system. In cvmfs 2.12 the setting does nothing else.
 _SAME_DIRECTORY = "CVMFS_SERVER_CACHE_MODE=yes"
 _TIMER = "podman-cvmfs-sync.timer"
 _WATCH = "podman-cvmfs-watch.service"
 _SYNC = "podman-cvmfs-sync.service"
 #: So many broken images and containers are named.
 _SHOWN = 5
-#: Bytes and inodes below which nothing can be done, and below which it is getting close.
+#: Bytes and inodes below which a disk is full, and below which it is low.
 _NO_SPACE, _LITTLE_SPACE = 16 << 20, 1 << 30
 _NO_INODES, _FEW_INODES = 100, 10_000
 #: ...but a small file system is low only if this share of it is left.
@@ -32,7 +34,7 @@ _SHARE = 0.05
 
 
 def repositories(facts: Facts) -> Iterator[Finding]:
-    """Whether each repository is mounted, answers, and is one."""
+    """Whether each repository is mounted, answers, and has a known layout."""
     for each in facts.repositories:
         path = printable(each.path)
         if each.presence is Presence.HANGS:
@@ -51,7 +53,7 @@ def repositories(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 CONDITIONS["repository-foreign"],
                 f"{path} has neither layers nor merged roots",
-                "name another one (repositories in config.toml)",
+                "name another repository (repositories in config.toml)",
                 by_hand=True,
             )
 
@@ -59,7 +61,15 @@ def repositories(facts: Facts) -> Iterator[Finding]:
 def _unmounted(facts: Facts, name: str, found: str, repository: Repository) -> Finding:
     finding = Finding(CONDITIONS[name], found, here=_without_images(facts, repository))
     path = repository.path
-    detach = f"{cures.shell('umount', '--lazy', path)}; " if repository.problem else ""
+    if repository.problem and not repository.is_dead:
+        # The client may still serve what is in its cache; another one would begin with an empty
+        # mount, or not at all.
+        check = "check network, proxy and server"
+        if path.startswith(_CVMFS):
+            check += f" ({cures.shell('cvmfs_config', 'stat', path[len(_CVMFS) :])})"
+        check += "; leave it mounted: containers can use what is cached"
+        return replace(finding, cure=check, by_hand=True)
+    detach = f"{cures.shell('umount', '--lazy', path)}; " if repository.is_dead else ""
     if repository.in_fstab:
         return replace(finding, cure=detach + cures.shell("mount", path))
     if path.startswith(_CVMFS):
@@ -72,19 +82,39 @@ def _unmounted(facts: Facts, name: str, found: str, repository: Repository) -> F
 
 
 def _without_images(facts: Facts, repository: Repository) -> str:
-    """What the loss of a repository means where the store shows no image of it; else "". It has
+    """What the loss of a repository means if the store shows no image of it; else "". The store
     never had one, or hides them while the repository is away (``on_outage``)."""
     inside = facts.contents
     is_known = facts.store.presence is Presence.THERE and not inside.problem
     if not is_known or repository.path in inside.repositories:
         return ""
-    return "its images are pulled: the store shows none of them"
+    return "podman pulls its images, because the store shows none of them"
+
+
+def targets(facts: Facts) -> Iterator[Finding]:
+    """Whether the files of images are there, and podman sees them. If not, containers start all the
+    same, on an empty root."""
+    if facts.targets.gone:
+        found = f"{_named(facts.targets.gone)}: their files have left the repository"
+        yield Finding(CONDITIONS["files-gone"], found, cures.sync(facts))
+    if facts.targets.hidden:
+        yield Finding(
+            CONDITIONS["mount-unseen"],
+            f"{_named(facts.targets.hidden)}: podman's pause process started before the "
+            "repository was mounted and doesn't see it",
+            RESTART,
+        )
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f", such as {printable(names[0])}"
+    return f"{len(names)} names{more}" if len(names) > 1 else printable(names[0])
 
 
 def clients(facts: Facts) -> Iterator[Finding]:
-    """Whether kernel overlayfs and CernVM-FS's client can wait for each other: overlayfs holds the
-    lock for renames of its file system while it asks the client, and each of the client's threads
-    may be waiting for that lock to move what it has fetched."""
+    """Whether kernel overlayfs and CernVM-FS's client can wait for each other. overlayfs holds the
+    rename lock of its file system while it asks the client. Each thread of the client may be
+    waiting for that lock, to move a fetched file."""
     for each in facts.clients:
         # Other users may have the kernel mount.
         graphroots = (*(() if mount_program(facts) else each.own), *each.others)
@@ -111,14 +141,14 @@ def registries(facts: Facts) -> Iterator[Finding]:
         name = next(iter(conf.blocked))
         yield Finding(
             CONDITIONS["registry-blocked"],
-            f"{len(conf.blocked)} names of the store, such as {printable(name)}",
+            f"{counted(len(conf.blocked), 'name')} of the store, such as {printable(name)}",
             "nothing: registries.conf says so",
             by_hand=True,
         )
 
 
 def cut_off(facts: Facts) -> Iterator[Finding]:
-    """Users' images and containers that show one layer as their whole root."""
+    """Users' images and containers that show only the files of one layer."""
     for graphroot, broken in facts.broken.by_graphroot().items():
         names = ", ".join(map(str, broken[:_SHOWN]))
         more = f" and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""

@@ -23,17 +23,17 @@ from podman_cvmfs.podman.storage_conf.effective import stores_of_options
 from podman_cvmfs.repository.owners import are_foreign
 from podman_cvmfs.settings.policy import Overlay, Policy
 from podman_cvmfs.store.layout import LOCK_FILES
+from podman_cvmfs.util.words import counted
 from podman_cvmfs.verify.fault import REMOVE, Kind, Severity
 
-#: A store that was synced this long ago, in seconds, is stale if the repository has moved on.
+#: If the repository has changed, a store last synced this long ago, in seconds, is stale.
 _OLD = 24 * 3600
-_CLAIM = "for the images' own owners: CVMFS_CLAIM_OWNERSHIP=no in /etc/cvmfs/default.local"
+_CLAIM = "to show the images' own owners, put CVMFS_CLAIM_OWNERSHIP=no in /etc/cvmfs/default.local"
 _TOKEN = "head -c 64 /dev/urandom >"
 
 
 def session(facts: Facts) -> Iterator[Finding]:
-    """Stores that only this session's STORAGE_OPTS names, and that have gone since: nothing else
-    can be cured before."""
+    """Missing stores that only this session's STORAGE_OPTS names. This must be cured first."""
     for each in (facts.store, *facts.others):
         if each.presence is Presence.MISSING and _is_of_session(facts, each):
             found = f"{printable(each.path)} isn't there, and STORAGE_OPTS names it"
@@ -46,7 +46,7 @@ def _is_of_session(facts: Facts, place: Place) -> bool:
 
 
 def places(facts: Facts) -> Iterator[Finding]:
-    """Whether each store that podman is told of is there and can be used."""
+    """Whether each store that podman's configuration names is there and can be used."""
     yield from _presence(facts, facts.store, is_ours=True)
     for each in facts.others:
         yield from _presence(facts, each, is_ours=False)
@@ -56,7 +56,7 @@ def places(facts: Facts) -> Iterator[Finding]:
 def _presence(facts: Facts, place: Place, is_ours: bool) -> Iterator[Finding]:
     path = printable(place.path)
     if place.presence is Presence.HANGS:
-        cure = "mount again what it lies on, or take it out of storage.conf"
+        cure = "mount its file system again, or take it out of storage.conf"
         yield Finding(CONDITIONS["store-hangs"], f"{path} doesn't answer", cure, by_hand=True)
     elif place.presence is Presence.MISSING:
         yield from _missing(facts, place, is_ours)
@@ -73,7 +73,7 @@ def _presence(facts: Facts, place: Place, is_ours: bool) -> Iterator[Finding]:
             yield closed_to_user(facts, place)
     else:
         yield from access(facts, place, is_ours)
-        # In others' stores root makes what is missing.
+        # In others' stores root's podman makes the missing files.
         lacking = [name for name in place.lacking if is_ours or name.endswith(".lock")]
         if lacking and (is_ours or not facts.is_root):
             making = (_make_locks(place, lacking), False)
@@ -120,15 +120,15 @@ def _twice(facts: Facts) -> Iterator[Finding]:
     for (one, other), names in both.items():
         yield Finding(
             CONDITIONS["names-in-two-stores"],
-            f"{len(names)} names, such as {printable(names[0])}, are in {printable(one)} and "
-            f"{printable(other)}",
-            "nothing, or put the store that shall win first in additionalimagestores",
+            f"{counted(len(names), 'name')}, such as {printable(names[0])}, "
+            f"in {printable(one)} and in {printable(other)}",
+            "nothing, or put the store that should win first in additionalimagestores",
             by_hand=True,
         )
 
 
 def contents(facts: Facts) -> Iterator[Finding]:
-    """What is wrong in our store, as far as a quick look tells."""
+    """What a quick look finds wrong in our store."""
     inside = facts.contents
     if facts.store.presence is not Presence.THERE:
         return
@@ -151,7 +151,7 @@ def contents(facts: Facts) -> Iterator[Finding]:
     if strange:
         yield Finding(
             CONDITIONS["store-strange-files"],
-            f"{len(strange)} files or directories, such as {strange[0].path}",
+            f"files or directories of others: {len(strange)}, such as {strange[0].path}",
             REMOVE,
             by_hand=True,
         )
@@ -159,8 +159,8 @@ def contents(facts: Facts) -> Iterator[Finding]:
     if leftovers:
         yield Finding(
             CONDITIONS["store-leftovers"],
-            f"{len(leftovers)} files or directories, such as {leftovers[0].path}",
-            "nothing: the next sync that changes something removes it",
+            f"leftover files or directories: {len(leftovers)}, such as {leftovers[0].path}",
+            "nothing: the next sync that changes the store removes it",
             by_hand=True,
         )
     if damaged or inside.problem:
@@ -184,31 +184,31 @@ def _images(facts: Facts) -> Iterator[Finding]:
         names = facts.contents.too_deep
         yield Finding(
             CONDITIONS["images-too-deep"],
-            f"{len(names)} images, such as {printable(names[0])}, with podman "
+            f"{counted(len(names), 'image')}, such as {printable(names[0])}, with podman "
             f"{facts.engine.version}",
             cures.sync(facts, "--view", "flat"),
         )
     if counts.get("synthesised"):
-        found = f"{counts['synthesised']} images have a made-up config"
+        found = f"{counted(counts['synthesised'], 'image')} with a made-up config"
         if facts.offline:
             cure = "set offline = false in config.toml, then 'podman-cvmfs sync'; or import a cache"
             yield Finding(CONDITIONS["images-synthesised"], found, cure, by_hand=True)
         else:
             yield Finding(CONDITIONS["images-synthesised"], found, sync)
     if counts.get("rebuilt_manifests"):
-        found = f"{counts['rebuilt_manifests']} images have a rebuilt manifest"
+        found = f"{counted(counts['rebuilt_manifests'], 'image')} with a rebuilt manifest"
         cure, by_hand = (
-            "nothing: when they were synced nobody had theirs, or was asked for it",
+            "nothing: the registry had no genuine manifest when it was asked",
             True,
         )
         if counts.get("unanswered_manifests"):
-            found += f", {counts['unanswered_manifests']} since their registry didn't answer"
+            found += f", {counts['unanswered_manifests']} because the registry didn't answer"
             cure, by_hand = sync, False
         yield Finding(CONDITIONS["manifests-rebuilt"], found, cure, by_hand)
     if counts.get("retired_images"):
         yield Finding(
             CONDITIONS["images-retired"],
-            f"{counts['retired_images']} images",
+            counted(counts["retired_images"], "image"),
             cures.store_command(facts, "prune"),
         )
 
@@ -223,7 +223,7 @@ def _freshness(facts: Facts) -> Iterator[Finding]:
             continue
         path = printable(each.path)
         if each.synced is None:
-            found = f"no sync on record has done everything that {path} offers"
+            found = f"no recorded sync has put everything from {path} into the store"
             yield Finding(CONDITIONS["sync-incomplete"], found, sync)
         elif each.revision is not None and each.synced_revision != each.revision:
             age = facts.now - each.synced
@@ -236,7 +236,10 @@ def _freshness(facts: Facts) -> Iterator[Finding]:
 
 def _policy_changed(facts: Facts) -> Finding:
     inside, condition = facts.contents, CONDITIONS["policy-changed"]
-    found = f"it is laid out for '{inside.policy}', settings want '{inside.policy_wanted}'"
+    found = (
+        f"the store is laid out for '{inside.policy}', but the settings want "
+        f"'{inside.policy_wanted}'"
+    )
     has, wants = Policy.parse(inside.policy), Policy.parse(inside.policy_wanted)
     used, fuse = layout_used(facts), Overlay.FUSE.value
     if needs_fuse(facts) and used != fuse and fuse in (facts.wanted_overlay, inside.overlay):
@@ -256,7 +259,7 @@ def _policy_changed(facts: Facts) -> Finding:
 
 
 def layout(facts: Facts) -> Iterator[Finding]:
-    """Whether the store is laid out for what mounts it, and for who owns the files."""
+    """Whether the store's layout suits the program that mounts it and the owners of the files."""
     inside = facts.contents
     if not inside.images or facts.store.presence is not Presence.THERE:
         return
@@ -264,17 +267,18 @@ def layout(facts: Facts) -> Iterator[Finding]:
     used = layout_used(facts)
     if inside.by_layers and inside.overlay and inside.overlay != used:
         found = (
-            f"{inside.by_layers} images are laid out for {inside.overlay}, and podman mounts with "
-            f"{printable(program or 'the kernel')}"
+            f"{counted(inside.by_layers, 'image')} laid out for {inside.overlay}, but "
+            f"podman mounts with {printable(program or 'the kernel')}"
         )
         if needs_fuse(facts):
-            # Back to the kernel would only be the next thing to complain of.
+            # With the kernel there would only be another finding.
             cure = cures.sync(facts) if program else cures.use_fuse(facts)
             found += cures.fuse_stays(facts)
         elif facts.wanted_overlay == used:
             cure = cures.sync(facts)
         elif program and not facts.configuration.effective.options.get("mount_program"):
-            # podman goes by what its storage was mounted with once: no setting changes that.
+            # podman keeps the program that its storage was first mounted with: no setting changes
+            # it.
             cure = cures.sync(facts)
         else:
             cure = cures.setup(facts, "--overlay", facts.wanted_overlay)
@@ -301,7 +305,7 @@ def _namespaces(facts: Facts) -> Iterator[Finding]:
     wanted = mapped(facts)
     if mount_program(facts) or not wanted:
         return
-    found = f"containers get the user namespace {printable(wanted)}, and the kernel mounts"
+    found = f"containers get the user namespace {printable(wanted)}, but the kernel mounts layers"
     found += cures.fuse_stays(facts)
     cure = cures.use_fuse(facts)
     strange = is_strange(facts)
@@ -312,7 +316,7 @@ def _namespaces(facts: Facts) -> Iterator[Finding]:
 
 
 def _behind(facts: Facts) -> Iterator[Finding]:
-    """Whether podman takes images of a user's own store from another one that it asks first."""
+    """Whether podman finds images of a user's own store in another store first."""
     order = list(facts.stores)
     if facts.store.path not in order:
         return
@@ -322,8 +326,8 @@ def _behind(facts: Facts) -> Iterator[Finding]:
         if each.path in before and common and each.owner != facts.user.uid:
             yield Finding(
                 CONDITIONS["own-store-behind"],
-                f"{len(common)} images, such as {printable(min(common))}, are in "
-                f"{printable(each.path)} too, which podman is told of first",
+                f"{counted(len(common), 'image')}, such as {printable(min(common))}, also in "
+                f"{printable(each.path)}, and podman looks there first",
                 f"put {printable(facts.store.path)} first in additionalimagestores",
                 by_hand=True,
             )

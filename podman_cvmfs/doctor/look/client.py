@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look at CernVM-FS's client: where its cache is, and what else is on that file system."""
+"""Look at CernVM-FS's client: where its cache is, and which graphroots share its file system."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections.abc import Iterable
 
 from podman_cvmfs.doctor.facts import Client
 from podman_cvmfs.doctor.look.client_conf import client_settings, is_on
-from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.usage.graphroots import Graphroots, find_graphroots
+from podman_cvmfs.util.probe import HangingError, bounded
 
 #: Where the client keeps its cache if its settings don't say (cvmfs ``default.conf``).
 _CACHE = "/var/lib/cvmfs"
 #: The client's settings that name the cache; the first that is set counts.
 _CACHE_KEYS = ("CVMFS_CACHE_DIR", "CVMFS_CACHE_BASE")
-#: Either has it move what it has fetched within one directory (cvmfs ``mountpoint.cc``,
-#: ``MkCacheParm``: two names of one setting).
+#: With this setting the client moves fetched files within one directory. It has two names (cvmfs
+#: ``mountpoint.cc``, ``MkCacheParm``).
 _MODE_KEYS = ("CVMFS_CACHE_SERVER_MODE", "CVMFS_SERVER_CACHE_MODE")
 #: Extended attributes of a CernVM-FS mount (client 2.12), which a setting of the client hides.
 _PROCESS, _NAME = "user.pid", "user.fqrn"
@@ -28,7 +28,7 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\Z")
 
 
 def look_at_clients(repositories: Iterable[str], seconds: float) -> tuple[Client, ...]:
-    """The clients that show those of ``repositories`` that are mounts of CernVM-FS."""
+    """The clients of all ``repositories`` that are mounts of CernVM-FS."""
     clients = []
     for path in repositories:
         with contextlib.suppress(HangingError, OSError):
@@ -64,8 +64,8 @@ def _attribute(path: str, name: str) -> str:
 
 
 def _cache(process: str, settings: dict[str, str]) -> str:
-    """The cache of the client with this process ID: the directory it works in, which only root
-    may see; else what its settings name."""
+    """The cache of the client with this process ID. It is the client's working directory, which
+    only root can see; else the directory in its settings."""
     if process.isdecimal():
         with contextlib.suppress(OSError):
             return os.readlink(f"/proc/{process}/cwd")
@@ -92,7 +92,7 @@ def _with_graphroots(clients: Iterable[Client], graphroots: Graphroots) -> tuple
 
 
 def _file_system(path: str) -> str:
-    """The number of the file system that holds ``path``, or what is nearest to it that exists.
+    """The number of the file system that holds ``path``, or its nearest existing parent.
 
     The table of mounts has one for all subvolumes of a btrfs, which share the lock in question;
     stat(2) tells one for each.

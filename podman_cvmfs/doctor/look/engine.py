@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 from podman_cvmfs.doctor.facts import Configuration, Engine, Native
-from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.podman.storage_conf.edit import STORES
 from podman_cvmfs.podman.storage_conf.effective import (
@@ -27,22 +26,23 @@ from podman_cvmfs.podman.storage_conf.effective import (
 from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
 from podman_cvmfs.podman.storage_conf.toml_file import plain, read_file, section, strings
 from podman_cvmfs.setup.snippet import PROFILE, present_program
+from podman_cvmfs.util.probe import HangingError, bounded
 
 #: They change which configuration podman reads, or where it runs.
 VARIABLES = (
     *("CONTAINERS_STORAGE_CONF", "CONTAINERS_STORAGE_CONF_OVERRIDE"),
     *("STORAGE_OPTS", "STORAGE_DRIVER", "CONTAINER_HOST"),
 )
-#: What root's storage.conf has to set, and to what if there is no reason for another value.
+#: The keys that root's storage.conf has to set, with their default values.
 _DIRECTORIES = {
     "runroot": "/run/containers/storage",
     "graphroot": "/var/lib/containers/storage",
 }
-#: What podman makes composefs images with.
+#: The program with which podman makes composefs images.
 _MKCOMPOSEFS = "mkcomposefs"
-#: How much of what podman says is repeated.
+#: How many characters of podman's output are repeated.
 _LAST_WORDS = 400
-#: What podman says where its database was made with another driver than is configured (libpod
+#: podman's message if its database was made with another driver than the configured one (libpod
 #: ``runtime.go``).
 _OVERWRITTEN = re.compile(r'overwritten by graph driver \\?"(\w+)\\?" from database')
 #: Seconds the library may take to read its configuration.
@@ -50,7 +50,7 @@ _NATIVE_TIMEOUT = 30.0
 
 
 def look_at_engine() -> tuple[Engine, Generation]:
-    """podman's version and what it understands; storage isn't opened."""
+    """podman's version and features; storage isn't opened."""
     try:
         generation = find_generation()
     except InputError as err:
@@ -59,7 +59,7 @@ def look_at_engine() -> tuple[Engine, Generation]:
 
 
 def ask_podman(engine: Engine, seconds: float) -> Engine:
-    """``engine`` with what podman says of its storage, which it opens for that."""
+    """``engine`` with what podman says about its storage. podman opens the storage for that."""
     try:
         output, failure, driver = bounded(_ask, seconds)
         if not output:
@@ -78,12 +78,12 @@ def ask_podman(engine: Engine, seconds: float) -> Engine:
 
 
 def _ask() -> tuple[str, str, str]:
-    """What ``podman info`` prints; if that is nothing, why podman fails altogether, or which driver
-    it has taken for that of its database."""
+    """Three texts: the output of ``podman info``; if it is empty, why podman fails at all; or the
+    driver that podman has taken from its database."""
     info = _podman("info", "--format", "json")
     if info.returncode == 0:
         return info.stdout, "", ""
-    # It also looks at what has nothing to do with storage, such as cgroups.
+    # It also looks at other things than storage, such as cgroups.
     listed = _podman("ps", "--quiet")
     if listed.returncode == 0:
         overwritten = _OVERWRITTEN.search(listed.stderr)
@@ -112,8 +112,8 @@ def _mount_program(options: dict[str, Any]) -> str:
 
 
 def _remembered_program(graphroot: str) -> str:
-    """What mounts although no option says so: storage that has once been mounted with
-    fuse-overlayfs stays so (containers/storage ``drivers/overlay/overlay.go``)."""
+    """The program that mounts although no option names it. Storage once mounted with fuse-overlayfs
+    keeps it (containers/storage ``drivers/overlay/overlay.go``)."""
     try:
         with open(f"{graphroot}/overlay/.has-mount-program", "rb") as file:
             remembered = file.read(8).strip() == b"true"
@@ -123,7 +123,7 @@ def _remembered_program(graphroot: str) -> str:
 
 
 def look_at_configuration(generation: Generation, store: str) -> Configuration:
-    """What podman of ``generation`` reads, with our ``store`` in mind."""
+    """The configuration as podman of ``generation`` reads it, with what concerns our ``store``."""
     places = Places.of_process()
     environment = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
     try:
@@ -131,7 +131,7 @@ def look_at_configuration(generation: Generation, store: str) -> Configuration:
         effective, dropped = as_replaced(effective, generation, places)
         driver, reason = driver_of(places, effective)
         graphroot = graphroot_of(places, effective)
-        # One that doesn't start may do so for what it can't read; of none nothing is known.
+        # A podman that doesn't start may fail on these files. Without podman nothing is known.
         is_there = bool(generation.version) or shutil.which("podman") is not None
         older = is_there and not generation.drop_ins
         with_append = tuple(_with_append(effective)) if older else ()
@@ -168,7 +168,8 @@ def look_at_configuration(generation: Generation, store: str) -> Configuration:
 
 
 def _lacking(effective: Effective) -> dict[str, str]:
-    """What root's storage.conf lacks (containers/storage 1.43 to 1.62 ``types/options.go``)."""
+    """The keys that root's storage.conf lacks (containers/storage 1.43 to 1.62
+    ``types/options.go``)."""
     if effective.main is None:
         return {}
     content = plain(effective.main, read_file(effective.main) or b"")
@@ -228,8 +229,8 @@ def as_spelt(theirs: Native, conf: Configuration) -> Native:
 
 
 def look_at_native() -> Native:
-    """What the real library makes of this user's configuration. Raises InputError for a
-    PODMAN_CVMFS_NATIVE that is none."""
+    """How the real library reads this user's configuration. Raises InputError for an unknown value
+    of PODMAN_CVMFS_NATIVE."""
     from podman_cvmfs.storage_native.artefact import MODE_VARIABLE, Mode, find, mode
     from podman_cvmfs.storage_native.errors import CallError, NativeError
     from podman_cvmfs.storage_native.session import started

@@ -24,22 +24,24 @@ from podman_cvmfs.doctor.look.machine import (
     look_at_user,
     look_at_wish_lists,
 )
-from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.doctor.look.repository import look_at_repositories
 from podman_cvmfs.doctor.look.store import look_at_contents, look_at_place
+from podman_cvmfs.doctor.look.targets import look_at_targets
 from podman_cvmfs.podman.storage_conf.effective import Places
 from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.settings import paths
 from podman_cvmfs.settings.files import COMMAND_LINE, Settings, file_that_sets
 from podman_cvmfs.settings.sharing import files_naming
 from podman_cvmfs.setup.users import shadowed
+from podman_cvmfs.util.probe import HangingError, bounded
 
-#: A full store, or podman with one, takes so many times as long as one look at a file system.
+#: Reading a full store, or asking podman with one, takes so many times as long as one look at a
+#: file system.
 _FULL_LOOK = 6
 
 
 def gather(settings: Settings, seconds: float) -> Facts:
-    """Look at this machine, with the store in the settings in mind, as whoever runs this.
+    """Look at this machine and the store of the settings, as the user who runs this.
 
     ``seconds`` is how long to wait for each file system. Raises InputError for a broken
     environment variable of ours.
@@ -62,6 +64,8 @@ def gather(settings: Settings, seconds: float) -> Facts:
         contents = look_at_contents(settings.store, str(policy), seconds * _FULL_LOOK)
     repositories = look_at_repositories(settings, contents.repositories, seconds)
     there = [each.path for each in repositories if each.presence is Presence.THERE]
+    # An empty directory is an unmounted mount point: its files have not left the repository.
+    mounted = [each.path for each in repositories if each.path in there and not each.empty]
     return Facts(
         store=store,
         is_configured=len(others) < len(named),
@@ -74,6 +78,7 @@ def gather(settings: Settings, seconds: float) -> Facts:
         others=others,
         repositories=repositories,
         clients=look_at_clients(there, seconds),
+        targets=look_at_targets(settings.store, mounted, seconds * _FULL_LOOK),
         disks=look_at_disks(
             {
                 "store": settings.store,

@@ -11,12 +11,12 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 
 from podman_cvmfs.doctor.facts import Disk, Registries, Units, User
-from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.errors import InputError, RegistryError, printable
 from podman_cvmfs.names.reference import parse_name
 from podman_cvmfs.registry.registries_conf import load_registries_conf
 from podman_cvmfs.usage.broken_layers import BrokenUsers, find_broken
 from podman_cvmfs.usage.graphroots import find_graphroots
+from podman_cvmfs.util.probe import HangingError, bounded
 
 UNITS = (
     "podman-cvmfs-sync.timer",
@@ -25,7 +25,7 @@ UNITS = (
 )
 _PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,Result"
 _SYSTEMCTL_TIMEOUT = 10
-#: Where subordinate IDs begin by custom (SUB_UID_MIN in login.defs(5)).
+#: Where subordinate IDs usually begin (SUB_UID_MIN in login.defs(5)).
 _FIRST_ID = 100_000
 #: Where the kernel says whether ordinary users may make user namespaces; 0: they may not.
 _SWITCHES = (
@@ -70,7 +70,7 @@ def _subordinate(path: str, name: str, uid: int) -> int | None:
 
 
 def _end(path: str) -> int:
-    """The first ID behind all that ``path`` (subuid(5)) gives to users."""
+    """The first ID after all IDs that ``path`` (subuid(5)) gives to users."""
     fields = [line.split(":") for line in _lines(path)]
     return max(
         (int(f[1]) + int(f[2]) for f in fields if len(f) == 3 and (f[1] + f[2]).isdecimal()),
@@ -103,7 +103,7 @@ def _lines(path: str) -> list[str]:
 
 
 def look_at_disks(places: Mapping[str, str], seconds: float) -> tuple[Disk, ...]:
-    """The file systems of ``places`` (what -> path), or of what is nearest to it that exists."""
+    """The file systems of ``places`` (what -> path), or of their nearest existing parents."""
     disks = []
     for what, path in places.items():
         try:
@@ -158,7 +158,7 @@ def read_units(text: str) -> Units:
 
 
 def look_at_wish_lists(lists: Iterable[str], seconds: float) -> dict[str, str]:
-    """Why a sync refuses each of the wish ``lists`` that it does -> what mends that."""
+    """Why a sync refuses some of the wish ``lists`` -> the cure."""
     found: dict[str, str] = {}
     for path in lists:
         # PyYAML is large.
@@ -169,12 +169,12 @@ def look_at_wish_lists(lists: Iterable[str], seconds: float) -> dict[str, str]:
         except InputError as err:
             found[err.message] = err.hint or "correct it, or take it out of wish_lists"
         except (HangingError, OSError):
-            found[f"the wish list {printable(path)} doesn't answer"] = "mount again where it lies"
+            found[f"the wish list {printable(path)} doesn't answer"] = "mount its file system again"
     return found
 
 
 def look_at_broken(stores: Sequence[str], seconds: float) -> BrokenUsers:
-    """Users' images and containers that are cut off from what they stand on, where podman looks
+    """Users' images and containers that are cut off from the layers below them, if podman looks
     into ``stores``."""
 
     def look() -> BrokenUsers:
@@ -184,7 +184,7 @@ def look_at_broken(stores: Sequence[str], seconds: float) -> BrokenUsers:
     try:
         return bounded(look, seconds)
     except (HangingError, OSError):
-        # What else is wrong with a graphroot, podman says.
+        # podman reports all other faults of a graphroot.
         return BrokenUsers()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look at repositories: whether they are mounted and answer, and whom their files belong to."""
+"""Look at repositories: whether they are mounted and answer, and who owns their files."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from podman_cvmfs.doctor.facts import Presence, Repository
-from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.errors import printable
 from podman_cvmfs.reports.status import status_of
 from podman_cvmfs.repository.layout import PARTS
 from podman_cvmfs.repository.owners import owners_in
+from podman_cvmfs.repository.served import NO_CLIENT
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.sync.stamp import revision_of
+from podman_cvmfs.util.probe import HangingError, bounded
 
 _FSTAB = "/etc/fstab"
 
@@ -23,7 +24,7 @@ _FSTAB = "/etc/fstab"
 def look_at_repositories(
     settings: Settings, used: Sequence[str], seconds: float
 ) -> tuple[Repository, ...]:
-    """The repositories of the settings, and those ``used`` by a store besides."""
+    """The repositories of the settings, and other repositories that a store has ``used``."""
     paths = dict.fromkeys((*settings.repositories, *used))
     found = [
         replace(_one(path, seconds), wished=path in settings.repositories, in_fstab=_in_fstab(path))
@@ -59,7 +60,8 @@ def _one(path: str, seconds: float) -> Repository:
     except PermissionError:
         return Repository(path, Presence.CLOSED)
     except OSError as err:
-        return Repository(path, problem=printable(err.strerror or str(err)))
+        problem = printable(err.strerror or str(err))
+        return Repository(path, problem=problem, is_dead=err.errno in NO_CLIENT)
 
 
 def _look(path: str) -> Repository:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look at additional stores: whether they answer, who may read them, what ours holds."""
+"""Look at additional stores: whether they answer, who can read them, and what ours holds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import stat
 from collections.abc import Iterator
 
 from podman_cvmfs.doctor.facts import Contents, Place, Presence
-from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.errors import StoreError, printable
 from podman_cvmfs.plan.lay_out import mount_bytes
 from podman_cvmfs.plan.retirement import is_retired
@@ -21,6 +20,7 @@ from podman_cvmfs.store.layout import CURRENT, LOCK_FILES, PUBLIC
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.usage.foreign_store import ForeignStore
+from podman_cvmfs.util.probe import HangingError, bounded
 from podman_cvmfs.verify.store import glance
 
 
@@ -46,7 +46,7 @@ def _place(path: str) -> Place:
         return Place(path, Presence.OTHER, real, owner=owner)
     if os.geteuid() != 0 and not os.access(path, os.R_OK | os.X_OK):
         return Place(path, Presence.CLOSED, real, closed, owner=owner)
-    # The kernel may still know the attributes of what is on a dead file system.
+    # The kernel may still know attributes of files on a dead file system.
     os.listdir(path)
     locks = {}
     for name, directory in LOCK_FILES.items():
@@ -91,7 +91,7 @@ def _closed_inside(path: str) -> Iterator[str]:
 
 def _open(path: str, wanted: int) -> bool:
     """Whether this user, or for root everybody, has the rights ``wanted`` (as in a mode's last
-    digit) on ``path``; what isn't there closes nothing."""
+    digit) on ``path``; a missing ``path`` counts as open."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -102,7 +102,7 @@ def _open(path: str, wanted: int) -> bool:
 
 
 def _names(path: str) -> frozenset[str]:
-    """The names of a store's images; none where they can't be read."""
+    """The names of a store's images; an empty set if they can't be read."""
     records = ForeignStore(path).images()
     return frozenset(
         str(name)
@@ -117,7 +117,7 @@ def look_at_contents(path: str, wanted: str, seconds: float) -> Contents:
     try:
         return bounded(lambda: _contents(path, wanted), seconds)
     except HangingError:
-        return Contents(problem=f"it isn't read within {seconds:g} seconds")
+        return Contents(problem=f"reading it takes more than {seconds:g} seconds")
     except OSError as err:
         return Contents(problem=printable(err.strerror or str(err)))
 

@@ -62,7 +62,7 @@ def ask_version(env: Mapping[str, str]) -> str:
 def broken(done: subprocess.CompletedProcess[str]) -> InputError:
     """The error to raise for a podman that has failed."""
     said = printable(done.stderr.strip()[-300:])
-    hint = "run 'podman --help' and cure what it says"
+    hint = "run 'podman --help' and correct the error that it reports"
     if r"\ufeff" in said:
         hint = "take the byte order mark out of the file that it names: podman 4 can't read that"
     return InputError(f"podman doesn't start: {said}", hint)

@@ -54,7 +54,7 @@ def read_effective(places: Places, generation: Generation) -> Effective:
     override = places.storage_override if generation.drop_ins else None
     if override and not os.path.exists(override):
         raise InputError(
-            f"CONTAINERS_STORAGE_CONF_OVERRIDE names {printable(override)}, which isn't there",
+            f"CONTAINERS_STORAGE_CONF_OVERRIDE names {printable(override)}, which is missing",
             "unset CONTAINERS_STORAGE_CONF_OVERRIDE",
         )
     main = next((path for path in files if not _is_drop_in(path) and path != override), None)
@@ -107,8 +107,8 @@ def stores_in(files: Iterable[str]) -> tuple[str, ...]:
 
 
 def names_store(stores: Sequence[str], store: str) -> bool:
-    """Whether ``store`` is among ``stores``, however it is spelt: podman lists the images of one
-    that is named twice twice."""
+    """Whether ``store`` is among ``stores``, however it is spelt. If a store is named twice, podman
+    lists its images twice."""
     return os.path.realpath(store) in map(os.path.realpath, stores)
 
 
@@ -152,7 +152,7 @@ def driver_of(places: Places, effective: Effective) -> tuple[str, str]:
     graphroot = graphroot_of(places, effective)
     found = [name for name in _DRIVERS if os.path.isdir(f"{graphroot}/{name}-images")]
     driver = "overlay" if "overlay" in found or not found else found[0]
-    return driver, f"{graphroot} holds its images"
+    return driver, f"{graphroot} has its images"
 
 
 def is_overlay(driver: str) -> bool:

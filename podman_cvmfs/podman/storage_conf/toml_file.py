@@ -14,17 +14,18 @@ from tomlkit import TOMLDocument
 from tomlkit.exceptions import ParseError, TOMLKitError
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.util.toml import reason_of
+from podman_cvmfs.util.foreign_file import read_bounded
+from podman_cvmfs.util.toml import MAX_TOML, reason_of
 
 #: The byte order mark that some editors put before UTF-8. podman 5 and later skip it.
 BOM = codecs.BOM_UTF8
 
 
 def read_file(path: str) -> bytes | None:
-    """The content of ``path``, None where nothing is. Raises InputError."""
+    """The content of ``path``, None where nothing is. Raises InputError, also for anything but a
+    regular file: users can put a FIFO or a device where root reads their configuration."""
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return read_bounded(path, MAX_TOML)
     except FileNotFoundError:
         return None
     except OSError as err:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether podman, as it is configured, looks into a store, and if not, why."""
+"""Whether podman uses a store with its present configuration, and if not, why not."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def why_unnamed(effective: Effective) -> Unused:
 def in_words(why: Unused, store: str, effective: Effective) -> str:
     """``why`` as a sentence; ``store`` is what to call the store in it."""
     if why is Unused.REPLACED:
-        return "STORAGE_OPTS takes the place of storage.conf"
+        return "STORAGE_OPTS replaces storage.conf"
     if why is Unused.INHERITED:
-        return "this podman takes no stores from the system's storage.conf for users"
+        return "this podman doesn't use the stores of the system's storage.conf for ordinary users"
     return f"{store} isn't named in {printable(effective.main or _BUILT_IN)}"

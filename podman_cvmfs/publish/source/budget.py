@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an image may cost: a few kilobytes must not fill a disk, or take a processor for hours."""
+"""Limits the size of an unpacked image: a few kilobytes must not fill a disk, or use a processor
+for hours."""
 
 from __future__ import annotations
 
@@ -23,9 +24,9 @@ _UNITS = " KMGT"
 class Budget:
     """The one budget of an image: bytes that are unpacked, with ``ENTRY`` for each file.
 
-    It grows with the bytes that are read, so that nobody has to believe what a manifest says of
-    them; ``max_size`` replaces that. ``directory`` is one on the file system that is written to:
-    no more is unpacked than it has free.
+    It grows with the bytes that are read, so it doesn't depend on the manifest's numbers.
+    ``max_size`` replaces it. ``directory`` is one on the file system that is written to: no more is
+    unpacked than it has free.
     """
 
     def __init__(self, max_size: int | None = None, directory: int | None = None) -> None:

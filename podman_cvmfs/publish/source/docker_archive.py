@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``docker save`` and ``podman save`` write, as a source of images.
+"""Archives of ``docker save`` and ``podman save`` as a source of images.
 
 The archive's ``manifest.json`` names, for each image, its configuration, its tags and the files
 its layers are in; a manifest as registries have it is not there and is made here. Format: Docker
@@ -28,7 +28,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class _Entry:
-    """What ``manifest.json`` says of an image."""
+    """The entry of an image in ``manifest.json``."""
 
     config: ImageConfig
     files: tuple[str, ...]
@@ -36,8 +36,8 @@ class _Entry:
 
 
 class DockerArchive:
-    """The images in the archive ``files``; ``what`` is how messages call it. Of images with one
-    tag that for ``platform`` is taken."""
+    """The images in the archive ``files``; ``what`` is its name in messages. Of several images with
+    one tag the one for ``platform`` is used."""
 
     def __init__(self, files: Files, what: str, name: ImageName | None, platform: Platform) -> None:
         self._files = files
@@ -60,7 +60,8 @@ class DockerArchive:
             # Untagged images are several ones.
             if len({entry.tags or id(entry) for entry in entries}) > 1:
                 raise InputError(
-                    f"{self._what}: there are {len(entries)} images in it, --name can name but one"
+                    f"{self._what}: there are {len(entries)} images in it, but --name is for "
+                    "one image"
                 )
             return [self._image(None, entries)]
         tagged: dict[str | None, list[_Entry]] = {}

@@ -48,8 +48,8 @@ def read(files: Files, name: str, limit: int = documents.MAX_DOCUMENT) -> bytes:
 class DirectoryFiles:
     """The files below a directory.
 
-    Whoever made it may have put links and pipes into it. No link below it is followed, and nothing
-    but regular files is opened: else files that only the caller can read would be published.
+    Its maker may have put links and pipes into it. No link below it is followed, and only regular
+    files are opened. Otherwise files that only the caller can read could be published.
     """
 
     def __init__(self, path: str) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a source of images offers the publisher, and the choice among an index's platforms."""
+"""The interface of a source of images, and the choice among an index's platforms."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ REF_NAME = "org.opencontainers.image.ref.name"
 class SourceImage:
     """An image that can be published: its name, its manifest and configuration, both checked.
 
-    ``raw_manifest`` is the manifest byte for byte, None where the source has none of its own;
-    ``raw_index`` the index that lists it, if it was found by one. ``is_from_registry`` says who is
-    to blame for a wrong blob: a registry, or a file that was given.
+    ``raw_manifest`` is the manifest byte for byte, None if the source has no manifest;
+    ``raw_index`` is the index that lists it, if it was found by one. ``is_from_registry`` says
+    whether a wrong blob is the registry's fault, or that of the given file.
     """
 
     name: ImageName
@@ -58,7 +58,7 @@ def checked_image(
     raw_manifest: bytes | None = None,
     raw_index: bytes | None = None,
 ) -> SourceImage:
-    """Join the parts of an image; InputError unless they fit one another and can be unpacked.
+    """Join the parts of an image; InputError unless they fit together and can be unpacked.
 
     A digest in ``name`` must be that of the manifest or of the index.
     """
@@ -67,7 +67,7 @@ def checked_image(
         theirs = " or ".join(map(str, digests))
         problem = f"the image's digest is {theirs}"
         if not theirs:
-            problem = "an archive as this knows no digest of its images"
+            problem = "such an archive doesn't record the digests of its images"
         raise InputError(f"{name}: {problem}", "name it by a tag: --name NAME:TAG")
     if len(manifest.layers) != len(config.diff_ids):
         raise InputError(
@@ -115,8 +115,8 @@ def listed(index: dict[str, Any], what: str) -> Sequence[Any]:
 def choose_platform(entries: Sequence[Any], platform: Platform, what: str) -> dict[str, Any]:
     """Choose the manifest for ``platform`` among the ``manifests`` of an index.
 
-    What fits best comes first, of equals the earlier; last, as in podman, one that doesn't say what
-    it is for. Raises InputError, naming what there is.
+    The best match is used, of equal ones the earlier. As in podman, a manifest without a platform
+    comes last. Raises InputError, which names the available platforms.
     """
     found = [entry for entry in entries if isinstance(entry, dict)]
     ranked: list[tuple[float, dict[str, Any]]] = []

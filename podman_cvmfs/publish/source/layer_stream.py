@@ -27,7 +27,7 @@ _MAX_HEADER = 16 << 20
 
 
 class WrongBlobError(InputError):
-    """A blob that isn't what its digest says: whoever it came from is to blame, not the image."""
+    """A blob with a wrong digest. It is the fault of its source, not of the image."""
 
 
 def compression(head: bytes, what: str = "the layer") -> str:

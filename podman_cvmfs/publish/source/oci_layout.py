@@ -30,8 +30,8 @@ _MAX_NESTING = 4
 class OciLayout:
     """The images of the layout in ``files``, or only that with the reference name ``tag``.
 
-    ``what`` is how messages call it; ``name`` replaces the names that its annotations give. Of
-    images for several platforms that for ``platform`` is taken.
+    ``what`` is its name in messages; ``name`` replaces the names in its annotations. Of images for
+    several platforms the one for ``platform`` is used.
     """
 
     def __init__(
@@ -50,21 +50,21 @@ class OciLayout:
             raise InputError(f"{self._what}: there is no image{tag} in it")
         if self._name is not None and len(groups) > 1:
             raise InputError(
-                f"{self._what}: there are {len(groups)} images in it, --name can name but one",
+                f"{self._what}: there are {len(groups)} images in it, but --name is for one image",
                 "choose one as oci:PATH:TAG or oci-archive:PATH:TAG",
             )
         for group in groups.values():
             if len(group) > 1 and not any("platform" in entry for entry in group):
                 # Nothing says that they are one image for several platforms.
                 raise InputError(
-                    f"{self._what}: there are {len(group)} images in it that nothing tells apart",
-                    "give each a name of its own when writing them, as oci:PATH:TAG",
+                    f"{self._what}: there are {len(group)} images in it without different names",
+                    "give each its own name when you write them, as oci:PATH:TAG",
                 )
         return [self._image(names, group) for names, group in groups.items()]
 
     def _groups(self) -> dict[tuple[str | None, ...], list[dict[str, Any]]]:
-        """The entries that are wanted by their names: those with one name are one image for
-        several platforms."""
+        """The wanted entries by their names: entries with one name are one image for several
+        platforms."""
         what = f"{self._what}/index.json"
         index = documents.parse_json(read(self._files, "index.json"), what)
         entries = index.get("manifests") if isinstance(index, dict) else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds out what a SOURCE on the command line is, and opens it."""
+"""Finds the kind of a SOURCE on the command line, and opens it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def open_source(
     platform: Platform,
     max_size: int | None = None,
 ) -> ImageSource:
-    """Open the source that ``text`` names; ``name`` is what its image shall be called, and of
-    images for several platforms that for ``platform`` is meant. ``max_size`` is how many bytes a
-    compressed archive may take decompressed.
+    """Open the source that ``text`` names. ``name`` is the name to give its image. Of images for
+    several platforms the one for ``platform`` is used. ``max_size`` is how many bytes a compressed
+    archive may take decompressed.
 
     Raises InputError if it is of no known form or not there.
     """
@@ -99,7 +99,7 @@ def _layout(path: str, tag: str | None, name: ImageName | None, platform: Platfo
     files = DirectoryFiles(path)
     if not files.has("oci-layout") and not files.has("index.json"):
         files.close()
-        raise InputError(f"the directory {printable(path)} is no OCI layout", _FORMS)
+        raise InputError(f"the directory {printable(path)} is not an OCI layout", _FORMS)
     return OciLayout(files, printable(path), tag, name, platform)
 
 

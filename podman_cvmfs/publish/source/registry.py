@@ -23,7 +23,7 @@ from podman_cvmfs.registry.client import RegistryClient
 
 
 class RegistrySource:
-    """The image that a registry has under ``name``, of an index that for ``platform``; it is
+    """A registry's image with the name ``name``; of an index the one for ``platform``. It is
     published as ``published_as``."""
 
     def __init__(
@@ -73,7 +73,8 @@ class RegistrySource:
 
 @contextlib.contextmanager
 def _registry_fault() -> Iterator[None]:
-    """What a registry sends isn't the input that somebody gave."""
+    """Turn InputErrors about a registry's data into RegistryErrors: the user didn't give these
+    data."""
     try:
         yield
     except InputError as err:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owner, mode, extended attributes and time of a file: given to it, or copied from another.
 
-Owners need root; an ordinary user's files all belong to that user, and each must stay readable
-to its owner (directories writable too), or the tree could be neither merged nor removed.
+Only root can set owners. An ordinary user owns all the files, and each must stay readable to its
+owner (directories writable too). Otherwise the tree could not be merged or removed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SKIPPED = (
     "security.apparmor",
     "security.SMACK",
 )
-#: The value is none that such an attribute can have.
+#: The value is not allowed for such an attribute.
 _MALFORMED = (errno.EINVAL, errno.ERANGE, errno.E2BIG)
 #: A file system without extended attributes, or one of a kind it can't hold there.
 _UNSUPPORTED = (errno.ENOTSUP, errno.EPERM, errno.EACCES)
@@ -80,7 +80,7 @@ def apply_special(attributes: Attributes, name: bytes, dir_fd: int) -> None:
         with _owner_refused(attributes):
             os.chown(name, attributes.uid, attributes.gid, dir_fd=dir_fd, follow_symlinks=False)
     if not is_link:
-        # Linux has no chmod for links; this is none, and nobody else writes to this directory.
+        # Linux has no chmod for links. This isn't a link, and nobody else writes to this directory.
         os.chmod(name, attributes.mode & 0o7777, dir_fd=dir_fd)
     for key, value in attributes.xattrs.items():
         _set_xattr(_through(dir_fd, name), key, value, False)
@@ -90,7 +90,8 @@ def apply_special(attributes: Attributes, name: bytes, dir_fd: int) -> None:
 
 @contextlib.contextmanager
 def _owner_refused(attributes: Attributes) -> Iterator[None]:
-    """Say more than "Invalid argument" where root isn't root enough (NFS, user namespaces)."""
+    """Replace "Invalid argument" by a better message if root may not set owners (NFS, user
+    namespaces)."""
     try:
         yield
     except OSError as err:

@@ -56,7 +56,7 @@ _MAX_TIME = 2**63 - 1
 
 
 class _StrictInfo(tarfile.TarInfo):
-    """A header. tarfile takes a broken one for the end of the archive; here it is an error."""
+    """A header. tarfile reads a broken one as the end of the archive; here it is an error."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Any:
@@ -78,9 +78,9 @@ class _NoGlobals(dict):  # type: ignore[type-arg]
 def unpack(stream: LayerStream, root: int) -> frozenset[bytes]:
     """Unpack ``stream`` into the empty directory open as ``root``, and check its digests.
 
-    Returns the paths of directories that the tar doesn't mention but its entries need; b"" is
-    the root. Raises InputError for a damaged or malicious tar, OSError if the disk can't hold it;
-    the directory is then to be thrown away.
+    Returns the paths of directories that the tar doesn't mention but its entries need; b"" is the
+    root. Raises InputError for a damaged or malicious tar, OSError if the disk is full; the
+    directory must then be removed.
     """
     work = _Unpacking(root, stream)
     try:
@@ -234,7 +234,7 @@ class _Unpacking:
     def _device(self, entry: _Entry) -> None:
         info = entry.info
         if info.type != tarfile.CHRTYPE or (info.devmajor, info.devminor) != (0, 0):
-            log.info("device %r is left out: a repository holds none", shown(entry.path))
+            log.info("device %r is left out: a repository can't hold devices", shown(entry.path))
             remove(entry.name, entry.parent)
             return
         mode = stat.S_IFCHR | 0o600

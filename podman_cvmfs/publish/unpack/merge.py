@@ -58,7 +58,7 @@ class Merger:
         self._claim(b"", layer, False)
 
     def _claim(self, path: bytes, layer: Layer, fresh: bool) -> None:
-        """Note that ``path`` looks as it does in ``layer``, unless that doesn't say how."""
+        """Note that ``path`` has the attributes of ``layer``, unless the layer only implies it."""
         if path not in layer.implied:
             self._owners[path] = layer.root
         elif fresh:
@@ -168,7 +168,7 @@ class _Merge:
         return False
 
     def _is_only_for_markers(self, path: bytes) -> bool:
-        """Whether a directory that the layer only implies is there for the sake of whiteouts."""
+        """Whether a directory that the layer only implies exists only because of whiteouts."""
         if path not in self._layer.implied:
             return False
         if self._only_markers is None:
@@ -177,7 +177,7 @@ class _Merge:
 
 
 def _holding_only_markers(layer: Layer) -> frozenset[bytes]:
-    """Those of the implied directories in which there are whiteouts and directories of their kind.
+    """The implied directories with only whiteouts and directories of this kind.
 
     From the bottom up, so that each directory is looked through once.
     """

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Working inside one directory tree without ever leaving it, whatever names and links say.
+"""Works inside one directory tree and never leaves it, whatever names and links say.
 
-Every step goes through a directory's file descriptor and follows no symbolic link by itself.
-Where an entry's path leads through a link of its own tree, the link is read and resolved as if
-the tree were the root file system, which is what podman's unpacking in a chroot comes to.
-Names are bytes: images hold names in any encoding.
+Every step goes through a directory's file descriptor and follows no symbolic link by itself. If an
+entry's path leads through a link in the tree, the link is resolved as if the tree were the root
+file system. podman, which unpacks in a chroot, does the same. Names are bytes: images hold names in
+any encoding.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
 def split_path(path: bytes) -> tuple[bytes, ...]:
     """Split an entry's path into its components, taken relative to the root of the tree.
 
-    As podman does, ``..`` is taken away with the name before it, whatever that is. InputError if
-    it leads to the root or out of it, and for what no Linux path can be.
+    As in podman, ``..`` is removed with the name before it, whatever that is. InputError if it
+    leads to the root or out of it, and for an impossible path.
     """
     if b"\0" in path or len(path) > MAX_PATH:
         raise InputError(f"the tar archive holds an impossible name: {shown(path)!r}")
@@ -80,7 +80,8 @@ def split_path(path: bytes) -> tuple[bytes, ...]:
 
 
 def remove(name: bytes, dir_fd: int) -> None:
-    """Remove whatever ``name`` is, with all that lies below; links are removed, not followed."""
+    """Remove ``name``, whatever it is, with everything below it; links are removed, not
+    followed."""
     try:
         os.unlink(name, dir_fd=dir_fd)
         return
@@ -106,7 +107,8 @@ def remove(name: bytes, dir_fd: int) -> None:
 
 
 def _empty(fd: int) -> list[bytes]:
-    """Remove all that is no directory from the open directory; the names of the directories."""
+    """Remove everything except directories from the open directory; return the directories'
+    names."""
     directories = []
     with os.scandir(fd) as entries:
         for entry in entries:
@@ -192,10 +194,10 @@ class BuildTree:
                 os.close(fd)
                 fd = os.dup(self.root)
                 if len(pending) > MAX_PATH:
-                    raise InputError(f"the way to {shown(name)!r} is too long")
+                    raise InputError(f"the path to {shown(name)!r} is too long")
             path = b"/".join(names)
             if len(path) > MAX_PATH:
-                raise InputError(f"the way to {shown(path)!r} is too long")
+                raise InputError(f"the path to {shown(path)!r} is too long")
         except BaseException:
             os.close(fd)
             raise
@@ -216,5 +218,5 @@ class BuildTree:
                     return os.readlink(name, dir_fd=fd)
                 except OSError:
                     path = shown(b"/".join([*names, name]))
-                    raise InputError(f"{path!r} is used as a directory but is none") from None
+                    raise InputError(f"{path!r} is used as a directory but isn't one") from None
         raise AssertionError("unreachable")

@@ -44,7 +44,7 @@ def hostile() -> dict[str, bytes]:
         "cut off in a header": GOOD + GOOD[:100],
         "cut off in data": GOOD[:514],
         "no end": GOOD,
-        "goes on after its end": GOOD + bytes(512) + b"x" * 512,
+        "data after its end": GOOD + bytes(512) + b"x" * 512,
         "wrong digest": GOOD + member(high, b"x") + END,
         "wrong directory": GOOD + member(name_of(b"one").replace("/", "/ff/", 1), b"one") + END,
         "parent": GOOD + member("../../etc/passwd", b"x") + END,

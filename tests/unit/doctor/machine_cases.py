@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from podman_cvmfs.doctor.facts import Presence, Registries
+from podman_cvmfs.doctor.facts import Presence, Registries, Targets
 from tests.support.doctor_facts import REPOSITORY, ROOT, Case, client, options, repository
 
 MACHINE_CASES: list[Case] = [
@@ -27,12 +27,36 @@ MACHINE_CASES: list[Case] = [
         "repository-hangs",
         repository(presence=Presence.HANGS, problem="no answer"),
         "no answer",
-        f"umount --lazy {REPOSITORY}; cvmfs_config probe unpacked.cern.ch",
+        "# check network, proxy and server (cvmfs_config stat unpacked.cern.ch); leave it mounted",
     ),
     (
         "repository-broken",
-        repository(problem="I/O error", in_fstab=True),
-        "I/O error",
+        repository(problem="Input/output error"),
+        "Input/output error",
+        "# check network, proxy and server (cvmfs_config stat unpacked.cern.ch); leave it mounted",
+    ),
+    (
+        "repository-broken",
+        repository(problem="not connected", is_dead=True),
+        "not connected",
+        f"umount --lazy {REPOSITORY}; cvmfs_config probe unpacked.cern.ch",
+    ),
+    (
+        "files-gone",
+        replace(ROOT, targets=Targets(gone=("r/a:1", "r/b:1"))),
+        "2 names, such as r/a:1: their files have left the repository",
+        "podman-cvmfs sync",
+    ),
+    (
+        "mount-unseen",
+        replace(ROOT, targets=Targets(hidden=("r/a:1",))),
+        "r/a:1: podman's pause process",
+        "podman system migrate",
+    ),
+    (
+        "repository-broken",
+        repository(problem="not connected", is_dead=True, in_fstab=True),
+        "not connected",
         f"umount --lazy {REPOSITORY}; mount {REPOSITORY}",
     ),
     (

@@ -72,7 +72,7 @@ PODMAN_CASES: list[Case] = [
         "native-disagrees",
         replace(ROOT, native=Native(version="1.43", graphroot="/g")),
         "additional stores",
-        "# if podman's own",
+        "# compare the versions",
     ),
     (
         "native-missing",
@@ -144,7 +144,7 @@ PODMAN_CASES: list[Case] = [
             profile="",
             effective=replace(EFFECTIVE, inherited=True),
         ),
-        "takes no stores",
+        "use the stores of the system",
         SETUP_USER,
     ),
     (
@@ -184,7 +184,7 @@ PODMAN_CASES: list[Case] = [
             presence=Presence.CLOSED,
             owner=0,
         ),
-        "its owner's alone",
+        "can be read by its owner only",
         "podman-cvmfs setup --user && podman-cvmfs sync",
     ),
     ("users-not-reached", replace(ROOT, unreached=("u: own file",)), "u: own file", "# each of"),

@@ -44,7 +44,7 @@ STORE_CASES: list[Case] = [
         "# name another path",
     ),
     ("store-not-directory", other(presence=Presence.OTHER), "/theirs", "# take /theirs out"),
-    ("store-hangs", other(presence=Presence.HANGS), "/theirs", "# mount again"),
+    ("store-hangs", other(presence=Presence.HANGS), "/theirs", "# mount its file system again"),
     (
         "store-closed",
         store(USER, presence=Presence.CLOSED, closed_at=("/var",)),
@@ -67,7 +67,7 @@ STORE_CASES: list[Case] = [
     (
         "users-locked-out",
         store(NAMED, closed_at=(STORE,)),
-        f"/etc/p.sh names the store to ordinary users, and closed to them is: {STORE}",
+        f"/etc/p.sh names the store to ordinary users, but they can't read {STORE}",
         f"{SYNC} --shared",
     ),
     (
@@ -201,7 +201,7 @@ STORE_CASES: list[Case] = [
         "overlay-mismatch",
         # Here the kernel won't do.
         options(conf(contents(by_layers=2), userns="keep-id"), mount_program="/f"),
-        'lasts with overlay = "fuse-overlayfs" in /etc/podman-cvmfs/config.toml',
+        'cure last, put overlay = "fuse-overlayfs" into /etc/podman-cvmfs/config.toml',
         f"{SYNC} --overlay fuse-overlayfs",
     ),
     ("overlay-mismatch", contents(by_layers=2, overlay="fuse-overlayfs"), "2 images", SYNC),
@@ -243,7 +243,7 @@ STORE_CASES: list[Case] = [
             "podman-cvmfs sync --overlay fuse-overlayfs"
         ),
     ),
-    ("owner-foreign", repository(owners=(999,)), "999", "# for the images'"),
+    ("owner-foreign", repository(owners=(999,)), "999", "# to show the images'"),
     ("images-too-deep", contents(too_deep=("a.org/b:1",)), "a.org/b:1", f"{SYNC} --view flat"),
     ("images-synthesised", counts(synthesised=2), "2 images", SYNC),
     (
@@ -256,14 +256,14 @@ STORE_CASES: list[Case] = [
     (
         "manifests-rebuilt",
         counts(rebuilt_manifests=2, unanswered_manifests=1),
-        "2 images have a rebuilt manifest, 1 since",
+        "2 images with a rebuilt manifest, 1 because",
         SYNC,
     ),
     ("images-retired", counts(retired_images=2), "2 images", PRUNE),
     (
         "names-in-two-stores",
         other(store(names=frozenset("ab")), names=frozenset("bc")),
-        "1 names, such as b",
+        "1 name, such as b",
         "# nothing",
     ),
     ("disk-full", disk("store", 1 << 20, 1_000_000), "/store (store): 1 MiB", PRUNE),

@@ -42,4 +42,4 @@ def test_what_people_read(spoilt: Spoilt, tmp_path: Path, monkeypatch: pytest.Mo
     assert lines[first + 1].startswith("  means: every podman command fails")
     assert lines[first + 2] == r"  cure: mkdir -p '/none/\x1b[31m'"
     assert any(line.startswith("warning: settings-unknown: ") for line in lines)
-    assert "error: 1 errors, first of all store-missing" in done.stderr
+    assert "error: 1 error, the worst is store-missing" in done.stderr

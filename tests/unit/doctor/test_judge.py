@@ -114,13 +114,16 @@ def test_a_session_older_than_the_end_of_its_store() -> None:
 @pytest.mark.parametrize(
     ("facts", "means"),
     [
-        (repository(presence=Presence.MISSING), "containers of its images don't start, nor "),
-        (repository(contents(repositories=()), presence=Presence.MISSING), "its images are pulled"),
+        (repository(presence=Presence.MISSING), "containers of its images don't start"),
+        (
+            repository(contents(repositories=()), presence=Presence.MISSING),
+            "podman pulls its images",
+        ),
         (
             repository(contents(problem="?", repositories=()), presence=Presence.MISSING),
             "containers of its images don't start",
         ),
-        (repository(contents(repositories=("/o",)), problem="I/O"), "its images are pulled"),
+        (repository(contents(repositories=("/o",)), problem="I/O"), "podman pulls its images"),
     ],
 )
 def test_what_the_loss_of_a_repository_means(facts: Facts, means: str) -> None:

@@ -15,10 +15,10 @@ import pytest
 from podman_cvmfs.doctor.facts import Presence
 from podman_cvmfs.doctor.judge.judges import judge
 from podman_cvmfs.doctor.look.machine import read_units
-from podman_cvmfs.doctor.look.probe import HangingError, bounded
 from podman_cvmfs.doctor.look.repository import look_at_repositories
 from podman_cvmfs.doctor.look.store import look_at_contents, look_at_place
 from podman_cvmfs.settings.files import Settings
+from podman_cvmfs.util.probe import HangingError, bounded
 from podman_cvmfs.verify.fault import Severity
 from tests.support.doctor_facts import ROOT
 from tests.support.stores import Spoilt

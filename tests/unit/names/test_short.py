@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.names.short import candidates
+from podman_cvmfs.names.short import possible_names
 
 HEX = "0123456789abcdef" * 4
 ALIASES = {"debian": "docker.io/library/debian", "ubi8": "registry.example.org/ubi8"}
@@ -30,14 +30,16 @@ ALIASES = {"debian": "docker.io/library/debian", "ubi8": "registry.example.org/u
     ],
 )
 def test_candidates(text: str, search: list[str], meant: list[str]) -> None:
-    assert [str(name) for name in candidates(text, ALIASES, search)] == meant
+    assert [str(name) for name in possible_names(text, ALIASES, search)] == meant
 
 
 @pytest.mark.parametrize("text", ["", ":1", "a:b:c", "UPPER", "@", "a b"])
 def test_what_is_no_name(text: str) -> None:
     with pytest.raises(InputError):
-        candidates(text, ALIASES, ["quay.io"])
+        possible_names(text, ALIASES, ["quay.io"])
 
 
 def test_an_erased_alias_is_none() -> None:
-    assert [str(name) for name in candidates("x", {"x": ""}, ["quay.io"])] == ["quay.io/x:latest"]
+    assert [str(name) for name in possible_names("x", {"x": ""}, ["quay.io"])] == [
+        "quay.io/x:latest"
+    ]

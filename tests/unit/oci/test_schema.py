@@ -88,10 +88,19 @@ def test_a_field_of_a_manifest_with_a_wrong_type(way: tuple[Any, ...]) -> None:
         ({"config": {"Env": [], "env": []}}, "config.env is there twice"),
         ({"os.version": 5}, "os.version must be a string"),
         ({"Size": 1 << 63}, "Size must be a whole number of 64 bits"),
-        ({"variant": "\ud800"}, r"the variant in it holds what no text does: '\\\\ud800'"),
-        ({"config": {"WorkingDir": "/a\0b"}}, "WorkingDir in it holds what no text does"),
-        ({"config": {"User": "\udc80"}}, "User in it holds what no text does"),
-        ({"config": {"Volumes": {"/\ud800": {}}}}, "a volume in it holds what no text does"),
+        (
+            {"variant": "\ud800"},
+            r"the variant in it holds a text that isn't valid Unicode: '\\\\ud800'",
+        ),
+        (
+            {"config": {"WorkingDir": "/a\0b"}},
+            "WorkingDir in it holds a text that isn't valid Unicode",
+        ),
+        ({"config": {"User": "\udc80"}}, "User in it holds a text that isn't valid Unicode"),
+        (
+            {"config": {"Volumes": {"/\ud800": {}}}},
+            "a volume in it holds a text that isn't valid Unicode",
+        ),
     ],
 )
 def test_refused_configs_are_explained(changes: dict[str, Any], words: str) -> None:

@@ -177,7 +177,7 @@ def test_another_driver_is_refused(tmp_path: Path, generation: Generation) -> No
     places = places_below(tmp_path)
     check_driver(places, read_effective(places, generation))
     (tmp_path / "graph/vfs-images").mkdir()
-    with pytest.raises(InputError, match=r"driver vfs .*holds its images"):
+    with pytest.raises(InputError, match=r"driver vfs .*has its images"):
         check_driver(places, read_effective(places, generation))
     write_conf(tmp_path / "admin/storage.conf", driver="overlay")
     check_driver(places, read_effective(places, generation))

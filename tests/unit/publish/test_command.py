@@ -124,5 +124,5 @@ def test_images_of_a_layout_that_nothing_tells_apart(layout: Layout, name: str |
     """What skopeo copies to oci:PATH twice are two images, of which none is taken for the other."""
     layout.add(layout.image(config(Cmd=["a"])), name)
     layout.add(layout.image(config(Cmd=["b"])), name)
-    with pytest.raises(InputError, match="2 images in it that nothing tells apart"):
+    with pytest.raises(InputError, match="2 images in it without different names"):
         images_of(str(layout.path), NAME)

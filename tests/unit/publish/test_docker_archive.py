@@ -134,7 +134,7 @@ def test_an_archive_without_a_name(tmp_path: Path) -> None:
     assert names_of(str(path), NAME) == [NAME]
     with pytest.raises(InputError, match="no name"):
         images_of(str(path))
-    with pytest.raises(InputError, match="knows no digest"):
+    with pytest.raises(InputError, match="record the digests"):
         images_of(str(path), f"example.org/a@{'sha256:' + '0' * 64}")
 
 

@@ -172,9 +172,9 @@ def test_a_helper_that_knows_nothing_is_no_trouble(
     ("script", "message"),
     [
         (f"echo {SECRET}; echo {SECRET} >&2; exit 3", "docker-credential-bad fails for r.io"),
-        (f"echo {SECRET}", "docker-credential-bad answers with something that is no credentials"),
-        ("echo []", "something that is no credentials"),
-        ("""echo '{"Username": 5, "Secret": null}'""", "something that is no credentials"),
+        (f"echo {SECRET}", "docker-credential-bad doesn't answer with credentials"),
+        ("echo []", "answer with credentials"),
+        ("""echo '{"Username": 5, "Secret": null}'""", "answer with credentials"),
         ("sleep 20", "docker-credential-bad doesn't answer"),
     ],
 )
@@ -201,7 +201,7 @@ def test_no_path_is_run_as_a_helper(
 ) -> None:
     write(home / "run/containers/auth.json", {"credHelpers": {"r.io": name}})
     assert user("r.io") is None
-    assert "no name of a credential helper" in caplog.text
+    assert "not the name of a credential helper" in caplog.text
 
 
 def test_a_missing_helper(home: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -225,7 +225,10 @@ def test_version_1() -> None:
             "r.conf: registry a is defined twice",
         ),
         ("unqualified-search-registries = 'a'", "r.conf:1: unqualified-search-registries must be"),
-        ("unqualified-search-registries = ['a/b']", "r.conf:1: unqualified-search-registries name"),
+        (
+            "unqualified-search-registries = ['a/b']",
+            "r.conf:1: unqualified-search-registries doesn't name a registry",
+        ),
         ("[aliases]\na = 5", "r.conf:1: aliases must be a table of texts"),
         ("[registries.search]\nregistries=['a']\n[aliases]\n", "r.conf: mixes versions 1 and 2"),
         ("[registries.search]\nregistries='a'\n", "r.conf:2: registries.search.registries must"),

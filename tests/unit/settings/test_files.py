@@ -156,7 +156,7 @@ def test_a_file_named_in_the_environment_is_the_only_one(
     found = load_settings()
     assert (found.offline, found.source("offline")) == (True, f"{tmp_path}/own.toml:1")
     monkeypatch.setenv("PODMAN_CVMFS_CONFIG", str(tmp_path / "none.toml"))
-    with pytest.raises(InputError, match="PODMAN_CVMFS_CONFIG names a file that isn't there"):
+    with pytest.raises(InputError, match="PODMAN_CVMFS_CONFIG names a missing file"):
         load_settings()
 
 

@@ -17,14 +17,14 @@ TOP = Path(__file__).parents[3]
 
 def test_volumes_need_what_they_show(tmp_path: Path) -> None:
     cvmfs = str(tmp_path / "cvmfs")
-    with pytest.raises(InputError, match="is not there"):
+    with pytest.raises(InputError, match="is missing"):
         volumes_for([], cvmfs)
     os.makedirs(f"{cvmfs}/atlas.cern.ch")
     assert volumes_for([], cvmfs) == [f"{cvmfs}:{cvmfs}:ro,rslave"]
     wanted = [f"{cvmfs}/atlas.cern.ch:{cvmfs}/atlas.cern.ch:ro,rslave"]
     assert volumes_for(["atlas.cern.ch"], cvmfs) == wanted
     assert volumes_for([f"{cvmfs}/atlas.cern.ch"], cvmfs) == wanted
-    with pytest.raises(InputError, match="is not there"):
+    with pytest.raises(InputError, match="is missing"):
         volumes_for(["none.cern.ch"], cvmfs)
     for bad in ("..", "a/b", "a:b", "-a", "a\n"):
         with pytest.raises(InputError, match="not the name"):

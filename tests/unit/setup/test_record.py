@@ -130,7 +130,7 @@ def test_a_set_up_that_fails_can_be_undone(root: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(PodmanCvmfsError, match="No space left") as caught:
         machine.set_up()
-    assert "is undone by 'podman-cvmfs setup --undo'" in (caught.value.hint or "")
+    assert "'podman-cvmfs setup --undo' undoes" in (caught.value.hint or "")
 
 
 def test_foreign_record_is_refused(tmp_path: Path) -> None:

@@ -54,7 +54,9 @@ def test_a_reader_of_podmans_holds_the_flip_up(tmp_path: Path) -> None:
     assert put(store, "ab")
 
 
-def test_what_only_looks_like_a_deadlock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_podman_with_one_lock_may_wait_for_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One thread of a podman service reads images while another waits for layers, which we hold."""
     store = Store(str(tmp_path / "store"))
     put(store, "a")
@@ -81,11 +83,11 @@ def test_what_only_looks_like_a_deadlock(tmp_path: Path, monkeypatch: pytest.Mon
             except OSError as err:
                 seen.append(err.errno)
                 raise
-            if is_layers and kind == fcntl.LOCK_EX and not pipe.closed:
+            if is_layers and kind & fcntl.LOCK_EX and not pipe.closed:
                 pipe.close()
                 time.sleep(0.3)
 
         monkeypatch.setattr(fcntl, "lockf", lockf)
         assert put(store, "ab")
         assert podman.wait(20) == 0
-    assert set(seen) == {errno.EDEADLK}
+    assert set(seen) == {errno.EAGAIN}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.http import Server, serving
 from tests.support.many import make_repository
 from tests.support.settled import age
 from tests.support.world import World
@@ -34,3 +35,10 @@ def repository(tmp_path: Path) -> Path:
     root = make_repository(tmp_path / "repository", 3, layers=2, shared=1)
     age(root)
     return root
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server that answers as the test tells it."""
+    with serving() as made:
+        yield made

@@ -212,7 +212,7 @@ def test_what_vanishes_or_cannot_be_read_takes_nothing_out(world: OsgWorld) -> N
     # Unmounted: an empty directory.
     world.repository.rename(world.root / "mounted")
     world.repository.mkdir()
-    with pytest.raises(RepositoryError, match="holds no image"):
+    with pytest.raises(RepositoryError, match="has no images"):
         world.sync()
     assert world.names == before
 
@@ -232,7 +232,7 @@ def test_a_missing_merged_root_is_named(world: OsgWorld) -> None:
     shutil.rmtree(world.repository / TWO.merged)
     report = world.sync()
     assert list(report.failed) == ["docker.io/library/two:1"]
-    assert "isn't there" in report.failed["docker.io/library/two:1"].message
+    assert "which is missing" in report.failed["docker.io/library/two:1"].message
 
 
 def test_old_singularity_files_are_enough_to_run(world: OsgWorld) -> None:
@@ -302,8 +302,8 @@ def test_without_a_list_the_registry_that_singularity_noted_counts(world: OsgWor
         f"docker.io/htc/{each}" for each in ("one:1", "one:latest", "sibling:1")
     }
     error = report.failed["docker.io/htc/one:1"]
-    assert f"its merged root was made of {HTC}/one:1" in error.message
-    assert "wish lists" in str(error.hint)
+    assert f"its merged root was made from {HTC}/one:1" in error.message
+    assert "as a wish list" in str(error.hint)
     assert set(world.names) == {"docker.io/library/two:1"}
     assert not world.sync().failed and set(world.names) == NAMES
 

@@ -108,7 +108,7 @@ def test_the_architecture_that_is_wanted(tmp_path: Path, repository: Path) -> No
     assert not report.failed
     assert _listed(tmp_path) == {app(0): "amd64", app(3): "amd64", app(4): "amd64"}
     assert list(report.left_out) == [app(2)]
-    assert "is there for arm64/v8, not for amd64" in report.left_out[app(2)].message
+    assert "exists for arm64/v8, not for amd64" in report.left_out[app(2)].message
     report = _sync(tmp_path, repository, ARM64)
     assert not report.failed
     assert _listed(tmp_path) == {app(0): "arm64/v8", app(2): "arm64/v8"}

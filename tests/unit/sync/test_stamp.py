@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -13,6 +14,8 @@ from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import PartialError, RegistryError
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.settings.policy import Policy
+from podman_cvmfs.store.reader import read_store
+from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.sync import stamp as stamp_module
 from podman_cvmfs.sync.new_stamp import Stamp, directories_of
 from podman_cvmfs.sync.stamp import is_current, stamp_path, wishes_text
@@ -69,6 +72,32 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path: Path, reposito
     assert json.loads(done.stdout)["images"] == 3
     assert f"can't write to the cache {target.cache}: " in done.stderr
     assert not is_skipped(target)
+
+
+@pytest.mark.parametrize("above", [0, 1, 2], ids=["files", "layer", "prefix"])
+def test_a_link_in_the_place_of_files_is_seen(tmp_path: Path, repository: Path, above: int) -> None:
+    """In a plain directory no time that is known tells of it, and times can be set back."""
+    target = target_of(tmp_path, repository)
+    sync_json(target, "--view", "layers")
+    assert is_skipped(target, "--view", "layers")
+    shared = hashlib.sha256(b"blob 0").hexdigest()
+    layers = repository.glob(".layers/*/*/layerfs")
+    place = next(each for each in layers if not each.parent.name.startswith(shared[:2]))
+    place = (place, *place.parents)[above]
+    times = place.parent.stat()
+    place.rename(tmp_path / "aside")
+    place.symlink_to(tmp_path / "aside")
+    os.utime(place.parent, ns=(times.st_atime_ns, times.st_mtime_ns))
+    done = podman_cvmfs(*target.argv("--offline", "--view", "layers"))
+    assert done.returncode == 7, done.stderr
+    assert f"{place} is a symbolic link" in done.stderr
+    content = read_store(str(target.store)) or StoreContent()
+    assert sum(bool(each.published) for each in content.images.values()) == 2
+    done = podman_cvmfs(*target.argv("--offline", "--view", "layers"))
+    assert done.returncode == 7, "as long as it is there"
+    place.unlink()
+    (tmp_path / "aside").rename(place)
+    assert sync_json(target, "--view", "layers")["images"] == 3
 
 
 @pytest.mark.parametrize("change", ["link", "new", "gone", "metadata", "deeper"])
@@ -157,7 +186,7 @@ def test_manifests_that_wait_for_their_registry_leave_no_stamp(
     for _ in range(2):
         done = podman_cvmfs(*target.argv("--format", "json"))
         assert done.returncode == RegistryError.exit_code
-        assert "3 names have a made-up config or manifest: " in done.stderr
+        assert "3 names with a made-up config or manifest: " in done.stderr
         assert "HTTP 429" in done.stderr
         assert len(json.loads(done.stdout)["waiting"][REGISTRY]) == 3
     server.answers["/v2/"] = give(b"", 404)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +64,48 @@ def test_what_breaks_later_stays_as_it_was(world: World) -> None:
     assert snapshot(world.root / "store") == before
 
 
+@pytest.mark.parametrize("place", ["files", "above"])
+def test_an_image_whose_files_became_a_link_leaves_the_store(world: World, place: str) -> None:
+    """Containers would show what the link leads to: files of the host."""
+    world.sync()
+    flat = Path(os.path.normpath(world.flat(1)))
+    replaced = flat if place == "files" else flat.parent
+    kept = {app(n) for n in range(4) if world.flat(n).parent.name != flat.parent.name} | (
+        {app(n) for n in range(4) if n != 1} if place == "files" else set()
+    )
+    assert kept
+    replaced.rename(world.root / "aside")
+    replaced.symlink_to("/etc" if place == "files" else world.root / "aside")
+    shutil.rmtree(world.repository / ".layers")
+    report = world.sync()
+    assert report.failed.keys() == {app(n) for n in range(4)} - kept
+    assert f"{replaced} is a symbolic link" in report.failed[app(1)].message
+    assert set(world.names) == kept
+    assert not any(str(flat) in os.readlink(each) for each in _links(world))
+    replaced.unlink()
+    (world.root / "aside").rename(replaced)
+    assert not world.sync().failed
+    assert app(1) in world.names
+
+
+def test_an_image_with_other_files_stays_without_the_link(world: World) -> None:
+    world.sync()
+    flat = Path(os.path.normpath(world.flat(1)))
+    flat.rename(world.root / "aside")
+    flat.symlink_to(world.root / "aside")
+    report = world.sync()
+    assert not report.failed and set(world.names) == {app(n) for n in range(4)}
+    assert [f"{flat} is a symbolic link" in each for each in report.warnings] == [True]
+    assert not any(str(flat) in os.readlink(each) for each in _links(world))
+    assert not world.sync().warnings
+
+
+def _links(world: World) -> list[Path]:
+    """Where the pieces in the store lead into the repository."""
+    found = (world.root / "store/overlay").glob("*/diff")
+    return [each for each in found if each.is_symlink()]
+
+
 def test_a_retagged_image_moves(world: World) -> None:
     world.sync()
     link, other = world.link(1), world.link(2)
@@ -92,7 +135,7 @@ def test_an_empty_repository_never_empties_the_store(world: World) -> None:
     before = snapshot(world.root / "store")
     shutil.rmtree(world.repository)
     world.repository.mkdir()
-    with pytest.raises(RepositoryError, match="holds no image"):
+    with pytest.raises(RepositoryError, match="has no images"):
         world.sync()
     assert snapshot(world.root / "store") == before
 
@@ -104,7 +147,7 @@ def test_a_first_sync_from_what_is_no_repository_fails(world: World, wrong: bool
     world.repository.mkdir()
     if wrong:
         (world.repository / "etc").mkdir()
-    with pytest.raises(RepositoryError, match="holds no image"):
+    with pytest.raises(RepositoryError, match="has no images"):
         world.sync()
     assert not (world.root / "store").exists()
 

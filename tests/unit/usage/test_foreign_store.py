@@ -46,7 +46,9 @@ def test_malformed_records_are_told_apart(tmp_path: Path, record: object) -> Non
     assert list(store.layers()) == [{"id": "a"}]
     assert store.unreadable == []
     (problem,) = store.malformed
-    assert "layers.json: it holds something else" in problem and store.problem == problem
+    assert (
+        "layers.json: its content is not what podman writes" in problem and store.problem == problem
+    )
 
 
 def test_unreadable_files_come_first(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from podman_cvmfs.podman.storage_conf.effective import Places
 from podman_cvmfs.store.layout import link_name
 from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer
 from podman_cvmfs.usage.graphroots import find_graphroots
-from podman_cvmfs.usage.layer_users import User, references_to
+from podman_cvmfs.usage.layer_users import User, find_layer_users
 
 BASE, MIDDLE, TOP = (letter * 64 for letter in "abc")
 IMAGE = "d" * 64
@@ -67,7 +67,7 @@ class Graphroot:
         (self.path / "overlay" / layer / "lower").write_text(text)
 
     def found(self) -> dict[str, list[str]]:
-        references = references_to(content(), [str(self.path)])
+        references = find_layer_users(content(), [str(self.path)])
         assert not references.unreadable
         return {
             layer: [f"{user.kind} {user.name}" for user in users]
@@ -75,7 +75,7 @@ class Graphroot:
         }
 
     def problem(self) -> str:
-        (reason,) = references_to(content(), [str(self.path)]).unreadable.values()
+        (reason,) = find_layer_users(content(), [str(self.path)]).unreadable.values()
         return reason
 
 
@@ -93,7 +93,7 @@ def test_an_empty_or_missing_graphroot_uses_nothing(graphroot: Graphroot, tmp_pa
     for kind in ("containers", "images", "layers"):
         graphroot.write(kind, "null")
     assert graphroot.found() == {}
-    assert references_to(content(), [str(tmp_path / "none")]).layers == {}
+    assert find_layer_users(content(), [str(tmp_path / "none")]).layers == {}
 
 
 @pytest.mark.parametrize("prefix", ["", "volatile-"])
@@ -161,10 +161,10 @@ def test_parents_in_a_circle(graphroot: Graphroot) -> None:
     [
         ("{", "not valid JSON"),
         ("[" * 100_000, "nested too deeply"),
-        ('"text"', "something else than it should"),
-        ("[1]", "something else than it should"),
-        ('[{"id": 1}]', "something else than it should"),
-        ('[{"id": "x", "layer": ["y"]}]', "something else than it should"),
+        ('"text"', "not what podman writes"),
+        ("[1]", "not what podman writes"),
+        ('[{"id": 1}]', "not what podman writes"),
+        ('[{"id": "x", "layer": ["y"]}]', "not what podman writes"),
     ],
 )
 def test_broken_json_is_named_and_the_rest_is_read(
@@ -172,7 +172,7 @@ def test_broken_json_is_named_and_the_rest_is_read(
 ) -> None:
     graphroot.write("containers", text)
     graphroot.lower("rw", [TOP])
-    references = references_to(content(), [str(graphroot.path)])
+    references = find_layer_users(content(), [str(graphroot.path)])
     (reason,) = references.unreadable.values()
     assert message in reason and "containers.json" in reason
     assert references.layers == {TOP: (User(str(graphroot.path), "layer", "rw"),)}

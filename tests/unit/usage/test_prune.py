@@ -162,7 +162,7 @@ def test_a_base_stays_for_a_child_within_its_grace(site: Site) -> None:
         layers[site.top("a")] = replace(layers[site.top("a")], retired=START)
         site.store.replace(replace(current, layers=layers), (), ())
     report = site.prune(START + GRACE)
-    assert said(report)[site.top("a")] == (f"layer {site.top('ab')[:12]} stands on it",)
+    assert said(report)[site.top("a")] == (f"layer {site.top('ab')[:12]} needs it",)
     assert site.top("a") in site.content.layers
     site.prune(START + DAY + GRACE)
     assert site.layers == {site.top("x")}
@@ -345,7 +345,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert any(
-        line.startswith(f"layer {site.top('cd')[:12]}: stays: container web0") for line in lines
+        line.startswith(f"layer {site.top('cd')[:12]}: kept: container web0") for line in lines
     )
     assert any(line.endswith(", and 2 more") for line in lines)
     assert any(line.startswith("image ") and "web4" not in line for line in lines)

@@ -320,7 +320,7 @@ def test_a_store_that_cannot_be_looked_at(tmp_path: Path) -> None:
     """It is not taken for one that isn't there."""
     (tmp_path / "file").touch()
     (finding,) = verify(str(tmp_path / "file/store")).findings
-    assert finding.what == "can't be looked at: Not a directory"
+    assert finding.what == "can't be examined: Not a directory"
 
 
 def test_what_is_gone_from_the_repository(tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ def test_what_is_gone_from_the_repository(tmp_path: Path) -> None:
     (told,) = tell(verify(str(store.path)))
     assert "/diff: leads to " in told and told.endswith("which is gone")
     assert verify(str(store.path)).findings[0].cure == (
-        f"podman-cvmfs sync --store {store.path}, and if it stays, "
+        f"podman-cvmfs sync --store {store.path}; if that doesn't help, "
         f"podman-cvmfs verify --repair --store {store.path}"
     )
 
@@ -343,7 +343,7 @@ def test_what_has_become_a_link_since(tmp_path: Path, place: str) -> None:
     linked.rename(tmp_path / "elsewhere")
     linked.symlink_to(tmp_path / "elsewhere")
     told = tell(verify(str(store.path)))
-    why = "is reached over a symbolic link" if place else "is no directory"
+    why = "is reached over a symbolic link" if place else "is not a directory"
     assert any(f"leads to {root}, which {why}" in each for each in told), told
 
 

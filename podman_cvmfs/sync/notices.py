@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What users are told of repositories, and of who uses what, besides what was done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+from podman_cvmfs.errors import printable
+from podman_cvmfs.repository.owners import ids_of
+from podman_cvmfs.repository.protocol import AnyRepository
+from podman_cvmfs.settings.policy import Overlay, Reuse
+from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.store.strangers import Stranger
+from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.usage.needs import Needs
+
+#: So many users, or files, are named.
+_SHOWN = 5
+
+
+def planted(strangers: Sequence[Stranger]) -> Iterator[str]:
+    """What was removed of what others had put into the store."""
+    for each in strangers[:_SHOWN]:
+        yield (
+            f"removed {printable(each.path)}, a file of user {each.uid}: containers showed it, and "
+            "no sync had put it there"
+        )
+    if len(strangers) > _SHOWN:
+        yield f"removed {len(strangers) - _SHOWN} more files that no sync had put into the store"
+
+
+def kept(content: StoreContent, needs: Needs, hidden: Sequence[str]) -> Iterator[str]:
+    """Who keeps layers of ``hidden`` repositories in the store, and what that means: podman finds a
+    layer by its ID, though no image has it, and asks no registry for it."""
+    for root in hidden:
+        layers = [layer for layer in content.layers.values() if layer.repository == root]
+        found = {user for layer in layers for user in needs.users.get(layer.layer_id, ())}
+        if not found:
+            continue
+        users = [str(user) for user in sorted(found)]
+        more = f" and {len(users) - _SHOWN} more" if len(users) > _SHOWN else ""
+        yield (
+            f"layers of {printable(root)} stay in the store, and pulls of images with these layers "
+            f"fail until it is back: {', '.join(users[:_SHOWN])}{more} (to have the images pulled, "
+            "remove these containers and images, and sync again)"
+        )
+
+
+def owner_notices(repository: AnyRepository, wishes: Wishes) -> Iterator[str]:
+    """What it means for containers that all files belong to one other user, or to one group that
+    the user's namespace doesn't map."""
+    ids = ids_of(repository.tree)
+    if ids is None or (ids[0] == os.geteuid() and repository.root not in wishes.strangers):
+        return
+    owner = f"user {ids[0]}" if ids[0] != os.geteuid() else f"group {ids[1]}"
+    owner = f"the files in {printable(repository.root)} belong to {owner}"
+    if os.geteuid() == 0:
+        yield (
+            f"{owner}, also in containers; ordinary users need a store of their own "
+            "(podman-cvmfs setup --user) or fuse-overlayfs"
+        )
+        return
+    if wishes.policy.overlay is Overlay.KERNEL:
+        yield (
+            f"{owner}: containers can make and remove files in some directories only "
+            "(to change all files: podman-cvmfs setup --user --overlay fuse-overlayfs)"
+        )
+    yield (
+        f"{owner}, and you may not read all of them: before you build on an image, or commit a "
+        "container of it, pull the image (podman pull IMAGE)"
+    )
+
+
+def trust_notices(wishes: Wishes) -> Iterator[str]:
+    """Whether pulls can use layers at all."""
+    policy = wishes.policy
+    if len(wishes.repositories) > 1 and policy.reuse_from == () and policy.reuse is not Reuse.NONE:
+        yield (
+            "pulls and builds use no layer of the store, since there are several repositories and "
+            "the setting reuse_from names none (name those that you trust)"
+        )

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images of the store in whose files' place their repository has put a symbolic link since."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from podman_cvmfs.errors import RepositoryError, printable
+from podman_cvmfs.names.reference import ImageName
+from podman_cvmfs.plan.retirement import is_retired
+from podman_cvmfs.store.records import StoreContent, layers_of
+from podman_cvmfs.sync.held import Held
+from podman_cvmfs.usage.layer_users import User
+from podman_cvmfs.usage.linked import ShownDirectories, in_use
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """What is reached over a link, each with the link's path: ``layers`` by their IDs, the
+    ``images`` that have them by their source IDs."""
+
+    layers: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
+
+
+def find_replaced(
+    current: StoreContent, shown: ShownDirectories, down: Collection[str]
+) -> Replaced:
+    """Look at the directories ``shown`` of the listed images of ``current``; not in the
+    repositories that are ``down``."""
+    layers = current.layers
+    linked = shown.on_links(
+        current, (each for each in in_use(current) if layers[each].repository not in down)
+    )
+    images: dict[str, str] = {}
+    listed = (image for image in current.images.values() if linked and not is_retired(image))
+    for image in listed:
+        for layer in layers_of(current, image):
+            if layer.layer_id in linked:
+                images.update(dict.fromkeys(image.all_sources, linked[layer.layer_id]))
+    return Replaced(linked, images)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What to tell of images: of those that have left the store, and of the others."""
+
+    failed: Mapping[str, RepositoryError]
+    warnings: Sequence[str]
+
+
+def tell(
+    replaced: Replaced,
+    held: Mapping[ImageName, Held],
+    wanted: Mapping[ImageName, str],
+    gone: Collection[str],
+) -> Told:
+    """Tell of the ``replaced`` images, by the names in ``held`` that are still ``wanted`` for them.
+
+    ``gone`` are the source IDs of those that nothing else can show.
+    """
+    failed: dict[str, RepositoryError] = {}
+    warnings: list[str] = []
+    for name, each in held.items():
+        path = replaced.images.get(each.source)
+        if path is None or wanted.get(name) != each.source:
+            continue
+        what = f"{name}: {printable(path)} is a symbolic link where a directory was"
+        if each.source in gone:
+            failed[str(name)] = RepositoryError(
+                f"{what}: the image has left the store",
+                "the repository's owner must put the directory back; then sync again",
+            )
+        else:
+            warnings.append(f"{what}: the image is shown by other directories")
+    return Told(failed, warnings)
+
+
+def still_shown(
+    content: StoreContent, linked: Mapping[str, str], users: Mapping[str, Iterable[User]]
+) -> Iterator[str]:
+    """What to tell of those who use layers that stay in the store for them."""
+    for layer_id in sorted(linked.keys() & content.layers.keys()):
+        for user in users.get(layer_id, ()):
+            path = printable(linked[layer_id])
+            yield f"{user} shows what the symbolic link {path} leads to: remove it"
