@@ -100,7 +100,9 @@ def test_images_on_one_base_share_all_but_the_top() -> None:
 
 
 def test_bundles_are_hidden_like_catalogues() -> None:
-    skeleton = Skeleton((Node("", mode=0o755), Node("etc", mode=0o755)), (), (".cvmfsbundle-x",))
+    skeleton = Skeleton(
+        (Node("", mode=0o755), Node("etc", mode=0o755)), bundles=(".cvmfsbundle-x",)
+    )
     found = replace(image("x", "ab"), skeleton=skeleton)
     view = view_of(found, Policy())
     local = below(view, view.layers[-1][1])[0]
