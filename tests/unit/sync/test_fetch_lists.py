@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import ssl
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -133,6 +137,27 @@ def test_a_watch_asks_once_a_minute(tmp_path: Path, server: Server) -> None:
     each_time.refresh()
     each_time.refresh()
     assert len(server.requests) == 3
+
+
+def test_a_watch_tells_once_that_a_list_is_not_to_be_had(site: Site) -> None:
+    site.server.answers["/list.yaml"] = give(recipe(app(0)))
+    site.report()
+    site.server.answers["/list.yaml"] = give(b"", 500)
+    argv = [sys.executable, "-m", "podman_cvmfs", *site.target.argv("--watch", "--interval", "0.1")]
+    environment = {**os.environ, "PODMAN_CVMFS_CONFIG": str(site.settings)}
+    asked = len(site.server.requests)
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=environment) as watch:
+        try:
+            end = time.monotonic() + 20
+            while len(site.server.requests) == asked and time.monotonic() < end:
+                time.sleep(0.05)
+            time.sleep(1)
+            watch.send_signal(signal.SIGTERM)
+            _, said = watch.communicate(timeout=20)
+        finally:
+            watch.kill()
+    assert len(site.server.requests) == asked + 1
+    assert said.count("the last good copy is used") == 1, said
 
 
 def test_certificates_are_those_for_registries(
