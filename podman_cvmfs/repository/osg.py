@@ -98,6 +98,10 @@ class OsgRepository:
         """Never: no layer is kept."""
         return False
 
+    def odd_places(self) -> list[str]:
+        """None: no directory stands for an architecture."""
+        return []
+
     def config_blob(self, digest: Digest) -> None:
         """No config is kept."""
 

@@ -32,8 +32,9 @@ def app(number: int) -> str:
     return f"{REGISTRY}/project/app{number}:{number}"
 
 
-def _config(repository: Path, number: int, architecture: str) -> str:
-    """Give the image with this number another architecture; returns its new ID."""
+def _config(repository: Path, number: int, architecture: str, **more: str) -> str:
+    """Give the image with this number another architecture; returns its new ID. ``more`` goes into
+    its config."""
     described = repository / f".metadata/{app(number)}/manifest.json"
     manifest = json.loads(described.read_text())
     old = manifest["Config"]["Digest"][7:]
@@ -42,6 +43,7 @@ def _config(repository: Path, number: int, architecture: str) -> str:
     config["architecture"], _, variant = architecture.partition("/")
     if variant:
         config["variant"] = variant
+    config.update(more)
     data = json.dumps(config).encode()
     new = Digest.of(data).hex
     shutil.rmtree(kept)
@@ -238,3 +240,150 @@ def test_answers_find_the_architecture_in_the_repository_s_config(tmp_path: Path
     (reason, *_) = json.loads(found.stdout)["reasons"]
     assert reason["code"] == "other-architecture"
     assert "repositories have it for arm64/v8" in reason["text"]
+
+
+@pytest.mark.parametrize("system", ["windows", "Windows", "freebsd"])
+def test_images_of_another_system_are_left_out(tmp_path: Path, system: str) -> None:
+    """DUCC takes a manifest from an index by the architecture alone."""
+    root = make_repository(tmp_path / "repository", 3, layers=2, shared=1)
+    _config(root, 1, "amd64", os=system)
+    _config(root, 2, "amd64", os=system)
+    _move(root, 2, "amd64", app(2))
+    report = _sync(tmp_path, root, AMD64)
+    assert not report.failed and set(_listed(tmp_path)) == {app(0)}
+    assert {name: error.message for name, error in report.left_out.items()} == {
+        name: f"{name} is for {system.lower()}/amd64, not for amd64" for name in (app(1), app(2))
+    }
+    places = ("--repository", root, "--store", tmp_path / "store")
+    rows = json.loads(succeed("images", *places, "--arch", "amd64", "--format", "json"))
+    states = {row["name"]: row["state"] for row in rows}
+    assert states == {app(0): "in store", **dict.fromkeys((app(1), app(2)), "other architecture")}
+
+
+@pytest.mark.parametrize("system", ["", "Linux", "linux"])
+def test_linux_however_it_is_written(tmp_path: Path, system: str) -> None:
+    root = make_repository(tmp_path / "repository", 1, layers=2, shared=1)
+    _config(root, 0, "amd64", os=system)
+    report = _sync(tmp_path, root, AMD64)
+    assert (report.failed, report.left_out, set(_listed(tmp_path))) == ({}, {}, {app(0)})
+
+
+@pytest.mark.parametrize(
+    ("word", "platform"),
+    [
+        ("x86_64", AMD64),
+        ("X86-64", AMD64),
+        ("aarch64", ARM64),
+        ("arm64v8", ARM64),
+        ("arm32v7", ARM_V7),
+        ("armhf", ARM_V7),
+        ("arm/7", ARM_V7),
+    ],
+)
+def test_other_names_of_architectures(tmp_path: Path, word: str, platform: Platform) -> None:
+    root = make_repository(tmp_path / "repository", 1, layers=2, shared=1)
+    _config(root, 0, word)
+    report = _sync(tmp_path, root, platform)
+    assert (report.failed, report.left_out, report.notices) == ({}, {}, [])
+    assert _listed(tmp_path) == {app(0): str(platform)}
+    other = ARM64 if platform == AMD64 else AMD64
+    assert set(_sync(tmp_path, root, other).left_out) == {app(0)}
+
+
+def test_a_word_that_nobody_knows(tmp_path: Path) -> None:
+    root = make_repository(tmp_path / "repository", 1, layers=2, shared=1)
+    _config(root, 0, "No Arch")
+    report = _sync(tmp_path, root, AMD64)
+    assert (report.failed, report.left_out, set(_listed(tmp_path))) == ({}, {}, {app(0)})
+    assert "'no arch', no known architecture" in "\n".join(report.notices)
+    assert not _sync(tmp_path, root, AMD64).notices, "nothing was read again"
+
+
+def test_an_index_counts_more_than_a_config(tmp_path: Path) -> None:
+    """Publishers build for arm64 and forget to say so; podman warns, and starts it."""
+    root = make_repository(tmp_path / "repository", 2, layers=2, shared=1)
+    _move(root, 0, "arm64:v8", app(0))
+    report = _sync(tmp_path, root, ARM64)
+    assert not report.failed and set(_listed(tmp_path)) == {app(0)}
+    assert set(report.left_out) == {app(1)}, "no index says anything of it"
+    (notice,) = report.notices
+    assert notice.startswith(f"{app(0)} is published in .multiarch/arm64:v8, but its config says")
+    report = _sync(tmp_path, root, ARM64)
+    assert not report.changed and not report.notices, "it isn't read again"
+
+
+@pytest.mark.parametrize("variant", ["amd64:", "AMD64", "x86_64"])
+def test_directories_by_other_names(tmp_path: Path, variant: str) -> None:
+    root = make_repository(tmp_path / "repository", 2, layers=2, shared=1)
+    _move(root, 0, variant, app(0))
+    report = _sync(tmp_path, root, AMD64)
+    assert (report.failed, report.left_out, report.notices) == ({}, {}, [])
+    assert set(_listed(tmp_path)) == {app(0), app(1)}
+
+
+@pytest.mark.parametrize("odd", [":v8", "a b", "amd64:x:y", "unknown", "\x1b"])
+def test_a_directory_that_means_nothing_is_a_notice(tmp_path: Path, odd: str) -> None:
+    root = make_repository(tmp_path / "repository", 3, layers=2, shared=1)
+    _move(root, 0, odd, app(0))
+    _move(root, 1, "amd64", app(1))
+    places = ("--repository", root, "--store", tmp_path / "store", "--cache", tmp_path / "cache")
+    first = podman_cvmfs("sync", *places, "--offline", "--arch", "amd64")
+    assert first.returncode == 0, first.stderr
+    assert first.stderr.count("is not used: its name is not that of an architecture") == 1
+    assert first.stderr.replace("\n", "").isprintable()
+    assert set(_listed(tmp_path)) == {app(1), app(2)}
+    (root / ".multiarch/amd64" / app(1)).touch()
+    os.utime(root)
+    again = podman_cvmfs("sync", *places, "--offline", "--arch", "amd64")
+    assert again.returncode == 0 and "is not used" not in again.stderr
+
+
+def _twice(root: Path, old: str, new: str) -> tuple[str, str]:
+    """Publish app0 in two directories that mean the same, in the one long after the other. Returns
+    the IDs of the images in them."""
+    ids = _config(root, 0, "arm64/v8", author="old"), _config(root, 1, "arm64/v8", author="new")
+    _move(root, 0, old, app(0))
+    _move(root, 1, new, app(0))
+    os.utime(root / ".multiarch" / old / app(0), (1000, 1000), follow_symlinks=False)
+    return ids
+
+
+@pytest.mark.parametrize(("old", "new"), [("arm64", "arm64:v8"), ("arm64:v8", "arm64")])
+@pytest.mark.parametrize("wanted", [ARM64, Platform("arm64")])
+def test_of_two_directories_the_newer_link_counts(
+    tmp_path: Path, old: str, new: str, wanted: Platform
+) -> None:
+    root = make_repository(tmp_path / "repository", 2, layers=2, shared=1)
+    _, expected = _twice(root, old, new)
+    assert not _sync(tmp_path, root, wanted).failed
+    content = read_store(str(tmp_path / "store"))
+    assert content is not None and content.names[app(0)] == expected
+
+
+@pytest.mark.parametrize("led_to", ["arm64", "arm64:v8"])
+def test_of_equally_old_links_the_one_for_all_architectures_decides(
+    tmp_path: Path, led_to: str
+) -> None:
+    """The CernVM-FS client has expanded the link."""
+    root = make_repository(tmp_path / "repository", 2, layers=2, shared=1)
+    ids = dict(zip(("arm64", "arm64:v8"), _twice(root, "arm64", "arm64:v8")))
+    os.utime(root / ".multiarch/arm64:v8" / app(0), (1000, 1000), follow_symlinks=False)
+    (root / app(0)).unlink()
+    (root / app(0)).symlink_to(f"../../.multiarch/{led_to}/{app(0)}")
+    assert not _sync(tmp_path, root, ARM64).failed
+    content = read_store(str(tmp_path / "store"))
+    assert content is not None and content.names[app(0)] == ids[led_to]
+
+
+def test_of_two_descriptions_the_newer_counts(tmp_path: Path) -> None:
+    """Images whose layers alone are published have no link."""
+    root = make_repository(tmp_path / "repository", 2, layers=2, shared=1)
+    _, expected = _twice(root, "arm64", "arm64:v8")
+    for path in (root / ".multiarch").rglob("app0:0"):
+        path.unlink()
+    (root / app(0)).unlink()
+    old = root / ".metadata/.multiarch/arm64" / app(0) / "manifest.json"
+    os.utime(old, (1000, 1000))
+    assert not _sync(tmp_path, root, Platform("arm64")).failed
+    content = read_store(str(tmp_path / "store"))
+    assert content is not None and content.names[app(0)] == expected
