@@ -50,6 +50,8 @@ _NOT_OF_LINUX = frozenset(
     ("amd64p32", "armbe", "arm64be", "mips64p32", "mips64p32le", "ppc", "riscv", "s390", "sparc")
     + ("sparc64", "wasm")
 )
+#: podman takes a platform only if it consists of such words.
+_READABLE = re.compile(r"[A-Za-z0-9_-]*\Z")
 _PLATFORM = re.compile(r"(?:linux/)?([a-z0-9_-]{1,32})(?:[/:]([a-z0-9.]{0,32}))?\Z")
 #: The variant that is meant where none is said (containerd ``platforms``, ``normalizeArch``).
 _USUAL_LEVEL = {"arm": 7, "arm64": 8, "amd64": 1}
@@ -125,10 +127,16 @@ class Platform:
 
     def runs(self, image: Platform) -> bool:
         """Whether an image for ``image`` can run here. One that doesn't say what it is for may, and
-        one that says it in a word that nobody knows: podman starts it with a warning."""
-        if self.rank(image) is not None:
-            return True
-        return image.os == self.os and not image.tells_architecture
+        one that says it in a word that nobody knows: podman starts it with a warning. But podman
+        fails if it can't read the words."""
+        if not image.is_readable or image.os != self.os:
+            return False
+        return self.rank(image) is not None or not image.tells_architecture
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether podman can read it. podman 4 doesn't look at the variant, but newer ones do."""
+        return all(map(_READABLE.match, (self.os, self.architecture, self.variant)))
 
     def runs_named(self, text: str) -> bool:
         """The same of the platform that ``text``, a Linux platform as ``str`` gives it, names."""

@@ -98,15 +98,17 @@ class _Layout:
         """
         name, wanted = group[0].image.name, self._wishes.platform
         its = printable(str(stated))
+        if not stated.is_readable:
+            raise OtherPlatformError(f"{name} is for {its!r}: podman can't read that")
         if wanted.runs(stated):
             if not stated.architecture or stated.tells_architecture:
                 return []
-            return [f"{name}: its config says {its!r}, no known architecture (podman warns of it)"]
+            return [f"{name}: its config says {its!r}, no known architecture (podman warns)"]
         places = [offer.image.place for offer in group if offer.image.place]
         if not places or stated.os != wanted.os:
             raise OtherPlatformError(f"{name} is for {its}, not for {wanted}")
         where = printable(places[0])
-        return [f"{name} is published in {where}, but its config says {its} (podman warns of it)"]
+        return [f"{name} is published in {where}, but its config says {its} (podman warns)"]
 
 
 @dataclass(frozen=True)

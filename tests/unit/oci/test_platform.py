@@ -97,8 +97,8 @@ def test_another_system(system: str, architecture: str) -> None:
 
 def test_words_that_nobody_knows_may_mean_this_machine() -> None:
     """podman starts such images with a warning."""
-    for word in ("noarch", "My Machine", "amd46", "x64/é"):
+    for word in ("noarch", "My-Machine", "amd46"):
         assert AMD64.runs(Platform.stated(word)), word
         assert AMD64.runs_named(str(Platform.stated(word))), word
-    for word in ("wasm", "sparc64", "riscv", "arm64", "S390X"):
+    for word in ("wasm", "sparc64", "riscv", "arm64", "S390X", "x.y", "my arch", "é"):
         assert not AMD64.runs(Platform.stated(word)), word

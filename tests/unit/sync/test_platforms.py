@@ -292,11 +292,25 @@ def test_other_names_of_architectures(tmp_path: Path, word: str, platform: Platf
 
 def test_a_word_that_nobody_knows(tmp_path: Path) -> None:
     root = make_repository(tmp_path / "repository", 1, layers=2, shared=1)
-    _config(root, 0, "No Arch")
+    _config(root, 0, "NoArch")
     report = _sync(tmp_path, root, AMD64)
     assert (report.failed, report.left_out, set(_listed(tmp_path))) == ({}, {}, {app(0)})
-    assert "'no arch', no known architecture" in "\n".join(report.notices)
+    assert "'noarch', no known architecture" in "\n".join(report.notices)
     assert not _sync(tmp_path, root, AMD64).notices, "nothing was read again"
+
+
+@pytest.mark.parametrize("place", ["", "amd64"])
+@pytest.mark.parametrize("word", ["x.y", "my arch", "\x1b"])
+def test_a_word_that_podman_cannot_read(tmp_path: Path, word: str, place: str) -> None:
+    """podman fails with such an image (see the integration tests)."""
+    root = make_repository(tmp_path / "repository", 2, layers=2, shared=1)
+    _config(root, 0, word)
+    if place:
+        _move(root, 0, place, app(0))
+    report = _sync(tmp_path, root, AMD64)
+    assert not report.failed and set(_listed(tmp_path)) == {app(1)}
+    message = report.left_out[app(0)].message
+    assert "podman can't read that" in message and message.isprintable()
 
 
 def test_an_index_counts_more_than_a_config(tmp_path: Path) -> None:
