@@ -139,4 +139,5 @@ class OsgRepository:
             linked=True,
             merged=merged,
             is_guess=self._names.is_guess(path),
+            tells_registry=self._names.tells_registry(path),
         )
