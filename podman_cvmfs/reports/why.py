@@ -29,6 +29,7 @@ class Code(str, Enum):
     SYNTHESISED = "synthesised-config"
     GONE = "gone-from-repository"
     RETIRED = "retired"
+    CLOSED = "closed-files"
     NOT_CONFIGURED = "store-not-configured"
     PODMAN_FAILS = "podman-fails"
     OWN_COPY = "own-copy"
@@ -118,6 +119,16 @@ def _present(evidence: Evidence) -> list[Reason]:
                 Code.GONE,
                 f"{printable(image.repository)} no longer has it",
                 f"the next '{on_store(evidence.store, 'sync')}' takes it out of the store",
+            )
+        )
+    if evidence.is_closed and evidence.own is None:
+        name = printable(evidence.found_as) if evidence.names else "IMAGE"
+        reasons.append(
+            Reason(
+                Code.CLOSED,
+                "some of its files may be closed to you: then podman can't build on it, nor commit "
+                "a container of it",
+                f"before a build or commit: podman pull {name}",
             )
         )
     if image.config_origin == SYNTHESISED:

@@ -338,6 +338,16 @@ def test_synthesised_config(ask: Ask, target: Target) -> None:
     assert answer.hit
 
 
+def test_files_that_are_closed_to_the_user(ask: Ask) -> None:
+    evidence = replace(ask(name(1)), is_closed=True)
+    answer = judge(evidence)
+    assert answer.hit
+    assert [reason.code for reason in answer.reasons] == [Code.IN_STORE, Code.CLOSED]
+    assert f"podman pull {name(1)}" in str(answer.reasons[1].cure)
+    own = OwnCopy("e" * 64, "/graph", on_ours=False)
+    assert Code.CLOSED not in {reason.code for reason in judge(replace(evidence, own=own)).reasons}
+
+
 def test_own_image_that_the_store_has_not() -> None:
     evidence = Evidence(
         asked="x:1",
