@@ -100,6 +100,10 @@ def test_an_index_counts_more_than_a_config(tmp_path: Path) -> None:
     assert notice.startswith(f"{app(0)} is published in .multiarch/arm64:v8, but its config says")
     report = sync_for(tmp_path, root, ARM64)
     assert not report.changed and not report.notices, "it isn't read again"
+    places = ("--repository", root, "--store", tmp_path / "store", "--arch", "arm64")
+    answer = json.loads(podman_cvmfs("why", app(0), *places, "--format", "json").stdout)
+    (reason,) = [each for each in answer["reasons"] if each["code"] == "doubtful-architecture"]
+    assert reason["text"] == "it is published for arm64/v8, but its config says amd64"
 
 
 @pytest.mark.parametrize("variant", ["amd64:", "AMD64", "x86_64"])
