@@ -50,7 +50,7 @@ _NOT_OF_LINUX = frozenset(
     ("amd64p32", "armbe", "arm64be", "mips64p32", "mips64p32le", "ppc", "riscv", "s390", "sparc")
     + ("sparc64", "wasm")
 )
-#: podman takes a platform only if it consists of such words.
+#: podman fails for an image whose platform doesn't consist of such words.
 _READABLE = re.compile(r"[A-Za-z0-9_-]*\Z")
 _PLATFORM = re.compile(r"(?:linux/)?([a-z0-9_-]{1,32})(?:[/:]([a-z0-9.]{0,32}))?\Z")
 #: The variant that is meant where none is said (containerd ``platforms``, ``normalizeArch``).
@@ -135,7 +135,8 @@ class Platform:
 
     @property
     def is_readable(self) -> bool:
-        """Whether podman can read it. podman 4 doesn't look at the variant, but newer ones do."""
+        """Whether every podman can read it. podman 4 doesn't look at the variant, but newer ones
+        do. podman 5.8 reads words with a dot as well, but 5.4 doesn't."""
         return all(map(_READABLE.match, (self.os, self.architecture, self.variant)))
 
     def runs_named(self, text: str) -> bool:

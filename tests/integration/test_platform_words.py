@@ -28,7 +28,7 @@ _WANTED = ("amd64", "arm64", "arm64/v8", "arm/v7", "386")
 
 
 #: No image for these starts anywhere.
-_UNREADABLE = (("linux", "x.y", ""), ("linux", "my arch", ""), ("my os", "amd64", ""))
+_UNREADABLE = (("linux", "my arch", ""), ("linux", "é", ""), ("my os", "amd64", ""))
 
 
 @pytest.fixture(scope="module")
