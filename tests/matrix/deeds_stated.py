@@ -41,10 +41,6 @@ def _strange_flat_kernel(cell: Cell) -> bool:
     return _strange_kernel(cell) and cell.view == "flat"
 
 
-def _strange_layers_kernel(cell: Cell) -> bool:
-    return _strange_kernel(cell) and cell.view == "layers"
-
-
 def _is_roots_store(cell: Cell) -> bool:
     return not cell.rootless
 
@@ -190,18 +186,6 @@ FAILURES = (
         ("no such file or directory", "only supported in rootless mode"),
         "podman 4 has it for users only; podman 5.4 doesn't find the layers (as with auto)",
         podmans=("4.", "5.4."),
-    ),
-    Failure(
-        ("run: --userns=keep-id", "run: --userns=auto", "run: --uidmap"),
-        _strange_flat_kernel,
-        ("error during chown",),
-        "podman copies the image's files, and some are closed to the user",
-    ),
-    Failure(
-        ("run: --userns=keep-id",),
-        _strange_layers_kernel,
-        ("etc/passwd: permission denied",),
-        "podman changes `/etc/passwd`, which is a stranger's",
     ),
     Failure(
         _BUILDS,
