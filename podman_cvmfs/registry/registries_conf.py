@@ -178,9 +178,10 @@ class _Merged:
         lists = _version_1(file, data)
         if lists:
             if is_drop_in or self.rules.everywhere:
+                what = "a drop-in must be" if is_drop_in else "podman 6 needs it to be"
                 raise InputError(
-                    f"{printable(file.path)}: podman doesn't take version 1 of the format here",
-                    "write it in version 2: see containers-registries.conf(5)",
+                    f"{printable(file.path)}: {what} of version 2",
+                    "see containers-registries.conf(5)",
                 )
             if _VERSION_2 & set(data):
                 raise InputError(f"{printable(file.path)}: mixes versions 1 and 2 of the format")

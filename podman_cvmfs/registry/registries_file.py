@@ -114,6 +114,9 @@ def aliases_of(file: TomlFile) -> dict[str, str]:
 def _check_alias(file: TomlFile, short: str, full: str) -> None:
     """Short names have no registry, full names have one; neither has a tag or a digest. An empty
     full name takes back what an earlier file says."""
+    first, slash, others = short.partition("/")
+    if slash:  # containers/image takes the first part for a host, which may have capitals.
+        short = f"{first.lower()}/{others}"
     for text, is_full in ((short, False), *([(full, True)] if full else [])):
         try:
             registry, rest = split_domain(text)

@@ -161,7 +161,7 @@ CASES = {
         BLOCKED,
     ),
     "R2 an alias keeps its capitals": Case(
-        {_MAIN: '[Aliases]\n"Lab/new" = "r.io/lab/new"\n'}, FAILS, FAILS
+        {_MAIN: '[Aliases]\n"Lab/new" = "r.io/lab/new"\n'}, NOTHING, NOTHING
     ),
     "S bad mode": Case({_MAIN: SEARCH + 'short-name-mode = "foo"\n'}, FAILS, FAILS),
     "S2 good mode": Case({_MAIN: SEARCH + 'short-name-mode = "enforcing"\n'}, FOUND, FOUND),
