@@ -11,3 +11,7 @@ CUSTOMARY = (
     *("usr", "usr/local", "var", "var/cache", "var/lib", "var/log", "var/run", "var/spool"),
     *("var/tmp", "cvmfs", "run/lock", "etc/containers"),
 )
+#: Where apt puts what it has fetched; in images these are closed to all but one user.
+FETCHED = ("var/lib/apt/lists/partial", "var/cache/apt/archives/partial")
+#: Open to everybody by custom, with a sticky bit.
+STICKY = ("tmp", "var/tmp", "run/lock")

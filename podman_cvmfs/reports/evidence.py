@@ -21,6 +21,7 @@ from podman_cvmfs.reports.images import offered
 from podman_cvmfs.reports.own_copy import OwnCopy, own_copy, own_places
 from podman_cvmfs.reports.sources import content_of, known_platform, offers_of, selection_of
 from podman_cvmfs.repository.offers import Offer, Offers
+from podman_cvmfs.repository.owners import strangers_among
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.records import StoreContent, StoredImage, chain_of
 from podman_cvmfs.usage.vanished import is_missing
@@ -33,7 +34,8 @@ class Evidence:
     ``names`` are the full names that were meant, the best first. ``stored`` is the image in the
     store, found under ``found_as``. ``missing`` are the places of its files that can't be reached,
     ``hidden`` the places that only podman can't reach. ``has_left`` says that the files have left
-    the repository, which is there. ``platform`` is its platform, ``host`` this machine's.
+    the repository, which is there; ``is_closed`` says that they belong to a stranger, so the user
+    may not read all of them. ``platform`` is its platform, ``host`` this machine's.
     ``other_platforms`` are the platforms for which repositories have the image if they lack it for
     this host. ``offers`` are the repositories' images with the names, ``other_tags`` their other
     images that differ in the tag alone. ``down`` are messages about repositories that can't be
@@ -53,6 +55,7 @@ class Evidence:
     host: Platform = UNKNOWN
     other_platforms: tuple[Platform, ...] = ()
     missing: tuple[str, ...] = ()
+    is_closed: bool = False
     hidden: tuple[str, ...] = ()
     has_left: bool = False
     own: OwnCopy | None = None
@@ -107,6 +110,7 @@ def gather(text: str, settings: Settings) -> Evidence:
         platform=UNKNOWN if stored is None else config_of(settings.store, stored).platform,
         host=settings.platform,
         other_platforms=_other_platforms(settings, offers, offer, names) if stored is None else (),
+        is_closed=stored is not None and bool(strangers_among([stored.repository])),
         missing=tuple(path for path in shown if not os.path.isdir(path)),
         hidden=tuple(path for path in shown if is_hidden(path, pause)),
         has_left=stored is not None

@@ -29,6 +29,7 @@ class Code(str, Enum):
     SYNTHESISED = "synthesised-config"
     GONE = "gone-from-repository"
     RETIRED = "retired"
+    CLOSED = "closed-files"
     NOT_CONFIGURED = "store-not-configured"
     PODMAN_FAILS = "podman-fails"
     OWN_COPY = "own-copy"
@@ -128,6 +129,16 @@ def _present(evidence: Evidence) -> list[Reason]:
     if evidence.refusal:
         text = f"{evidence.refusal}; the next sync takes it out of the store"
         reasons.append(Reason(Code.REFUSED, text, _POLICY_CURE))
+    if evidence.is_closed and evidence.own is None:
+        name = printable(evidence.found_as) if evidence.names else "IMAGE"
+        reasons.append(
+            Reason(
+                Code.CLOSED,
+                "some of its files may be closed to you: then podman can't build on it, nor commit "
+                "a container of it",
+                f"before a build or commit: podman pull {name}",
+            )
+        )
     if image.config_origin == SYNTHESISED:
         genuine = None if offer is None else offer.image.expected_id
         reasons.append(

@@ -23,7 +23,13 @@ _SAMPLE = 30
 
 
 def owner_of(tree: Tree) -> int | None:
-    """The user who owns the files of a repository; None if unknown.
+    """The user who owns the files of a repository; None if unknown."""
+    found = ids_of(tree)
+    return None if found is None else found[0]
+
+
+def ids_of(tree: Tree) -> tuple[int, int] | None:
+    """The user and the group who own the files of a repository; None if unknown.
 
     Only the directory of all merged roots or layers is looked at.
     """
@@ -31,8 +37,28 @@ def owner_of(tree: Tree) -> int | None:
         with contextlib.suppress(RepositoryError):
             attributes = tree.lstat(name)
             if attributes is not None:
-                return attributes.st_uid
+                return attributes.st_uid, attributes.st_gid
     return None
+
+
+def is_a_strangers(tree: Tree) -> bool:
+    """Whether the directory at the root of ``tree`` belongs to another user than this one, or to a
+    group that podman doesn't map for this user: then kernel overlayfs copies nothing of it up. Not
+    for root, who needs nobody's leave. Raises RepositoryError."""
+    if os.geteuid() == 0:
+        return False
+    found = tree.lstat("")
+    return found is not None and (found.st_uid, found.st_gid) != (os.geteuid(), os.getegid())
+
+
+def strangers_among(repositories: Sequence[str]) -> frozenset[str]:
+    """Those of ``repositories`` whose files are a stranger's, as far as that can be told."""
+    found = set()
+    for tree in map(Tree, repositories):
+        with contextlib.suppress(RepositoryError):
+            if is_a_strangers(tree):
+                found.add(tree.root)
+    return frozenset(found)
 
 
 def owner_of_first(repositories: Sequence[str]) -> tuple[str, int] | None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import PodmanCvmfsError, RepositoryError
+from podman_cvmfs.oci.customary import STICKY
 from podman_cvmfs.oci.documents import (
     Descriptor,
     Digest,
@@ -18,6 +19,7 @@ from podman_cvmfs.oci.documents import (
 )
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.repository.ducc import Repository
+from podman_cvmfs.repository.owners import is_a_strangers
 from podman_cvmfs.repository.readers import Readers
 from podman_cvmfs.repository.records import PublishedImage, PublishedLayer
 from podman_cvmfs.repository.tree import Tree
@@ -25,8 +27,9 @@ from podman_cvmfs.repository.whiteouts import Markers, scan
 from podman_cvmfs.resolve.config import SYNTHESISED, ConfigLadder
 from podman_cvmfs.resolve.image import FlatRoot, Layer, ResolvedImage, view_shown
 from podman_cvmfs.resolve.manifest import REBUILT, ManifestLadder
-from podman_cvmfs.resolve.skeleton import ShownRoot, Skeleton
-from podman_cvmfs.resolve.skeletons import Skeletons, is_a_strangers
+from podman_cvmfs.resolve.shown import ShownRoot
+from podman_cvmfs.resolve.skeleton import Skeleton
+from podman_cvmfs.resolve.skeletons import Skeletons
 from podman_cvmfs.settings.policy import Overlay, Policy, Reuse, View
 
 #: How many descriptions of layers are kept in memory: many images share a base.
@@ -226,7 +229,7 @@ class Resolver:
 def flat_root_at(tree: Tree, place: str) -> FlatRoot:
     """The merged root at ``place`` in the repository. Raises RepositoryError."""
     lost = []
-    for name in ("tmp", "var/tmp"):
+    for name in STICKY:
         attributes = tree.lstat(f"{place}/{name}")
         if attributes is not None and attributes.st_mode & 0o177777 == 0o040777:
             lost.append(name)

@@ -9,9 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from podman_cvmfs.oci.documents import ImageConfig
+from podman_cvmfs.repository.owners import is_a_strangers
 from podman_cvmfs.repository.served import lies_on_fuse
 from podman_cvmfs.repository.tree import Tree
-from podman_cvmfs.resolve.skeleton import ShownRoot, Skeleton, Terms, skeleton_of
+from podman_cvmfs.resolve.shown import ShownRoot
+from podman_cvmfs.resolve.skeleton import Skeleton, Terms, skeleton_of
 from podman_cvmfs.settings.policy import Overlay, Policy
 
 
@@ -65,13 +67,6 @@ class Skeletons:
             # Rootless podman starts on its user's own files, and not on directories of others.
             return Skeleton()
         return skeleton_of(roots, terms, config, **more)
-
-
-def is_a_strangers(tree: Tree) -> bool:
-    """Whether the root of ``tree`` belongs to another user than this one. Never for root, who may
-    do everything."""
-    owner = tree.lstat("")
-    return os.geteuid() != 0 and owner is not None and owner.st_uid != os.geteuid()
 
 
 def _user_of(tree: Tree) -> tuple[int, ...]:

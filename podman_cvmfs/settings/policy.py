@@ -9,7 +9,10 @@ from enum import Enum
 from urllib.parse import quote, unquote
 
 #: The number of the layout that this version writes.
-LAYOUT = "5"
+LAYOUT = "6"
+#: Layout 5 has the same form, with fewer local directories and files. The number has gone up so
+#: that a sync lays every store out anew.
+_SAME_FORM = ("5", LAYOUT)
 #: The last layout without pieces. This version can still read it.
 _WITHOUT_PIECES = "4"
 #: Further words of a policy as a store remembers it.
@@ -105,8 +108,8 @@ class Policy:
 
     @property
     def is_written(self) -> bool:
-        """Whether the layout is this version's, not an earlier one's."""
-        return self.layout == LAYOUT
+        """Whether the layout has the form that this version writes."""
+        return self.layout in _SAME_FORM
 
     @property
     def has_pieces(self) -> bool:

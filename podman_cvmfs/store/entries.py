@@ -77,6 +77,8 @@ def _write_local_part(place: str, part: LocalPart) -> None:
                 os.mknod(path, stat.S_IFCHR | 0o600, _WHITEOUT)
             except OSError as err:
                 raise _not_held(err, place, "whiteouts (character devices 0:0)") from err
+        elif node.content is not None:
+            write_file(path, node.content)
         else:
             os.mkdir(path, 0o755)
             if node.opaque:
@@ -93,7 +95,7 @@ def _write_local_part(place: str, part: LocalPart) -> None:
             continue
         if node.owner is not None and is_root:
             os.chown(path, *node.owner)
-        if node.mode != 0o755:
+        if node.mode != 0o755 or node.content is not None:
             os.chmod(path, node.mode)
         if node.mtime_ns is not None:
             os.utime(path, ns=(node.mtime_ns, node.mtime_ns))

@@ -25,7 +25,8 @@ class Link(NamedTuple):
 
 
 class Node(NamedTuple):
-    """One file of a local part: a directory, or an overlay whiteout (device 0:0) that hides one.
+    """One file of a local part: a directory, an overlay whiteout (device 0:0) that hides what is
+    below, or, with ``content``, a regular file.
 
     ``path`` is relative, "" is the part's root. ``mode`` holds the permission bits. ``owner`` (uid
     and gid) is set if the writer may set it; with None the writer owns it. With ``mtime_ns`` None
@@ -38,6 +39,16 @@ class Node(NamedTuple):
     owner: tuple[int, int] | None = None
     mtime_ns: int | None = None
     opaque: bool = False
+    content: bytes | None = None
+
+    def __repr__(self) -> str:
+        """What the IDs of pieces are made from. That of a directory hasn't changed since there are
+        files."""
+        content = "" if self.content is None else f", content={self.content!r}"
+        return (
+            f"Node(path={self.path!r}, is_whiteout={self.is_whiteout!r}, mode={self.mode!r}, "
+            f"owner={self.owner!r}, mtime_ns={self.mtime_ns!r}, opaque={self.opaque!r}{content})"
+        )
 
 
 @dataclass(frozen=True)

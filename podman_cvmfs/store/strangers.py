@@ -3,8 +3,9 @@
 
 Local directories of layout 4 had the modes of the image. So every user who could reach the store
 could put files into an image's ``/tmp``, and all containers of the image showed them. Only
-directories and whiteouts belong there. All work is done by descriptors, and no link is followed:
-somebody who can write in a directory can exchange its content at any moment.
+directories and whiteouts belong there, and in an ordinary user's store this user's files. All work
+is done by descriptors, and no link is followed: somebody who can write in a directory can exchange
+its content at any moment.
 """
 
 from __future__ import annotations
@@ -118,8 +119,10 @@ class _Visit:
         try:
             attributes = os.stat(where, dir_fd=directory, follow_symlinks=False)
             is_whiteout = stat.S_ISCHR(attributes.st_mode) and attributes.st_rdev == 0
-            # Anybody may make a whiteout, too: it deletes a file from others' containers.
-            if is_whiteout and attributes.st_uid == self.owner:
+            # Anybody may make a whiteout, too: it deletes a file from others' containers. And
+            # anybody may move a link to a file of root's here.
+            is_copy = stat.S_ISREG(attributes.st_mode) and self.owner != 0
+            if (is_whiteout or is_copy) and attributes.st_uid == self.owner:
                 return
             if self.remove:
                 os.unlink(where, dir_fd=directory)

@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator, Sequence
 
 from podman_cvmfs.errors import printable
-from podman_cvmfs.repository.owners import owner_of
+from podman_cvmfs.repository.owners import ids_of
 from podman_cvmfs.repository.protocol import AnyRepository
-from podman_cvmfs.settings.policy import Reuse
+from podman_cvmfs.settings.policy import Overlay, Reuse
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.store.strangers import Stranger
 from podman_cvmfs.sync.request import Wishes
@@ -47,22 +47,29 @@ def kept(content: StoreContent, needs: Needs, hidden: Sequence[str]) -> Iterator
         )
 
 
-def owner_notices(repository: AnyRepository) -> Iterator[str]:
-    """What it means for containers that all files belong to one other user."""
-    uid = owner_of(repository.tree)
-    if uid is None or uid == os.geteuid():
+def owner_notices(repository: AnyRepository, wishes: Wishes) -> Iterator[str]:
+    """What it means for containers that all files belong to one other user, or to one group that
+    the user's namespace doesn't map."""
+    ids = ids_of(repository.tree)
+    if ids is None or (ids[0] == os.geteuid() and repository.root not in wishes.strangers):
         return
-    owner = f"the files in {printable(repository.root)} belong to user {uid}"
+    owner = f"user {ids[0]}" if ids[0] != os.geteuid() else f"group {ids[1]}"
+    owner = f"the files in {printable(repository.root)} belong to {owner}"
     if os.geteuid() == 0:
         yield (
             f"{owner}, also in containers; ordinary users need a store of their own "
             "(podman-cvmfs setup --user) or fuse-overlayfs"
         )
-    else:
+        return
+    if wishes.policy.overlay is Overlay.KERNEL:
         yield (
             f"{owner}: containers can make and remove files in some directories only "
             "(to change all files: podman-cvmfs setup --user --overlay fuse-overlayfs)"
         )
+    yield (
+        f"{owner}, and you may not read all of them: before you build on an image, or commit a "
+        "container of it, pull the image (podman pull IMAGE)"
+    )
 
 
 def trust_notices(wishes: Wishes) -> Iterator[str]:

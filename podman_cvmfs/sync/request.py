@@ -10,7 +10,7 @@ from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.plan.retirement import GRACE
 from podman_cvmfs.registry.access import RegistrySource
-from podman_cvmfs.settings.policy import DEFAULT_POLICY, Policy
+from podman_cvmfs.settings.policy import DEFAULT_POLICY, Policy, Reuse
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.selection import Selection
 
@@ -36,6 +36,9 @@ class Wishes:
     trusted: Collection[str] | None = None
     #: Whether the settings name the trusted repositories.
     names_trusted: bool = False
+    #: The repositories whose files are a stranger's for the store's writer. Some are closed to him,
+    #: so pulls find no layer of theirs: podman couldn't read it again, as a commit does.
+    strangers: Collection[str] = ()
     #: Whether the images of a repository that can't be read leave the store until it can be read,
     #: so that podman pulls them.
     hide_outage: bool = False
@@ -44,6 +47,8 @@ class Wishes:
 
     def policy_of(self, repository: str) -> Policy:
         """How images of ``repository`` are laid out."""
+        if repository in self.strangers:
+            return replace(self.policy, reuse=Reuse.NONE)
         if self.trusted is None:
             return self.policy.of(repository)
         return replace(self.policy, reuse_from=tuple(self.trusted)).of(repository)

@@ -15,6 +15,7 @@ from podman_cvmfs.plan.retirement import Retention, is_retired
 from podman_cvmfs.registry.meanings import meanings
 from podman_cvmfs.repository.collect import collect
 from podman_cvmfs.repository.offers import Offers
+from podman_cvmfs.repository.owners import strangers_among
 from podman_cvmfs.repository.protocol import AnyRepository
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import UNANSWERED
@@ -48,6 +49,7 @@ def sync(wishes: Wishes) -> SyncReport:
     unchanged.
     """
     requested = {text: meanings(text) for text in wishes.requested}
+    wishes = replace(wishes, strangers=strangers_among(wishes.repositories))
     wishes.cache.require_own()
     shown = ShownDirectories(wishes.store.path)
     with wishes.store.opened() as current:
@@ -144,7 +146,7 @@ def _prepare(
         waiting=completed.waiting,
         found=choice.found,
         notices=[
-            *(notice for each in _repositories(offers) for notice in owner_notices(each)),
+            *(notice for each in _repositories(offers) for notice in owner_notices(each, wishes)),
             *trust_notices(wishes),
         ],
         warnings=[*of_links.warnings, *of_users],
@@ -270,6 +272,9 @@ def _to_resolve(
         whole = image.config_origin != SYNTHESISED and image.manifest_origin != UNANSWERED
         if whole and fits and not image.outdated and not moved:
             present |= image.all_sources
+    # What pulls mustn't find any more is laid out anew.
+    distrusted = distrusted_layers(current, wishes.policy, wishes.policy_of)
+    present -= _stuck(current, (), distrusted, ())
     present -= completed_since(current, set(choice.wanted.values()), offers, wishes)
     missing = {offer.image.image_id.hex for offer in choice.offers} - present
     left = _left_behind(current, offers)

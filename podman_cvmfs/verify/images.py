@@ -125,6 +125,11 @@ def _contradictions(
         is_wrong = not is_retired(image) and image.source_id not in _sources(image, manifest)
     if is_wrong:
         yield layout.STATE, "has a source ID that contradicts the origin of its config"
+    top = content.layers.get(image.top_layer or "")
+    # A layer of layout 4 may be held for its users, with the files of a former repository.
+    is_shown = top is not None and top.shows is not None and top.lowers is not None
+    if top is not None and is_shown and top.repository != image.repository:
+        yield layout.STATE, f"is from {image.repository}, but its files from {top.repository}"
     if (manifest.config.digest, manifest.config.size) != (config.digest, len(config.raw)):
         yield IMAGES_PATH, "has the manifest of another config"
     blobs = [blob for blob in manifest.layers if not blob.is_foreign]

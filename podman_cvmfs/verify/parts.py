@@ -14,11 +14,14 @@ import stat
 from collections.abc import Iterator
 
 from podman_cvmfs.store.records import Link, LocalPart, Node, Part
+from podman_cvmfs.util.foreign_file import read_bounded
 from podman_cvmfs.verify.inspection import Inspection, kind_of
 from podman_cvmfs.verify.strangers import note_stranger
 
 #: Each makes a directory opaque for one kind of mount.
 _OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
+#: Larger files no sync writes, in bytes.
+_MOST = 1024 * 1024
 _LOWER = re.compile(r"l/([A-Z2-7]{13})\Z")
 
 
@@ -46,8 +49,9 @@ def read_part(look: Inspection, path: str) -> Part | None:
 
 
 def _nodes(look: Inspection, place: str) -> tuple[Node, ...]:
-    """A local part from disk, with all owners and times. Files that no sync writes are left out:
-    everything except directories and whiteouts, and whiteouts of strangers. Raises OSError."""
+    """A local part from disk, with all owners and times. Left out, and noted, is
+    everything that no sync writes: whiteouts and files of strangers, and what is no file, whiteout
+    or directory. Raises OSError."""
     nodes = []
     pending = [""]
     while pending:
@@ -56,11 +60,15 @@ def _nodes(look: Inspection, place: str) -> tuple[Node, ...]:
         full = look.path(relative)
         attributes = os.lstat(full)
         is_whiteout = stat.S_ISCHR(attributes.st_mode) and attributes.st_rdev == 0
-        if is_whiteout and attributes.st_uid == look.owner:
+        is_ours = attributes.st_uid == look.owner
+        owner = (attributes.st_uid, attributes.st_gid)
+        mode = stat.S_IMODE(attributes.st_mode)
+        if is_whiteout and is_ours:
             nodes.append(Node(path, is_whiteout=True))
+        elif stat.S_ISREG(attributes.st_mode) and is_ours and look.owner != 0:
+            content = read_bounded(full, _MOST)
+            nodes.append(Node(path, False, mode, owner, attributes.st_mtime_ns, content=content))
         elif stat.S_ISDIR(attributes.st_mode):
-            owner = (attributes.st_uid, attributes.st_gid)
-            mode = stat.S_IMODE(attributes.st_mode)
             opaque = _is_opaque(full)
             nodes.append(Node(path, False, mode, owner, attributes.st_mtime_ns, opaque))
             pending.extend(f"{path}/{name}" if path else name for name in os.listdir(full))
@@ -112,5 +120,5 @@ def _reading(node: Node, mask: int, owners: frozenset[int], dated: bool) -> Node
     return node._replace(
         mode=node.mode & mask,
         owner=node.owner if node.owner is not None and node.owner[0] in owners else None,
-        mtime_ns=node.mtime_ns if dated else None,
+        mtime_ns=node.mtime_ns if dated or node.content is not None else None,
     )

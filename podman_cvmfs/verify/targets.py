@@ -88,7 +88,7 @@ def check_targets(
             what = f"leads to {tree.path(path)}, which {why}"
             look.error(place, what, _sync(look.store), Kind.FILES_GONE)
     for root in sorted(unanswered):
-        what = "the repository doesn't answer: not all that is in it is checked"
+        what = "the repository doesn't answer: not all its files are checked"
         look.warning(Kind.UNCHECKED, root, what, "check network, proxy and server")
     _check_podmans_view(look, trees.values(), links)
     return frozenset(gone)

@@ -63,7 +63,7 @@ def test_a_user_s_storage_conf(victim: Machine, kind: str) -> None:
     assert f"can't read {name}: {said}" in done.stdout + done.stderr
     done = _run(victim, "prune", "--dry-run")
     assert done.returncode == 0, done.stderr
-    assert f"can't tell what {name} uses: " in done.stderr and said in done.stderr
+    assert f"can't read which layers {name} uses: " in done.stderr and said in done.stderr
 
 
 @pytest.mark.parametrize("kind", _PLANTED)

@@ -6,6 +6,7 @@ The ordinary user exists in the tests' mount namespace alone. The rest is in ``t
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from tests.matrix.cells import Cell
 from tests.matrix.checks import SPEAKING
 from tests.matrix.host import LONELY, USER
 from tests.matrix.run import run_cell, store_of
-from tests.matrix.site import Site
+from tests.matrix.site import Site, give
 from tests.support.osg import convert
 
 FOREIGN = Cell(rootless=True, fuse=False, view="flat", owner="foreign", own=True)
@@ -68,6 +69,23 @@ def test_a_user_s_work_directory_and_home_can_be_written(bench: Bench) -> None:
     with bench.fresh(stores=[store_of(bench, FOREIGN)], user=USER) as podman:
         done = podman.run("run", "--rm", "--pull=never", name, script)
     assert done.stdout == "/opt/app\n1234\n"
+
+
+def test_a_project_directory(bench: Bench) -> None:
+    """The user's own files, but of a group that the user's namespace doesn't map."""
+    site = bench.site
+    repository, store = site.data / "project", site.data / "project-store/store"
+    subprocess.run(["cp", "-a", site.repository("user"), repository], check=True)
+    give(repository, USER.uid, 4711)
+    store.parent.mkdir()
+    said = site.sync(repository, store, user=USER, version=bench.version)
+    assert "belong to group 4711" in said and "podman pull" in said
+    with bench.fresh(stores=[store], user=USER) as podman:
+        for image in SPEAKING:
+            name = bench.site.name(image)
+            for options in ((), ("--user=55",)):
+                done = podman.run("run", "--rm", "--pull=never", *options, name)
+                assert done.stdout == site.images[image].image.prints
 
 
 def test_nothing_is_copied(bench: Bench) -> None:

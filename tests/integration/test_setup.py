@@ -316,7 +316,7 @@ def test_what_users_are_told_of_root_s_store(
         assert "because it holds directories that you can't read" in done.stdout
         assert f"'podman-cvmfs verify --store {STORE}' as root" in done.stdout
     said = ask("status --repository /mnt --cache /home/u/cache").stdout
-    assert "no complete sync on record in the cache /home/u/cache" in said
+    assert "the cache /home/u/cache has no record of a complete sync" in said
     assert "store-damaged" not in ask("doctor --repository /mnt").stdout
     completed = machine.user(
         "/usr/bin/python3 -m podman_cvmfs",

@@ -166,6 +166,19 @@ def skeleton(each: Difference, wanted: Tree, seen: Tree) -> bool:
     return seen[each.path].uid == seen[each.path].gid == 0
 
 
+def account_copies(each: Difference, wanted: Tree, seen: Tree) -> bool:
+    """Copies of account files are the user's own. In the place of one that the user can't read
+    there is one in which all passwords are locked."""
+    if not each.path.startswith((b"etc/passwd", b"etc/group", b"etc/shadow", b"etc/gshadow")):
+        return False
+    is_closed = each.path in wanted and not wanted[each.path].mode & 0o004
+    if each.field in ("content", "size"):
+        return is_closed and each.path.endswith(b"shadow")
+    if each.field == "missing":
+        return is_closed and each.path.endswith(b"shadow-")
+    return each.field in ("uid", "gid") and seen[each.path].uid == seen[each.path].gid == 0
+
+
 def opened(each: Difference, wanted: Tree, seen: Tree) -> bool:
     """A skeleton can't give a directory to the image's USER, so it opens it to everybody."""
     return (
@@ -233,7 +246,7 @@ def rules(cell: Cell, layers: int, there: Tree | None = None) -> Sequence[Rule]:
         return [*found, users_own]
     found += [unmapped_owners, unreadable_files]
     if cell.own:
-        found += [skeleton, opened]
+        found += [skeleton, opened, account_copies]
     # Below the merged root of one layer lies an empty one, for builds to be right.
     if (cell.view == "layers" or layers == 1) and not cell.fuse:
         found.append(not_looked_up)

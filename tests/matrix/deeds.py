@@ -117,6 +117,7 @@ class _Deeds:
             yield name, getattr(self, method)
 
     DEEDS = (
+        ("run: a user that the image doesn't know", "run_unknown"),
         ("run: --userns=keep-id", "keep_ids"),
         ("run: --userns=auto", "choose_ids"),
         ("run: --uidmap", "map_ids"),
@@ -137,7 +138,13 @@ class _Deeds:
         ("push: what was built", "push_built"),
         ("pull: an image on a layer of the store", "pull"),
         ("build: RUN, on the pulled image", "build_on_pulled"),
+        ("build: RUN, on an image of the store after its pull", "build_after_pull"),
     )  # fmt: skip
+
+    def run_unknown(self) -> None:
+        image = self._site.name(APP.name)
+        command = ("run", "--rm", "--pull=never", "--user=55", image, "id", "-u")
+        _want(self._podman.run(*command).stdout, "55\n")
 
     def keep_ids(self) -> None:
         self._run_mapped("--userns=keep-id")
@@ -179,6 +186,11 @@ class _Deeds:
     def build_on_pulled(self) -> None:
         self._build(PULLED.name, "RUN echo built > /root/built", tag="on-pulled")
         self._shows("cat /root/built /opt/pulled", "built\npulled\n", tag="on-pulled")
+
+    def build_after_pull(self) -> None:
+        self._podman.run("pull", "--quiet", self._site.name(APP.name))
+        self._build(APP.name, "USER 0", "RUN echo built > /root/built", tag="after-pull")
+        self._shows("cat /root/built /etc/tool.conf", "built\ntool\n", tag="after-pull")
 
     def _build(self, image: str, *lines: str, tag: str = "built") -> None:
         text = "\n".join([f"FROM {self._site.name(image)}", *lines, ""])

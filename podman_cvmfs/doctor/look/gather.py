@@ -64,6 +64,8 @@ def gather(settings: Settings, seconds: float) -> Facts:
         contents = look_at_contents(settings.store, str(policy), seconds * _FULL_LOOK)
     repositories = look_at_repositories(settings, contents.repositories, seconds)
     there = [each.path for each in repositories if each.presence is Presence.THERE]
+    # An empty directory is an unmounted mount point: its files have not left the repository.
+    mounted = [each.path for each in repositories if each.path in there and not each.empty]
     return Facts(
         store=store,
         is_configured=len(others) < len(named),
@@ -76,7 +78,7 @@ def gather(settings: Settings, seconds: float) -> Facts:
         others=others,
         repositories=repositories,
         clients=look_at_clients(there, seconds),
-        targets=look_at_targets(settings.store, there, seconds * _FULL_LOOK),
+        targets=look_at_targets(settings.store, mounted, seconds * _FULL_LOOK),
         disks=look_at_disks(
             {
                 "store": settings.store,

@@ -23,9 +23,9 @@ from tests.support.layouts import HOST, NAME, THIS, config, descriptor
     [
         ("/no/such/path", "no such source"),
         ("debian:12", "no such source"),
-        ("oci:/no/such/layout:1", "not an OCI layout"),
-        ("oci-archive:/no/such/archive:1", "not an OCI layout"),
-        ("oci-archive:/", "not an OCI layout"),
+        ("oci:/no/such/layout:1", "no OCI layout"),
+        ("oci-archive:/no/such/archive:1", "no OCI layout"),
+        ("oci-archive:/", "no OCI layout"),
         ("docker-archive:/no/such", "no file"),
         ("/", "not an OCI layout"),
         ("http://example.org/a:1", "only for registries on this machine"),

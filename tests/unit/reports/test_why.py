@@ -369,6 +369,16 @@ def test_what_podman_s_policy_refuses(ask: Ask, target: Target, kind: str) -> No
     assert "policy.json: not valid" in judge(ask(name(2))).podman_run
 
 
+def test_files_that_are_closed_to_the_user(ask: Ask) -> None:
+    evidence = replace(ask(name(1)), is_closed=True)
+    answer = judge(evidence)
+    assert answer.hit
+    assert [reason.code for reason in answer.reasons] == [Code.IN_STORE, Code.CLOSED]
+    assert f"podman pull {name(1)}" in str(answer.reasons[1].cure)
+    own = OwnCopy("e" * 64, "/graph", on_ours=False)
+    assert Code.CLOSED not in {reason.code for reason in judge(replace(evidence, own=own)).reasons}
+
+
 def test_own_image_that_the_store_has_not() -> None:
     evidence = Evidence(
         asked="x:1",

@@ -10,10 +10,12 @@ import pytest
 
 from podman_cvmfs.repository.owners import (
     are_foreign,
+    is_a_strangers,
     owner_of,
     owner_of_first,
     owners_in,
     serve_users,
+    strangers_among,
 )
 from podman_cvmfs.repository.tree import Tree
 from tests.support.required import required
@@ -46,3 +48,22 @@ def test_what_owners_mean() -> None:
     assert not are_foreign((), 5) and not are_foreign((0, 5), 5) and are_foreign((0,), 5)
     assert serve_users(()) and serve_users((0, 1000))
     assert not serve_users((0,)) and not serve_users((999, 65534))
+
+
+@pytest.mark.parametrize(
+    ("ids", "is_strange"),
+    [((1000, 1000), False), ((1000, 50), True), ((999, 1000), True), ((0, 0), True)],
+)
+def test_who_is_a_stranger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: tuple[int, int], is_strange: bool
+) -> None:
+    """Another user, and a group that isn't the user's own: podman maps no other."""
+    if os.geteuid() != 0:
+        required("only root gives files away")
+    os.chown(tmp_path, *ids)
+    assert not is_a_strangers(Tree(str(tmp_path))), "root needs nobody's leave"
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "getegid", lambda: 1000)
+    assert is_a_strangers(Tree(str(tmp_path))) == is_strange
+    repositories = [str(tmp_path), str(tmp_path / "absent")]
+    assert strangers_among(repositories) == frozenset(repositories[:1] if is_strange else [])

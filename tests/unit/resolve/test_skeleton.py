@@ -12,7 +12,8 @@ import pytest
 from podman_cvmfs.oci.documents import ImageConfig, parse_config
 from podman_cvmfs.repository.tree import Tree
 from podman_cvmfs.repository.whiteouts import scan
-from podman_cvmfs.resolve.skeleton import ShownRoot, Skeleton, Terms, skeleton_of
+from podman_cvmfs.resolve.shown import ShownRoot
+from podman_cvmfs.resolve.skeleton import Skeleton, Terms, skeleton_of
 from podman_cvmfs.store.records import Node
 
 #: An ordinary user, to whom the files are a stranger's.
@@ -237,3 +238,14 @@ def test_a_home_that_no_directory_can_be_called(tmp_path: Path, home: bytes) -> 
     shown = root(tmp_path, "etc", "home")
     (tmp_path / "etc/passwd").write_bytes(b"me:x:7:7::" + home + b":/bin/sh\n")
     assert paths(shown, of=config(User="me")) == ["", "etc", "home"]
+
+
+def test_what_everybody_may_write_in_is_the_user_s(tmp_path: Path) -> None:
+    shown = root(tmp_path, "srv/open", "srv/plain", "usr/deep/open", "var/lib/apt/lists/partial")
+    for name in ("srv/open", "usr/deep/open"):
+        os.chmod(tmp_path / name, 0o1777)
+    found = nodes(skeleton_of([shown], STRANGER, config()))
+    assert found["srv/open"].mode == 0o1777
+    assert "var/lib/apt/lists/partial" in found and "srv/plain" not in found
+    assert "usr/deep/open" not in found, "nothing is walked"
+    assert "srv/open" not in nodes(skeleton_of([shown], Terms(), config()))

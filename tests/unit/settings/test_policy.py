@@ -45,8 +45,11 @@ def test_a_text_that_no_policy_gives_is_none(text: str) -> None:
 
 def test_an_earlier_version_wrote_other_layouts() -> None:
     former = Policy(layout="4")
-    assert Policy().is_written and not former.is_written
-    assert Policy().has_pieces and not former.has_pieces
+    assert not former.is_written and not former.has_pieces
+    for same_form in (Policy(), Policy(layout="5")):
+        assert same_form.is_written and same_form.has_pieces
+    assert not Policy(layout="60").is_written
+    assert Change.between(str(Policy(layout="5")), str(Policy())) is Change.LAID_OUT
 
 
 @pytest.mark.parametrize(

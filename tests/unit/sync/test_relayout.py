@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from podman_cvmfs.plan.retirement import GRACE
 from podman_cvmfs.repository.offers import Offer
 from podman_cvmfs.settings.policy import Overlay, Policy, Reuse
 from podman_cvmfs.store.records import chain_of
-from podman_cvmfs.sync.complete import resolve_all
+from podman_cvmfs.sync.complete import Completed, resolve_all
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.verify.store import verify
 from tests.support.many import make_repository
@@ -165,3 +166,57 @@ def test_what_can_only_be_shown_by_its_layers_is_not_resolved_each_time(
         resolved.clear()
         assert not world.sync_from(repository, policy=policy).changed
         assert not resolved
+
+
+@pytest.mark.parametrize("reuse", [Reuse.BASE, Reuse.ALL])
+def test_layers_of_a_stranger_are_not_for_pulls(
+    world: World, monkeypatch: pytest.MonkeyPatch, reuse: Reuse
+) -> None:
+    """Some files are closed to the user, so podman couldn't commit what stands on the layers."""
+    repository = world.make("repository", 3)
+    policy = Policy(reuse=reuse)
+    world.sync_from(repository, policy=policy)
+    assert world.advertised()
+    monkeypatch.setattr("podman_cvmfs.sync.run.strangers_among", frozenset)
+    assert world.sync_from(repository, policy=policy).images == 3
+    assert not world.advertised()
+    listed = [layer for layer in world.content.layers.values() if layer.retired is None]
+    assert all(layer.shows is not None for layer in listed if layer.repository)
+    todo: list[str] = []
+
+    def count(wishes: Wishes, offers: dict[str, list[Offer]]) -> Completed:
+        todo.extend(offers)
+        return resolve_all(wishes, offers)
+
+    monkeypatch.setattr("podman_cvmfs.sync.run.resolve_all", count)
+    assert not world.sync_from(repository, policy=policy).changed
+    assert not todo, "nothing is resolved again"
+    assert not verify(world.store.path).errors
+
+
+def test_a_store_of_the_layout_before_gets_new_pieces(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands on the old ones goes on to find them."""
+    repository = world.make("repository", 2)
+    with monkeypatch.context() as before:
+        before.setattr("podman_cvmfs.resolve.ducc.STICKY", ("tmp",))
+        root = flat_of(repository, app(1))
+        (root / "run/lock").mkdir(parents=True)
+        for path in (root / "run", root / "run/lock"):
+            path.chmod(0o777)
+        world.sync_from(repository, policy=Policy(layout="5"))
+    assert not verify(world.store.path).errors, "it is of the same form"
+    old = world.layers(1)[0]
+    world.sync_from(repository)
+    new = world.layers(1)[0]
+    assert new.lowers != old.lowers and world.content.policy == str(Policy())
+    kept = world.content.layers[old.layer_id]
+    assert kept.retired is not None and kept.lowers == old.lowers
+    assert not verify(world.store.path).errors
+    assert not world.sync_from(repository).changed
+
+
+def flat_of(repository: Path, name: str) -> Path:
+    """The merged root to which a public link leads."""
+    return (repository / name).resolve()
