@@ -338,37 +338,6 @@ def test_synthesised_config(ask: Ask, target: Target) -> None:
     assert answer.hit
 
 
-@pytest.mark.parametrize("kind", ["reject", "signedBy"])
-def test_what_podman_s_policy_refuses(ask: Ask, target: Target, kind: str) -> None:
-    path = target.store.parent / "home/.config/containers/policy.json"
-    path.parent.mkdir(parents=True)
-    document = {
-        "default": [{"type": "insecureAcceptAnything"}],
-        "transports": {"docker": {f"{REGISTRY}/project/app1": [{"type": kind}]}},
-    }
-    path.write_text(json.dumps(document))
-    evidence = ask(name(1))
-    # It is still there, and podman doesn't ask the policy.
-    assert codes(evidence) == ["in-store", "refused-by-policy"] and judge(evidence).hit
-    assert codes(ask(name(2))) == ["in-store"]
-    empty(target.store)
-    answer = judge(ask(name(1)))
-    assert [each.code for each in answer.reasons] == [Code.REFUSED]
-    assert f"{path} " in answer.reasons[0].text and "project/app1" in answer.reasons[0].text
-    if kind == "reject":
-        rule = f"{path} rejects images of {REGISTRY}/project/app1"
-        assert answer.podman_run == f"fails: {rule}"
-        # No repository has it, and podman doesn't pull it.
-        unknown = judge(ask(f"{REGISTRY}/project/app1:none"))
-        assert unknown.podman_run == f"fails: {rule}"
-    else:
-        # podman checks the signature itself.
-        assert answer.podman_run == f"pulls it from {name(1)}"
-    assert codes(ask(name(2))) == ["not-synced"]
-    path.write_text("{")
-    assert "policy.json: not valid" in judge(ask(name(2))).podman_run
-
-
 def test_files_that_are_closed_to_the_user(ask: Ask) -> None:
     evidence = replace(ask(name(1)), is_closed=True)
     answer = judge(evidence)

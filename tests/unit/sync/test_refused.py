@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from podman_cvmfs.podman.storage_conf.generation import Generation
+from podman_cvmfs.reports import configured
+from podman_cvmfs.reports.evidence import gather
 from podman_cvmfs.reports.images import State, catalogue
 from podman_cvmfs.reports.sources import selection_of
+from podman_cvmfs.reports.why import Code, judge
 from podman_cvmfs.repository.collect import collect
 from podman_cvmfs.settings.files import Settings, Signatures
 from podman_cvmfs.sync.from_settings import wishes_of
@@ -122,3 +126,40 @@ def test_a_broken_policy_changes_nothing(world: World, caplog: pytest.LogCapture
     assert world.names == before
     assert selection_of(replace(settings)).refusal is not None
     assert "policy.json: not valid" in caplog.text
+
+
+@pytest.fixture
+def podman(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A podman that has nothing of its own but uses the store."""
+    root = world.root
+    storage = f'[storage]\ndriver = "overlay"\ngraphroot = "{root}/graph"\n[storage.options]\n'
+    storage += f'additionalimagestores = ["{world.store.path}"]\n'
+    write(root / "storage.conf", storage.encode())
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", f"{root}/storage.conf")
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(write(root / "registries.conf", b"")))
+    monkeypatch.setattr(configured, "find_generation", lambda: Generation("5", False, True))
+
+
+@pytest.mark.usefixtures("podman")
+@pytest.mark.parametrize("kind", ["reject", "signedBy"])
+def test_why_says_which_rule(world: World, kind: str) -> None:
+    settings = settings_of(world)
+    run(settings)
+    path = refuse(world, {"type": kind})
+    answer = judge(gather(app(2), settings))
+    # It is still there, and podman doesn't ask the policy.
+    assert answer.hit and [each.code for each in answer.reasons] == [Code.IN_STORE, Code.REFUSED]
+    run(settings)
+    answer = judge(gather(app(2), settings))
+    assert [each.code for each in answer.reasons] == [Code.REFUSED]
+    assert f"{path} " in answer.reasons[0].text and REPOSITORY in answer.reasons[0].text
+    # podman checks signatures itself.
+    rule = f"fails: {path} rejects images of {REPOSITORY}"
+    run_says = rule if kind == "reject" else f"pulls it from {app(2)}"
+    assert answer.podman_run == run_says
+    unknown = f"{REPOSITORY}:none"
+    run_says = rule if kind == "reject" else f"pulls it from {unknown}"
+    assert judge(gather(unknown, settings)).podman_run == run_says
+    assert judge(gather(app(1), settings)).hit
+    write(world.root / "home/.config/containers/policy.json", b"{")
+    assert "policy.json: not valid" in judge(gather(unknown, settings)).podman_run
