@@ -7,12 +7,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from podman_cvmfs.errors import RegistryError, printable
+from podman_cvmfs.errors import InputError, RegistryError, printable
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci.platform import UNKNOWN, Platform
 from podman_cvmfs.podman.pause import is_hidden, pause_root
 from podman_cvmfs.registry.meanings import is_short, meanings
 from podman_cvmfs.registry.registries_conf import load_registries_conf
+from podman_cvmfs.registry.signature_policy import read_signature_policy
 from podman_cvmfs.reports.configured import Configured, configured_store
 from podman_cvmfs.reports.find import by_id, by_name, names_of
 from podman_cvmfs.reports.image import config_of, places_of
@@ -41,7 +42,8 @@ class Evidence:
     this host. ``offers`` are the repositories' images with the names, ``other_tags`` their other
     images that differ in the tag alone. ``down`` are messages about repositories that can't be
     read. ``pulls_from`` are the places from which podman would pull; ``no_pull`` says why it can't.
-    ``stores`` are the other additional stores that podman uses.
+    ``stores`` are the other additional stores that podman uses. ``refusal`` is the rule of podman's
+    policy against the image on offer.
     """
 
     asked: str
@@ -62,6 +64,7 @@ class Evidence:
     own: OwnCopy | None = None
     offer: Offer | None = None
     wished: bool = True
+    refusal: str = ""
     other_tags: tuple[str, ...] = ()
     down: tuple[str, ...] = ()
     pulls_from: tuple[str, ...] = ()
@@ -122,7 +125,8 @@ def gather(text: str, settings: Settings) -> Evidence:
         own=own,
         stores=(*configured.before, *configured.after),
         offer=offer,
-        wished=offer is None or selection.wants(offer.image.name),
+        wished=offer is None or selection.selects(offer.image.name),
+        refusal="" if offer is None else selection.refusal(offer.image.name),
         other_tags=_other_tags(names, on_offer) if stored is None and offer is None else (),
         down=tuple(f"{printable(root)}: {error.message}" for root, error in offers.down.items()),
         pulls_from=pulls_from,
@@ -197,8 +201,17 @@ def _pulls(text: str, names: Sequence[ImageName]) -> tuple[tuple[str, ...], str]
             return (), "podman knows no registry to look for a short name in"
     found: dict[str, None] = {}
     refusal = ""
+    try:
+        # podman can check signatures itself.
+        policy = read_signature_policy(ignore_signatures=True)
+    except InputError as err:
+        return (), err.message
     for name in names:
         if name.registry == "localhost":
+            continue
+        rule = "" if policy is None else policy.refusal(name)
+        if rule:
+            refusal = refusal or rule
             continue
         try:
             found.update((str(each.name), None) for each in conf.endpoints(name))

@@ -13,10 +13,11 @@ from podman_cvmfs.errors import InputError, RepositoryError, printable
 from podman_cvmfs.names.spec import ImageSpec
 from podman_cvmfs.oci.documents import Digest, parse_config, parse_manifest
 from podman_cvmfs.oci.platform import Platform
+from podman_cvmfs.registry.signature_policy import read_signature_policy
 from podman_cvmfs.repository.collect import collect
 from podman_cvmfs.repository.offers import Offer, Offers
 from podman_cvmfs.settings import paths
-from podman_cvmfs.settings.files import DEFAULT, Settings
+from podman_cvmfs.settings.files import DEFAULT, Settings, Signatures
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.sync.held import held_by, repositories_of
@@ -98,4 +99,11 @@ def selection_of(settings: Settings) -> Selection:
                 specs.extend(read_wish_list(path).specs)
             except InputError as err:
                 log.warning("%s", err.message)
-    return Selection(specs, settings.include, settings.exclude)
+    refusals = {}
+    try:
+        policy = read_signature_policy(settings.signatures is Signatures.IGNORED)
+        if policy is not None:
+            refusals["refusal"] = policy.refusal
+    except InputError as err:
+        log.warning("%s", err.message)
+    return Selection(specs, settings.include, settings.exclude, **refusals)

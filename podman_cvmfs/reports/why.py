@@ -41,9 +41,14 @@ class Code(str, Enum):
     UNSEEN = "mount-unseen"
     NOT_SYNCED = "not-synced"
     NOT_WISHED = "not-wished"
+    REFUSED = "refused-by-policy"
     NOT_IN_REPOSITORY = "not-in-repository"
 
 
+_POLICY_CURE = (
+    "change policy.json; for images that need a signature you can also set "
+    "'signatures = \"ignored\"' in the settings"
+)
 #: Each of these makes the answer a miss.
 _PREVENT = {
     *(Code.NOT_CONFIGURED, Code.PODMAN_FAILS, Code.SHADOWED, Code.ARCHITECTURE, Code.DOWN),
@@ -115,6 +120,9 @@ def _present(evidence: Evidence) -> list[Reason]:
                 f"the next '{on_store(evidence.store, 'sync')}' takes it out of the store",
             )
         )
+    if evidence.refusal:
+        text = f"{evidence.refusal}; the next sync takes it out of the store"
+        reasons.append(Reason(Code.REFUSED, text, _POLICY_CURE))
     if evidence.is_closed and evidence.own is None:
         name = printable(evidence.found_as) if evidence.names else "IMAGE"
         reasons.append(
@@ -187,7 +195,10 @@ def _absent(evidence: Evidence) -> list[Reason]:
     elif offer is not None:
         what = f"{printable(offer.repository.root)} has {offer.image.name}"
         sync = on_store(evidence.store, "sync", str(offer.image.name))
-        if evidence.wished:
+        if evidence.refusal:
+            text = f"{what}, but {evidence.refusal}"
+            reasons.append(Reason(Code.REFUSED, text, _POLICY_CURE))
+        elif evidence.wished:
             text = f"{what}, but no sync has put it into the store {printable(evidence.store)}"
             reasons.append(Reason(Code.NOT_SYNCED, text, sync))
         else:

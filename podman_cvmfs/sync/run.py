@@ -93,7 +93,7 @@ def _prepare(
     if len(offers.down) == len(wishes.repositories) and not hidden:
         raise next(iter(offers.down.values()))
     choice = (
-        choose_requested(offers, requested, wishes.platform, held)
+        choose_requested(offers, requested, wishes.platform, held, wishes.selection.refusal)
         if requested
         else choose_selected(offers, hidden, wishes, held)
     )

@@ -78,6 +78,7 @@ shared = true
 grace_days = 3
 offline = true
 on_outage = "hide"
+signatures = "ignored"
 
 [registries]
 timeout = 5
@@ -99,6 +100,7 @@ def test_everything(etc: Path) -> None:
         View.LAYERS, Reuse.NONE, Overlay.FUSE, shared=True, reuse_from=("/cvmfs/b",)
     )
     assert (found.grace_days, found.offline, found.on_outage) == (3, True, OnOutage.HIDE)
+    assert found.signatures is module.Signatures.IGNORED
     assert found.registries == module.RegistrySettings(5.0, 0, 0.5)
     assert (found.files, found.warnings) == ((f"{etc}/config.toml",), ())
     lines = ALL.splitlines()
