@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from podman_cvmfs.cache.blobs import BlobCache
+from podman_cvmfs.cache.sources import BLOBS, NOTES, path_in_tree
 from podman_cvmfs.errors import InputError, RegistryError, StoreError, printable
 from podman_cvmfs.oci.documents import MAX_DOCUMENT, Digest
 from podman_cvmfs.oci.genuine import Genuine, Index, has_config, judge
@@ -27,8 +28,7 @@ from podman_cvmfs.oci.genuine import Genuine, Index, has_config, judge
 log = logging.getLogger(__name__)
 
 _BLOCK = 512
-_BLOBS, _NOTES = "sha256", "manifests"
-_NAME = re.compile(rf"({_BLOBS}|{_NOTES})/([0-9a-f]{{2}})/(\2[0-9a-f]{{62}})\Z")
+_NAME = re.compile(rf"({BLOBS}|{NOTES})/([0-9a-f]{{2}})/(\2[0-9a-f]{{62}})\Z")
 _SIZE = re.compile(rb"([0-7]{11})\0\Z")
 #: More blobs than a hundred times the largest repository has images.
 _MAX_BLOBS = 1_000_000
@@ -58,8 +58,8 @@ def export_cache(cache: BlobCache, output: BinaryIO) -> Shipped:
     """
     blobs = size = broken = 0
     for digest, note in sorted(_notes(cache)):
-        output.write(_header(digest, len(note), _NOTES) + note + bytes(-len(note) % _BLOCK))
-    for digest in _held(cache, _BLOBS):
+        output.write(_header(digest, len(note), NOTES) + note + bytes(-len(note) % _BLOCK))
+    for digest in cache.held(BLOBS):
         data = cache.get(digest)
         if data is None:
             broken += 1
@@ -86,7 +86,7 @@ def import_cache(cache: BlobCache, file: BinaryIO, source: str) -> Shipped:
     start = file.tell()
     notes = []
     for kind, _, data in _entries(file, source):
-        if kind == _NOTES:
+        if kind == NOTES:
             notes.append(_noted(data, printable(source)))
     file.seek(start)
     new: list[Digest] = []
@@ -97,7 +97,7 @@ def import_cache(cache: BlobCache, file: BinaryIO, source: str) -> Shipped:
     cache.require_own()
     try:
         for kind, digest, data in _entries(file, source):
-            if kind == _NOTES:
+            if kind == NOTES:
                 continue
             blobs += 1
             size += len(data)
@@ -136,7 +136,7 @@ def _worth(cache: BlobCache, image: Digest, documents: Sequence[Digest]) -> int:
 
 def _notes(cache: BlobCache) -> Iterator[tuple[Digest, bytes]]:
     """The notes about manifests in the cache, by their digest."""
-    for image in _held(cache, _NOTES):
+    for image in cache.held(NOTES):
         digests = cache.manifest_digests(image)
         if digests and all(cache.get(digest) is not None for digest in digests):
             note = "".join(f"{each}\n" for each in (image, *digests)).encode()
@@ -154,25 +154,9 @@ def _noted(note: bytes, shown: str) -> list[Digest]:
     return digests
 
 
-def _held(cache: BlobCache, kind: str) -> Iterator[Digest]:
-    """The names of all files of a kind, in order."""
-    top = f"{cache.directory}/{kind}"
-    try:
-        for directory in sorted(name for name in os.listdir(top) if len(name) == 2):
-            for name in sorted(os.listdir(f"{top}/{directory}")):
-                match = _NAME.match(f"{kind}/{directory}/{name}")
-                if match:
-                    yield Digest(match.group(3))
-    except FileNotFoundError:
-        return
-    except OSError as err:
-        where = printable(cache.directory)
-        raise StoreError(f"can't read the cache {where}: {err.strerror}") from None
-
-
-def _header(digest: Digest, size: int, kind: str = _BLOBS) -> bytes:
+def _header(digest: Digest, size: int, kind: str = BLOBS) -> bytes:
     """The header of a file: mode 0644, owner 0, time 0."""
-    name = f"{kind}/{digest.hex[:2]}/{digest.hex}".encode()
+    name = path_in_tree(kind, digest).encode()
     header = bytearray(_BLOCK)
     fields = {0: name, 100: b"0000644", 108: b"0000000", 116: b"0000000", 124: b"%011o" % size}
     fields.update({136: b"00000000000", 148: b" " * 8, 156: b"0", 257: b"ustar\x0000"})
@@ -243,14 +227,14 @@ def _spool(file: BinaryIO, copy: BinaryIO) -> None:
 def _take_back(
     cache: BlobCache, blobs: list[Digest], noted: list[tuple[Digest, Sequence[Digest]]]
 ) -> None:
-    made = [(_BLOBS, digest) for digest in blobs]
+    made = [(BLOBS, digest) for digest in blobs]
     # An image may have had several: the first is restored last.
     for image, before in reversed(noted):
         if before:
             with contextlib.suppress(StoreError):
                 cache.keep_manifest_digests(image, before)
         else:
-            made.append((_NOTES, image))
+            made.append((NOTES, image))
     for kind, digest in made:
         with contextlib.suppress(OSError):
-            os.unlink(f"{cache.directory}/{kind}/{digest.hex[:2]}/{digest.hex}")
+            os.unlink(f"{cache.directory}/{path_in_tree(kind, digest)}")

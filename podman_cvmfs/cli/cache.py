@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``podman-cvmfs cache``: carry the blob cache to a host that can't reach registries."""
+"""``podman-cvmfs cache``: carry the blob cache to hosts that can't reach registries."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import click
 
 from podman_cvmfs.cache.archive import Shipped, export_cache, import_cache
 from podman_cvmfs.cache.blobs import BlobCache
+from podman_cvmfs.cache.export_tree import export_tree
 from podman_cvmfs.cli.options import DIRECTORY, FILE, setting, settings_given
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.sync.stamp import forget
@@ -34,7 +35,13 @@ def command() -> None:
 
 
 @command.command("export")
-@click.argument("file", type=FILE)
+@click.argument("file", type=FILE, required=False)
+@click.option(
+    "--directory",
+    type=DIRECTORY,
+    help="Write a directory instead of FILE, for the setting blob_sources of other hosts. It can "
+    "be on a shared file system or below a web server. Existing files in it stay.",
+)
 @setting("cache", "--cache", type=DIRECTORY, help="The cache. Default: the settings' cache.")
 @click.option(
     "--format",
@@ -43,20 +50,28 @@ def command() -> None:
     default="text",
     help="With json: print the result as an object on standard output.",
 )
-def export_command(file: str, output: str) -> None:
+def export_command(file: str | None, directory: str | None, output: str) -> None:
     """Write the whole cache to FILE, a tar archive. "-" is standard output."""
+    if (file is None) == (directory is None):
+        raise click.UsageError("name a FILE or a --directory")
     if file == "-" and output == "json":
         raise click.UsageError('"-" and --format json both want standard output')
     opened = _cache()
+    where = printable(file or directory or "")
+    more = {}
     try:
-        with _written(file) as target:
-            done = export_cache(opened, target)
+        if directory is not None:
+            done = export_tree(opened, directory)
+            more["new"] = done.new
+        else:
+            with _written(file or "") as target:
+                done = export_cache(opened, target)
     except BrokenPipeError:
         raise
     except OSError as err:
-        raise InputError(f"can't write {printable(file)}: {err.strerror}") from None
-    log.info("%s: %d blobs, %d bytes", printable(file), done.blobs, done.size)
-    _tell(done, output, broken=done.broken)
+        raise InputError(f"can't write {where}: {err.strerror}") from None
+    log.info("%s: %d blobs, %d bytes", where, done.blobs, done.size)
+    _tell(done, output, broken=done.broken, **more)
 
 
 @command.command("import")

@@ -20,8 +20,10 @@ from podman_cvmfs.errors import printable
 from podman_cvmfs.settings.files import OnOutage, Settings
 from podman_cvmfs.settings.sharing import is_open
 from podman_cvmfs.sync.stamp import is_current, last_report, revision_of, wishes_text
+from podman_cvmfs.util.web_address import is_web_address
 
 if TYPE_CHECKING:
+    from podman_cvmfs.sync.fetch_lists import ListFetcher
     from podman_cvmfs.sync.report import SyncReport
 
 log = logging.getLogger(__name__)
@@ -79,7 +81,7 @@ def command(
             raise click.UsageError("--watch makes no report for --format json")
         _follow(settings, images, interval, notification_file)
     else:
-        _run(settings, images, output)
+        _run(settings, images, output, _fetcher(settings))
 
 
 def _follow(
@@ -92,9 +94,14 @@ def _follow(
         return [_revision(root) for root in settings.repositories]
 
     told: list[str] = []
+    fetcher = _fetcher(settings, is_watch=True)
     what = ", ".join(map(printable, settings.repositories))
     follow(
-        lambda: _run(settings, images, "quiet", told), interval, notification_file, revisions, what
+        lambda: _run(settings, images, "quiet", fetcher, told),
+        interval,
+        notification_file,
+        revisions,
+        what,
     )
 
 
@@ -106,6 +113,15 @@ def _revision(repository: str) -> list[str] | str | None:
         return err.strerror
 
 
+def _fetcher(settings: Settings, *, is_watch: bool = False) -> ListFetcher | None:
+    """Fetches the wish lists that are at web servers; None if no list is there."""
+    if not any(map(is_web_address, settings.wish_lists)):
+        return None
+    from podman_cvmfs.sync.fetch_lists import WATCH_PAUSE, ListFetcher
+
+    return ListFetcher(settings, WATCH_PAUSE if is_watch else 0.0)
+
+
 def _about_users(settings: Settings) -> list[str]:
     if settings.shared is None:
         return []
@@ -115,12 +131,17 @@ def _about_users(settings: Settings) -> list[str]:
 
 
 def _run(
-    settings: Settings, images: tuple[str, ...], output: str, told: list[str] | None = None
+    settings: Settings,
+    images: tuple[str, ...],
+    output: str,
+    fetcher: ListFetcher | None,
+    told: list[str] | None = None,
 ) -> None:
     """Sync once, and report. ``told`` are the last run's warnings. This run's replace them. If they
     are equal and nothing has changed, nothing is printed."""
     now = int(time.time())
-    about_users = _about_users(settings)
+    about_lists = fetcher.refresh() if fetcher else ()
+    remarks = [*_about_users(settings), *about_lists]
     wishes = wishes_text(settings)
     as_wished = is_open(settings.store) == settings.policy.shared
     if (
@@ -138,8 +159,13 @@ def _run(
         elif output == "text":
             log.info("%s: nothing has changed", settings.store)
         if output != "quiet":
-            for warning in about_users:
+            for warning in remarks:
                 log.warning("%s", warning)
+        elif told is not None:
+            news = [warning for warning in about_lists if warning not in told]
+            for warning in news:
+                log.warning("%s", warning)
+            told += news
         return
     from podman_cvmfs.cli.sync_report import error_of, failures, show
     from podman_cvmfs.repository.served import lies_on_fuse
@@ -153,7 +179,7 @@ def _run(
         report, warnings = _sync(settings, images)
     if not (images or report.failed or report.waiting):
         warnings += keep_stamps(stamps, settings, wishes, report, now)
-    warnings += [*about_users, *report.warnings, *failures(report)]
+    warnings += [*remarks, *report.warnings, *failures(report)]
     if told is None or report.changed or warnings != told:
         show(report, settings.store, warnings, output)
     if told is not None:

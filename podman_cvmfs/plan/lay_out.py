@@ -254,14 +254,14 @@ def _local_piece(nodes: tuple[Node, ...]) -> Piece:
 
 
 def _skeleton_pieces(skeleton: Skeleton) -> list[Piece]:
-    """The skeleton's directories and files, with a whiteout for the publisher's file, and whiteouts
+    """The skeleton's directories and files, with whiteouts for the publisher's files, and whiteouts
     for the content of directories that are shown empty. Opaque attributes would not be enough:
     podman looks below an opaque directory when it commits, and fails if it can't read there."""
     root = skeleton.directories[0] if skeleton.directories else None
     nodes = [Node("", mode=ROOT_MODE) if root is None else root._replace(mode=ROOT_MODE)]
     nodes += [node for node in skeleton.directories if node.path]
     nodes += skeleton.files
-    nodes.append(Node(_CATALOGUE_MARK, is_whiteout=True))
+    nodes += [Node(path, is_whiteout=True) for path in (_CATALOGUE_MARK, *skeleton.bundles)]
     found = [_local_piece(_in_order(nodes))]
     if skeleton.closed:
         above = {p for path in skeleton.closed for p in parents_of(path)}

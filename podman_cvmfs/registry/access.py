@@ -47,6 +47,11 @@ class RegistryAccess:
         self._open: set[ImageName] = set()
         self._lock = threading.Lock()
 
+    @property
+    def is_offline(self) -> bool:
+        """Whether no registry may be asked."""
+        return self._make is None
+
     def ask(self, name: ImageName, question: Callable[[RegistrySource], T]) -> tuple[T | None, str]:
         """The answer of the registry of ``name``, or None and why there is none."""
         if self._make is None:

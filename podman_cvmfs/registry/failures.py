@@ -78,5 +78,5 @@ def failure(err: Exception, subject: str, host: str) -> RegistryError:
     else:
         # A redirect to another scheme, too many redirects, an address that is not valid.
         return RegistryError(f"{subject}: bad answer from {printable(host)}: {type(err).__name__}")
-    message = f"{subject}: can't reach the registry {printable(host)}: {cause}"
+    message = f"{subject}: can't reach {printable(host)}: {cause}"
     return RegistryUnreachable(message, hint)

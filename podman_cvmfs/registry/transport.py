@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP for registries, with a site's own certificates, proxies, and limits.
+"""HTTP for registries and web servers, with a site's own certificates, proxies, and limits.
 
 The only module that uses the network. Proxies are those of the environment (``HTTPS_PROXY``,
 ``NO_PROXY``), including SOCKS proxies if PySocks is installed. Our own loopback is asked without a
@@ -241,7 +241,7 @@ class Transport:
                 parts.append(chunk)
                 size += len(chunk)
                 if size > limit:
-                    raise RegistryError(f"{subject}: the registry's answer exceeds {limit} bytes")
+                    raise RegistryError(f"{subject}: the answer exceeds {limit} bytes")
         except TIMEOUTS:
             text = f"{subject}: the answer of {printable(host)} doesn't come in time"
             raise StalledError(text) from None

@@ -94,9 +94,9 @@ def selection_of(settings: Settings) -> Selection:
         from podman_cvmfs.sync.wish_list import read_wish_list
 
         specs = []
-        for path in settings.wish_lists:
+        for place in settings.wish_lists:
             try:
-                specs.extend(read_wish_list(path).specs)
+                specs.extend(read_wish_list(place, settings.cache).specs)
             except InputError as err:
                 log.warning("%s", err.message)
     refusals = {}

@@ -17,6 +17,7 @@ from podman_cvmfs.repository.osg_names import OsgNames
 from podman_cvmfs.repository.protocol import AnyRepository
 from podman_cvmfs.repository.records import OtherPlatforms, Problem
 from podman_cvmfs.repository.served import open_tree
+from podman_cvmfs.repository.sif import holds_image_files
 
 
 def _open(
@@ -57,7 +58,7 @@ def collect(
             continue
         emptied = repository.root in holding or problems or (holding and len(roots) == 1)
         if not (images or others) and (emptied or is_foreign):
-            found.down[repository.root] = _nothing_listed(repository, problems)
+            found.down[repository.root] = _nothing_listed(repository, problems, is_foreign)
             continue
         found.offers.extend(Offer(repository, image) for image in images)
         found.problems.extend((repository.root, problem) for problem in problems)
@@ -65,7 +66,15 @@ def collect(
     return found
 
 
-def _nothing_listed(repository: AnyRepository, problems: Sequence[Problem]) -> PodmanCvmfsError:
+def _nothing_listed(
+    repository: AnyRepository, problems: Sequence[Problem], is_foreign: bool
+) -> PodmanCvmfsError:
+    if is_foreign and holds_image_files(repository.tree):
+        return RepositoryError(
+            f"the repository {printable(repository.root)} holds Singularity's image files (SIF), "
+            "not unpacked images",
+            "podman can't use such files: run them with apptainer, or take another repository",
+        )
     if problems:
         return problems[0].error
     return RepositoryError(

@@ -260,11 +260,15 @@ class Repository:
 
     def manifest_blobs(self, image_id: Digest) -> list[bytes]:
         """The manifests and indexes kept beside the config blob under their own digests, byte for
-        byte as they came from the registry, the newest first. Our publisher keeps them, DUCC
-        doesn't."""
+        byte as they came from the registry, the newest first. Our publisher keeps them. The last
+        one is the manifest that DUCC has kept there since cvmfs 2.14 (``ducc/lib/podman_store.go``)
+        without its digest. Earlier versions had a link to their own description there."""
         place = layout.image_directory(image_id.hex)
         dated = []
+        unnamed: str | None = None
         for entry in self.tree.entries(place):
+            if entry.name == layout.GENUINE_MANIFEST and entry.is_file(follow_symlinks=False):
+                unnamed = f"{place}/{entry.name}"
             digest = manifest_digest_of(entry.name)
             attributes = self.tree.lstat(f"{place}/{entry.name}") if digest else None
             if digest is not None and attributes is not None:
@@ -278,7 +282,8 @@ class Repository:
             data = self.tree.read(f"{place}/{name}", MAX_DOCUMENT)
             if data is not None and str(Digest.of(data)) == digest:
                 found.append(data)
-        return found
+        last = None if unnamed is None else self.tree.read(unnamed, MAX_DOCUMENT)
+        return found if last is None else [*found, last]
 
     def layer(self, digest: Digest) -> PublishedLayer | None:
         """The unpacked layer whose compressed blob has ``digest``; None if it isn't there."""

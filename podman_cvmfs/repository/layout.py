@@ -13,6 +13,7 @@ DUCC's layout (CernVM-FS 2.12, ``ducc/lib``)::
     .layers/<2>/<blob hex>/.metadata/origin.json   the images it belongs to
     .metadata/<registry>/<repository>:<tag>/manifest.json
     podmanStore/overlay-images/<config hex>/=<base64 of "sha256:<config hex>">
+    podmanStore/overlay-images/<config hex>/manifest    the registry's manifest (since 2.14)
 
 A digest-only image is ``<repository>:sha256:<hex>``; its manifest lies at
 ``.metadata/<registry>/<repository>/manifest.json``.
@@ -61,6 +62,8 @@ IMPLIED_JSON = f"{METADATA}/implied.json"
 
 #: In the directory that describes an image.
 MANIFEST = "manifest.json"
+#: The same of a registry, byte for byte, in the directory that ``image_directory`` names.
+GENUINE_MANIFEST = "manifest"
 #: The manifests of images for several architectures lie below this.
 MULTIARCH_METADATA = f"{METADATA}/{MULTIARCH}"
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,9 @@ from podman_cvmfs.repository.tree import Tree, UnreadableError
 
 PREFIX = ".wh."
 OPAQUE = ".wh..wh..opq"
+#: CernVM-FS 2.14 reads such files, one beside another file, and prefetches what they list ("file
+#: bundles").
+_BUNDLE = ".cvmfsbundle-"
 
 _FORMAT = 1
 
@@ -125,6 +128,12 @@ def _is_inside(path: object) -> bool:
     )
 
 
+def is_bundle(name: str, names: Container[str]) -> bool:
+    """Whether the file ``name``, in a directory with these ``names``, is the publisher's list of
+    files to prefetch. No image has it by itself."""
+    return name.startswith(_BUNDLE) and name[len(_BUNDLE) :] in names
+
+
 def scan(tree: Tree) -> Markers:
     """Find the markers below the root of ``tree``, the ``layerfs`` of a layer.
 
@@ -152,7 +161,9 @@ def scan(tree: Tree) -> Markers:
         is_solid = not listed
         for entry in listed:
             path, name = prefix + entry.name, entry.name
-            if name.startswith(PREFIX):
+            if is_bundle(name, names):
+                files.append(path)
+            elif name.startswith(PREFIX):
                 files.append(path)
                 target = name[len(PREFIX) :]
                 if name == OPAQUE:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find an image's genuine manifest in cache, repository or registry.
+"""Find an image's genuine manifest in cache, repository, blob source or registry.
 
 DUCC's manifest.json is not the registry's, byte for byte, so its digest is not the image's. With
 the genuine one ``podman run name@sha256:..`` and ``podman images --digests`` are right.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import RegistryError
-from podman_cvmfs.oci.documents import ImageConfig, Manifest
+from podman_cvmfs.oci.documents import Digest, ImageConfig, Manifest
 from podman_cvmfs.oci.genuine import Genuine, Index, find_genuine, judge
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.repository.ducc import Repository
@@ -20,8 +20,8 @@ from podman_cvmfs.repository.records import PublishedImage
 
 log = logging.getLogger(__name__)
 
-#: The origins of a manifest: the registry, or the repository's facts, because the manifest is lost
-#: or because the registry didn't answer.
+#: The origins of a manifest: the registry, or the repository's facts, because the manifest is lost,
+#: or because the registry didn't answer or the site's blob sources don't have it yet.
 GENUINE, REBUILT, UNANSWERED = "genuine", "rebuilt", "unanswered"
 
 
@@ -48,7 +48,7 @@ class ManifestLadder:
     ) -> tuple[FoundManifest | None, str]:
         """The genuine manifest of ``image``, whose config is ``config``, and GENUINE.
 
-        None and REBUILT if nobody has it, None and UNANSWERED if its registry may have it.
+        None and REBUILT if nobody has it, None and UNANSWERED if somebody may have it later.
         ``stated`` is the repository's description of it. If the tag now leads to another image,
         that one's manifest is not used. Raises StoreError if the cache can't be written.
         """
@@ -61,6 +61,13 @@ class ManifestLadder:
                 return FoundManifest(kept, its_index), GENUINE
         if cached is not None:
             return FoundManifest(cached.raw, index), GENUINE
+        shared, is_lost = self._shared(image)
+        if shared is not None:
+            self._cache.keep_manifests(image.image_id, shared.manifest, shared.index)
+            return shared, GENUINE
+        if self._registries.is_offline:
+            is_open = bool(self._cache.sources) and not is_lost
+            return None, UNANSWERED if is_open else REBUILT
         # An index lists the image for what DUCC has taken it for; its config may say otherwise.
         platform = image.platform or config.platform
         found, reason = self._registries.ask(
@@ -76,9 +83,27 @@ class ManifestLadder:
         )
         if not isinstance(found, Genuine):
             log.debug("%s: %s", image.name, reason or "the tag leads to another image by now")
-            return None, UNANSWERED if self._registries.left_open(image.name) else REBUILT
+            if self._registries.left_open(image.name):
+                return None, UNANSWERED
+            # Hosts that ask this one's cache need not ask again.
+            self._cache.keep_manifest_digests(image.image_id, ())
+            return None, REBUILT
         self._cache.keep_manifests(image.image_id, found.raw, found.index)
         return FoundManifest(found.raw, found.index), GENUINE
+
+    def _shared(self, image: PublishedImage) -> tuple[FoundManifest | None, bool]:
+        """The manifest that a blob source has, and whether the site knows that it is lost."""
+        sources = self._cache.sources
+        digests = sources.manifest_digests(image.image_id)
+        if not digests:
+            return None, digests is not None
+        documents = [sources.blob(digest) for digest in digests]
+        manifest, index = documents[0], documents[1] if len(documents) > 1 else None
+        if manifest is None or self._genuine(manifest, image) is None:
+            return None, False
+        if index is None or not lists(index, digests[0]):
+            return FoundManifest(manifest), False
+        return FoundManifest(manifest, index), False
 
     def _beside_config(
         self, image: PublishedImage, stated: Manifest
@@ -116,3 +141,12 @@ class ManifestLadder:
         except RegistryError:
             return None
         return found if isinstance(found, Genuine) else None
+
+
+def lists(index: bytes, manifest: Digest) -> bool:
+    """Whether the document ``index`` is an index that lists the manifest with this digest."""
+    try:
+        found = judge(index, lambda _: False, "the index")
+    except RegistryError:
+        return False
+    return isinstance(found, Index) and any(child.digest == manifest for child in found.children)

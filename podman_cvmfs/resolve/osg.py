@@ -40,7 +40,7 @@ from podman_cvmfs.repository.served import NoAnswerError
 from podman_cvmfs.resolve.config import CACHE, REGISTRY, SYNTHESISED
 from podman_cvmfs.resolve.ducc import flat_root_at
 from podman_cvmfs.resolve.image import Layer, ResolvedImage
-from podman_cvmfs.resolve.manifest import GENUINE, REBUILT
+from podman_cvmfs.resolve.manifest import GENUINE, REBUILT, lists
 from podman_cvmfs.resolve.skeletons import Skeletons
 from podman_cvmfs.resolve.synthesise import architecture_of, synthesise
 from podman_cvmfs.settings.policy import Policy
@@ -111,8 +111,9 @@ class OsgResolver:
         )
 
     def _find(self, image: OsgImage) -> tuple[_Documents | None, str]:
-        """The genuine documents, from the cache or the registry, or why there are none."""
-        found = self._cached(image)
+        """The genuine documents, or why there are none. They come from the cache, a blob source or
+        the registry."""
+        found = self._judged(image, *self._cache.manifests(image.image_id)) or self._shared(image)
         if found is None:
             if not image.tells_registry:
                 return None, "its registry is unknown: add the repository's own list as a wish list"
@@ -126,6 +127,10 @@ class OsgResolver:
         digest = found.manifest.config.digest
         data, origin = self._cache.get(digest), CACHE
         if data is None:
+            data = self._cache.sources.blob(digest)
+            if data is not None:
+                self._cache.put(data)
+        if data is None:
             data, reason = self._registries.ask(
                 image.name, lambda registry: registry.blob(image.name.canonical, digest)
             )
@@ -137,8 +142,19 @@ class OsgResolver:
             self._cache.put(data)
         return _Documents(found.manifest, found.raw, found.index, config, origin), ""
 
-    def _cached(self, image: OsgImage) -> Genuine | None:
-        raw, index = self._cache.manifests(image.image_id)
+    def _shared(self, image: OsgImage) -> Genuine | None:
+        """The manifest that a blob source has. It is kept in the cache."""
+        sources = self._cache.sources
+        documents = [sources.blob(each) for each in sources.manifest_digests(image.image_id) or ()]
+        raw, index = (*documents, None, None)[:2]
+        found = self._judged(image, raw, index)
+        if found is None or (index is not None and not lists(index, found.digest)):
+            return None
+        self._cache.keep_manifests(image.image_id, found.raw, found.index)
+        return found
+
+    def _judged(self, image: OsgImage, raw: bytes | None, index: bytes | None) -> Genuine | None:
+        """The manifest ``raw``, found by ``index``, if it is the image's."""
         if raw is None:
             return None
         try:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from podman_cvmfs.repository.tree import LinkedError, Tree, UnreadableError
-from podman_cvmfs.repository.whiteouts import Markers, parents_of
+from podman_cvmfs.repository.whiteouts import Markers, is_bundle, parents_of
 
 _MAX_LINKS = 40
 
@@ -128,6 +128,17 @@ class Stack:
             if is_directory and not os.access(root.tree.path(path), os.R_OK | os.X_OK):
                 return False
         return True
+
+    def bundles_in(self, path: str) -> Iterator[str]:
+        """CernVM-FS's own files right below ``path``."""
+        for root in self._shown(path):
+            try:
+                names = {entry.name for entry in root.tree.entries(path)}
+            except (UnreadableError, LinkedError):
+                continue
+            for name in sorted(names):
+                if is_bundle(name, names):
+                    yield f"{path}/{name}" if path else name
 
     def notable_below(self, path: str) -> Iterable[str]:
         """The directories right below ``path`` that the user can't list and enter, and those in

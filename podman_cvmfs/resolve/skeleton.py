@@ -56,11 +56,13 @@ class Terms:
 @dataclass(frozen=True)
 class Skeleton:
     """The directories, parents first; the ``closed`` ones: the writer can't read them, so their
-    content in the image isn't shown; and copies of the account ``files``."""
+    content in the image isn't shown; and copies of the account ``files``. ``bundles`` are files in
+    the root directory that belong to CernVM-FS and not to the image."""
 
     directories: tuple[Node, ...] = ()
     closed: tuple[str, ...] = ()
     files: tuple[Node, ...] = ()
+    bundles: tuple[str, ...] = ()
 
 
 def skeleton_of(
@@ -121,7 +123,10 @@ def skeleton_of(
             closed.append(path)
     has_copies = terms.stranger and config is not None and any(n.path == "etc" for n in nodes)
     files = [look.file(each) for each in copies_of(stack)] if has_copies else []
-    return Skeleton(tuple(nodes), tuple(path for path in closed if path), tuple(files))
+    # Listing each directory would take more than twice as long as all the rest of this function.
+    bundles = () if "" in closed else tuple(sorted({*stack.bundles_in("")}))
+    closed = [path for path in closed if path]
+    return Skeleton(tuple(nodes), tuple(closed), tuple(files), bundles)
 
 
 @functools.lru_cache(maxsize=65536)

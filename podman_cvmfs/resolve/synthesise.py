@@ -29,6 +29,8 @@ from podman_cvmfs.repository.tree import Tree
 #: Label of a made-up configuration; its value names the image ID the repository gives.
 SYNTHESISED_LABEL = "io.github.podman-cvmfs.synthesised-for"
 
+#: In a merged root; the publisher makes it.
+_SCRIPTS = ".singularity.d"
 _MAX_SCRIPT = 1024 * 1024
 _EXPORT = re.compile(
     r'^export (?P<name>[^=\n]+)="(?:\$\{(?P=name):-"(?P<default>(?:[^"\\\n]|\\.)*)"\}|'
@@ -69,10 +71,10 @@ def synthesise(
 
     ``diff_ids`` are its layers', base first; ``image_id`` is the digest of the lost original.
     ``usual`` is the architecture if no program tells one. Unless ``complete``, Singularity files
-    may be missing: old versions of Singularity wrote only some of them. Equal input gives equal
-    bytes. Raises RepositoryError where the root can't be read.
+    may be missing: old versions of Singularity wrote only some of them, and DUCC has lost some.
+    Equal input gives equal bytes. Raises RepositoryError where the root can't be read.
     """
-    directory = f"{flat}/.singularity.d"
+    directory = f"{flat}/{_SCRIPTS}"
     environment = _script(tree, f"{directory}/env/10-docker2singularity.sh", complete)
     runscript = _script(tree, f"{directory}/runscript", complete)
     entrypoint, command = run_words(runscript)
@@ -98,6 +100,12 @@ def _is_of_windows(tree: Tree, flat: str) -> bool:
     """Whether it is the root of a Windows image: there the files are in ``Files`` and the registry
     in ``Hives`` (hcsshim ``pkg/ociwclayer``)."""
     return all(tree.lstat(f"{flat}/{name}") is not None for name in ("Files", "Hives"))
+
+
+def has_scripts(tree: Tree, flat: str) -> bool:
+    """Whether the merged root ``flat`` has the directory of Singularity's files. Some versions of
+    cvmfs have lost all dotfiles of merged roots. Raises RepositoryError."""
+    return tree.lstat(f"{flat}/{_SCRIPTS}") is not None
 
 
 def _script(tree: Tree, path: str, required: bool) -> str:

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.oci.platform import UNKNOWN, Platform, nearest
+from podman_cvmfs.util.web_address import checked_address, is_web_address
 
 #: The architecture of the machine we run on.
 HOST = "host"
@@ -36,6 +37,12 @@ def path(value: object) -> str:
     if not os.path.isabs(found):
         raise ValueError(f"must be an absolute path, not {printable(found)!r}")
     return os.path.normpath(found)
+
+
+def place(value: object) -> str:
+    """An absolute path, or an address of the web."""
+    found = text(value)
+    return checked_address(found) if is_web_address(found) else path(found)
 
 
 def architecture(value: object) -> str:

@@ -23,6 +23,7 @@ from podman_cvmfs.settings.checks import HOST
 from podman_cvmfs.settings.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.settings.sharing import is_shared
 from podman_cvmfs.util.toml import TomlFile, drop_ins, read_toml
+from podman_cvmfs.util.web_address import is_web_address
 
 SYSTEM_DIRECTORY = "/etc/podman-cvmfs"
 VARIABLE = "PODMAN_CVMFS_CONFIG"
@@ -63,10 +64,11 @@ class RegistrySettings:
 class Settings:
     """All settings. ``repositories`` are in order of preference; paths are absolute.
 
-    ``wish_lists`` are files; an empty list means all images. ``include`` and ``exclude`` are globs
-    of image names. ``arch`` is the architecture whose images are wanted. ``grace_days`` is how long
-    retired layers stay. ``shared`` says whether other users can read the store; None if it isn't
-    set.
+    ``wish_lists`` are files or web addresses; an empty list means all images. ``include`` and
+    ``exclude`` are globs of image names. ``arch`` is the architecture whose images are wanted.
+    ``grace_days`` is how long retired layers stay. ``shared`` says whether other users can read the
+    store; None if it isn't set. ``blob_sources`` are directories or web addresses to ask before any
+    registry.
     """
 
     repositories: tuple[str, ...] = (paths.REPOSITORY,)
@@ -82,6 +84,7 @@ class Settings:
     reuse_from: tuple[str, ...] | None = None
     shared: bool | None = None
     grace_days: int = 14
+    blob_sources: tuple[str, ...] = ()
     offline: bool = False
     on_outage: OnOutage = OnOutage.KEEP
     signatures: Signatures = Signatures.REQUIRED
@@ -227,9 +230,11 @@ def _flat(file: TomlFile, warnings: list[str]) -> Iterator[tuple[str, object]]:
 
 
 def _from_here(key: str, value: object) -> object:
-    if key in ("repositories", "wish_lists") and isinstance(value, (list, tuple)):
+    if key in ("repositories", "wish_lists", "blob_sources") and isinstance(value, (list, tuple)):
         # An empty path would be the current directory.
-        return [os.path.abspath(each) if each else each for each in value]
+        return [
+            each if not each or is_web_address(each) else os.path.abspath(each) for each in value
+        ]
     if key in ("store", "cache") and isinstance(value, str) and value:
         return os.path.abspath(value)
     return value
@@ -251,7 +256,7 @@ def _plain(value: object) -> object:
 #: All keys in the order of the output, and the functions that check and convert TOML's values.
 _CHECKS: dict[str, Callable[[object], object]] = {
     "repositories": checks.not_empty(checks.list_of(checks.path)),
-    "wish_lists": checks.list_of(checks.path),
+    "wish_lists": checks.list_of(checks.place),
     "include": checks.list_of(checks.text),
     "exclude": checks.list_of(checks.text),
     "arch": checks.architecture,
@@ -263,6 +268,7 @@ _CHECKS: dict[str, Callable[[object], object]] = {
     "reuse_from": checks.list_of(checks.path),
     "shared": checks.truth,
     "grace_days": checks.whole_number(0, 3650),
+    "blob_sources": checks.list_of(checks.place),
     "offline": checks.truth,
     "on_outage": checks.one_of(OnOutage),
     "signatures": checks.one_of(Signatures),

@@ -53,7 +53,7 @@ def choose_requested(
         if found:
             rule = refusal(found[0].image.name)
             if rule:
-                failed[text] = refused(found[0].image.name, rule)
+                failed[text] = refused_by(found[0].image.name, rule)
             else:
                 chosen[text] = found[0]
             continue
@@ -87,7 +87,7 @@ def _other_platform(image: OtherPlatforms, wanted: Platform) -> OtherPlatformErr
     )
 
 
-def refused(name: ImageName, rule: str) -> InputError:
+def refused_by(name: ImageName, rule: str) -> InputError:
     """The error that podman's policy refuses the image called ``name`` by this ``rule``."""
     return InputError(
         f"{name}: {rule}",
@@ -124,7 +124,7 @@ def choose_selected(
     for name in {offer.image.name: None for offer in offers.offers}:
         rule = wishes.selection.refusal(name)
         if rule and wishes.selection.selects(name):
-            left_out[str(name)] = refused(name, rule)
+            left_out[str(name)] = refused_by(name, rule)
     for each in offers.others:
         if each.name not in wanted and wishes.selection.wants(each.name):
             left_out[str(each.name)] = _other_platform(each, wishes.platform)

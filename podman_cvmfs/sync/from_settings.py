@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from podman_cvmfs.cache.blobs import BlobCache
+from podman_cvmfs.cache.sources import BlobSources
 from podman_cvmfs.registry.signature_policy import read_signature_policy
 from podman_cvmfs.settings.files import OnOutage, Settings, Signatures
 from podman_cvmfs.store.store import Store
@@ -14,6 +15,7 @@ from podman_cvmfs.sync.selection import Selection
 
 if TYPE_CHECKING:
     from podman_cvmfs.registry.access import RegistrySource
+    from podman_cvmfs.registry.web import WebClient
 
 
 def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list[str]]:
@@ -26,7 +28,7 @@ def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list
     if settings.wish_lists:
         from podman_cvmfs.sync.wish_list import read_wish_list
 
-        lists = [read_wish_list(path) for path in settings.wish_lists]
+        lists = [read_wish_list(place, settings.cache) for place in settings.wish_lists]
         for each in lists:
             warnings += [*each.warnings, *(problem.message for problem in each.problems)]
         specs = [spec for each in lists for spec in each.specs]
@@ -35,7 +37,7 @@ def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list
     wishes = Wishes(
         repositories=settings.repositories,
         store=Store(settings.store),
-        cache=BlobCache(settings.cache),
+        cache=BlobCache(settings.cache, BlobSources(settings.blob_sources, lambda: _web(settings))),
         registry=None if settings.offline else lambda: _registry(settings),
         requested=images,
         selection=Selection(specs, settings.include, settings.exclude, **refusals),
@@ -56,3 +58,10 @@ def _registry(settings: Settings) -> RegistrySource:
         retries=settings.registries.retries,
         max_pause=settings.registries.max_pause,
     )
+
+
+def _web(settings: Settings) -> WebClient:
+    from podman_cvmfs.registry.web import WebClient
+
+    limits = settings.registries
+    return WebClient(limits.timeout, limits.retries, limits.max_pause)

@@ -33,6 +33,8 @@ _INNER = (layout.METADATA, *_ARCHITECTURES)
 State = dict[str, list[int]]
 #: After so many seconds a registry that lacked an image's config is asked again.
 _ASK_AGAIN = 24 * 3600
+#: And the site's blob sources: they may get the documents a little later than we need them.
+_ASK_SOURCES_AGAIN = 15 * 60
 _FOR_EVER = 1 << 62
 
 
@@ -151,6 +153,8 @@ def keep_stamps(
     expires = _FOR_EVER if report.next_due is None else report.next_due
     if report.synthesised and not settings.offline:
         expires = min(expires, now + _ASK_AGAIN)
+    if settings.blob_sources and (report.synthesised or report.unanswered):
+        expires = min(expires, now + _ASK_SOURCES_AGAIN)
     nothing = replace(report, changed=False, added=(), removed=(), moved=())
     unchanged = nothing.as_data(settings.store)
     try:

@@ -26,6 +26,8 @@ class SyncReport:
     images: int = 0
     #: How many of them have a made-up config.
     synthesised: int = 0
+    #: How many of them lack their genuine manifest because nobody answered who may have it.
+    unanswered: int = 0
     #: Whether the store has changed.
     changed: bool = False
     #: Failures by name, repository, or path in a repository.

@@ -73,6 +73,7 @@ def sync(wishes: Wishes) -> SyncReport:
         moved=plan.moved,
         images=len(listed),
         synthesised=sum(image.config_origin == SYNTHESISED for image in listed),
+        unanswered=sum(image.manifest_origin == UNANSWERED for image in listed),
         next_due=_next_due(plan.content, wishes.grace, int(time.time())),
         shown=shown.all(plan.content, in_use(plan.content)),
     )

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from podman_cvmfs.settings import paths
 from podman_cvmfs.util.foreign_file import read_bounded
+from podman_cvmfs.util.web_address import is_web_address
 
 if TYPE_CHECKING:
     from podman_cvmfs.settings.files import Settings
@@ -126,7 +127,8 @@ def generation_of(store: str) -> str:
 def wishes_text(settings: Settings) -> str:
     """A text with everything that decides what a sync does, for the stamp."""
     digest = hashlib.sha256(json.dumps(settings.values(), sort_keys=True).encode())
-    for path in settings.wish_lists:
+    for place in settings.wish_lists:
+        path = _copy_path(settings.cache, place) if is_web_address(place) else place
         # An unreadable list is reported when it is really needed.
         with contextlib.suppress(OSError):
             digest.update(hashlib.sha256(read_bounded(path, _MAX_LIST)).digest())
@@ -137,3 +139,9 @@ def wishes_text(settings: Settings) -> str:
             digest.update(f"{path} {content}".encode(errors="surrogateescape"))
     # The policy holds the number of the layout that this version writes.
     return f"1 {os.geteuid()} {settings.platform} {settings.policy} {digest.hexdigest()}"
+
+
+def _copy_path(cache: str, address: str) -> str:
+    from podman_cvmfs.cache.list_copies import copy_path
+
+    return copy_path(cache, address)

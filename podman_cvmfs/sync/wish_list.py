@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lists of the images a site wants: DUCC's recipes and OSG's plain list.
 
-A recipe (cvmfs 2.12 ``ducc/lib/recipe.go``) is a YAML mapping: ``version`` (1), ``user``,
-``cvmfs_repo``, ``output_format`` (texts) and ``input``, a sequence of image specs. OSG's list
-(``docker_images.txt`` of cvmfs-singularity-sync) has one spec a line; empty lines and lines that
-begin with ``#`` say nothing.
+A recipe (cvmfs 2.14 ``ducc/lib/recipe.go``) is a YAML mapping: ``version`` (1), ``user``,
+``cvmfs_repo``, ``output_format`` (texts), ``input``, a sequence of image specs, and
+``ignoreErrors``, which only a publisher uses. As in DUCC a text may be empty or a number.
+OSG's list (``docker_images.txt`` of cvmfs-singularity-sync) has one spec a line; empty lines and
+lines that begin with ``#`` say nothing.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from dataclasses import dataclass
 
 import yaml
 
+from podman_cvmfs.cache.list_copies import read_copy
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.names.spec import ImageSpec
 from podman_cvmfs.util.foreign_file import read_bounded
+from podman_cvmfs.util.web_address import is_web_address, shown_address
 
 #: Far above any real list, in bytes; more is refused before it is parsed.
 MAX_WISH_LIST = 8 * 1024 * 1024
 
 _RECIPE_SUFFIXES = (".yaml", ".yml")
 _TEXT_KEYS = ("user", "cvmfs_repo", "output_format")
-_KEYS = ("version", *_TEXT_KEYS, "input")
+_KEYS = ("version", *_TEXT_KEYS, "input", "ignoreErrors")
 
 
 @dataclass(frozen=True)
@@ -38,22 +41,37 @@ class WishList:
     warnings: tuple[str, ...] = ()
 
 
-def read_wish_list(path: str) -> WishList:
-    """Read the list at ``path``: a recipe if it is called ``*.yaml``, else a plain list.
+def read_wish_list(place: str, cache: str) -> WishList:
+    """Read the list at ``place``: a recipe if it is called ``*.yaml``, else a plain list.
 
-    Raises InputError if it can't be read, isn't such a list, or names no image: a sync would then
-    empty the store. Only a recipe whose ``input`` is ``[]`` means that.
+    Of a list at a web server the last good copy in the directory ``cache`` is read; a sync fetches
+    it. Raises InputError if it can't be read, isn't such a list, or names no image: a sync would
+    then empty the store. Only a recipe whose ``input`` is ``[]`` means that.
     """
+    if is_web_address(place):
+        copy, shown = read_copy(cache, place), shown_address(place)
+        if copy is None:
+            raise InputError(
+                f"the wish list {printable(shown)} has never been fetched",
+                "run: podman-cvmfs sync",
+            )
+        return judged_list(copy.data, shown)
     try:
         # The list may be another user's.
-        data = read_bounded(path, MAX_WISH_LIST)
+        data = read_bounded(place, MAX_WISH_LIST)
     except OSError as err:
-        raise InputError(f"can't read the wish list {printable(path)}: {err.strerror}") from None
-    is_recipe = path.lower().endswith(_RECIPE_SUFFIXES)
-    found = parse_recipe(data, path) if is_recipe else parse_plain_list(data, path)
+        raise InputError(f"can't read the wish list {printable(place)}: {err.strerror}") from None
+    return judged_list(data, place)
+
+
+def judged_list(data: bytes, source: str) -> WishList:
+    """Read the list ``data``. Its name, at the end of ``source``, tells its form. Messages call it
+    ``source``. Raises InputError as ``read_wish_list`` does."""
+    is_recipe = source.lower().endswith(_RECIPE_SUFFIXES)
+    found = parse_recipe(data, source) if is_recipe else parse_plain_list(data, source)
     if not found.specs and (found.problems or not is_recipe):
         raise InputError(
-            f"the wish list {printable(path)} names no image",
+            f"the wish list {printable(source)} names no image",
             found.problems[0].message
             if is_recipe
             else "a recipe's name ends in .yaml; a recipe with 'input: []' wants no image",
@@ -78,8 +96,8 @@ def parse_recipe(data: bytes, source: str) -> WishList:
     elif not isinstance(version, yaml.ScalarNode) or version.value.strip() != "1":
         raise _wrong(source, version, "the version of a recipe must be 1")
     for key in _TEXT_KEYS:
-        if key in fields:
-            _text(fields[key], source, f"{key} must be a text")
+        if key in fields and not isinstance(fields[key], yaml.ScalarNode):
+            raise _wrong(source, fields[key], f"{key} must be a text, not {_kind(fields[key])}")
     wishes = fields.get("input")
     if wishes is None:
         raise InputError(f"{printable(source)}: not a recipe: it has no input, a list of images")

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import podman_cvmfs
+from podman_cvmfs.cache.list_copies import ListCopy, copy_path, keep_copy, read_copy
 from podman_cvmfs.errors import PodmanCvmfsError, StoreError
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.podman.storage_conf import generation
@@ -161,6 +162,17 @@ def test_stamp(tmp_path: Path) -> None:
         assert _without(path, stamp, stamp, key)
         assert is_current(cache, store, root, "all", 7) == (absent != "no stamp"), key
         assert key != "report" or last_report(cache, store, root) == {}
+
+
+def test_copies_of_wish_lists(tmp_path: Path) -> None:
+    address = "https://www.example.org/list"
+    keep_copy(str(tmp_path), address, ListCopy(b"a", "x", "y"))
+    path = Path(copy_path(str(tmp_path), address))
+    version = json.loads(path.read_bytes().partition(b"\n")[0])
+    check("Copies of wish lists", version)
+    for key in list(version):
+        assert _without(path, version, version, key)
+        assert read_copy(str(tmp_path), address) is None
 
 
 def test_markers() -> None:

@@ -98,7 +98,7 @@ def gather(settings: Settings, seconds: float) -> Facts:
         settings_file=file_that_sets(settings, "overlay"),
         offline=settings.offline,
         given=_given(settings),
-        bad_wish_lists=look_at_wish_lists(settings.wish_lists, seconds),
+        bad_wish_lists=look_at_wish_lists(settings.wish_lists, settings.cache, seconds),
         broken=look_at_broken((settings.store, *(each.path for each in others)), seconds),
         warnings=settings.warnings,
     )

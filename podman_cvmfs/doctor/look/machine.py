@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pwd
 import re
@@ -157,15 +158,17 @@ def read_units(text: str) -> Units:
     return Units(True, states)
 
 
-def look_at_wish_lists(lists: Iterable[str], seconds: float) -> dict[str, str]:
-    """Why a sync refuses some of the wish ``lists`` -> the cure."""
+def look_at_wish_lists(lists: Iterable[str], cache: str, seconds: float) -> dict[str, str]:
+    """Why a sync refuses some of the wish ``lists`` -> the cure. ``cache`` is the directory with
+    the copies of lists from web servers."""
     found: dict[str, str] = {}
     for path in lists:
         # PyYAML is large.
         from podman_cvmfs.sync.wish_list import read_wish_list
 
         try:
-            bounded(lambda path=path: len(read_wish_list(path).specs), seconds)  # type: ignore[misc]
+            read = functools.partial(read_wish_list, path, cache)
+            bounded(lambda read=read: len(read().specs), seconds)  # type: ignore[misc]
         except InputError as err:
             found[err.message] = err.hint or "correct it, or take it out of wish_lists"
         except (HangingError, OSError):

@@ -54,9 +54,9 @@ def test_wish_lists_that_a_sync_refuses(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     os.mkfifo(tmp_path / "hangs")
     names = ("good", "none", "empty", "x.yaml", "hangs")
-    found = look_at_wish_lists([f"{tmp_path}/{each}" for each in names], 1)
+    found = look_at_wish_lists([f"{tmp_path}/{each}" for each in names], "", 1)
     assert [str(tmp_path / each) in text for each, text in zip(names[1:], found)] == [True] * 4
-    assert look_at_wish_lists([str(tmp_path / "good")], 10) == {}
+    assert look_at_wish_lists([str(tmp_path / "good")], "", 10) == {}
 
 
 def test_registries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,3 +97,15 @@ def test_an_image_of_one_layer_is_that_layer_where_both_look_alike() -> None:
 def test_images_on_one_base_share_all_but_the_top() -> None:
     content = plan(StoreContent(), {"r/x:1": image("1", "abc"), "r/x:2": image("2", "abd")}).content
     assert len(content.layers) == 4, "a base, a stand-in, two tops"
+
+
+def test_bundles_are_hidden_like_catalogues() -> None:
+    skeleton = Skeleton(
+        (Node("", mode=0o755), Node("etc", mode=0o755)), bundles=(".cvmfsbundle-x",)
+    )
+    found = replace(image("x", "ab"), skeleton=skeleton)
+    view = view_of(found, Policy())
+    local = below(view, view.layers[-1][1])[0]
+    assert isinstance(local, LocalPart)
+    hidden = [node.path for node in local.nodes if node.is_whiteout]
+    assert hidden == [".cvmfsbundle-x", ".cvmfscatalog"]

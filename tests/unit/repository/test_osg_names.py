@@ -88,7 +88,7 @@ def test_merged_root() -> None:
 
 
 def test_the_real_list() -> None:
-    specs = read_wish_list(str(shared_data(OSG_LIST))).specs
+    specs = read_wish_list(str(shared_data(OSG_LIST)), "").specs
     names = OsgNames(specs)
     exact = [spec for spec in specs if spec.name is not None]
     assert len(exact) > 400

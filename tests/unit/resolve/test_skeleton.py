@@ -250,3 +250,15 @@ def test_what_everybody_may_write_in_is_the_user_s(tmp_path: Path) -> None:
     assert "var/lib/apt/lists/partial" in found and "srv/plain" not in found
     assert "usr/deep/open" not in found, "nothing is walked"
     assert "srv/open" not in nodes(skeleton_of([shown], Terms(), config()))
+
+
+def test_files_of_cvmfs_itself_are_hidden(tmp_path: Path) -> None:
+    """CernVM-FS 2.14's bundles. One that belongs to no file is the image's own."""
+    bundles = (".cvmfsbundle-run.sh", "etc/.cvmfsbundle-passwd", "usr/bin/.cvmfsbundle-python3")
+    own = ("run.sh", "etc/passwd", "usr/bin/python3", "etc/.cvmfsbundle-other")
+    shown = root(tmp_path, "etc", "usr/bin", files=(*bundles, *own))
+    found = skeleton_of([ShownRoot(shown.tree)], Terms(), config())
+    assert found.bundles == bundles[:1], "listing others would cost too much"
+    assert shown.markers.files == bundles, "a layer's directories are all listed anyway"
+    assert shown.markers.hidden == ()
+    assert not shown.markers.is_complete, "a pull must not take such a layer for the genuine one"

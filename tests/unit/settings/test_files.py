@@ -76,6 +76,7 @@ overlay = "fuse-overlayfs"
 reuse_from = ["/cvmfs/c", "/cvmfs/b"]
 shared = true
 grace_days = 3
+blob_sources = ["https://www.example.org/blobs", "/mnt/blobs/"]
 offline = true
 on_outage = "hide"
 signatures = "ignored"
@@ -96,6 +97,7 @@ def test_everything(etc: Path) -> None:
         ("quay.io/*",),
         (),
     )
+    assert found.blob_sources == ("https://www.example.org/blobs", "/mnt/blobs")
     assert found.policy == Policy(
         View.LAYERS, Reuse.NONE, Overlay.FUSE, shared=True, reuse_from=("/cvmfs/b",)
     )
@@ -170,6 +172,10 @@ def test_paths_of_the_command_line_start_here(
     assert found.store == f"{tmp_path}/s"
     assert found.repositories == (f"{tmp_path}/r", "/y")
     assert found.wish_lists == (f"{tmp_path}/w",)
+    address = "https://www.example.org/a/../list.yaml"
+    assert load_settings({"wish_lists": (address,)}).wish_lists == (address,)
+    with pytest.raises(InputError, match="wish_lists is a list in which each must be an https"):
+        load_settings({"wish_lists": ("http://www.example.org/list.yaml",)})
     with pytest.raises(InputError, match="grace_days must be a whole number"):
         load_settings({"grace_days": -1})
 

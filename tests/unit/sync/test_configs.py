@@ -35,6 +35,8 @@ def test_a_wrong_config_is_never_taken(world: World) -> None:
     place = world.repository / "podmanStore/overlay-images"
     for path in place.glob("*/*"):
         path.write_bytes(path.read_bytes() + b" ")
+    for number in range(4):
+        (world.flat(number) / ".singularity.d").mkdir()
     report = world.sync()
     assert len(report.failed) == 4
     assert not world.content.images
@@ -68,10 +70,29 @@ def test_a_lost_config_is_synthesised_until_the_registry_has_it(world: World) ->
 
 def test_a_config_that_nobody_has(world: World) -> None:
     take_configs(world)
+    for number in range(4):
+        (world.flat(number) / ".singularity.d").mkdir()
     report = world.sync(registry=Blobs({}))
     message = report.failed[app(0)].message
     assert app(0) in message and "no such blob" in message and "runscript" not in message
     assert "10-docker2singularity.sh is missing" in message
+
+
+def test_merged_roots_without_dotfiles(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Environment and command are lost with them. Files and layers are there."""
+    configs = take_configs(world)
+    for registry in (None, Blobs({})):
+        shutil.rmtree(world.root / "store", ignore_errors=True)
+        caplog.clear()
+        report = world.sync(registry=registry)
+        assert not report.failed and report.synthesised == 4
+        assert caplog.text.count("has lost the files in which DUCC notes environment") == 1
+        assert "Give podman run a command for" in caplog.text
+    image = world.root / "store/overlay-images" / world.stored(app(0)).image_id
+    config = json.loads(next(image.glob("=*")).read_bytes())
+    assert not config["config"].keys() & {"Env", "Cmd", "Entrypoint"} or not config["config"]["Env"]
+    report = world.sync(registry=Blobs(configs))
+    assert report.synthesised == 0, "as soon as somebody has it, the genuine one counts"
 
 
 def test_layers_and_config_that_disagree(world: World) -> None:

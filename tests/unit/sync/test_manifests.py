@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pytest
@@ -92,3 +93,23 @@ def test_a_manifest_that_the_registry_did_not_answer_for_is_asked_for_again(
     assert origins == {app(1): "genuine", **dict.fromkeys(names - {app(1)}, "rebuilt")}
     world.sync(registry=registry)
     assert len(registry.asked_manifests) == 4, "what nobody has isn't asked for again"
+
+
+def test_the_manifest_that_ducc_keeps_beside_the_config(world: World) -> None:
+    """It is the registry's, since cvmfs 2.14. Before that it was a link to DUCC's description."""
+    places = [world.repository / f"podmanStore/overlay-images/{_id_of(world, n)}" for n in range(4)]
+    (places[0] / "manifest").write_bytes(_genuine(world, 0))
+    (places[1] / "manifest").symlink_to(f"../../../.metadata/{app(1)}/manifest.json")
+    (places[2] / "manifest").write_bytes(_genuine(world, 3))
+    (places[3] / "manifest").write_bytes(b"{")
+    registry = Blobs({})
+    report = world.sync(registry=registry)
+    assert not report.failed
+    origins = {number: world.stored(app(number)).manifest_origin for number in range(4)}
+    assert origins == {0: "genuine", 1: "rebuilt", 2: "rebuilt", 3: "rebuilt"}
+    assert world.stored(app(0)).manifest_digest == str(Digest.of(_genuine(world, 0)))
+    assert len(registry.asked_manifests) == 3
+
+
+def _id_of(world: World, number: int) -> str:
+    return os.path.basename(os.readlink(world.link(number)))

@@ -40,6 +40,12 @@ def test_recipe() -> None:
     assert (found.problems, found.warnings) == ((), ())
 
 
+def test_what_only_a_publisher_reads() -> None:
+    found = recipe("version: 1\nuser:\noutput_format: 5\nignoreErrors:\ninput: [a]\n")
+    assert (texts(found), found.warnings) == (["https://docker.io/library/a:latest"], ())
+    assert recipe("version: 1\nignoreErrors: ['toomanyrequests']\ninput: []\n").warnings == ()
+
+
 def test_duplicates_are_merged() -> None:
     found = recipe(
         RECIPE + "    - http://quay.io/a/b:1\n    - debian\n    - index.docker.io/debian\n"
@@ -86,7 +92,7 @@ def test_bad_entries_are_named_and_the_others_are_done() -> None:
         ("version: 1\n", "r.yaml: not a recipe: it has no input"),
         ("version: 1\ninput: a\n", "r.yaml:2: input must be a list of images, not a text"),
         ("version: 1\ninput:\n", "r.yaml:2: input must be a list of images, not nothing"),
-        ("version: 1\nuser: 5\ninput: []\n", "r.yaml:2: user must be a text, not a number"),
+        ("version: 1\nuser: {}\ninput: []\n", "r.yaml:2: user must be a text, not a mapping"),
         ("cvmfs_repo: [a]\ninput: []\n", "r.yaml:1: cvmfs_repo must be a text, not a list"),
         ("input: []\ninput: []\n", "r.yaml:2: input is given twice"),
         ("input: [\n", "r.yaml:2: not valid YAML: "),
@@ -129,10 +135,10 @@ def test_size_is_limited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     for name in ("r.yaml", "r.txt"):
         (tmp_path / name).write_bytes(b"#" * 90 + b"\ndebian:12")
         if name == "r.txt":
-            assert len(read_wish_list(str(tmp_path / name)).specs) == 1
+            assert len(read_wish_list(str(tmp_path / name), "").specs) == 1
         (tmp_path / name).write_bytes(b"#" * 101)
         with pytest.raises(InputError, match="File too large"):
-            read_wish_list(str(tmp_path / name))
+            read_wish_list(str(tmp_path / name), "")
 
 
 def test_plain_list() -> None:
@@ -151,10 +157,10 @@ def test_not_utf_8(parse: object) -> None:
 
 def test_reading(tmp_path: Path) -> None:
     (tmp_path / "r.YML").write_text(RECIPE)
-    assert len(read_wish_list(str(tmp_path / "r.YML")).specs) == 2
+    assert len(read_wish_list(str(tmp_path / "r.YML"), "").specs) == 2
     for missing in ("none.yaml", "."):
         with pytest.raises(InputError, match="can't read the wish list"):
-            read_wish_list(str(tmp_path / missing))
+            read_wish_list(str(tmp_path / missing), "")
 
 
 @pytest.mark.parametrize(
@@ -169,23 +175,23 @@ def test_a_list_of_nothing_is_refused(tmp_path: Path, name: str, text: str, hint
     """Taken at its word it would empty the store."""
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match="names no image") as caught:
-        read_wish_list(str(tmp_path / name))
+        read_wish_list(str(tmp_path / name), "")
     assert caught.value.hint is not None
     assert hint in caught.value.hint
 
 
 def test_a_recipe_may_want_nothing(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("version: 1\ninput: []\n")
-    assert read_wish_list(str(tmp_path / "recipe.yaml")).specs == ()
+    assert read_wish_list(str(tmp_path / "recipe.yaml"), "").specs == ()
 
 
 def test_the_real_lists() -> None:
     path = shared_data(DUCC_RECIPE)
-    found = read_wish_list(str(path))
+    found = read_wish_list(str(path), "")
     written = yaml.safe_load(path.read_text())["input"]
     assert (len(written), len(found.specs)) == (47, 46)
     assert (found.problems, found.warnings) == ((), ())
-    found = read_wish_list(str(shared_data(OSG_LIST)))
+    found = read_wish_list(str(shared_data(OSG_LIST)), "")
     assert len(found.specs) > 500
     assert (found.problems, found.warnings) == ((), ())
 
