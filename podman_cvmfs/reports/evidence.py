@@ -36,6 +36,8 @@ class Evidence:
     ``hidden`` the places that only podman can't reach. ``has_left`` says that the files have left
     the repository, which is there; ``is_closed`` says that they belong to a stranger, so the user
     may not read all of them. ``platform`` is its platform, ``host`` this machine's.
+    ``published_for`` is the platform of the directory in which it is published, None if it is in no
+    such directory.
     ``other_platforms`` are the platforms for which repositories have the image if they lack it for
     this host. ``offers`` are the repositories' images with the names, ``other_tags`` their other
     images that differ in the tag alone. ``down`` are messages about repositories that can't be
@@ -52,6 +54,7 @@ class Evidence:
     found_as: str = ""
     retired: bool = False
     platform: Platform = UNKNOWN
+    published_for: Platform | None = None
     host: Platform = UNKNOWN
     other_platforms: tuple[Platform, ...] = ()
     missing: tuple[str, ...] = ()
@@ -108,6 +111,9 @@ def gather(text: str, settings: Settings) -> Evidence:
         found_as=found_as,
         retired=stored is not None and not stored.published,
         platform=UNKNOWN if stored is None else config_of(settings.store, stored).platform,
+        published_for=offer.image.platform
+        if stored is not None and offer and offer.image.image_id.hex in stored.all_sources
+        else None,
         host=settings.platform,
         other_platforms=_other_platforms(settings, offers, offer, names) if stored is None else (),
         is_closed=stored is not None and bool(strangers_among([stored.repository])),

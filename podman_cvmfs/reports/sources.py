@@ -62,20 +62,21 @@ def offers_of(settings: Settings, content: StoreContent, selection: Selection) -
 
 def known_platform(settings: Settings, offer: Offer, cached_only: bool = False) -> Platform | None:
     """The platform of the image on offer; None if it is unknown. Its place in the repository tells
-    it, or its config in the cache, or, unless ``cached_only``, its config in the repository.
-    Registries aren't asked."""
+    it, or its config in the cache, or, unless ``cached_only``, its config in the repository. The
+    place doesn't tell the operating system. Registries aren't asked."""
     stated = offer.image.platform
-    if stated is None:
-        cache = BlobCache(settings.cache)
-        digest = offer.image.expected_id
-        with contextlib.suppress(InputError, RepositoryError):
-            if digest is None:
-                manifest, _ = cache.manifests(offer.image.image_id)
-                digest = None if manifest is None else parse_manifest(manifest).config.digest
-            config = None if digest is None else cache.get(digest)
-            if config is None and not cached_only:
-                config = _config_in_repository(offer)
-            stated = None if config is None else parse_config(config).platform
+    cache = BlobCache(settings.cache)
+    digest = offer.image.expected_id
+    with contextlib.suppress(InputError, RepositoryError):
+        if digest is None:
+            manifest, _ = cache.manifests(offer.image.image_id)
+            digest = None if manifest is None else parse_manifest(manifest).config.digest
+        config = None if digest is None else cache.get(digest)
+        if config is None and not cached_only:
+            config = _config_in_repository(offer)
+        found = None if config is None else parse_config(config).platform
+        if stated is None or (found is not None and found.os != stated.os):
+            stated = found
     return stated
 
 

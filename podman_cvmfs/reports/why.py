@@ -35,6 +35,7 @@ class Code(str, Enum):
     OWN_COPY = "own-copy"
     SHADOWED = "shadowed"
     ARCHITECTURE = "other-architecture"
+    DOUBTFUL = "doubtful-architecture"
     DOWN = "repository-down"
     FILES_GONE = "files-gone"
     UNSEEN = "mount-unseen"
@@ -94,14 +95,7 @@ def _present(evidence: Evidence) -> list[Reason]:
     if evidence.own is not None:
         reasons.append(_own(evidence))
     reasons += _unreachable(evidence, image)
-    if not evidence.host.runs(evidence.platform):
-        reasons.append(
-            Reason(
-                Code.ARCHITECTURE,
-                f"other architecture: it is for {printable(str(evidence.platform))}, "
-                f"this host is {evidence.host}",
-            )
-        )
+    reasons += _architecture(evidence)
     if evidence.retired:
         reasons.append(
             Reason(
@@ -245,6 +239,18 @@ def _configuration(evidence: Evidence) -> list[Reason]:
     return reasons
 
 
+def _architecture(evidence: Evidence) -> list[Reason]:
+    host, its, published = evidence.host, evidence.platform, evidence.published_for
+    if host.runs(its):
+        return []
+    if published is not None and published.os == its.os and host.runs(published):
+        # As podman does: an index counts more than a config.
+        text = f"it is published for {published}, but its config says {printable(str(its))}"
+        return [Reason(Code.DOUBTFUL, text)]
+    text = f"other architecture: it is for {printable(str(its))}, this host is {host}"
+    return [Reason(Code.ARCHITECTURE, text)]
+
+
 def _podman_run(evidence: Evidence, found: set[Code]) -> str:
     """What ``podman run`` will do: the end of the sentence."""
     own, image = evidence.own, evidence.stored
@@ -267,4 +273,5 @@ def _podman_run(evidence: Evidence, found: set[Code]) -> str:
             f"starts {short_id} from the store with a warning; its programs run only if this host "
             f"emulates {printable(str(evidence.platform))}"
         )
-    return f"starts {short_id} from the store, without a pull"
+    warned = " and with a warning" if Code.DOUBTFUL in found else ""
+    return f"starts {short_id} from the store, without a pull{warned}"

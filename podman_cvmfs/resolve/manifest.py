@@ -61,14 +61,16 @@ class ManifestLadder:
                 return FoundManifest(kept, its_index), GENUINE
         if cached is not None:
             return FoundManifest(cached.raw, index), GENUINE
+        # An index lists the image for what DUCC has taken it for; its config may say otherwise.
+        platform = image.platform or config.platform
         found, reason = self._registries.ask(
             image.name,
             lambda registry: find_genuine(
                 lambda reference: registry.manifest(image.name.canonical, reference)[0],
                 str(image.name.digest or image.name.tag),
                 image.is_described_by,
-                config.architecture,
-                config.variant,
+                platform.architecture,
+                platform.variant,
                 f"the manifest of {image.name}",
             ),
         )

@@ -114,6 +114,8 @@ class OsgResolver:
         """The genuine documents, from the cache or the registry, or why there are none."""
         found = self._cached(image)
         if found is None:
+            if not image.tells_registry:
+                return None, "its registry is unknown: add the repository's own list as a wish list"
             answer, reason = self._registries.ask(
                 image.name, lambda registry: self._asked(image, registry)
             )
