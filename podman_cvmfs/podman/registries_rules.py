@@ -46,14 +46,15 @@ def registries_rules() -> RegistriesRules:
 def _reads_override() -> bool:
     """Whether podman reads the file that CONTAINERS_REGISTRIES_CONF_OVERRIDE names."""
     with tempfile.TemporaryDirectory(prefix="podman-cvmfs-") as scratch:
-        path = os.path.join(scratch, "registries.conf")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(f'unqualified-search-registries = ["{_MARK}"]\n')
+        named = {}
         # The first one is there so that no other file of this machine is read, and fails.
-        named = {
-            "CONTAINERS_REGISTRIES_CONF": path,
-            "CONTAINERS_REGISTRIES_CONF_OVERRIDE": path,
-        }
+        for variable, text in (
+            ("CONTAINERS_REGISTRIES_CONF", ""),
+            ("CONTAINERS_REGISTRIES_CONF_OVERRIDE", f'unqualified-search-registries = ["{_MARK}"]'),
+        ):
+            named[variable] = os.path.join(scratch, variable)
+            with open(named[variable], "w", encoding="utf-8") as file:
+                file.write(text)
         try:
             done = ask("__complete", {**environment(), **named}, "login", "")
         except InputError:

@@ -71,6 +71,7 @@ def test_the_vendor_s_short_names_lead_to_the_store(
     [
         ("4.3.1", "$(cat $CONTAINERS_REGISTRIES_CONF_OVERRIDE)", OLDEST),
         ("5.8.6", "", OLD),
+        ("5.8.6", "$(cat $CONTAINERS_REGISTRIES_CONF)", OLD),
         ("5.8.6", "$(cat $CONTAINERS_REGISTRIES_CONF_OVERRIDE)", NEW),
         ("6.0.0-rc1", "", NEW),
     ],
