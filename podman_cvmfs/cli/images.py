@@ -33,6 +33,7 @@ _COLOURS = {
     State.NOT_SYNCED.value: "cyan",
     State.NOT_WISHED.value: "dim",
     State.OTHER_PLATFORM.value: "dim",
+    State.REFUSED.value: "red",
     "synthesised": "yellow",
     "unanswered": "yellow",
     "moved": "yellow",
@@ -70,8 +71,9 @@ def command(
 
     The state of a name is "in store", or one of these. In the store: "stale tag" if the
     repository now has another image under the name, and "gone from repository". In the
-    repository only: "not synced", "not wished", and "other architecture". The name's repository
-    can be "unreadable", or "not asked" if it is another one than the given ones.
+    repository only: "not synced", "not wished", "refused by policy" (podman's policy.json), and
+    "other architecture". The name's repository can be "unreadable", or "not asked" if it is another
+    one than the given ones.
 
     With --registry, the tag in the registry is the "same" as in the repository, or has "moved".
     """
@@ -99,6 +101,8 @@ def command(
             headings.append("REGISTRY")
             cells = [[*row, state] for row, state in zip(cells, upstream)]
         click.echo(show_table(headings, cells, _COLOURS))
+    for rule in sorted({row.refusal for row in rows if row.refusal}):
+        log.info("%s", rule)
     log.info("%s", ", ".join(f"{n} {state.value}" for state, n in counts(rows).items()) or "none")
 
 
@@ -128,6 +132,7 @@ def _as_data(row: Row) -> dict[str, object]:
     return {
         "name": row.name,
         "state": row.state.value,
+        "refusal": row.refusal or None,
         "id": row.image_id,
         "repository": row.repository,
         "repository_id": None if offer is None else offer.image.image_id.hex,

@@ -9,7 +9,13 @@ from collections.abc import Sequence
 
 import click
 
-from podman_cvmfs.errors import PartialError, PodmanCvmfsError, RegistryError, printable
+from podman_cvmfs.errors import (
+    OtherPlatformError,
+    PartialError,
+    PodmanCvmfsError,
+    RegistryError,
+    printable,
+)
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.util.words import counted
@@ -34,7 +40,11 @@ def show(report: SyncReport, store: str, warnings: Sequence[str], output: str) -
     for error in report.left_out.values():
         log.info("left out: %s", error.message)
     made_up = f", {report.synthesised} with a synthesised config" if report.synthesised else ""
-    other = f", {len(report.left_out)} of another architecture left out" if report.left_out else ""
+    left_out = report.left_out.values()
+    others = sum(isinstance(each, OtherPlatformError) for each in left_out)
+    other = f", {others} of another architecture left out" if others else ""
+    refused = len(left_out) - others
+    other += f", {refused} refused by policy.json left out" if refused else ""
     log.info(
         "%s: %s%s%s; %s added, %d moved, %d removed, %d failed%s",
         store,

@@ -111,7 +111,7 @@ class ImageConfig:
     @property
     def platform(self) -> Platform:
         """What the image is for; the architecture is "" where the configuration doesn't say."""
-        return Platform(self.architecture, self.variant)
+        return Platform.stated(self.architecture, self.variant, self.os)
 
 
 def parse_json(data: bytes, what: str) -> Any:

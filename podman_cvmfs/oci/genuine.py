@@ -15,6 +15,7 @@ from typing import Any, Union
 from podman_cvmfs.errors import InputError, RegistryError
 from podman_cvmfs.oci import documents
 from podman_cvmfs.oci.documents import Digest, Manifest
+from podman_cvmfs.oci.platform import Platform
 
 _INDEX_TYPES = (documents.OCI_INDEX, documents.DOCKER_LIST)
 #: An index is asked for this many of its manifests at most.
@@ -68,12 +69,14 @@ class Index:
     def suitable(self, architecture: str, variant: str = "") -> tuple[Child, ...]:
         """The manifests for Linux on ``architecture`` (as OCI names it), the best first: those of
         this ``variant``, then those of none, then of others; last those that don't say."""
+        wanted = Platform.stated(architecture, variant)
         ranked = []
         for child in self.children:
+            its = Platform.stated(child.architecture, child.variant, child.os)
             if not child.os and not child.architecture:
                 ranked.append((3, child))
-            elif (child.os, child.architecture) == ("linux", architecture):
-                rank = 0 if child.variant == variant else 1 if not child.variant else 2
+            elif (its.os, its.architecture) == (wanted.os, wanted.architecture):
+                rank = 0 if its.variant == wanted.variant else 1 if not its.variant else 2
                 ranked.append((rank, child))
         return tuple(child for _, child in sorted(ranked, key=lambda pair: pair[0]))
 

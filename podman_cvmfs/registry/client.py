@@ -11,12 +11,12 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import requests
 
 from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable
-from podman_cvmfs.names.reference import ImageName, is_tag
+from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci import documents
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.registry.answers import check, stated_type, tags_of
@@ -36,6 +36,8 @@ _MANIFEST_TYPES = (
 )
 _TAGS_A_PAGE = 1000
 _MAX_TAGS = 100_000
+#: Bounds on what a registry gives us to say on the next page: bytes, and fields.
+_MAX_QUERY, _MAX_FIELDS = 4096, 16
 
 T = TypeVar("T")
 
@@ -161,9 +163,8 @@ class RegistryClient:
                 if len(found) > _MAX_TAGS:
                     raise RegistryError(f"{name}: the repository has more than {_MAX_TAGS} tags")
                 # Only the place to go on from is taken from the link, and only if we get on.
-                last = parse_qs(urlsplit(following).query).get("last", [""])[0]
-                is_more = is_tag(last) and len(found) > before
-                path = f"tags/list?n={_TAGS_A_PAGE}&last={last}" if is_more else None
+                query = _next_page(following)
+                path = f"tags/list?{query}" if query and len(found) > before else None
             return tuple(found)
 
         return self._first(name, False, ask)
@@ -185,6 +186,21 @@ class RegistryClient:
 
     def _is_insecure(self, endpoint: Endpoint) -> bool:
         return self._insecure or endpoint.insecure
+
+
+def _next_page(link: str) -> str:
+    """The query for the page to which a link in an answer leads; "" if it leads nowhere.
+
+    A registry says by ``last=``, ``next_page=`` or a token of its own where the next page begins.
+    The host and the path in the link aren't used: the page is at the same registry.
+    """
+    try:
+        query = urlsplit(link).query
+        pairs = parse_qsl(query, max_num_fields=_MAX_FIELDS) if len(query) <= _MAX_QUERY else []
+    except ValueError:
+        return ""
+    goes_on = [(key, value) for key, value in pairs if key != "n"]
+    return urlencode([("n", str(_TAGS_A_PAGE)), *goes_on]) if goes_on else ""
 
 
 def _summed_up(failures: Sequence[RegistryError]) -> RegistryError:

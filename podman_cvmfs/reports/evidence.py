@@ -7,12 +7,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from podman_cvmfs.errors import RegistryError, printable
+from podman_cvmfs.errors import InputError, RegistryError, printable
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci.platform import UNKNOWN, Platform
 from podman_cvmfs.podman.pause import is_hidden, pause_root
 from podman_cvmfs.registry.meanings import is_short, meanings
 from podman_cvmfs.registry.registries_conf import load_registries_conf
+from podman_cvmfs.registry.signature_policy import read_signature_policy
 from podman_cvmfs.reports.configured import Configured, configured_store
 from podman_cvmfs.reports.find import by_id, by_name, names_of
 from podman_cvmfs.reports.image import config_of, places_of
@@ -35,11 +36,14 @@ class Evidence:
     ``hidden`` the places that only podman can't reach. ``has_left`` says that the files have left
     the repository, which is there; ``is_closed`` says that they belong to a stranger, so the user
     may not read all of them. ``platform`` is its platform, ``host`` this machine's.
+    ``published_for`` is the platform of the directory in which it is published, None if it is in no
+    such directory.
     ``other_platforms`` are the platforms for which repositories have the image if they lack it for
     this host. ``offers`` are the repositories' images with the names, ``other_tags`` their other
     images that differ in the tag alone. ``down`` are messages about repositories that can't be
     read. ``pulls_from`` are the places from which podman would pull; ``no_pull`` says why it can't.
-    ``stores`` are the other additional stores that podman uses.
+    ``stores`` are the other additional stores that podman uses. ``refusal`` is the rule of podman's
+    policy against the image on offer.
     """
 
     asked: str
@@ -50,6 +54,7 @@ class Evidence:
     found_as: str = ""
     retired: bool = False
     platform: Platform = UNKNOWN
+    published_for: Platform | None = None
     host: Platform = UNKNOWN
     other_platforms: tuple[Platform, ...] = ()
     missing: tuple[str, ...] = ()
@@ -59,6 +64,7 @@ class Evidence:
     own: OwnCopy | None = None
     offer: Offer | None = None
     wished: bool = True
+    refusal: str = ""
     other_tags: tuple[str, ...] = ()
     down: tuple[str, ...] = ()
     pulls_from: tuple[str, ...] = ()
@@ -105,6 +111,9 @@ def gather(text: str, settings: Settings) -> Evidence:
         found_as=found_as,
         retired=stored is not None and not stored.published,
         platform=UNKNOWN if stored is None else config_of(settings.store, stored).platform,
+        published_for=offer.image.platform
+        if stored is not None and offer and offer.image.image_id.hex in stored.all_sources
+        else None,
         host=settings.platform,
         other_platforms=_other_platforms(settings, offers, offer, names) if stored is None else (),
         is_closed=stored is not None and bool(strangers_among([stored.repository])),
@@ -116,7 +125,8 @@ def gather(text: str, settings: Settings) -> Evidence:
         own=own,
         stores=(*configured.before, *configured.after),
         offer=offer,
-        wished=offer is None or selection.wants(offer.image.name),
+        wished=offer is None or selection.selects(offer.image.name),
+        refusal="" if offer is None else selection.refusal(offer.image.name),
         other_tags=_other_tags(names, on_offer) if stored is None and offer is None else (),
         down=tuple(f"{printable(root)}: {error.message}" for root, error in offers.down.items()),
         pulls_from=pulls_from,
@@ -191,8 +201,17 @@ def _pulls(text: str, names: Sequence[ImageName]) -> tuple[tuple[str, ...], str]
             return (), "podman knows no registry to look for a short name in"
     found: dict[str, None] = {}
     refusal = ""
+    try:
+        # podman can check signatures itself.
+        policy = read_signature_policy(ignore_signatures=True)
+    except InputError as err:
+        return (), err.message
     for name in names:
         if name.registry == "localhost":
+            continue
+        rule = "" if policy is None else policy.refusal(name)
+        if rule:
+            refusal = refusal or rule
             continue
         try:
             found.update((str(each.name), None) for each in conf.endpoints(name))

@@ -22,6 +22,7 @@ class State(str, Enum):
     STALE = "stale tag"
     NOT_SYNCED = "not synced"
     NOT_WISHED = "not wished"
+    REFUSED = "refused by policy"
     OTHER_PLATFORM = "other architecture"
     GONE = "gone from repository"
     NOT_ASKED = "repository not asked"
@@ -36,6 +37,8 @@ class Row:
     state: State
     stored: StoredImage | None
     offer: Offer | None
+    #: The rule of podman's policy against it.
+    refusal: str = ""
 
     @property
     def image_id(self) -> str:
@@ -105,7 +108,8 @@ def catalogue(
             state = State.OTHER_PLATFORM
         else:
             state = state_of(image, offer, offers, selection)
-        rows.append(Row(name, state, image, offer))
+        rule = "" if offer is None else selection.refusal(offer.image.name)
+        rows.append(Row(name, state, image, offer, rule))
     return rows
 
 
@@ -115,7 +119,9 @@ def state_of(
     """How a name stands; at least one of ``stored`` and ``offer`` is there."""
     if stored is None:
         assert offer is not None
-        return State.NOT_SYNCED if selection.wants(offer.image.name) else State.NOT_WISHED
+        if not selection.selects(offer.image.name):
+            return State.NOT_WISHED
+        return State.REFUSED if selection.refusal(offer.image.name) else State.NOT_SYNCED
     if stored.repository in offers.down or _is_broken(stored, offers):
         return State.UNKNOWN
     if offer is None:

@@ -13,10 +13,11 @@ from podman_cvmfs.errors import InputError, RepositoryError, printable
 from podman_cvmfs.names.spec import ImageSpec
 from podman_cvmfs.oci.documents import Digest, parse_config, parse_manifest
 from podman_cvmfs.oci.platform import Platform
+from podman_cvmfs.registry.signature_policy import read_signature_policy
 from podman_cvmfs.repository.collect import collect
 from podman_cvmfs.repository.offers import Offer, Offers
 from podman_cvmfs.settings import paths
-from podman_cvmfs.settings.files import DEFAULT, Settings
+from podman_cvmfs.settings.files import DEFAULT, Settings, Signatures
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.sync.held import held_by, repositories_of
@@ -61,20 +62,21 @@ def offers_of(settings: Settings, content: StoreContent, selection: Selection) -
 
 def known_platform(settings: Settings, offer: Offer, cached_only: bool = False) -> Platform | None:
     """The platform of the image on offer; None if it is unknown. Its place in the repository tells
-    it, or its config in the cache, or, unless ``cached_only``, its config in the repository.
-    Registries aren't asked."""
+    it, or its config in the cache, or, unless ``cached_only``, its config in the repository. The
+    place doesn't tell the operating system. Registries aren't asked."""
     stated = offer.image.platform
-    if stated is None:
-        cache = BlobCache(settings.cache)
-        digest = offer.image.expected_id
-        with contextlib.suppress(InputError, RepositoryError):
-            if digest is None:
-                manifest, _ = cache.manifests(offer.image.image_id)
-                digest = None if manifest is None else parse_manifest(manifest).config.digest
-            config = None if digest is None else cache.get(digest)
-            if config is None and not cached_only:
-                config = _config_in_repository(offer)
-            stated = None if config is None else parse_config(config).platform
+    cache = BlobCache(settings.cache)
+    digest = offer.image.expected_id
+    with contextlib.suppress(InputError, RepositoryError):
+        if digest is None:
+            manifest, _ = cache.manifests(offer.image.image_id)
+            digest = None if manifest is None else parse_manifest(manifest).config.digest
+        config = None if digest is None else cache.get(digest)
+        if config is None and not cached_only:
+            config = _config_in_repository(offer)
+        found = None if config is None else parse_config(config).platform
+        if stated is None or (found is not None and found.os != stated.os):
+            stated = found
     return stated
 
 
@@ -97,4 +99,11 @@ def selection_of(settings: Settings) -> Selection:
                 specs.extend(read_wish_list(place, settings.cache).specs)
             except InputError as err:
                 log.warning("%s", err.message)
-    return Selection(specs, settings.include, settings.exclude)
+    refusals = {}
+    try:
+        policy = read_signature_policy(settings.signatures is Signatures.IGNORED)
+        if policy is not None:
+            refusals["refusal"] = policy.refusal
+    except InputError as err:
+        log.warning("%s", err.message)
+    return Selection(specs, settings.include, settings.exclude, **refusals)

@@ -38,6 +38,8 @@ def upstream(
         name = parse_name(row.name)
         image = row.stored
         is_it: Test
+        if row.offer is not None and not row.offer.image.tells_registry:
+            return Upstream.UNKNOWN
         if row.offer is not None:
             is_it = row.offer.image.is_described_by
         elif image is not None:

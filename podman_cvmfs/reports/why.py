@@ -35,14 +35,20 @@ class Code(str, Enum):
     OWN_COPY = "own-copy"
     SHADOWED = "shadowed"
     ARCHITECTURE = "other-architecture"
+    DOUBTFUL = "doubtful-architecture"
     DOWN = "repository-down"
     FILES_GONE = "files-gone"
     UNSEEN = "mount-unseen"
     NOT_SYNCED = "not-synced"
     NOT_WISHED = "not-wished"
+    REFUSED = "refused-by-policy"
     NOT_IN_REPOSITORY = "not-in-repository"
 
 
+_POLICY_CURE = (
+    "change policy.json; for images that need a signature you can also set "
+    "'signatures = \"ignored\"' in the settings"
+)
 #: Each of these makes the answer a miss.
 _PREVENT = {
     *(Code.NOT_CONFIGURED, Code.PODMAN_FAILS, Code.SHADOWED, Code.ARCHITECTURE, Code.DOWN),
@@ -89,14 +95,7 @@ def _present(evidence: Evidence) -> list[Reason]:
     if evidence.own is not None:
         reasons.append(_own(evidence))
     reasons += _unreachable(evidence, image)
-    if not evidence.host.runs(evidence.platform):
-        reasons.append(
-            Reason(
-                Code.ARCHITECTURE,
-                f"other architecture: it is for {printable(str(evidence.platform))}, "
-                f"this host is {evidence.host}",
-            )
-        )
+    reasons += _architecture(evidence)
     if evidence.retired:
         reasons.append(
             Reason(
@@ -121,6 +120,9 @@ def _present(evidence: Evidence) -> list[Reason]:
                 f"the next '{on_store(evidence.store, 'sync')}' takes it out of the store",
             )
         )
+    if evidence.refusal:
+        text = f"{evidence.refusal}; the next sync takes it out of the store"
+        reasons.append(Reason(Code.REFUSED, text, _POLICY_CURE))
     if evidence.is_closed and evidence.own is None:
         name = printable(evidence.found_as) if evidence.names else "IMAGE"
         reasons.append(
@@ -193,7 +195,10 @@ def _absent(evidence: Evidence) -> list[Reason]:
     elif offer is not None:
         what = f"{printable(offer.repository.root)} has {offer.image.name}"
         sync = on_store(evidence.store, "sync", str(offer.image.name))
-        if evidence.wished:
+        if evidence.refusal:
+            text = f"{what}, but {evidence.refusal}"
+            reasons.append(Reason(Code.REFUSED, text, _POLICY_CURE))
+        elif evidence.wished:
             text = f"{what}, but no sync has put it into the store {printable(evidence.store)}"
             reasons.append(Reason(Code.NOT_SYNCED, text, sync))
         else:
@@ -234,6 +239,18 @@ def _configuration(evidence: Evidence) -> list[Reason]:
     return reasons
 
 
+def _architecture(evidence: Evidence) -> list[Reason]:
+    host, its, published = evidence.host, evidence.platform, evidence.published_for
+    if host.runs(its):
+        return []
+    if published is not None and published.os == its.os and host.runs(published):
+        # As podman does: an index counts more than a config.
+        text = f"it is published for {published}, but its config says {printable(str(its))}"
+        return [Reason(Code.DOUBTFUL, text)]
+    text = f"other architecture: it is for {printable(str(its))}, this host is {host}"
+    return [Reason(Code.ARCHITECTURE, text)]
+
+
 def _podman_run(evidence: Evidence, found: set[Code]) -> str:
     """What ``podman run`` will do: the end of the sentence."""
     own, image = evidence.own, evidence.stored
@@ -256,4 +273,5 @@ def _podman_run(evidence: Evidence, found: set[Code]) -> str:
             f"starts {short_id} from the store with a warning; its programs run only if this host "
             f"emulates {printable(str(evidence.platform))}"
         )
-    return f"starts {short_id} from the store, without a pull"
+    warned = " and with a warning" if Code.DOUBTFUL in found else ""
+    return f"starts {short_id} from the store, without a pull{warned}"

@@ -7,7 +7,7 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from podman_cvmfs.errors import InputError, RepositoryError, printable
 from podman_cvmfs.names.reference import ImageName, parse_repository_path
@@ -22,6 +22,7 @@ from podman_cvmfs.oci.documents import (
 )
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.repository import layout
+from podman_cvmfs.repository.architectures import architectures, fitting, newest
 from podman_cvmfs.repository.records import OtherPlatforms, Problem, PublishedImage, PublishedLayer
 from podman_cvmfs.repository.served import open_tree
 
@@ -53,7 +54,10 @@ class Repository:
         public link tells name and ID of an image. Only for images without public link is a manifest
         read. Raises RepositoryError if the repository vanishes meanwhile.
         """
-        places = [*self._fitting(problems), ""]
+        # Place -> all places for the same platform.
+        groups = fitting(self._architectures(layout.MULTIARCH, problems), self._platform)
+        twins = {place: same for same in (*groups, [""]) for place in same}
+        places = list(twins)
         known: set[str] = set()
         # Links to all architectures at once, without a match so far.
         pending: dict[str, None] = {}
@@ -64,11 +68,13 @@ class Repository:
                     continue
                 image = None
                 try:
+                    at = self._newest(twins[place], name)
+                    path = f"{at}/{name}" if at else name
                     target = self._target(path)
                     if not place and layout.is_of_architectures(target):
                         pending[name] = None
                         continue
-                    image = self._linked_image(path, name, place, target)
+                    image = self._linked_image(path, name, at, target)
                 except (InputError, RepositoryError) as err:
                     problems.append(Problem(path, err))
                 known.add(name)
@@ -77,7 +83,7 @@ class Repository:
         for place in places:
             for name in self._described(place, "", 0, problems):
                 if name not in known:
-                    image = self._layers_only_image(place, name, problems)
+                    image = self._layers_only_image(twins[place], name, problems)
                     if image is not None:
                         known.add(name)
                         yield image
@@ -87,24 +93,25 @@ class Repository:
         # A repository that has just been unmounted looks as if its images were lost.
         next(self.tree.entries("", required=True), None)
 
-    def _fitting(self, problems: list[Problem]) -> list[str]:
-        """The directories of architectures that run on the platform, the best first."""
-        ranked = []
-        for name, platform in self._architectures(layout.MULTIARCH, problems):
-            rank = self._platform.rank(platform)
-            if rank is not None:
-                ranked.append((rank, layout.architecture_directory(name)))
-        return [place for _, place in sorted(ranked)]
-
     def _architectures(
         self, directory: str, problems: list[Problem]
     ) -> Iterator[tuple[str, Platform]]:
-        for entry in self._listed(directory, problems):
-            if entry.is_dir(follow_symlinks=False):
-                try:
-                    yield entry.name, Platform.parse(entry.name)
-                except InputError as err:
-                    problems.append(Problem(f"{directory}/{entry.name}", err))
+        return architectures(self._listed(directory, problems))
+
+    def odd_places(self) -> list[str]:
+        """The directories for architectures that nobody knows."""
+        return [
+            layout.architecture_directory(name)
+            for name, platform in self._architectures(layout.MULTIARCH, [])
+            if not platform.tells_architecture
+        ]
+
+    def _newest(self, places: Sequence[str], name: str) -> str:
+        """The one of these places, which mean the same, with the newest link ``name``; of equally
+        old ones that to which the link for all architectures leads."""
+        target = self.tree.readlink(name) if len(places) > 1 else None
+        favourite = "" if target is None else self._inside(name, target)
+        return newest(self.tree, places, lambda place: f"{place}/{name}", favourite)
 
     def _add_other(self, path: str, problems: list[Problem], others: list[OtherPlatforms]) -> None:
         try:
@@ -187,10 +194,11 @@ class Repository:
         return posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
 
     def _layers_only_image(
-        self, place: str, path: str, problems: list[Problem]
+        self, places: Sequence[str], path: str, problems: list[Problem]
     ) -> PublishedImage | None:
-        directory = layout.described_at(place, path)
         try:
+            place = newest(self.tree, places, lambda each: layout.manifest_file(each, path), "")
+            directory = layout.described_at(place, path)
             name = parse_repository_path(path)
             manifest = self._read_manifest(layout.manifest_file(place, path))
             if manifest is None and self.tree.lstat(directory) is None:

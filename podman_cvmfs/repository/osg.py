@@ -98,6 +98,10 @@ class OsgRepository:
         """Never: no layer is kept."""
         return False
 
+    def odd_places(self) -> list[str]:
+        """None: no directory stands for an architecture."""
+        return []
+
     def config_blob(self, digest: Digest) -> None:
         """No config is kept."""
 
@@ -135,4 +139,5 @@ class OsgRepository:
             linked=True,
             merged=merged,
             is_guess=self._names.is_guess(path),
+            tells_registry=self._names.tells_registry(path),
         )

@@ -30,8 +30,12 @@ class OsgNames:
 
     def __init__(self, specs: Iterable[ImageSpec] = ()) -> None:
         self._by_repository: dict[str, list[ImageSpec]] = {}
+        #: Registries in the list. With two parts an entry is a user's, whatever the user's name.
+        self._registries: set[str] = set()
         for spec in specs:
             self._by_repository.setdefault(spec.repository, []).append(spec)
+            if "/" in spec.repository:
+                self._registries.add(spec.registry)
 
     def name_of(self, path: str) -> ImageName:
         """The name of the image at the link ``path`` (``htc/debian:12``), relative to the
@@ -57,6 +61,25 @@ class OsgNames:
     def is_guess(self, path: str) -> bool:
         """Whether Docker Hub is only a guess for the image at this link."""
         return self._listed_registry(path) is None and split_domain(path)[0] is None
+
+    def tells_registry(self, path: str) -> bool:
+        """Whether there can be such a registry as the name of this link says, so that it may be
+        asked.
+
+        cvmfs-singularity-sync leaves registries out of links: a first part like ``joe.doe`` is a
+        user at a registry that only the list tells. A first part with a port is no user, and one
+        that the list has as a registry is hardly one. Docker Hub has users without a dot, and no
+        repository with more than two parts.
+        """
+        name = self.name_of(path)
+        if name.canonical.registry == DOCKER_HUB:
+            return name.canonical.repository.count("/") == 1
+        return (
+            self._listed_registry(path) is not None
+            or ":" in name.registry
+            or name.registry == "localhost"
+            or name.registry in self._registries
+        )
 
     def _listed_registry(self, path: str) -> str | None:
         repository, _, tag = path.rpartition(":")

@@ -32,5 +32,8 @@ class AnyRepository(Protocol):
     def has_base(self, image: PublishedImage) -> bool:
         """Whether the lowest layer of ``image`` is there by itself."""
 
+    def odd_places(self) -> list[str]:
+        """Directories for architectures that nobody knows."""
+
     def config_blob(self, digest: Digest) -> bytes | None:
         """The config kept under ``digest``, not yet checked; None if there is none."""

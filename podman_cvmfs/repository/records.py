@@ -19,13 +19,14 @@ class PublishedImage:
     ``image_id`` is the digest of its config. ``linked`` says whether a public link leads to a
     merged root; without one DUCC has published only the image's layers. ``place`` is the directory
     of its architecture (``.multiarch/arm64:v8``), "" if the repository doesn't tell the
-    architecture.
+    architecture. Unless ``tells_registry``, there can be no such registry as the name says.
     """
 
     name: ImageName
     image_id: Digest
     linked: bool
     place: str = ""
+    tells_registry: bool = True
 
     @property
     def platform(self) -> Platform | None:

@@ -68,14 +68,16 @@ class ManifestLadder:
         if self._registries.is_offline:
             is_open = bool(self._cache.sources) and not is_lost
             return None, UNANSWERED if is_open else REBUILT
+        # An index lists the image for what DUCC has taken it for; its config may say otherwise.
+        platform = image.platform or config.platform
         found, reason = self._registries.ask(
             image.name,
             lambda registry: find_genuine(
                 lambda reference: registry.manifest(image.name.canonical, reference)[0],
                 str(image.name.digest or image.name.tag),
                 image.is_described_by,
-                config.architecture,
-                config.variant,
+                platform.architecture,
+                platform.variant,
                 f"the manifest of {image.name}",
             ),
         )

@@ -115,6 +115,8 @@ class OsgResolver:
         the registry."""
         found = self._judged(image, *self._cache.manifests(image.image_id)) or self._shared(image)
         if found is None:
+            if not image.tells_registry:
+                return None, "its registry is unknown: add the repository's own list as a wish list"
             answer, reason = self._registries.ask(
                 image.name, lambda registry: self._asked(image, registry)
             )

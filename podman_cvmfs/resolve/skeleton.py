@@ -86,8 +86,9 @@ def skeleton_of(
     """
     stack = Stack(roots)
     user = user_of(stack, config.user) if config is not None else None
-    own = [] if config is None or user is None else [config.working_dir, user.home]
     volumes = () if config is None else config.volumes
+    # Where the image's user writes, if nobody knows whose directories these are.
+    own = [] if config is None or user is None else [config.working_dir, user.home, *volumes]
     work = "" if config is None else config.working_dir
     paths = [*wanted, *lost_sticky, *unread, *volumes, work, *terms.mounts, *own]
     if terms.stranger:

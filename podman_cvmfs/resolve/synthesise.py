@@ -88,12 +88,18 @@ def synthesise(
         runtime["Cmd"] = command
     document = {
         "architecture": architecture_of(tree, flat, (*entrypoint[:1], *command[:1])) or usual,
-        "os": "linux",
+        "os": "windows" if _is_of_windows(tree, flat) else "linux",
         "config": runtime,
         "rootfs": {"type": "layers", "diff_ids": [str(diff_id) for diff_id in diff_ids]},
         "history": [{"comment": "synthesised by podman-cvmfs"} for _ in diff_ids],
     }
     return parse_config(json.dumps(document, sort_keys=True).encode())
+
+
+def _is_of_windows(tree: Tree, flat: str) -> bool:
+    """Whether it is the root of a Windows image: there the files are in ``Files`` and the registry
+    in ``Hives`` (hcsshim ``pkg/ociwclayer``)."""
+    return all(tree.lstat(f"{flat}/{name}") is not None for name in ("Files", "Hives"))
 
 
 def has_scripts(tree: Tree, flat: str) -> bool:

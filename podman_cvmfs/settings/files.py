@@ -39,6 +39,13 @@ class OnOutage(str, Enum):
     HIDE = "hide"
 
 
+class Signatures(str, Enum):
+    """What happens to images for which podman's policy.json demands a signature."""
+
+    REQUIRED = "required"
+    IGNORED = "ignored"
+
+
 @dataclass(frozen=True)
 class RegistrySettings:
     """The limits for registries.
@@ -80,6 +87,7 @@ class Settings:
     blob_sources: tuple[str, ...] = ()
     offline: bool = False
     on_outage: OnOutage = OnOutage.KEEP
+    signatures: Signatures = Signatures.REQUIRED
     registries: RegistrySettings = RegistrySettings()
     files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -263,6 +271,7 @@ _CHECKS: dict[str, Callable[[object], object]] = {
     "blob_sources": checks.list_of(checks.place),
     "offline": checks.truth,
     "on_outage": checks.one_of(OnOutage),
+    "signatures": checks.one_of(Signatures),
     "registries.timeout": checks.seconds(0.1, 3600),
     "registries.retries": checks.whole_number(0, 10),
     "registries.max_pause": checks.seconds(0, 3600),

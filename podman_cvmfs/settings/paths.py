@@ -30,3 +30,15 @@ def default_cache() -> str:
     if os.geteuid() == 0:
         return SYSTEM_CACHE
     return _user_directory("XDG_CACHE_HOME", ".cache") + "/podman-cvmfs"
+
+
+def policy_files(everywhere: bool = True) -> list[str]:
+    """Where podman looks for its ``policy.json``, the best place first: ``everywhere``, as podman 6
+    does, or only where older ones look (containers-policy.json(5))."""
+    name = "containers/policy.json"
+    own = os.path.join(os.path.expanduser("~"), ".config")
+    if not everywhere:
+        return [f"{own}/{name}", f"/etc/{name}"]
+    named = os.environ.get("CONTAINERS_POLICY_JSON")
+    base = os.environ.get("XDG_CONFIG_HOME") or own
+    return [named] if named else [f"{each}/{name}" for each in (base, "/etc", "/usr/share")]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from podman_cvmfs.errors import InputError, OtherPlatformError, PodmanCvmfsError, printable
@@ -27,7 +27,7 @@ class Choice:
     wanted: Mapping[ImageName, str]
     #: Requested images that are missing, and paths that can't be read.
     failed: Errors = field(default_factory=dict)
-    #: Images for other architectures only.
+    #: Images for other architectures only, or refused by podman's policy.
     left_out: Errors = field(default_factory=dict)
     #: A name that was requested -> the name under which a repository has it.
     found: Mapping[str, str] = field(default_factory=dict)
@@ -38,8 +38,10 @@ def choose_requested(
     requested: Mapping[str, Sequence[ImageName]],
     platform: Platform,
     held: Mapping[ImageName, Held],
+    refusal: Callable[[ImageName], str] = lambda name: "",
 ) -> Choice:
-    """The offers with the requested names. The store is to have them in addition to its images."""
+    """The offers with the requested names. The store is to have them in addition to its images. It
+    has no image that ``refusal`` gives a rule against."""
     by_name: dict[ImageName, Offer] = {}
     for offer in offers.offers:
         by_name.setdefault(offer.image.name.canonical, offer)
@@ -49,7 +51,11 @@ def choose_requested(
     for text, names in requested.items():
         found = [by_name[name] for name in names if name in by_name]
         if found:
-            chosen[text] = found[0]
+            rule = refusal(found[0].image.name)
+            if rule:
+                failed[text] = refused_by(found[0].image.name, rule)
+            else:
+                chosen[text] = found[0]
             continue
         errors: list[PodmanCvmfsError] = [others[name] for name in names if name in others]
         errors += [
@@ -66,7 +72,9 @@ def choose_requested(
             )
         )
     wanted = {
-        name: each.source for name, each in held.items() if each.repository not in offers.forged
+        name: each.source
+        for name, each in held.items()
+        if each.repository not in offers.forged and not refusal(name)
     }
     wanted.update((each.image.name, each.image.image_id.hex) for each in chosen.values())
     found_as = {text: str(each.image.name) for text, each in chosen.items()}
@@ -76,6 +84,14 @@ def choose_requested(
 def _other_platform(image: OtherPlatforms, wanted: Platform) -> OtherPlatformError:
     return OtherPlatformError(
         f"{image.name} exists for {' and '.join(map(str, image.platforms))}, not for {wanted}"
+    )
+
+
+def refused_by(name: ImageName, rule: str) -> InputError:
+    """The error that podman's policy refuses the image called ``name`` by this ``rule``."""
+    return InputError(
+        f"{name}: {rule}",
+        "podman wouldn't pull it; signatures of images in a repository can't be checked",
     )
 
 
@@ -105,6 +121,10 @@ def choose_selected(
         if offer.image.name not in wanted and wishes.selection.wants(offer.image.name):
             chosen.append(offer)
             wanted[offer.image.name] = offer.image.image_id.hex
+    for name in {offer.image.name: None for offer in offers.offers}:
+        rule = wishes.selection.refusal(name)
+        if rule and wishes.selection.selects(name):
+            left_out[str(name)] = refused_by(name, rule)
     for each in offers.others:
         if each.name not in wanted and wishes.selection.wants(each.name):
             left_out[str(each.name)] = _other_platform(each, wishes.platform)

@@ -15,6 +15,7 @@ from podman_cvmfs.errors import (
     StoreError,
     printable,
 )
+from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.plan.lay_out import mount_bytes, view_of
 from podman_cvmfs.plan.make import Candidate, candidate_of
 from podman_cvmfs.podman.features import SHORT_MOUNT_DATA, mount_data_limit
@@ -46,6 +47,7 @@ class _Layout:
         self._registries = RegistryAccess(wishes.registry)
         self._readers = readers
         self._resolvers: dict[str, AnyResolver] = {}
+        self.notices: list[str] = []
 
     @property
     def silent(self) -> Mapping[str, str]:
@@ -69,11 +71,7 @@ class _Layout:
         another platform; StoreError."""
         name = group[0].image.name
         image = self._resolver(group[0]).resolve([offer.image for offer in group])
-        if not self._wishes.platform.runs(image.config.platform):
-            raise OtherPlatformError(
-                f"{name} is for {printable(str(image.config.platform))}, "
-                f"not for {self._wishes.platform}"
-            )
+        doubt = self._doubt(group, image.config.platform)
         try:
             view = view_of(image, self._wishes.policy_of(group[0].repository.root))
         except RepositoryError as err:
@@ -88,7 +86,29 @@ class _Layout:
                 f"{length} bytes of mount options, where {limit} fit",
                 "use podman 5, the flat view, or a store with a shorter path",
             )
+        self.notices.extend(doubt)
         return candidate_of(image, view, group[0].repository.root)
+
+    def _doubt(self, group: Sequence[Offer], stated: Platform) -> list[str]:
+        """A notice if the image, whose config says that it is for ``stated``, may not be for the
+        wanted platform. Raises OtherPlatformError if it isn't for it.
+
+        As in podman, an index counts more than a config, except for the operating system: DUCC
+        takes manifests from an index by the architecture alone.
+        """
+        name, wanted = group[0].image.name, self._wishes.platform
+        its = printable(str(stated))
+        if not stated.is_readable:
+            raise OtherPlatformError(f"{name} is for {its!r}: podman can't read that")
+        if wanted.runs(stated):
+            if not stated.architecture or stated.tells_architecture:
+                return []
+            return [f"{name}: its config says {its!r}, no known architecture (podman warns)"]
+        places = [offer.image.place for offer in group if offer.image.place]
+        if not places or stated.os != wanted.os:
+            raise OtherPlatformError(f"{name} is for {its}, not for {wanted}")
+        where = printable(places[0])
+        return [f"{name} is published in {where}, but its config says {its} (podman warns)"]
 
 
 @dataclass(frozen=True)
@@ -101,8 +121,10 @@ class Completed:
     failed: Errors
     #: Repositories that have stopped to answer, by path. Nothing more was asked of them.
     down: Errors
-    #: Names of images that turned out to be for another architecture.
+    #: Names of images that turned out to be for another platform.
     left_out: Errors
+    #: Images whose platform is in doubt.
+    notices: Sequence[str]
     #: Registries that left a question unanswered, with the reason.
     silent: Mapping[str, str]
     #: Registry -> names of images whose config or manifest is made up because of its silence.
@@ -152,7 +174,8 @@ def resolve_all(wishes: Wishes, todo: Mapping[str, list[Offer]]) -> Completed:
             for offer in group:
                 if isinstance(failed.get(str(offer.image.name)), NoAnswerError):
                     del failed[str(offer.image.name)]
-    return Completed(candidates, failed, down, left_out, layout.silent, waiting)
+    notices = sorted(layout.notices)
+    return Completed(candidates, failed, down, left_out, notices, layout.silent, waiting)
 
 
 def _healths(groups: Iterable[Sequence[Offer]]) -> dict[str, Health]:

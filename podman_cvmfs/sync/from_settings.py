@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.cache.sources import BlobSources
-from podman_cvmfs.settings.files import OnOutage, Settings
+from podman_cvmfs.registry.signature_policy import read_signature_policy
+from podman_cvmfs.settings.files import OnOutage, Settings, Signatures
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.sync.selection import Selection
@@ -31,13 +32,15 @@ def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list
         for each in lists:
             warnings += [*each.warnings, *(problem.message for problem in each.problems)]
         specs = [spec for each in lists for spec in each.specs]
+    policy = read_signature_policy(settings.signatures is Signatures.IGNORED)
+    refusals = {} if policy is None else {"refusal": policy.refusal}
     wishes = Wishes(
         repositories=settings.repositories,
         store=Store(settings.store),
         cache=BlobCache(settings.cache, BlobSources(settings.blob_sources, lambda: _web(settings))),
         registry=None if settings.offline else lambda: _registry(settings),
         requested=images,
-        selection=Selection(specs, settings.include, settings.exclude),
+        selection=Selection(specs, settings.include, settings.exclude, **refusals),
         platform=settings.platform,
         policy=settings.policy,
         names_trusted=settings.reuse_from is not None,

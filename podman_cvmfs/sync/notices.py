@@ -72,6 +72,13 @@ def owner_notices(repository: AnyRepository, wishes: Wishes) -> Iterator[str]:
     )
 
 
+def place_notices(repository: AnyRepository) -> Iterator[str]:
+    """Which directories of the repository aren't used, because no architecture has their name."""
+    for place in repository.odd_places():
+        where = printable(f"{repository.root}/{place}")
+        yield f"{where} is not used: its name is not that of an architecture"
+
+
 def trust_notices(wishes: Wishes) -> Iterator[str]:
     """Whether pulls can use layers at all."""
     policy = wishes.policy

@@ -32,7 +32,7 @@ class SyncReport:
     changed: bool = False
     #: Failures by name, repository, or path in a repository.
     failed: Errors = field(default_factory=dict)
-    #: Wanted names that exist for other architectures only.
+    #: Wanted names that exist for other architectures only, or that podman's policy refuses.
     left_out: Errors = field(default_factory=dict)
     #: Registries that left a question unanswered, with the reason.
     silent: Mapping[str, str] = field(default_factory=dict)

@@ -26,7 +26,7 @@ from podman_cvmfs.sync.choose import Choice, choose_requested, choose_selected, 
 from podman_cvmfs.sync.complete import resolve_all
 from podman_cvmfs.sync.held import held_by, repositories_of
 from podman_cvmfs.sync.newly_complete import completed_since
-from podman_cvmfs.sync.notices import kept, owner_notices, planted, trust_notices
+from podman_cvmfs.sync.notices import kept, owner_notices, place_notices, planted, trust_notices
 from podman_cvmfs.sync.replaced import find_replaced, still_shown, tell
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
@@ -94,7 +94,7 @@ def _prepare(
     if len(offers.down) == len(wishes.repositories) and not hidden:
         raise next(iter(offers.down.values()))
     choice = (
-        choose_requested(offers, requested, wishes.platform, held)
+        choose_requested(offers, requested, wishes.platform, held, wishes.selection.refusal)
         if requested
         else choose_selected(offers, hidden, wishes, held)
     )
@@ -147,7 +147,12 @@ def _prepare(
         waiting=completed.waiting,
         found=choice.found,
         notices=[
-            *(notice for each in _repositories(offers) for notice in owner_notices(each, wishes)),
+            *completed.notices,
+            *(
+                notice
+                for each in _repositories(offers)
+                for notice in (*owner_notices(each, wishes), *place_notices(each))
+            ),
             *trust_notices(wishes),
         ],
         warnings=[*of_links.warnings, *of_users],
@@ -263,9 +268,15 @@ def _to_resolve(
     if current.policy != str(wishes.policy):
         return set(choice.wanted.values())
     homes = offers.homes()
+    # Published for a platform that fits, whatever their configs say.
+    fitting = {offer.image.image_id.hex for offer in offers.offers if offer.image.place}
     present: set[str] = set()
     for image in current.images.values():
-        fits = not image.platform or wishes.platform.runs_named(image.platform)
+        fits = (
+            not image.platform
+            or wishes.platform.runs_named(image.platform)
+            or not fitting.isdisjoint(image.all_sources)
+        )
         offered = {homes[source] for source in image.all_sources if source in homes}
         # A repository that is down keeps its images, and their names.
         stays = image.repository in offers.down and image.repository not in gone

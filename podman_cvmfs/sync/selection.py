@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which images of a repository are wanted: wishes, and globs that include and exclude. Pure."""
+"""Which images of a repository are wanted: wishes, globs, and podman's own policy. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from podman_cvmfs.names.reference import ImageName, podman_names
@@ -16,6 +16,7 @@ class Selection:
     ``specs`` are the wishes; None means all images. ``include`` and ``exclude`` are shell globs,
     but their ``*`` also matches slashes. They are compared with all names that podman has for the
     image (``docker.io/library/debian:12``). No ``include`` includes everything; ``exclude`` wins.
+    ``refusal`` gives the rule by which podman's ``policy.json`` refuses a name, "" if it doesn't.
     """
 
     def __init__(
@@ -23,7 +24,10 @@ class Selection:
         specs: Iterable[ImageSpec] | None = None,
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
+        refusal: Callable[[ImageName], str] = lambda name: "",
     ) -> None:
+        #: The rule by which an image is never wanted, "" for no such rule.
+        self.refusal = refusal
         self._include = tuple(include)
         self._exclude = tuple(exclude)
         self._specs = tuple(dict.fromkeys(specs or ()))
@@ -42,7 +46,11 @@ class Selection:
         return self._specs
 
     def wants(self, name: ImageName) -> bool:
-        """Whether the image called ``name`` is wanted."""
+        """Whether the image called ``name`` is wanted, and podman would take it."""
+        return self.selects(name) and not self.refusal(name)
+
+    def selects(self, name: ImageName) -> bool:
+        """Whether wishes and globs want the image called ``name``."""
         if not self._is_wished(name):
             return False
         names = podman_names(name)

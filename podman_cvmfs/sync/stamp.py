@@ -19,6 +19,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from podman_cvmfs.settings import paths
 from podman_cvmfs.util.foreign_file import read_bounded
 from podman_cvmfs.util.web_address import is_web_address
 
@@ -131,6 +132,11 @@ def wishes_text(settings: Settings) -> str:
         # An unreadable list is reported when it is really needed.
         with contextlib.suppress(OSError):
             digest.update(hashlib.sha256(read_bounded(path, _MAX_LIST)).digest())
+    # podman's rules for images count, too; which of these files it reads depends on its version.
+    for path in sorted({*paths.policy_files(), *paths.policy_files(everywhere=False)}):
+        with contextlib.suppress(OSError):
+            content = hashlib.sha256(read_bounded(path, _MAX_LIST)).hexdigest()
+            digest.update(f"{path} {content}".encode(errors="surrogateescape"))
     # The policy holds the number of the layout that this version writes.
     return f"1 {os.geteuid()} {settings.platform} {settings.policy} {digest.hexdigest()}"
 

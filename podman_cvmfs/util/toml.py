@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import re
@@ -21,11 +22,15 @@ MAX_TOML = 1024 * 1024
 
 @dataclass(frozen=True)
 class TomlFile:
-    """A file's path, its text, and what it says as plain dicts, lists, texts and numbers."""
+    """A file's path, its text, and what it says as plain dicts, lists, texts and numbers.
+
+    ``has_bom``: a byte order mark was before the text.
+    """
 
     path: str
     text: str
     data: dict[str, Any]
+    has_bom: bool = False
 
     def where(self, key: str) -> str:
         """``path:line`` of ``key`` (``table.key`` inside a table), or ``path`` alone where it
@@ -62,8 +67,9 @@ def parse_toml(data: bytes, path: str) -> TomlFile:
     from tomlkit.exceptions import ParseError, TOMLKitError
 
     try:
-        text = data.decode("utf-8")
-        return TomlFile(path, text, tomlkit.parse(text).unwrap())
+        text = data.decode("utf-8-sig")
+        has_bom = data.startswith(codecs.BOM_UTF8)
+        return TomlFile(path, text, tomlkit.parse(text).unwrap(), has_bom)
     except ParseError as err:
         reason = printable(reason_of(err, text))
         raise InputError(f"{printable(path)}:{err.line}: {reason}") from None

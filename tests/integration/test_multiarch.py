@@ -55,8 +55,12 @@ def test_images_for_this_architecture_run(
         for image in ("t/app:1", "t/delete:1"):
             done = podman.run("run", "--rm", "--pull=never", gallery.name(image))
             assert done.stdout == gallery.images[image].image.prints
-    # For the other one there are links to all of the first half, whose configs belie them.
+    # For the other one there are links to all of the first half, whose configs belie them. Like an
+    # index, a link counts more than a config: podman warns of such images and starts them.
     other = Target(target.repository, tmp_path / "other", target.cache)
     report = json.loads(other.sync("--offline", "--arch", "s390x", "--format", "json"))
-    assert (report["images"], report["failed"]) == (0, {})
-    assert set(report["left_out"]) == {gallery.name(name) for name in gallery.images}
+    names = sorted(gallery.name(name) for name in gallery.images)
+    half = len(names) // 2
+    assert (report["images"], report["failed"]) == (half, {})
+    assert set(report["left_out"]) == set(names[half:])
+    assert sum("but its config says" in notice for notice in report["notices"]) == half

@@ -16,7 +16,7 @@ from requests import PreparedRequest
 from podman_cvmfs.errors import RegistryError, RegistryUnreachable
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci.documents import DOCKER_CONFIG, DOCKER_MANIFEST, Digest
-from podman_cvmfs.registry import certificates, registries_conf
+from podman_cvmfs.registry import certificates, registries_files
 from podman_cvmfs.registry.client import RegistryClient
 from tests.support.cli import Target, podman_cvmfs
 from tests.support.guarded_registry import (
@@ -53,11 +53,11 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home and an /etc of our own: nothing of this host's configuration counts."""
     for variable in ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(variable, raising=False)
-    for variable in registries_conf.VARIABLES:
+    for variable in registries_files.VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
-    monkeypatch.setattr(registries_conf, "SYSTEM_FILE", str(tmp_path / "etc/registries.conf"))
+    monkeypatch.setattr(registries_files, "ADMIN", str(tmp_path / "etc"))
     certs = str(tmp_path / "etc/certs.d")
     monkeypatch.setattr(certificates, "SYSTEM_DIRECTORIES", (certs,))
     return tmp_path

@@ -11,7 +11,8 @@ from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci import documents
 from podman_cvmfs.registry.client import RegistryClient
 from podman_cvmfs.registry.credentials import Credentials, CredentialStore
-from podman_cvmfs.registry.registries_conf import Mirror, RegistriesConf, RegistryTable
+from podman_cvmfs.registry.registries_conf import RegistriesConf
+from podman_cvmfs.registry.registries_file import Mirror, RegistryTable
 from tests.support.http import Answer, Handler, Server
 
 MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": documents.OCI_MANIFEST}).encode()

@@ -29,14 +29,15 @@ def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     return env
 
 
-def ask(option: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run podman with ``option`` alone. Raises InputError where there is none or it can't be run.
+def ask(option: str, env: Mapping[str, str], *more: str) -> subprocess.CompletedProcess[str]:
+    """Run podman with ``option`` and ``more``. Raises InputError where there is none or it can't be
+    run.
 
     podman may have failed: look at the exit status.
     """
     try:
         return subprocess.run(
-            ["podman", option],
+            ["podman", option, *more],
             env=env,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -11,7 +11,8 @@ from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.registry.access import RegistryAccess, RegistrySource
 from podman_cvmfs.registry.client import RegistryClient
 from podman_cvmfs.registry.credentials import Credentials
-from podman_cvmfs.registry.registries_conf import Mirror, RegistriesConf, RegistryTable
+from podman_cvmfs.registry.registries_conf import RegistriesConf
+from podman_cvmfs.registry.registries_file import Mirror, RegistryTable
 from tests.support.http import Server, give
 from tests.support.logins import BASIC, MANIFEST, SECRET, Known, mirrored, new_client, only_with
 

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from podman_cvmfs.errors import InputError, RegistryError
 from podman_cvmfs.names.reference import parse_name
-from podman_cvmfs.registry import registries_conf
+from podman_cvmfs.registry import registries_files
 from podman_cvmfs.registry.registries_conf import (
     Endpoint,
     RegistriesConf,
     load_registries_conf,
     merged,
 )
+from podman_cvmfs.registry.registries_file import RegistryTable
 from podman_cvmfs.util.toml import parse_toml
 
 HEX = "0123456789abcdef" * 4
@@ -242,7 +243,7 @@ def test_errors_name_file_and_line(text: str, message: str) -> None:
 
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_no_prefix_brings_it_down(prefix: str, location: str) -> None:
-    table = registries_conf.RegistryTable(prefix or "x", location)
+    table = RegistryTable(prefix or "x", location)
     found = RegistriesConf((table,))
     try:
         endpoints = found.endpoints(parse_name("a.io/b/c:1"))
@@ -263,9 +264,9 @@ def test_no_configuration() -> None:
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file system of our own with ``etc`` and ``home``."""
-    for variable in registries_conf.VARIABLES:
+    for variable in registries_files.VARIABLES:
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(registries_conf, "SYSTEM_FILE", str(tmp_path / "etc/registries.conf"))
+    monkeypatch.setattr(registries_files, "ADMIN", str(tmp_path / "etc"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.errors import InputError, RegistryError
-from podman_cvmfs.registry import certificates, credentials, registries_conf
+from podman_cvmfs.registry import certificates, credentials, registries_files
 from podman_cvmfs.registry.certificates import find_certificates, tls_context
 from podman_cvmfs.registry.credentials import CredentialStore
-from podman_cvmfs.registry.registries_conf import VARIABLES, load_registries_conf
+from podman_cvmfs.registry.registries_conf import load_registries_conf
+from podman_cvmfs.registry.registries_files import VARIABLES
 from podman_cvmfs.util import toml
 
 _SECONDS = 10
@@ -59,7 +60,7 @@ def test_drop_ins_and_aliases(
     special: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(registries_conf, "SYSTEM_FILE", str(tmp_path / "registries.conf"))
+    monkeypatch.setattr(registries_files, "ADMIN", str(tmp_path))
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     (tmp_path / "registries.conf.d").mkdir()
@@ -68,7 +69,10 @@ def test_drop_ins_and_aliases(
         with pytest.raises(InputError, match="can't read"):
             load_registries_conf()
         (tmp_path / "registries.conf.d/a.conf").unlink()
-    monkeypatch.setattr(registries_conf, "_chosen_aliases", lambda: str(special))
+    (tmp_path / "containers").mkdir()
+    (tmp_path / "containers/short-name-aliases.conf").symlink_to(special)
+    monkeypatch.setattr(registries_files, "CACHE", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(InputError, match="can't read"):
         load_registries_conf()
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 import pytest
 
@@ -28,6 +28,49 @@ def test_tags_in_pages(server: Server, name: ImageName) -> None:
     with new_client() as client:
         assert client.tags(name) == ("1", "2", "3")
     assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("key", ["next_page", "token", "last"])
+@pytest.mark.parametrize("where", ["", "https://elsewhere.example.org"])
+def test_pages_by_opaque_tokens(server: Server, name: ImageName, key: str, where: str) -> None:
+    """quay.io says next_page=; others have words of their own. The host is the same, always."""
+    token = "gAAAAABm+/=&#\u00e9 x"
+
+    def page(handler: Handler) -> None:
+        (said,) = parse_qs(handler.path.partition("?")[2]).get(key, [""])
+        assert said in ("", token)
+        link = f"{where}/v2/x/tags/list?n=2&{urlencode({key: token})}"
+        headers = {} if said else {"Link": f'<{link}>; rel="next"'}
+        tags = ["3"] if said else ["1", "2"]
+        handler.reply(200, json.dumps({"tags": tags}).encode(), **headers)
+
+    server.answers["/v2/group/app/tags/list"] = page
+    with new_client() as client:
+        assert client.tags(name) == ("1", "2", "3")
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        *(
+            "",
+            "<>",
+            "/v2/x",
+            "/v2/x?",
+            "/v2/x?n=5",
+            "/v2/x?last=",
+            "https://[x?last=1",
+            "x?" + "a" * 9,
+        ),
+        *("/v2/x?last=" + "a" * 5000, "/v2/x?" + "&".join(f"k{each}=v" for each in range(50))),
+    ],
+)
+def test_links_that_lead_nowhere(server: Server, name: ImageName, link: str) -> None:
+    server.answers["/v2/"] = give(b'{"tags": ["a"]}', Link=f'<{link}>; rel="next"')
+    with new_client() as client:
+        assert client.tags(name) == ("a",)
+    assert len(server.requests) == 1
 
 
 def test_tags_without_end(server: Server, name: ImageName) -> None:

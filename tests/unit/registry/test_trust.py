@@ -21,7 +21,8 @@ from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.registry import certificates, endpoint, transport
 from podman_cvmfs.registry.client import RegistryClient
 from podman_cvmfs.registry.credentials import CredentialStore
-from podman_cvmfs.registry.registries_conf import RegistriesConf, RegistryTable
+from podman_cvmfs.registry.registries_conf import RegistriesConf
+from podman_cvmfs.registry.registries_file import RegistryTable
 from tests.support.http import Handler, Server, give, serving
 from tests.support.tls import Authority, Certificate
 

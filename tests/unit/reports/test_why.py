@@ -329,6 +329,17 @@ def test_other_architecture(ask: Ask) -> None:
     assert "warning" in answer.podman_run
 
 
+def test_an_architecture_in_doubt(ask: Ask) -> None:
+    """The config contradicts the index: podman warns, and starts the image."""
+    arm64 = Platform("arm64")
+    evidence = replace(ask(name(1)), host=arm64, published_for=arm64)
+    answer = judge(evidence)
+    assert [reason.code for reason in answer.reasons] == [Code.IN_STORE, Code.DOUBTFUL]
+    assert answer.hit and "warning" in answer.podman_run
+    windows = judge(replace(evidence, platform=Platform("arm64", "", "windows")))
+    assert [reason.code for reason in windows.reasons] == [Code.IN_STORE, Code.ARCHITECTURE]
+
+
 def test_synthesised_config(ask: Ask, target: Target) -> None:
     evidence = ask(name(1))
     assert evidence.stored is not None

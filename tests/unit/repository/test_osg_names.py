@@ -39,6 +39,37 @@ def test_names(path: str, expected: str) -> None:
     assert str(OsgNames(map(ImageSpec.parse, LIST)).name_of(path)) == expected
 
 
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("library/debian:12", True),
+        ("not/listed:1", True),
+        ("htc/debian:12", True),
+        ("joe.doe/app:1", True),
+        ("x/y/z:1", True),
+        ("localhost:5000/b:1", True),
+        ("localhost/a/b:1", True),
+        ("hub.example.org/a/b:1", True),
+        ("docker.io/a/b:1", True),
+        ("docker.io/debian:1", True),
+        # Names of users, and more parts than Docker Hub has.
+        ("joe.doe/other:1", False),
+        ("joe.doe/other/app:1", False),
+        ("tom.bak/app:1", False),
+        ("x/y/z:2", False),
+        ("docker.io/a/b/c:1", False),
+    ],
+)
+def test_registries_that_can_be_asked(path: str, expected: bool) -> None:
+    names = OsgNames(map(ImageSpec.parse, [*LIST, "tom.bak/app:1", "l/m/n:1"]))
+    assert names.tells_registry(path) is expected
+
+
+def test_three_parts_at_docker_hub_in_the_list() -> None:
+    """A list without a registry in an entry: Docker Hub can't have it, so it isn't asked."""
+    assert not OsgNames([ImageSpec.parse("a/b/c:1")]).tells_registry("a/b/c:1")
+
+
 @pytest.mark.parametrize("path", ["", "a", "a:1", "a/b", "a/b:", "a/../b:1", "a/b:\x1b", "A/b:1:2"])
 def test_what_is_no_link(path: str) -> None:
     with pytest.raises(InputError) as caught:

@@ -127,7 +127,11 @@ def test_made_up_config_is_complete_marked_and_stable(tmp_path: Path) -> None:
         "Labels": {SYNTHESISED_LABEL: f"sha256:{ID.hex}"},
     }
     assert config.diff_ids == tuple(diff_ids)
-    assert config.digest != ID
+    assert config.digest != ID and config.os == "linux"
+    (tmp_path / "flat/Files").mkdir()
+    assert synthesise(Tree(str(tmp_path)), "flat", ID, diff_ids).os == "linux"
+    (tmp_path / "flat/Hives").mkdir()
+    assert synthesise(Tree(str(tmp_path)), "flat", ID, diff_ids).os == "windows"
     (scripts.parent / "runscript").unlink()
     with pytest.raises(RepositoryError, match="runscript is missing"):
         synthesise(Tree(str(tmp_path)), "flat", ID, diff_ids)

@@ -79,6 +79,7 @@ grace_days = 3
 blob_sources = ["https://www.example.org/blobs", "/mnt/blobs/"]
 offline = true
 on_outage = "hide"
+signatures = "ignored"
 
 [registries]
 timeout = 5
@@ -101,6 +102,7 @@ def test_everything(etc: Path) -> None:
         View.LAYERS, Reuse.NONE, Overlay.FUSE, shared=True, reuse_from=("/cvmfs/b",)
     )
     assert (found.grace_days, found.offline, found.on_outage) == (3, True, OnOutage.HIDE)
+    assert found.signatures is module.Signatures.IGNORED
     assert found.registries == module.RegistrySettings(5.0, 0, 0.5)
     assert (found.files, found.warnings) == ((f"{etc}/config.toml",), ())
     lines = ALL.splitlines()
@@ -235,11 +237,19 @@ def test_errors_name_file_and_line(etc: Path, text: str, message: str) -> None:
     assert caught.value.message.isprintable()
 
 
-@pytest.mark.parametrize(("text", "near"), [("armhf", "arm"), ("x86", "x86_64")])
+@pytest.mark.parametrize(("text", "near"), [("arm65", "arm64"), ("x86", "x86_64")])
 def test_an_architecture_that_nobody_has_is_refused(etc: Path, text: str, near: str) -> None:
     """It would leave out every image."""
     with pytest.raises(InputError, match=rf"not '{text}' \(is it {near}\?\)"):
         load_settings({"arch": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "arch"),
+    [("X86_64", "amd64"), ("amd64:", "amd64"), ("armhf", "arm/v7"), ("arm64v8", "arm64/v8")],
+)
+def test_other_names_of_architectures(etc: Path, text: str, arch: str) -> None:
+    assert load_settings({"arch": text}).arch == arch
 
 
 def test_bombs(etc: Path) -> None:

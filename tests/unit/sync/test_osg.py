@@ -308,6 +308,21 @@ def test_without_a_list_the_registry_that_singularity_noted_counts(world: OsgWor
     assert not world.sync().failed and set(world.names) == NAMES
 
 
+@pytest.mark.parametrize("path", ["joe.doe/app:1", "joe.doe/a/b:1", "x/y/z:1"])
+def test_no_host_is_asked_that_cannot_be_a_registry(world: OsgWorld, path: str) -> None:
+    """Users' names with dots, and names too long for Docker Hub."""
+    add_link(world.repository, path, TWO.merged)
+    hub = Hub({**GENUINE, path: TWO, f"docker.io/{path}": TWO})
+    name = path if "." in path else f"docker.io/{path}"
+    report = world.sync(name, registry=hub)
+    assert not report.failed and set(world.names) == {name}
+    assert hub.requests == 0 and report.synthesised == 1
+    offers = collect([str(world.repository)], {}, specs=list(map(ImageSpec.parse, LIST)))
+    rows = catalogue(world.content, offers, Selection())
+    found = upstream(rows, lambda: hub, Platform("amd64"))
+    assert {row.name: state.value for row, state in zip(rows, found)}[name] == "no answer"
+
+
 def test_stamps_know_the_directories_of_links(world: OsgWorld) -> None:
     long_ago = time.time_ns() - 10**12
     for directory, _, _ in os.walk(world.repository):

@@ -11,77 +11,25 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import OtherPlatformError
-from podman_cvmfs.oci.big_data import big_data_file
-from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.oci.platform import Platform
-from podman_cvmfs.store.reader import read_store
-from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.new_stamp import directories_of
-from podman_cvmfs.sync.report import SyncReport
-from podman_cvmfs.sync.request import Wishes
-from podman_cvmfs.sync.run import sync
+from tests.support.architectures import app, config_for, listed, publish_in, sync_for
 from tests.support.cli import podman_cvmfs, succeed
 from tests.support.many import REGISTRY, make_repository
 
 AMD64, ARM64, ARM_V7 = Platform("amd64"), Platform("arm64", "v8"), Platform("arm", "v7")
 
 
-def app(number: int) -> str:
-    return f"{REGISTRY}/project/app{number}:{number}"
-
-
-def _config(repository: Path, number: int, architecture: str) -> str:
-    """Give the image with this number another architecture; returns its new ID."""
-    described = repository / f".metadata/{app(number)}/manifest.json"
-    manifest = json.loads(described.read_text())
-    old = manifest["Config"]["Digest"][7:]
-    kept = repository / f"podmanStore/overlay-images/{old}"
-    config = json.loads(next(kept.iterdir()).read_bytes())
-    config["architecture"], _, variant = architecture.partition("/")
-    if variant:
-        config["variant"] = variant
-    data = json.dumps(config).encode()
-    new = Digest.of(data).hex
-    shutil.rmtree(kept)
-    (repository / f"podmanStore/overlay-images/{new}").mkdir()
-    (repository / f"podmanStore/overlay-images/{new}" / big_data_file(f"sha256:{new}")).write_bytes(
-        data
-    )
-    manifest["Config"]["Digest"] = f"sha256:{new}"
-    described.write_text(json.dumps(manifest))
-    (repository / f".flat/{new[:2]}").mkdir(exist_ok=True)
-    (repository / f".flat/{old[:2]}/{old}").rename(repository / f".flat/{new[:2]}/{new}")
-    (repository / app(number)).unlink()
-    (repository / app(number)).symlink_to(f"../../.flat/{new[:2]}/{new}")
-    return new
-
-
-def _move(repository: Path, number: int, directory: str, name: str) -> None:
-    """Publish the image as DUCC publishes one of an index, under ``name`` in ``directory``."""
-    place = repository / ".multiarch" / directory / name
-    place.parent.mkdir(parents=True, exist_ok=True)
-    target = os.path.basename((repository / app(number)).readlink())
-    place.symlink_to(os.path.relpath(repository / f".flat/{target[:2]}/{target}", place.parent))
-    (repository / app(number)).unlink()
-    described = repository / ".metadata/.multiarch" / directory / name
-    described.parent.mkdir(parents=True, exist_ok=True)
-    (repository / ".metadata" / app(number)).rename(described)
-    link = repository / name
-    if not link.is_symlink():
-        link.symlink_to(f"../../.multiarch/$(CVMFS_ARCH:-amd64)/{name}")
-
-
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """app0 for amd64 and arm64; app2 for arm64 alone; app3 without an index; app4 as ever."""
     root = make_repository(tmp_path / "repository", 5, layers=2, shared=1)
-    _config(root, 1, "arm64/v8")
-    _config(root, 2, "arm64/v8")
-    _move(root, 0, "amd64", app(0))
-    _move(root, 1, "arm64:v8", app(0))
-    _move(root, 2, "arm64:v8", app(2))
+    config_for(root, 1, "arm64/v8")
+    config_for(root, 2, "arm64/v8")
+    publish_in(root, 0, "amd64", app(0))
+    publish_in(root, 1, "arm64:v8", app(0))
+    publish_in(root, 2, "arm64:v8", app(2))
     (root / ".multiarch/aarch64").symlink_to("arm64:v8")
     (root / ".multiarch/x86_64").symlink_to("amd64")
     # What DUCC makes of an image without an index, until its next round.
@@ -90,51 +38,38 @@ def repository(tmp_path: Path) -> Path:
     return root
 
 
-def _sync(root: Path, repository: Path, platform: Platform, *names: str) -> SyncReport:
-    where = (Store(str(root / "store")), BlobCache(str(root / "cache")))
-    return sync(Wishes([str(repository)], *where, requested=names, platform=platform))
-
-
-def _listed(root: Path) -> dict[str, str]:
-    """What each name in the store is for."""
-    content = read_store(str(root / "store"))
-    assert content is not None
-    images = content.images
-    return {n: images[i].platform for n, i in content.names.items() if images[i].published}
-
-
 def test_the_architecture_that_is_wanted(tmp_path: Path, repository: Path) -> None:
-    report = _sync(tmp_path, repository, AMD64)
+    report = sync_for(tmp_path, repository, AMD64)
     assert not report.failed
-    assert _listed(tmp_path) == {app(0): "amd64", app(3): "amd64", app(4): "amd64"}
+    assert listed(tmp_path) == {app(0): "amd64", app(3): "amd64", app(4): "amd64"}
     assert list(report.left_out) == [app(2)]
     assert "exists for arm64/v8, not for amd64" in report.left_out[app(2)].message
-    report = _sync(tmp_path, repository, ARM64)
+    report = sync_for(tmp_path, repository, ARM64)
     assert not report.failed
-    assert _listed(tmp_path) == {app(0): "arm64/v8", app(2): "arm64/v8"}
+    assert listed(tmp_path) == {app(0): "arm64/v8", app(2): "arm64/v8"}
     assert set(report.left_out) == {app(3), app(4)}, "known by their configs alone"
     assert f"{app(4)} is for amd64, not for arm64/v8" in report.left_out[app(4)].message
-    assert not _sync(tmp_path, repository, ARM64).changed
-    assert set(_sync(tmp_path, repository, AMD64).added) == {app(3), app(4)}
+    assert not sync_for(tmp_path, repository, ARM64).changed
+    assert set(sync_for(tmp_path, repository, AMD64).added) == {app(3), app(4)}
 
 
 @pytest.mark.parametrize("number", [0, 4])
 def test_asking_for_another_architecture_removes_nothing(tmp_path: Path, number: int) -> None:
     repository = make_repository(tmp_path / "repository", 5, layers=2, shared=1)
-    _sync(tmp_path, repository, AMD64)
-    before = _listed(tmp_path)
+    sync_for(tmp_path, repository, AMD64)
+    before = listed(tmp_path)
     places = ("--repository", repository, "--store", tmp_path / "store")
     cached = ("--cache", tmp_path / "cache", "--offline", "--arch", "arm64")
     done = podman_cvmfs("sync", *places, *cached, app(number))
     assert done.returncode == 3
     assert f"{app(number)} is for amd64, not for arm64" in done.stderr
     assert "removed" not in done.stderr.replace("0 removed", "")
-    assert _listed(tmp_path) == before
+    assert listed(tmp_path) == before
 
 
 def test_who_asks_for_another_architecture_is_told(tmp_path: Path, repository: Path) -> None:
     for number, platform in ((2, AMD64), (4, ARM64)):
-        report = _sync(tmp_path, repository, platform, app(number))
+        report = sync_for(tmp_path, repository, platform, app(number))
         assert isinstance(report.failed[app(number)], OtherPlatformError)
         assert not report.left_out
 
@@ -143,16 +78,16 @@ def test_who_asks_for_what_cannot_be_read_is_told_why(tmp_path: Path, repository
     link = repository / ".multiarch/amd64" / app(0)
     link.unlink()
     link.symlink_to("elsewhere")
-    report = _sync(tmp_path, repository, AMD64, app(0))
+    report = sync_for(tmp_path, repository, AMD64, app(0))
     assert "not to a merged root" in report.failed[app(0)].message
 
 
 def test_trees_for_one_architecture_hold_others_too(tmp_path: Path) -> None:
     """Images like cmssw/cms:rhel8-aarch64: without an index, linked like all others."""
     root = make_repository(tmp_path / "repository", 3, layers=2, shared=1)
-    _config(root, 1, "arm64")
-    report = _sync(tmp_path, root, AMD64)
-    assert set(_listed(tmp_path)) == {app(0), app(2)}
+    config_for(root, 1, "arm64")
+    report = sync_for(tmp_path, root, AMD64)
+    assert set(listed(tmp_path)) == {app(0), app(2)}
     assert list(report.left_out) == [app(1)] and not report.failed
 
 
@@ -162,26 +97,26 @@ def test_manifests_of_an_index_without_links_of_its_own(tmp_path: Path) -> None:
     described = root / f".metadata/.multiarch/amd64/{app(1)}"
     described.parent.mkdir(parents=True)
     (root / ".metadata" / app(1)).rename(described)
-    report = _sync(tmp_path, root, AMD64)
-    assert not report.failed and set(_listed(tmp_path)) == {app(0), app(1)}
+    report = sync_for(tmp_path, root, AMD64)
+    assert not report.failed and set(listed(tmp_path)) == {app(0), app(1)}
 
 
 def test_a_variant_link_that_leads_nowhere_keeps_what_there_was(
     tmp_path: Path, repository: Path
 ) -> None:
-    _sync(tmp_path, repository, AMD64)
+    sync_for(tmp_path, repository, AMD64)
     shutil.rmtree(repository / ".metadata" / app(3))
-    report = _sync(tmp_path, repository, AMD64)
+    report = sync_for(tmp_path, repository, AMD64)
     assert "leads to no image of any architecture" in report.failed[app(3)].message
-    assert app(3) in _listed(tmp_path)
+    assert app(3) in listed(tmp_path)
 
 
 @pytest.mark.parametrize("place", [".multiarch", ".multiarch/amd64", ".metadata"])
 def test_what_cannot_be_read_takes_nothing_out(
     tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    _sync(tmp_path, repository, AMD64)
-    before = _listed(tmp_path)
+    sync_for(tmp_path, repository, AMD64)
+    before = listed(tmp_path)
     real = os.scandir
 
     def scandir(path: str) -> object:
@@ -190,8 +125,8 @@ def test_what_cannot_be_read_takes_nothing_out(
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    assert _sync(tmp_path, repository, AMD64).failed
-    assert _listed(tmp_path) == before
+    assert sync_for(tmp_path, repository, AMD64).failed
+    assert listed(tmp_path) == before
 
 
 def test_stamps_know_the_directories_of_architectures(repository: Path) -> None:
@@ -226,7 +161,7 @@ def test_answers_name_the_other_architecture(tmp_path: Path, repository: Path) -
 def test_answers_find_the_architecture_in_the_repository_s_config(tmp_path: Path) -> None:
     """What is published for one architecture alone has a place that doesn't tell it."""
     repository = make_repository(tmp_path / "repository", 2, layers=2, shared=1)
-    _config(repository, 1, "arm64/v8")
+    config_for(repository, 1, "arm64/v8")
     places = ("--repository", repository, "--store", tmp_path / "store", "--arch", "amd64")
     podman_cvmfs("sync", *places, "--cache", tmp_path / "cache", "--offline")
     rows = json.loads(succeed("images", *places, "--format", "json"))
