@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.names.spec import ImageSpec
+from podman_cvmfs.oci.documents import parse_manifest, render_manifest
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.settings.policy import DEFAULT_POLICY, Policy
 from podman_cvmfs.store.reader import read_store
@@ -128,3 +131,17 @@ class World:
     def advertised(self) -> list[StoredLayer]:
         """The layers that pulls find by their digests."""
         return [layer for layer in self.content.layers.values() if layer.diff_id is not None]
+
+    def take_configs(self) -> dict[str, bytes]:
+        """Take the configs out of ``repository``; return them by image ID."""
+        place = self.repository / "podmanStore/overlay-images"
+        found = {path.parent.name: path.read_bytes() for path in place.glob("*/*")}
+        shutil.rmtree(self.repository / "podmanStore")
+        return found
+
+    def genuine(self, number: int) -> bytes:
+        """The manifest of ``app(number)`` as a registry has it: other white space and an
+        annotation."""
+        path = self.repository / f".metadata/{app(number)}/manifest.json"
+        document = json.loads(render_manifest(parse_manifest(path.read_bytes())))
+        return json.dumps({**document, "annotations": {"a": "b"}}, indent=3).encode()

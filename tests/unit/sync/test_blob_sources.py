@@ -14,7 +14,7 @@ from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.cache.export_tree import export_tree
 from podman_cvmfs.cache.sources import BlobSources
 from podman_cvmfs.oci.big_data import big_data_file
-from podman_cvmfs.oci.documents import Digest, parse_manifest, render_manifest
+from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.registry.web import WebClient
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.store import Store
@@ -29,16 +29,8 @@ from tests.support.cli import podman_cvmfs, succeed
 from tests.support.http import Handler, Server
 from tests.support.settled import age
 from tests.support.world import World, app
-from tests.unit.sync.test_configs import take_configs
 
 pytestmark = pytest.mark.usefixtures("four_images")
-
-
-def manifest_of(world: World, number: int) -> bytes:
-    """A manifest as a registry has it: other white space and an annotation."""
-    path = world.repository / f".metadata/{app(number)}/manifest.json"
-    document = json.loads(render_manifest(parse_manifest(path.read_bytes())))
-    return json.dumps({**document, "annotations": {"a": "b"}}, indent=3).encode()
 
 
 def index_of(manifest: bytes) -> bytes:
@@ -49,9 +41,9 @@ def index_of(manifest: bytes) -> bytes:
 
 def registry_of(world: World) -> Blobs:
     """A registry with the configs of all images, and the manifests of all except the last one."""
-    registry = Blobs(take_configs(world))
-    registry.manifests = {str(number): manifest_of(world, number) for number in range(2)}
-    of_two = manifest_of(world, 2)
+    registry = Blobs(world.take_configs())
+    registry.manifests = {str(number): world.genuine(number) for number in range(2)}
+    of_two = world.genuine(2)
     registry.manifests.update({"2": index_of(of_two), str(Digest.of(of_two)): of_two})
     return registry
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("four_images")
 
 
 def test_configs_come_from_the_registry_once(world: World) -> None:
-    registry = Blobs(take_configs(world))
+    registry = Blobs(world.take_configs())
     report = world.sync(registry=registry)
     assert len(registry.asked) == 4 and not report.synthesised
     assert {image.config_origin for image in world.content.images.values()} == {"registry"}
@@ -49,7 +49,7 @@ def _singularity(flat: Path) -> None:
 
 
 def test_a_lost_config_is_synthesised_until_the_registry_has_it(world: World) -> None:
-    configs = take_configs(world)
+    configs = world.take_configs()
     for number in range(4):
         _singularity(world.flat(number))
     report = world.sync()
@@ -69,7 +69,7 @@ def test_a_lost_config_is_synthesised_until_the_registry_has_it(world: World) ->
 
 
 def test_a_config_that_nobody_has(world: World) -> None:
-    take_configs(world)
+    world.take_configs()
     for number in range(4):
         (world.flat(number) / ".singularity.d").mkdir()
     report = world.sync(registry=Blobs({}))
@@ -80,7 +80,7 @@ def test_a_config_that_nobody_has(world: World) -> None:
 
 def test_merged_roots_without_dotfiles(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """Environment and command are lost with them. Files and layers are there."""
-    configs = take_configs(world)
+    configs = world.take_configs()
     for registry in (None, Blobs({})):
         shutil.rmtree(world.root / "store", ignore_errors=True)
         caplog.clear()
@@ -128,16 +128,8 @@ def test_without_merged_root_only_what_can_be_shown_right(world: World) -> None:
 
 
 def test_a_cache_that_cannot_be_written_is_an_error(world: World) -> None:
-    configs = take_configs(world)
+    configs = world.take_configs()
     (world.root / "cache").write_text("a file")
     with pytest.raises(StoreError, match="can't write to the cache"):
         world.sync(registry=Blobs(configs))
     assert not (world.root / "store").exists()
-
-
-def take_configs(world: World) -> dict[str, bytes]:
-    """Take the configs out of the repository; return them by image ID."""
-    place = world.repository / "podmanStore/overlay-images"
-    found = {path.parent.name: path.read_bytes() for path in place.glob("*/*")}
-    shutil.rmtree(world.repository / "podmanStore")
-    return found
