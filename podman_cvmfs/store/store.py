@@ -8,7 +8,6 @@ the old generation. The next change removes the leftovers.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import shutil
@@ -29,6 +28,7 @@ from podman_cvmfs.store.locks import create_lock_files, podman_locked_out, sync_
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Piece, StoreContent
 from podman_cvmfs.store.strangers import Stranger
+from podman_cvmfs.util.files import sync_file_system
 from podman_cvmfs.util.foreign_file import read_bounded
 from podman_cvmfs.util.trusted_place import require_own_place
 
@@ -261,7 +261,8 @@ class Store:
             write_file(f"{generation}/{name}", data)
         for name, directory in layout.LOCK_FILES.items():
             os.link(f"{self.path}/{layout.LOCKS}/{name}", f"{generation}/{directory}/{name}")
-        _sync_file_system(self.path)
+        # Otherwise a power cut after the switch could leave a current generation with empty files.
+        sync_file_system(self.path)
         self._flip(number)
 
     def _flip(self, number: int) -> None:
@@ -349,16 +350,3 @@ def _make_way(path: str) -> None:
             for name in found:
                 os.unlink(f"{path}/{name}")
             os.rmdir(path)
-
-
-def _sync_file_system(path: str) -> None:
-    """Have the kernel write out the file system of ``path``. Without that, a power cut after the
-    switch could leave a current generation with empty files."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.syncfs(descriptor) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), path)
-    finally:
-        os.close(descriptor)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small files that are written whole or not at all."""
+"""Small files that are written whole or not at all, and file systems that are written out."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import tempfile
@@ -35,3 +36,15 @@ def write_whole(path: str, data: bytes, *, inside: str | None = None) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def sync_file_system(path: str) -> None:
+    """Have the kernel write out the file system of the directory ``path``. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+    finally:
+        os.close(descriptor)
