@@ -33,4 +33,14 @@ def pause_root() -> str | None:
 
 def is_hidden(directory: str, root: str | None) -> bool:
     """Whether this process sees ``directory``, and podman with the ``pause_root`` doesn't."""
-    return root is not None and os.path.isdir(directory) and not os.path.isdir(root + directory)
+    return root is not None and _can_list(directory) and not _can_list(root + directory)
+
+
+def _can_list(directory: str) -> bool:
+    """The kernel remembers the attributes of a directory whose client has crashed, so they tell
+    nothing."""
+    try:
+        with os.scandir(directory):
+            return True
+    except OSError:
+        return False

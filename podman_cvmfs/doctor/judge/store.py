@@ -308,10 +308,9 @@ def _namespaces(facts: Facts) -> Iterator[Finding]:
     found = f"containers get the user namespace {printable(wanted)}, but the kernel mounts layers"
     found += cures.fuse_stays(facts)
     cure = cures.use_fuse(facts)
-    strange = is_strange(facts)
-    if facts.is_root or (strange and wanted.startswith("keep-id")):
+    if facts.is_root:
         yield Finding(CONDITIONS["userns-fails"], found, cure)
-    elif not strange:
+    elif not is_strange(facts):
         yield Finding(CONDITIONS["userns-copies"], found, cure)
 
 

@@ -227,12 +227,6 @@ STORE_CASES: list[Case] = [
     ("owner-kept", repository(USER, owners=(999,)), "999", USE_FUSE_USER),
     ("owner-kept", repository(USER, owners=(999,)), 'overlay = "fuse-', USE_FUSE_USER),
     ("userns-fails", conf(userns="auto"), "auto", USE_FUSE),
-    (
-        "userns-fails",
-        conf(repository(USER, owners=(999,)), userns="keep-id:uid=5"),
-        "keep-id",
-        USE_FUSE_USER,
-    ),
     ("userns-copies", conf(USER, userns="keep-id"), "keep-id", USE_FUSE_USER),
     (
         "userns-copies",

@@ -56,6 +56,12 @@ def test_starts_that_cannot_hang(facts: Facts) -> None:
     assert "starts-may-hang" not in {each.condition.name for each in judge(facts)}
 
 
+def test_a_namespace_on_strange_files_is_no_fault() -> None:
+    """A user's own store has local directories wherever a start writes."""
+    found = judge(conf(repository(USER, owners=(999,)), userns="keep-id:uid=5"))
+    assert {each.condition.name for each in found} == {"owner-kept"}
+
+
 _PRIVATE = store(closed_at=(STORE,))
 _HEALTHY = {
     "root": ROOT,
