@@ -27,6 +27,7 @@ def export_tree(cache: BlobCache, directory: str) -> Shipped:
     Raises OSError if the directory can't be written, InputError for root where somebody else could
     exchange parts of it, StoreError if the cache can't be read.
     """
+    directory = os.path.abspath(directory)
     blobs = size = new = broken = new_notes = 0
     for digest in cache.held(BLOBS):
         data = cache.get(digest)
@@ -41,6 +42,9 @@ def export_tree(cache: BlobCache, directory: str) -> Shipped:
         digests = cache.manifest_digests(image)
         if all(cache.get(each) is not None for each in digests):
             note = "".join(f"{each}\n" for each in digests).encode()
+            # A lost manifest is no reason to forget one that another export has found.
+            if not note and os.path.lexists(f"{directory}/{path_in_tree(NOTES, image)}"):
+                continue
             new_notes += _put(directory, NOTES, image, note, MAX_NOTE)
     return Shipped(blobs, size, new, broken, new_notes)
 
@@ -53,5 +57,5 @@ def _put(directory: str, kind: str, digest: Digest, data: bytes, limit: int) -> 
             return False
     except OSError:
         pass
-    write_whole(path, data, inside=os.path.abspath(directory))
+    write_whole(path, data, inside=directory)
     return True

@@ -8,6 +8,7 @@ content: a blob counts only with its digest, and a manifest only if it describes
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BLOBS, NOTES = "sha256", "manifests"
+#: Faults of one file, which say nothing about the others.
+_ONE_FILE = (errno.EISDIR, errno.EINVAL, errno.EFBIG, errno.ELOOP)
 #: Bytes; a note names two digests.
 MAX_NOTE = 1024
 
@@ -76,8 +79,10 @@ class BlobSources:
         site knows that the registry doesn't have the manifest any more; None if no place knows."""
         for place in self.places:
             note = self._file(place, path_in_tree(NOTES, image_id), MAX_NOTE)
-            if note is not None:
-                return noted_digests(note)
+            digests = noted_digests(note or b"")
+            # Only an empty note says that the manifest is lost; a damaged one says nothing.
+            if digests or note == b"":
+                return digests
         return None
 
     def _file(self, place: str, path: str, limit: int) -> bytes | None:
@@ -91,7 +96,11 @@ class BlobSources:
             if not os.path.isdir(place):
                 self._give_up(place, f"the blob source {printable(place)} is not there")
         except OSError as err:
-            self._give_up(place, f"can't read the blob source {printable(place)}: {err.strerror}")
+            if err.errno in _ONE_FILE:
+                log.warning("%s: %s", printable(f"{place}/{path}"), err.strerror)
+            else:
+                why = f"can't read the blob source {printable(place)}: {err.strerror}"
+                self._give_up(place, why)
         except RegistryUnreachable as err:
             self._give_up(place, err.message)
         except RegistryError as err:

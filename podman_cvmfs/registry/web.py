@@ -71,9 +71,10 @@ class WebClient:
         host = urlsplit(url).netloc
         response = self._transport.request("GET", url, subject, registry=host, headers=headers)
         try:
-            end = urlsplit(response.url)
-            if end.scheme != "https" and not is_loopback(end.netloc):
-                raise RegistryError(f"{subject}: {printable(host)} sends us to an http address")
+            for each in (*response.history, response):
+                place = urlsplit(each.url)
+                if place.scheme != "https" and not is_loopback(place.netloc):
+                    raise RegistryError(f"{subject}: {printable(host)} sends us to an http address")
             if headers and response.status_code == _UNCHANGED:
                 return None
             if response.status_code in _MISSING:

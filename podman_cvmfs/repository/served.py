@@ -39,6 +39,7 @@ _WAITED = 1.0
 #: So many objects in turn fail at once only where no server is.
 _MOST = 3
 #: An extended attribute of a directory in CernVM-FS.
+_COUNTER = re.compile(r"^([^:,\n]*)[:,](.*)$", re.MULTILINE)
 _COUNTERS = "user.catalog_counters"
 #: An answer that takes longer, in seconds, comes from the server.
 _FETCHED = 0.005
@@ -141,10 +142,13 @@ class ServedTree(Tree):
                 told = os.getxattr(self.path(relative), _COUNTERS).decode("ascii", "replace")
             except OSError:
                 return None
-        lines = dict(re.split("[:,]", line, maxsplit=1) for line in told.splitlines() if line)
+        lines = {match[1]: match[2] for match in _COUNTER.finditer(told)}
         own, nested = lines.get("self_file_size", ""), lines.get("subtree_file_size", "")
         is_its_own = lines.get("catalog_mountpoint", "").strip().endswith(f"/{relative}")
-        return int(own) + int(nested) if is_its_own and (own + nested).isdecimal() else None
+        # Other clients pass on attributes that the owner of the directory may set.
+        if not is_its_own or not re.fullmatch("[0-9]{1,18},[0-9]{1,18}", f"{own},{nested}"):
+            return None
+        return int(own) + int(nested)
 
     def check(self, directory: str) -> None:
         with self.health.asking(self.path(directory)):

@@ -126,7 +126,7 @@ def seconds(least: float, most: float) -> Callable[[object], float]:
 
     def checked(value: object) -> float:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not least <= float(value) <= most:  # type: ignore[arg-type]
+        if not is_number or not least <= value <= most:  # type: ignore[operator]
             raise ValueError(f"must be a number of seconds from {least:g} to {most:g}")
         return float(value)  # type: ignore[arg-type]
 

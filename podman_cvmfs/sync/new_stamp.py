@@ -18,6 +18,7 @@ from dataclasses import replace
 
 from podman_cvmfs.errors import printable
 from podman_cvmfs.repository import layout
+from podman_cvmfs.repository.served import lies_on_fuse
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.stamp import FORMAT, generation_of, revision_of, stamp_path
@@ -125,6 +126,9 @@ class Stamp:
         OSError."""
         if self._revision is None and not self._directories:
             return None
+        # CernVM-FS's publishers alone change its files, with a new revision. On another file system
+        # the directory's owner can set the attributes that tell a revision.
+        is_signed = self._revision is not None and lies_on_fuse(self.repository)
         document = {
             "format": FORMAT,
             "repository": self.repository,
@@ -134,7 +138,7 @@ class Stamp:
             "expires": expires,
             "revision": self._revision,
             "directories": self._directories or {},
-            "shown": [] if self._revision else self._below(shown),
+            "shown": [] if is_signed else self._below(shown),
             "report": report,
         }
         return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()

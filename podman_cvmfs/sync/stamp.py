@@ -89,8 +89,8 @@ def is_current(cache: str, store: str, repository: str, wishes: str, now: int) -
             or not stamp["written"] <= now < stamp["expires"]
         ):
             return False
-        if stamp["revision"] is not None:
-            return bool(stamp["revision"] == revision_of(repository))
+        if stamp["revision"] is not None and stamp["revision"] != revision_of(repository):
+            return False
         for path, times in stamp["directories"].items():
             attributes = os.stat(os.path.join(repository, path), follow_symlinks=False)
             if [attributes.st_mtime_ns, attributes.st_ino] != times:
@@ -102,7 +102,7 @@ def is_current(cache: str, store: str, repository: str, wishes: str, now: int) -
             return False
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-    return bool(stamp["directories"])
+    return bool(stamp["directories"] or stamp["revision"])
 
 
 def last_report(cache: str, store: str, repository: str) -> dict[str, object]:

@@ -90,7 +90,11 @@ def _reap(child: int, seconds: float) -> int | None:
     """The wait status of ``child`` once it has ended; None if it hasn't within so many seconds."""
     deadline = time.monotonic() + seconds
     while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
+        try:
+            ended, status = os.waitpid(child, os.WNOHANG)
+        except ChildProcessError:
+            # A parent that ignores SIGCHLD leaves nothing to wait for.
+            ended, status = child, 0
         if ended:
             _left.discard(child)
             return status

@@ -27,13 +27,15 @@ def read_bounded(path: str, limit: int, *, follow: bool = True) -> bytes:
         if not stat.S_ISREG(attributes.st_mode):
             raise OSError(*_refusal(attributes.st_mode), path)
         chunks = []
-        left = limit + 1
+        left, size = limit + 1, 0
         while left > 0:
             # Asking for one byte more than there are saves the read that finds the end.
             chunk = os.read(descriptor, min(left, attributes.st_size + 1))
             chunks.append(chunk)
             left -= len(chunk)
-            if len(chunk) <= attributes.st_size:
+            size += len(chunk)
+            # A short read may hide an error: only the next read tells it.
+            if not chunk or size == attributes.st_size:
                 break
     finally:
         os.close(descriptor)

@@ -92,7 +92,9 @@ def _child(look: Callable[[S], Any], items: Sequence[S]) -> Iterator[int]:
         raise
     finally:
         os.close(reader)
-    os.waitpid(child, 0)
+    # Whoever ignores SIGCHLD has nothing to wait for.
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(child, 0)
 
 
 def _answer(look: Callable[[S], Any], items: Sequence[S], writer: int) -> NoReturn:

@@ -99,5 +99,5 @@ def test_missing_repository_is_refused(cvmfs: Machine) -> None:
     before = cvmfs.files()
     done = podman_cvmfs("setup", "--mount-cvmfs=none.cern.ch", within=cvmfs.namespace)
     assert done.returncode == 3
-    assert "/cvmfs/none.cern.ch is not there" in done.stderr
+    assert "/cvmfs/none.cern.ch is missing" in done.stderr
     assert cvmfs.files() == before

@@ -217,3 +217,36 @@ def test_export_writes_only_what_is_new(world: World) -> None:
     shutil.rmtree(world.root / "blobs")
     (world.root / "blobs").write_text("a file")
     assert podman_cvmfs(*argv, "--directory", world.root / "blobs").returncode == 3
+
+
+def test_a_lost_manifest_takes_no_note_away(world: World) -> None:
+    """A damaged note says nothing; only an empty one says that the manifest is lost."""
+    image = Digest("a" * 64)
+    cache = BlobCache(str(world.root / "exporting"))
+    shared = world.root / "shared"
+    cache.keep_manifests(image, b"{}", None)
+    export_tree(cache, str(shared))
+    source = BlobSources([str(shared)])
+    assert source.manifest_digests(image) == (Digest.of(b"{}"),)
+    cache.keep_manifest_digests(image, ())
+    assert export_tree(cache, str(shared)).new_notes == 0
+    assert source.manifest_digests(image) == (Digest.of(b"{}"),)
+    (note,) = (shared / "manifests").rglob("a" * 64)
+    note.write_text("<html>")
+    assert source.manifest_digests(image) is None
+    note.write_text("")
+    assert source.manifest_digests(image) == ()
+
+
+def test_one_bad_file_leaves_the_source_in_use(world: World) -> None:
+    cache = BlobCache(str(world.root / "exporting"))
+    cache.put(b"good")
+    cache.put(b"bad")
+    shared = world.root / "shared"
+    export_tree(cache, str(shared))
+    (bad,) = (shared / "sha256").rglob(Digest.of(b"bad").hex)
+    bad.unlink()
+    bad.mkdir()
+    source = BlobSources([str(shared)])
+    assert source.blob(Digest.of(b"bad")) is None
+    assert source.blob(Digest.of(b"good")) == b"good"

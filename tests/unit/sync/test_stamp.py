@@ -22,6 +22,7 @@ from podman_cvmfs.sync.stamp import is_current, stamp_path, wishes_text
 from tests.support.cli import podman_cvmfs, succeed
 from tests.support.http import Server, give
 from tests.support.many import REGISTRY
+from tests.support.required import required
 from tests.support.settled import age, is_skipped, sync_json, target_of
 
 
@@ -74,9 +75,19 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path: Path, reposito
     assert not is_skipped(target)
 
 
+@pytest.mark.parametrize("revision", [False, True], ids=["plain", "forged-revision"])
 @pytest.mark.parametrize("above", [0, 1, 2], ids=["files", "layer", "prefix"])
-def test_a_link_in_the_place_of_files_is_seen(tmp_path: Path, repository: Path, above: int) -> None:
-    """In a plain directory no time that is known tells of it, and times can be set back."""
+def test_a_link_in_the_place_of_files_is_seen(
+    tmp_path: Path, repository: Path, above: int, revision: bool
+) -> None:
+    """In a plain directory no time that is known tells of it, and times can be set back. Its owner
+    can also set the attributes by which CernVM-FS tells a revision."""
+    if revision:
+        try:
+            os.setxattr(repository, "user.revision", b"1")
+            os.setxattr(repository, "user.root_hash", b"x")
+        except OSError as err:
+            required(f"the file system of {tmp_path} takes no attributes: {err}")
     target = target_of(tmp_path, repository)
     sync_json(target, "--view", "layers")
     assert is_skipped(target, "--view", "layers")

@@ -37,8 +37,8 @@ _WORK = """
 import sys, threading, time
 from podman_cvmfs.util.apart import apart
 def work():
-    print("begun", flush=True)
     try:
+        print("begun", flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         print("cleaned up", flush=True)
