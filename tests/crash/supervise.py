@@ -10,6 +10,7 @@ ptrace.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import select
@@ -189,9 +190,9 @@ def _answer(child: int, listener: int, decide: Callable[[Call], Verdict]) -> boo
     """Answer one question; False if there will be no more."""
     try:
         request = fcntl.ioctl(listener, _RECEIVE, b"\0" * _REQUEST.size)
-    except OSError:
-        # It has been killed meanwhile.
-        return False
+    except OSError as err:
+        # Who asked has been killed meanwhile; others of its group may still ask.
+        return err.errno == errno.ENOENT
     key, process, _, number, _, _, *arguments = _REQUEST.unpack(request)
     verdict = decide(Call(NAMES[number], process, tuple(arguments)))
     if verdict == KILL:
@@ -206,6 +207,6 @@ def _answer(child: int, listener: int, decide: Callable[[Call], Verdict]) -> boo
         response = _RESPONSE.pack(key, 0, -verdict, 0)
     try:
         fcntl.ioctl(listener, _SEND, response)
-    except OSError:
-        return False
+    except OSError as err:
+        return err.errno == errno.ENOENT
     return True

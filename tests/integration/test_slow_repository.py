@@ -138,7 +138,11 @@ def test_a_signal_ends_a_sync_whose_reads_hang(
     client.tell(delay=_HANGS)
     argv = target.argv("--offline", *(["--watch"] if watch else []))
     with subprocess.Popen(
-        [sys.executable, "-m", "podman_cvmfs", *argv], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "podman_cvmfs", *argv],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell has its background jobs ignore SIGINT, and what they start, too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as sync:
         assert sync.stderr is not None
         # By then eight threads read.
