@@ -146,8 +146,8 @@ def _listen(watch: Watch) -> None:
     start, run = subprocess.Popen.__init__, subprocess.run
     enter, remove = Namespace.run, shutil.rmtree
 
-    def begin_known(store: Store, path: str) -> None:
-        begin(store, path)
+    def begin_known(store: Store, path: str, *others: Any) -> None:
+        begin(store, path, *others)
         watch.know(store.path)
 
     def replace_judged(store: Store, *args: Any, **options: Any) -> bool:
