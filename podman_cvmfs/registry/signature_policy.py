@@ -9,6 +9,7 @@ containers/image v5.36 and v5.40 ``docker/policyconfiguration/naming.go``.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,8 +61,7 @@ def read_signature_policy(
     """The policy of this user's podman, None if there is no file. ``rules`` are those by which
     podman finds its files; None: those of the installed podman. Raises InputError for a file that
     podman can't read either."""
-    rules = registries_rules() if rules is None else rules
-    for path in policy_files(rules.everywhere):
+    for path in _places(rules):
         try:
             data = read_bounded(path, _LIMIT)
         except FileNotFoundError:
@@ -70,6 +70,18 @@ def read_signature_policy(
             raise InputError(f"can't read {printable(path)}: {err.strerror}") from None
         return parse_signature_policy(data, path, ignore_signatures)
     return None
+
+
+def _places(rules: RegistriesRules | None) -> Sequence[str]:
+    """Where podman looks for the file. It is asked for its rules only where these matter: to run
+    podman takes as long as to sync hundreds of images."""
+    if rules is not None:
+        return policy_files(rules.everywhere)
+    new, old = (
+        next((path for path in policy_files(everywhere) if os.path.lexists(path)), None)
+        for everywhere in (True, False)
+    )
+    return policy_files(new == old or registries_rules().everywhere)
 
 
 def parse_signature_policy(
