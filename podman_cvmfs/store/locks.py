@@ -28,7 +28,7 @@ from podman_cvmfs.store.layout import (
     SYNC_LOCK_MODE,
     TOKEN_BYTES,
 )
-from podman_cvmfs.store.lock_holder import holder_of, named
+from podman_cvmfs.util.lock_holder import holder_of, named
 
 log = logging.getLogger(__name__)
 

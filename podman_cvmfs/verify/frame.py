@@ -11,8 +11,8 @@ from podman_cvmfs.settings.advice import on_store
 from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.entries import retired_links
-from podman_cvmfs.store.lock_holder import holder_of
 from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.util.lock_holder import holder_of
 from podman_cvmfs.verify.fault import Kind
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.record_reader import entry_id
