@@ -15,9 +15,8 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from podman_cvmfs.errors import RepositoryError, printable
-from podman_cvmfs.util.below import read_regular
+from podman_cvmfs.util.below import OPEN_DIRECTORY, read_regular
 
-_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: The largest of our documents lists the directories that a layer doesn't mention.
 _MAX_DOCUMENT = 256 << 20
 
@@ -65,7 +64,7 @@ class OpenRepository:
                         # Whatever the umask is. It was made just now, by us, and not as a link.
                         os.chmod(part, 0o755, dir_fd=fd)
                 with self._told(path, "/".join(parts[: number + 1]), "directory"):
-                    deeper = os.open(part, _OPEN, dir_fd=fd)
+                    deeper = os.open(part, OPEN_DIRECTORY, dir_fd=fd)
                 os.close(fd)
                 fd = deeper
             yield fd
@@ -118,4 +117,4 @@ class OpenRepository:
     def open_directory(self, path: str) -> int:
         """A descriptor of the directory ``path``, to be closed by the caller."""
         with self.above(path) as fd, self._told(path, path, "directory"):
-            return os.open(os.path.basename(path), _OPEN, dir_fd=fd)
+            return os.open(os.path.basename(path), OPEN_DIRECTORY, dir_fd=fd)

@@ -18,6 +18,7 @@ from podman_cvmfs.publish.source.layer_stream import LayerStream, WrongBlobError
 from podman_cvmfs.publish.unpack.layer import unpack
 from podman_cvmfs.publish.unpack.merge import Layer, Merger
 from podman_cvmfs.publish.workspace import Workspace, write_file
+from podman_cvmfs.util.below import OPEN_DIRECTORY
 
 OpenLayer = Callable[[Descriptor], Iterator[bytes]]
 
@@ -101,8 +102,7 @@ class Preparation:
 
     def _open(self, path: str) -> int:
         """A descriptor of a directory that we have made in the workspace."""
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(path, flags, dir_fd=self._space.fd)
+        return os.open(path, OPEN_DIRECTORY, dir_fd=self._space.fd)
 
     def _unpack(self, layer: Descriptor, stream: LayerStream, root: int) -> frozenset[bytes]:
         """Unpack a layer, and name it if that fails."""

@@ -17,11 +17,12 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from podman_cvmfs.util.below import OPEN_DIRECTORY
+
 _PART = re.compile(r"diff([1-9][0-9]*)?\Z")
 #: No image has local directories so deep. Deeper directories of strangers lie below one that by
 #: then only the owner can write.
 _MAX_DEPTH = 200
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, order=True)
@@ -98,7 +99,7 @@ class _Visit:
             return
         where = place if name is None else name
         try:
-            descriptor = os.open(where, _DIRECTORY, dir_fd=directory)
+            descriptor = os.open(where, OPEN_DIRECTORY, dir_fd=directory)
         except FileNotFoundError:
             return
         except OSError as err:

@@ -12,7 +12,8 @@ import os
 import stat
 from collections.abc import Iterator
 
-_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: For os.open: a directory, and no link to one.
+OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def open_directory(path: bytes, dir_fd: int) -> int:
@@ -20,10 +21,10 @@ def open_directory(path: bytes, dir_fd: int) -> int:
 
     b"" is ``dir_fd`` itself. OSError (ENOTDIR) if a part is a link or no directory.
     """
-    fd = os.open(b".", _OPEN_DIRECTORY, dir_fd=dir_fd)
+    fd = os.open(b".", OPEN_DIRECTORY, dir_fd=dir_fd)
     for part in path.split(b"/") if path else ():
         try:
-            deeper = os.open(part, _OPEN_DIRECTORY, dir_fd=fd)
+            deeper = os.open(part, OPEN_DIRECTORY, dir_fd=fd)
         finally:
             os.close(fd)
         fd = deeper

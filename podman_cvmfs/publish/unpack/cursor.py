@@ -11,7 +11,7 @@ import errno
 import os
 from types import TracebackType
 
-_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+from podman_cvmfs.util.below import OPEN_DIRECTORY
 
 
 class Cursor:
@@ -23,7 +23,7 @@ class Cursor:
 
     def __init__(self, root: int) -> None:
         self._root = root
-        self.fd = os.open(b".", _OPEN, dir_fd=root)
+        self.fd = os.open(b".", OPEN_DIRECTORY, dir_fd=root)
         self._names: list[bytes] = []
         #: Which directory each level is, from the root on: the way back must lead there.
         self._known = [self._identity(self.fd)]
@@ -50,13 +50,13 @@ class Cursor:
 
     def down(self, name: bytes) -> None:
         """Enter the directory ``name`` in this one."""
-        self._now(os.open(name, _OPEN, dir_fd=self.fd))
+        self._now(os.open(name, OPEN_DIRECTORY, dir_fd=self.fd))
         self._names.append(name)
         self._known.append(self._identity(self.fd))
 
     def up(self) -> bytes:
         """Go to the directory above, and return the name of the one that is left."""
-        above = os.open(b"..", _OPEN, dir_fd=self.fd)
+        above = os.open(b"..", OPEN_DIRECTORY, dir_fd=self.fd)
         if self._identity(above) != self._known[-2]:
             os.close(above)
             raise OSError(errno.ESTALE, "a directory was moved while it was read")
@@ -74,7 +74,7 @@ class Cursor:
             common += 1
         if len(self._names) - common > common:
             # It is shorter to begin anew.
-            self._now(os.open(b".", _OPEN, dir_fd=self._root))
+            self._now(os.open(b".", OPEN_DIRECTORY, dir_fd=self._root))
             del self._names[:], self._known[1:]
         while len(self._names) > common:
             self.up()
