@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,18 +17,6 @@ from tests.support.corrupt_files import STRANGER, plant
 from tests.support.stores import Spoilt, small_repository
 
 BY_LAYERS = Policy(view=View.LAYERS)
-
-
-@pytest.fixture(autouse=True)
-def umask() -> Iterator[None]:
-    before = os.umask(0o022)
-    yield
-    os.umask(before)
-
-
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_repository(tmp_path_factory.mktemp("plain") / "repository")
 
 
 def tell(verdict: Verdict) -> list[str]:

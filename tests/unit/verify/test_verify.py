@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,18 +40,6 @@ STATE, LAYERS, IMAGES = JSON
 ROWS = {**FILES, **PIECES, **RECORDS}
 BY_LAYERS = Policy(view=View.LAYERS)
 POLICIES = [Policy(*each) for each in itertools.product(View, Reuse, Overlay, (False, True))]
-
-
-@pytest.fixture(autouse=True)
-def umask() -> Iterator[None]:
-    before = os.umask(0o022)
-    yield
-    os.umask(before)
-
-
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_repository(tmp_path_factory.mktemp("plain") / "repository")
 
 
 @pytest.fixture(scope="module")
