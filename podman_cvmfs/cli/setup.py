@@ -14,7 +14,12 @@ from podman_cvmfs.cli.options import DIRECTORY, setting, settings_given
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.podman.crio_conf import has_crio
 from podman_cvmfs.podman.storage_conf.effective import Places, read_effective
-from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
+from podman_cvmfs.podman.storage_conf.generation import (
+    OTHER_ENGINES,
+    Generation,
+    find_generation,
+    reads_no_drop_ins,
+)
 from podman_cvmfs.repository.owners import owner_of_first, serve_users
 from podman_cvmfs.settings.advice import on_store
 from podman_cvmfs.settings.policy import Overlay
@@ -117,6 +122,9 @@ def command(
             kernel=None if overlay is None else overlay == Overlay.KERNEL.value,
             mount_program=_mount_program(generation, overlay),
             users=root and (were_given(earlier) if users is None else users),
+            older=generation is not None
+            and generation.drop_ins
+            and any(map(reads_no_drop_ins, OTHER_ENGINES)),
         )
         _set_up(manifest_path, generation, request, crio, dry_run, settings.repositories)
 

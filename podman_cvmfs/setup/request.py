@@ -19,7 +19,8 @@ class SetupRequest:
     ``earlier`` are the changes of earlier set-ups; the new store replaces the stores in it.
     ``volumes`` are entries for containers.conf. ``kernel``: with True the kernel mounts the layers,
     with False ``mount_program`` does. With None this doesn't change, and ``mount_program`` is the
-    present one of ordinary users. ``users``: ordinary users get a system's store too.
+    present one of ordinary users. ``users``: ordinary users get a system's store too. ``older``: an
+    engine beside podman reads no drop-ins of storage.conf.
     """
 
     store: str
@@ -28,6 +29,7 @@ class SetupRequest:
     kernel: bool | None = None
     mount_program: str | None = None
     users: bool = False
+    older: bool = False
 
     @property
     def replaces(self) -> tuple[str, ...]:
