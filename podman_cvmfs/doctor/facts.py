@@ -30,6 +30,8 @@ class Engine:
     make storage."""
 
     version: str = ""
+    #: Whether it isn't installed.
+    is_missing: bool = False
     #: Whether it reads drop-ins of storage.conf.
     drop_ins: bool = False
     #: Why it doesn't even start, and what helps.
@@ -45,6 +47,28 @@ class Engine:
     def major(self) -> int | None:
         """The first number of the version."""
         return major_of(self.version)
+
+
+@dataclass(frozen=True)
+class Crio:
+    """CRI-O, as far as it concerns our store. Only root looks at it."""
+
+    is_there: bool = False
+    #: Why its configuration can't be read, and what helps.
+    problem: str = ""
+    hint: str = ""
+    #: Whether it has our store.
+    has_store: bool = True
+    #: Whether podman keeps its images in the same directory.
+    shares: bool = False
+    #: Additional stores that it names and that are missing.
+    missing: tuple[str, ...] = ()
+    #: Whether it repairs its storage after a crash.
+    repairs: bool = False
+    #: Names in our store that it doesn't pin.
+    unpinned: tuple[str, ...] = ()
+    #: Our store's pause image, if this CRI-O can't start it in a user namespace.
+    pause: str = ""
 
 
 @dataclass(frozen=True)
@@ -266,6 +290,7 @@ class Facts:
     user: User = field(default_factory=User)
     now: int = 0
     engine: Engine = field(default_factory=Engine)
+    crio: Crio = field(default_factory=Crio)
     configuration: Configuration = field(default_factory=Configuration)
     native: Native = field(default_factory=Native)
     contents: Contents = field(default_factory=Contents)
@@ -299,6 +324,8 @@ class Facts:
     bad_wish_lists: Mapping[str, str] = field(default_factory=dict)
     #: Users' images and containers that show one layer as their whole root.
     broken: BrokenUsers = field(default_factory=BrokenUsers)
+    #: Names of this user's images that stand on our store's layers.
+    standing: tuple[str, ...] = ()
     #: Warnings about our settings.
     warnings: tuple[str, ...] = ()
 
@@ -306,6 +333,11 @@ class Facts:
     def is_root(self) -> bool:
         """Whether podman runs as root."""
         return self.user.uid == 0
+
+    @property
+    def lacks_podman(self) -> bool:
+        """Whether this is a machine with CRI-O and without podman."""
+        return self.engine.is_missing and self.crio.is_there
 
     @property
     def is_own(self) -> bool:

@@ -15,7 +15,13 @@ import tomlkit
 
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.plan.retirement import RETIRED_REGISTRY, is_retired
-from podman_cvmfs.podman.crio_conf import DIRECTORY, drop_in_directory, has_crio, read_crio_conf
+from podman_cvmfs.podman.crio_conf import (
+    DIRECTORY,
+    crio_generation,
+    drop_in_directory,
+    has_crio,
+    read_crio_conf,
+)
 from podman_cvmfs.podman.crio_images import is_pause, pins_for
 from podman_cvmfs.podman.storage_conf.effective import names_store
 from podman_cvmfs.podman.storage_conf.toml_file import read_file
@@ -98,6 +104,9 @@ def _remarks(store: str, names: Sequence[str], pause_image: str) -> list[str]:
         sync = on_store(store, "sync")
         return [f"the store has no images yet: run '{sync}', and then this again to pin the images"]
     pause = [name for name in names if is_pause(name, pause_image)]
+    if crio_generation().drop_ins:
+        # It mounts each piece by itself (containers/storage 1.63 ``drivers/overlay/overlay.go``).
+        return []
     return [pause_trouble(pause[0])] if pause else []
 
 

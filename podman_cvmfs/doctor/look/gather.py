@@ -9,6 +9,7 @@ import time
 
 from podman_cvmfs.doctor.facts import Configuration, Contents, Facts, Native, Place, Presence
 from podman_cvmfs.doctor.look.client import look_at_clients
+from podman_cvmfs.doctor.look.crio import look_at_crio, look_at_standing
 from podman_cvmfs.doctor.look.engine import (
     as_spelt,
     ask_podman,
@@ -72,6 +73,7 @@ def gather(settings: Settings, seconds: float) -> Facts:
         user=user,
         now=int(time.time()),
         engine=engine,
+        crio=look_at_crio(settings.store, store.names, configuration.graphroot, seconds),
         configuration=configuration,
         native=_native(configuration, seconds),
         contents=contents,
@@ -100,6 +102,7 @@ def gather(settings: Settings, seconds: float) -> Facts:
         given=_given(settings),
         bad_wish_lists=look_at_wish_lists(settings.wish_lists, settings.cache, seconds),
         broken=look_at_broken((settings.store, *(each.path for each in others)), seconds),
+        standing=look_at_standing(settings.store, seconds) if named else (),
         warnings=settings.warnings,
     )
 
