@@ -30,13 +30,13 @@ class Engine:
     make storage."""
 
     version: str = ""
-    #: Whether it isn't installed.
-    is_missing: bool = False
     #: Whether it reads drop-ins of storage.conf.
     drop_ins: bool = False
     #: Why it doesn't even start, and what helps.
     problem: str = ""
     hint: str = ""
+    #: Whether it isn't installed.
+    is_missing: bool = False
     #: Why it can't open its storage.
     failure: str = ""
     #: What it says of its storage.
