@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.podman.storage_conf.generation import Generation, reads_no_drop_ins
 from podman_cvmfs.podman.storage_conf.toml_file import plain, read_file, section, strings
 
 DIRECTORY = "/etc/crio"
+#: What makes a change count.
+RESTART = "restart CRI-O, a reload is not enough: systemctl restart crio"
 #: CRI-O reads this many files at most on a sane machine; more are refused.
 _MAX_FILES = 1000
 
@@ -49,13 +50,6 @@ class CrioConf:
 def has_crio(directory: str = DIRECTORY) -> bool:
     """Whether CRI-O, or its configuration, is on this machine."""
     return os.path.isdir(directory) or shutil.which("crio") is not None
-
-
-def crio_generation() -> Generation:
-    """How CRI-O reads storage.conf. One that can't be asked counts as older: it reads no
-    drop-ins."""
-    there = shutil.which("crio") is not None
-    return Generation("", drop_ins=there and not reads_no_drop_ins("crio"), appends=True)
 
 
 def drop_in_directory(directory: str = DIRECTORY) -> str:

@@ -17,12 +17,13 @@ from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.plan.retirement import RETIRED_REGISTRY, is_retired
 from podman_cvmfs.podman.crio_conf import (
     DIRECTORY,
-    crio_generation,
+    RESTART,
     drop_in_directory,
     has_crio,
     read_crio_conf,
 )
 from podman_cvmfs.podman.crio_images import is_pause, pins_for
+from podman_cvmfs.podman.crio_storage import crio_generation
 from podman_cvmfs.podman.storage_conf.effective import names_store
 from podman_cvmfs.podman.storage_conf.toml_file import read_file
 from podman_cvmfs.settings.advice import on_store
@@ -46,7 +47,6 @@ internal_repair = false
 # The kubelet's garbage collection leaves these images alone. Images of the store can't be removed.
 pinned_images = {pins}
 """
-RESTART = "restart CRI-O, a reload is not enough: systemctl restart crio"
 _MISSING = (
     "CRI-O is on this machine: run 'podman-cvmfs setup --crio' too. Without that, a crash of CRI-O "
     "can remove all its containers and images, and its lists of images can fail after podman has "

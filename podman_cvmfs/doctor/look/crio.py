@@ -8,19 +8,10 @@ from collections.abc import Collection
 
 from podman_cvmfs.doctor.facts import Crio
 from podman_cvmfs.errors import InputError, PodmanCvmfsError, printable
-from podman_cvmfs.podman.crio_conf import (
-    DIRECTORY,
-    crio_generation,
-    has_crio,
-    read_crio_conf,
-)
+from podman_cvmfs.podman.crio_conf import DIRECTORY, has_crio
 from podman_cvmfs.podman.crio_images import is_pause, unpinned
-from podman_cvmfs.podman.storage_conf.effective import (
-    Places,
-    graphroot_of,
-    names_store,
-    read_effective,
-)
+from podman_cvmfs.podman.crio_storage import crio_generation, read_crio_storage
+from podman_cvmfs.podman.storage_conf.effective import names_store
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.usage.graphroots import find_graphroots
 from podman_cvmfs.usage.layer_users import find_layer_users
@@ -45,22 +36,17 @@ def look_at_crio(
 
 
 def _crio(store: str, names: Collection[str], graphroot: str, directory: str) -> Crio:
-    conf = read_crio_conf(directory)
-    generation = crio_generation()
-    # A service has nothing in its environment.
-    places = Places.of_process({"HOME": "/root"})
-    effective = read_effective(places, generation)
-    stores = tuple(dict.fromkeys([*effective.stores, *conf.stores]))
-    root = conf.root or graphroot_of(places, effective)
+    storage = read_crio_storage(directory)
+    conf = storage.conf
     pauses = [name for name in sorted(names) if is_pause(name, conf.pause_image)]
     return Crio(
         is_there=True,
-        has_store=names_store(stores, store),
-        shares=os.path.realpath(root) == os.path.realpath(graphroot),
-        missing=tuple(each for each in stores if not os.path.isdir(each)),
+        has_store=names_store(storage.stores, store),
+        shares=os.path.realpath(storage.graphroot) == os.path.realpath(graphroot),
+        missing=tuple(each for each in storage.stores if not os.path.isdir(each)),
         repairs=conf.internal_repair,
         unpinned=unpinned(sorted(names), conf.pinned_images),
-        pause="".join(pauses[:1]) if not generation.drop_ins else "",
+        pause="" if crio_generation().drop_ins else "".join(pauses[:1]),
     )
 
 
