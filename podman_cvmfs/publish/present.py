@@ -29,6 +29,27 @@ def present_platform(directory: str, name: ImageName) -> Platform | None:
         return None
 
 
+def held_document(directory: str, name: ImageName, digest: Digest) -> bytes | None:
+    """The config or the manifest with this digest that the repository has for the image ``name``.
+
+    The content is checked. None if it isn't there, or can't be read.
+    """
+    try:
+        with OpenRepository(directory) as repository:
+            paths = [layout.config_path(digest)]
+            image_id = os.path.basename(repository.link_target(name.repository_path) or "")
+            with contextlib.suppress(InputError):
+                image = Digest.parse(f"sha256:{image_id}")
+                paths.append(layout.manifest_blob_path(image, digest))
+            for path in paths:
+                data = repository.read(path)
+                if data is not None and Digest.of(data) == digest:
+                    return data
+    except (OSError, RepositoryError):
+        pass
+    return None
+
+
 def is_complete(repository: OpenRepository, image: SourceImage) -> bool:
     """Whether the repository has the image already, with everything that belongs to it."""
     config, name = image.config, image.name
