@@ -18,12 +18,13 @@ from podman_cvmfs.errors import InputError, PartialError, printable
 from podman_cvmfs.names.reference import parse_name
 from podman_cvmfs.names.spec import ImageSpec
 from podman_cvmfs.oci.platform import Platform
-from podman_cvmfs.publish.batch import Outcome, Target, Wanted, publish_all, wanted_by_lists
-from podman_cvmfs.publish.publisher import check_directory
+from podman_cvmfs.publish.batch import Outcome, Wanted, publish_all, wanted_by_lists
 from podman_cvmfs.publish.source.budget import parse_size
 from podman_cvmfs.publish.source.open import open_source
+from podman_cvmfs.publish.targets import Target, target_for
 from podman_cvmfs.registry.client import RegistryClient
 from podman_cvmfs.settings.files import Settings
+from podman_cvmfs.settings.paths import default_staging
 from podman_cvmfs.sync.fetch_lists import ListFetcher
 from podman_cvmfs.sync.watch import follow
 from podman_cvmfs.sync.wish_list import read_wish_list
@@ -51,7 +52,14 @@ log = logging.getLogger(__name__)
     "--repository",
     required=True,
     type=DIRECTORY,
-    help="The repository. The directory is made if it is missing.",
+    help="The repository. A plain directory is made if it is missing. /cvmfs/NAME is published by "
+    "cvmfs_server, in one transaction.",
+)
+@click.option(
+    "--staging",
+    type=DIRECTORY,
+    help="Where images for /cvmfs/NAME are unpacked. Default: /var/lib/podman-cvmfs/publish; an "
+    "ordinary user's is ~/.local/share/podman-cvmfs/publish.",
 )
 @click.option(
     "--name", metavar="NAME", help="The name of the image, for example example.org/app:1."
@@ -80,6 +88,7 @@ def command(
     sources: tuple[str, ...],
     wish_lists: tuple[str, ...],
     interval: float | None,
+    staging: str | None,
     repository: str,
     name: str | None,
     assume_nosuid: bool,
@@ -107,10 +116,10 @@ def command(
         raise click.UsageError("--watch is for --wish-list, and makes no report in JSON")
     given = parse_name(name) if name is not None else None
     settings = replace(settings_given(), wish_lists=wish_lists)
-    check_directory(repository, assume_nosuid)
-    target = Target(repository, assume_nosuid, None if max_size is None else parse_size(max_size))
+    size = None if max_size is None else parse_size(max_size)
+    fetcher = ListFetcher(settings)
 
-    def work() -> list[Outcome]:
+    def work(target: Target) -> list[Outcome]:
         patience = settings.registries
         client = RegistryClient(
             timeout=patience.timeout, retries=patience.retries, max_pause=patience.max_pause
@@ -124,18 +133,18 @@ def command(
                 for text in sources
             ]
             specs = _specs(settings, fetcher)
-            wanted += wanted_by_lists(specs, client, settings.platform, repository)
+            wanted += wanted_by_lists(specs, client, settings.platform, target)
             outcomes = []
             for outcome in publish_all(wanted, target):
                 _tell(outcome, settings.platform, is_quiet=interval is not None)
                 outcomes.append(outcome)
         return outcomes
 
-    fetcher = ListFetcher(settings)
-    if interval is not None:
-        follow(lambda: _raise_failures(work()), interval, what="publishing")
-        return
-    outcomes = work()
+    with target_for(repository, staging or default_staging(), assume_nosuid, size) as target:
+        if interval is not None:
+            follow(lambda: _raise_failures(work(target)), interval, what="publishing")
+            return
+        outcomes = work(target)
     if output == "json":
         click.echo(json.dumps([_as_json(outcome) for outcome in outcomes], indent=1))
     elif len(outcomes) > 1:

@@ -21,23 +21,12 @@ from podman_cvmfs.publish.present import held_document, present_platform
 from podman_cvmfs.publish.publisher import Published, publish
 from podman_cvmfs.publish.source.image import ImageSource, SourceImage
 from podman_cvmfs.publish.source.registry import RegistrySource, check_host, check_scheme
+from podman_cvmfs.publish.targets import Target
 from podman_cvmfs.registry.client import RegistryClient
 from podman_cvmfs.util.progress import track
 
 #: How many registries' answers are waited for at once.
 _LOOKERS = 8
-
-
-@dataclass(frozen=True)
-class Target:
-    """The repository that is published into, and what the user vouches for.
-
-    ``max_size`` is how many bytes an image may take unpacked; None for the usual bound.
-    """
-
-    repository: str
-    assume_nosuid: bool = False
-    max_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,14 +53,14 @@ class Outcome:
 
 
 def wanted_by_lists(
-    specs: Iterable[ImageSpec], client: RegistryClient, platform: Platform, repository: str
+    specs: Iterable[ImageSpec], client: RegistryClient, platform: Platform, target: Target
 ) -> list[Wanted]:
     """What wish lists want. A pattern stands for all tags that match it, in the registry's order.
 
     An image that several entries want is there once. What can't be looked up raises its error when
     it is opened.
     """
-    held = functools.partial(held_document, repository)
+    held = functools.partial(held_document, target.directory, target.below)
     found: dict[ImageName, Wanted] = {}
     failed: list[Wanted] = []
     for spec in specs:
@@ -110,7 +99,10 @@ def _fail(error: PodmanCvmfsError) -> ImageSource:
 
 
 def publish_all(wanted: Sequence[Wanted], target: Target) -> Iterator[Outcome]:
-    """Publish all images, in the order of ``wanted``. Yields each result as soon as it is known."""
+    """Publish all images, in the order of ``wanted``. Yields each result as soon as it is known.
+
+    At the end the target is finished. Raises what ``Target.finish`` raises.
+    """
     with ThreadPoolExecutor(_LOOKERS) as pool:
         looked_up = list(
             track(pool.map(_look_up, wanted), len(wanted), "Looking at the registries")
@@ -125,6 +117,7 @@ def publish_all(wanted: Sequence[Wanted], target: Target) -> Iterator[Outcome]:
                 yield _publish_one(each.text, source, image, target)
         finally:
             source.close()
+    target.finish()
 
 
 def _look_up(
@@ -143,15 +136,17 @@ def _look_up(
 
 
 def _publish_one(text: str, source: ImageSource, image: SourceImage, target: Target) -> Outcome:
-    before = present_platform(target.repository, image.name)
+    before = present_platform(target.directory, target.below, image.name)
     try:
         done = publish(
-            target.repository,
+            target.directory,
             image,
             functools.partial(source.layer, image),
             target.assume_nosuid,
             target.max_size,
+            target.below,
         )
     except PodmanCvmfsError as err:
         return Outcome(text, image, error=err, before=before)
+    target.added(done)
     return Outcome(text, image, done, before=before)

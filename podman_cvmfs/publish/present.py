@@ -17,10 +17,10 @@ from podman_cvmfs.publish.open_repository import OpenRepository
 from podman_cvmfs.publish.source.image import SourceImage
 
 
-def present_platform(directory: str, name: ImageName) -> Platform | None:
+def present_platform(directory: str, below: str | None, name: ImageName) -> Platform | None:
     """The platform of the repository's image with the name ``name``; None if unknown."""
     try:
-        with OpenRepository(directory) as repository:
+        with OpenRepository(directory, below) as repository:
             target = repository.link_target(name.repository_path)
             config = Digest.parse(f"sha256:{os.path.basename(target or '')}")
             data = repository.read(layout.config_path(config))
@@ -29,13 +29,15 @@ def present_platform(directory: str, name: ImageName) -> Platform | None:
         return None
 
 
-def held_document(directory: str, name: ImageName, digest: Digest) -> bytes | None:
+def held_document(
+    directory: str, below: str | None, name: ImageName, digest: Digest
+) -> bytes | None:
     """The config or the manifest with this digest that the repository has for the image ``name``.
 
     The content is checked. None if it isn't there, or can't be read.
     """
     try:
-        with OpenRepository(directory) as repository:
+        with OpenRepository(directory, below) as repository:
             paths = [layout.config_path(digest)]
             image_id = os.path.basename(repository.link_target(name.repository_path) or "")
             with contextlib.suppress(InputError):
