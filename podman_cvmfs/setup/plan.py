@@ -216,7 +216,8 @@ def _put_main(plan: Plan, places: Places, effective: Effective, request: SetupRe
     plan.put(path, data)
     if not places.uid and not places.storage_conf:
         ordinary.guard(plan, places, request, path, data)
-    if places.storage_opts and request.store not in stores_of_options(places.storage_opts):
+    options = places.storage_opts
+    if options is not None and request.store not in stores_of_options(options):
         # This holds for every file that podman reads (containers/storage types/options.go). Without
         # an own file of the user, the options have only been added until now.
         plan.remarks.append(
@@ -296,6 +297,6 @@ def _missing(volumes: Sequence[str], present: Sequence[str]) -> list[str]:
 
 def serves(places: Places, generation: Generation, request: SetupRequest) -> bool:
     """Whether podman at ``places`` would use the store with the present files."""
-    effective = read_effective(replace(places, storage_opts=""), generation)
+    effective = read_effective(replace(places, storage_opts=None), generation)
     driver = driver_of(places, effective)[0]
     return why_unused(request.store, effective) is None and is_overlay(driver)

@@ -128,6 +128,8 @@ def look_at_configuration(generation: Generation, store: str) -> Configuration:
     """The configuration as podman of ``generation`` reads it, with what concerns our ``store``."""
     places = Places.of_process()
     environment = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
+    if places.storage_opts is not None:
+        environment["STORAGE_OPTS"] = places.storage_opts
     try:
         effective = read_effective(places, generation)
         effective, dropped = as_replaced(effective, generation, places)

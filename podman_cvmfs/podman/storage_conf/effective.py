@@ -27,6 +27,8 @@ from podman_cvmfs.podman.storage_conf.toml_file import (
 )
 
 _OVERLAY_NAMES = ("overlay", "overlay2")
+#: Options that name one store (containers/storage ``drivers/overlay/overlay.go``).
+_STORE_OPTIONS = ("imagestore", "additionalimagestore")
 _DRIVERS = ("overlay", "vfs", "btrfs", "zfs")
 #: libpod's database below the graphroot, of podman 4 and of podman 5.
 _DATABASES = ("libpod/bolt_state.db", "db.sql")
@@ -78,8 +80,8 @@ def read_effective(places: Places, generation: Generation) -> Effective:
     stores = array.values
     if not generation.drop_ins and places.uid and (inherited or main is None):
         # Only where the user has no file of his own are the options of the environment added.
-        stores += stores_of_options(places.storage_opts)
-        options.update(other_options(places.storage_opts))
+        stores += stores_of_options(places.storage_opts or "")
+        options.update(other_options(places.storage_opts or ""))
     return Effective(main, tuple(files), inherited, driver, tuple(stores), options)
 
 
@@ -92,7 +94,7 @@ def as_replaced(
     environment's options take the place of its own.
     """
     options = places.storage_opts
-    if not options or effective.inherited or not (effective.main or generation.drop_ins):
+    if options is None or effective.inherited or not (effective.main or generation.drop_ins):
         return effective, ()
     stores = tuple(stores_of_options(options))
     dropped = tuple(each for each in effective.stores if each not in stores)
@@ -173,14 +175,14 @@ def is_overlay(driver: str) -> bool:
 def stores_of_options(options: str) -> list[str]:
     """The additional stores that a value of STORAGE_OPTS names."""
     pairs = (option.partition("=") for option in options.split(","))
-    return [value for key, _, value in pairs if key.rpartition(".")[2] == "imagestore"]
+    return [value for key, _, value in pairs if key.rpartition(".")[2] in _STORE_OPTIONS]
 
 
 def other_options(options: str) -> dict[str, str]:
     """The options of the overlay driver but stores that a value of STORAGE_OPTS names."""
     pairs = (option.partition("=") for option in options.split(","))
     named = {key.rpartition(".")[2]: value for key, _, value in pairs if key}
-    return {key: value for key, value in named.items() if key != "imagestore"}
+    return {key: value for key, value in named.items() if key not in _STORE_OPTIONS}
 
 
 def graphroot_of(places: Places, effective: Effective) -> str:
