@@ -26,7 +26,7 @@ from podman_cvmfs.repository.tree import Tree
 from podman_cvmfs.repository.whiteouts import Markers, scan
 from podman_cvmfs.resolve.config import SYNTHESISED, ConfigLadder
 from podman_cvmfs.resolve.image import FlatRoot, Layer, ResolvedImage, view_shown
-from podman_cvmfs.resolve.manifest import REBUILT, ManifestLadder
+from podman_cvmfs.resolve.manifest import CONVERTED, REBUILT, ManifestLadder, is_readable
 from podman_cvmfs.resolve.shown import ShownRoot
 from podman_cvmfs.resolve.skeleton import Skeleton
 from podman_cvmfs.resolve.skeletons import Skeletons
@@ -86,6 +86,8 @@ class Resolver:
         genuine, manifest_origin = None, REBUILT
         if origin != SYNTHESISED:
             genuine, manifest_origin = self._manifests.find(image, config, manifest)
+        if genuine is not None and not is_readable(genuine.manifest):
+            genuine, manifest_origin = None, CONVERTED
         return ResolvedImage(
             source_id=image.image_id,
             config=config,
