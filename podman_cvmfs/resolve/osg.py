@@ -39,11 +39,11 @@ from podman_cvmfs.repository.readers import Readers
 from podman_cvmfs.repository.records import PublishedImage
 from podman_cvmfs.repository.served import NoAnswerError
 from podman_cvmfs.resolve.config import CACHE, REGISTRY, SYNTHESISED
-from podman_cvmfs.resolve.ducc import flat_root_at
 from podman_cvmfs.resolve.image import Layer, ResolvedImage
 from podman_cvmfs.resolve.manifest import CONVERTED, GENUINE, REBUILT, is_readable, lists
 from podman_cvmfs.resolve.skeletons import Skeletons
 from podman_cvmfs.resolve.synthesise import architecture_of, synthesise
+from podman_cvmfs.resolve.whole import flat_root_at
 from podman_cvmfs.settings.policy import Policy
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,13 @@ class OsgResolver:
         tree = self._repository.tree
         attributes = tree.lstat(image.merged)
         if attributes is None or not stat.S_ISDIR(attributes.st_mode):
-            raise RepositoryError(f"{image.name} leads to {image.merged}, which is missing")
+            raise RepositoryError(
+                f"{image.name} leads to {tree.path(image.merged)}, which is missing"
+            )
+        if tree.is_empty(image.merged):
+            raise RepositoryError(
+                f"{image.name} leads to {tree.path(image.merged)}, which is empty"
+            )
         documents, reason = self._find(image)
         if documents is None:
             documents = self._made_up(image)
