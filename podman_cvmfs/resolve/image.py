@@ -67,6 +67,8 @@ class ResolvedImage:
     index: bytes | None = None
     skeleton: Skeleton = field(default_factory=Skeleton)
     givable: frozenset[int] | None = None
+    #: What the user is to be told of it.
+    notices: tuple[str, ...] = ()
 
     def shown_by(self, policy: Policy) -> View:
         """How the image is shown under ``policy``: flat or layers."""
