@@ -10,6 +10,8 @@ REPOSITORY = "/cvmfs/unpacked.cern.ch"
 #: Root's: the whole system uses them.
 SYSTEM_STORE = "/var/lib/podman-cvmfs/store"
 SYSTEM_CACHE = "/var/cache/podman-cvmfs"
+#: The site's start-up profiles.
+PROFILES = "/etc/podman-cvmfs/profiles"
 
 
 def _user_directory(variable: str, fallback: str) -> str:
