@@ -75,7 +75,7 @@ class Hook:
         self.layer.mkdir(parents=True)
 
     def run(self, config: bytes) -> bytes:
-        argv = ["sh", "-c", SCRIPT, "hook", self.store, self.program, "prefetch"]
+        argv = ["sh", "-c", SCRIPT, "hook", str(self.store), str(self.program), "prefetch"]
         done = subprocess.run(argv, input=config, stdout=subprocess.PIPE, check=True, timeout=20)
         return done.stdout
 
