@@ -14,9 +14,8 @@ from podman_cvmfs.errors import PartialError, printable
 from podman_cvmfs.profiles.choose import Chosen, choose
 from podman_cvmfs.profiles.prefetch import Limits, Prefetched, prefetch
 from podman_cvmfs.profiles.started import image_of_layer, only_once
-from podman_cvmfs.reports.find import find, no_such_image
-from podman_cvmfs.reports.sources import content_of, target_of
 from podman_cvmfs.settings.files import Settings
+from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage
 
 log = logging.getLogger(__name__)
@@ -65,9 +64,13 @@ def command(
     """
     if bool(images) == bool(layer):
         raise click.UsageError("name IMAGEs, or a --layer")
-    settings = target_of(settings_given())
-    content = content_of(settings)
-    wanted = _wanted(settings, content, images, layer)
+    settings = settings_given()
+    if layer is not None:
+        content = read_store(settings.store) or StoreContent()
+        started = image_of_layer(settings.store, content, layer)
+        wanted = [] if started is None else [started]
+    else:
+        settings, content, wanted = _named(settings, images)
     limits = Limits(size * _MEGABYTE, seconds)
     reports = []
     has_failed = False
@@ -88,19 +91,23 @@ def command(
         raise PartialError("some files can't be read", "podman-cvmfs doctor looks for the cause")
 
 
-def _wanted(
-    settings: Settings, content: StoreContent, names: tuple[str, ...], layer: str | None
-) -> list[StoredImage]:
-    if layer is not None:
-        image = image_of_layer(settings.store, content, layer)
-        return [] if image is None else [image]
+def _named(
+    settings: Settings, names: tuple[str, ...]
+) -> tuple[Settings, StoreContent, list[StoredImage]]:
+    """The settings with the store to look at, what it holds, and the images of these names."""
+    # A container that starts waits for nothing that only names need.
+    from podman_cvmfs.reports.find import find, no_such_image
+    from podman_cvmfs.reports.sources import content_of, target_of
+
+    settings = target_of(settings)
+    content = content_of(settings)
     found = []
     for name in names:
         image = find(content, name)
         if image is None:
             raise no_such_image(settings.store, name)
         found.append(image)
-    return found
+    return settings, content, found
 
 
 def _tell(image: StoredImage, chosen: Chosen, done: Prefetched) -> None:

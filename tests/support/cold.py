@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -30,6 +31,7 @@ class Stage:
         self.target = Target(root / "mount", root / "store", root / "cache")
         self.hooks = root / "hooks"
         self.hooks.mkdir()
+        (root / "profiles").mkdir()
         settings = root / "config.toml"
         settings.write_text(f'offline = true\nprofiles = "{root / "profiles"}"\n')
         self.settings = settings
@@ -66,6 +68,17 @@ class Stage:
         with running(self.root / "podman", stores=[self.target.store]) as found:
             found.run("ps")
             yield found
+
+    def profile(self, built: Built) -> Path:
+        """Where the site has the profile of an image."""
+        return self.root / "profiles" / built.image_id
+
+    def run(self, podman: Podman, *args: str) -> str:
+        """Run ``podman-cvmfs ARGS`` beside a podman; return its standard output."""
+        # podman's environment leads to its own configuration.
+        env = {**podman.env, VARIABLE: str(self.settings), "PYTHONPATH": os.pathsep.join(sys.path)}
+        argv = [sys.executable, "-m", "podman_cvmfs", *args, "--store", str(self.target.store)]
+        return podman.namespace.run(argv, env=env).stdout
 
     def add_hook(self) -> Path:
         """A directory of hooks for ``podman --hooks-dir``, with the one that reads early."""
