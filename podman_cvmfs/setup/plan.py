@@ -28,6 +28,7 @@ from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.podman.storage_conf.toml_file import array_in, plain, read_file, section
 from podman_cvmfs.podman.storage_conf.use import why_unused
 from podman_cvmfs.setup import ordinary
+from podman_cvmfs.setup.hook import has_hook, put_hook
 from podman_cvmfs.setup.mounts import destination, drop_in
 from podman_cvmfs.setup.request import Plan, SetupRequest
 
@@ -83,6 +84,8 @@ def plan_setup(
         ordinary.put_settings(plan, request)
     if request.volumes:
         _put_volumes(plan, places, generation, request.volumes)
+    if request.prefetch or has_hook(request.earlier):
+        put_hook(plan, places, generation, request.store)
     return plan
 
 

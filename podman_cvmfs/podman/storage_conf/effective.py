@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.podman.storage_conf.edit import STORES, VOLUMES
+from podman_cvmfs.podman.storage_conf.edit import HOOKS, STORES, VOLUMES
 from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.podman.storage_conf.places import Places as Places
 from podman_cvmfs.podman.storage_conf.places import containers_files as containers_files
@@ -114,6 +114,14 @@ def names_store(stores: Sequence[str], store: str) -> bool:
     """Whether ``store`` is among ``stores``, however it is spelt. If a store is named twice, podman
     lists its images twice."""
     return os.path.realpath(store) in map(os.path.realpath, stores)
+
+
+def read_hook_directories(places: Places, generation: Generation) -> list[str]:
+    """The directories of hooks that containers.conf(5) names. Raises InputError."""
+    array = _Array(HOOKS)
+    for path in containers_files(places, generation.drop_ins):
+        array.read(path, plain(path, read_file(path) or b""))
+    return array.values
 
 
 def read_volumes(places: Places, generation: Generation, without: str = "") -> list[str]:
