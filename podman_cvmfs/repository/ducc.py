@@ -7,7 +7,7 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from podman_cvmfs.errors import InputError, RepositoryError, printable
 from podman_cvmfs.names.reference import ImageName, parse_repository_path
@@ -306,6 +306,13 @@ class Repository:
         place = layout.flat_directory(image_id.hex)
         attributes = self.tree.lstat(place)
         return place if attributes is not None and stat.S_ISDIR(attributes.st_mode) else None
+
+    def check_links(self, image: PublishedImage, layers: Iterable[Digest]) -> None:
+        """Raise LinkedError if a symbolic link is in the place of the merged root of ``image``, of
+        one of these ``layers``, or of a directory above."""
+        self.tree.check(layout.flat_directory(image.image_id.hex))
+        for digest in layers:
+            self.tree.check(f"{layout.layer_directory(digest.hex)}/{layout.LAYERFS}")
 
     def has_merged_root(self, image: PublishedImage) -> bool:
         """Whether DUCC has published the merged root of ``image``, and the link, which comes last.

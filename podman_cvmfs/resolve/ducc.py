@@ -76,6 +76,10 @@ class Resolver:
         )
         layers = self._complete(image, blobs, found, config)
         shown_by = view_shown(self._policy, layers, flat)
+        missing = [layer.blob.digest for layer in layers if layer.files is None]
+        if (flat is None) if shown_by is View.FLAT else bool(missing):
+            # It can't be shown. A link in the files' place is the better reason.
+            self._repository.check_links(image, missing)
         if self._needs_markers(layers, shown_by):
             layers = [self._with_markers(layer) for layer in layers]
         elif self._policy.overlay is Overlay.FUSE and self._policy.reuse is not Reuse.NONE:
