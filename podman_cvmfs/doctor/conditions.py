@@ -144,6 +144,11 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
         ),
         ("repository-hangs", _E, "containers of its images hang"),
         ("repository-broken", _E, "containers of its images fail"),
+        (
+            "fetches-fail",
+            _W,
+            "containers fail where they read files that the client has not cached yet",
+        ),
         ("repository-closed", _E, "this user can't run its images"),
         (
             "starts-may-hang",

@@ -160,6 +160,8 @@ class Targets:
     gone: tuple[str, ...] = ()
     #: podman's pause process sees another tree of mounts.
     hidden: tuple[str, ...] = ()
+    #: A repository whose client tells of trouble -> names whose files can't be fetched.
+    unread: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,10 @@ class Repository:
     problem: str = ""
     #: Whether the program that serves it has gone.
     is_dead: bool = False
+    #: Why its client may fail to fetch files, by its own words.
+    trouble: str = ""
+    #: Whether the client is known to work without its server.
+    is_offline: bool = False
     #: Whether nothing is there.
     empty: bool = False
     #: Whether its layout is unknown.

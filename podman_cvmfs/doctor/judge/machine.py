@@ -49,6 +49,11 @@ def repositories(facts: Facts) -> Iterator[Finding]:
             yield _unmounted(facts, "repository-broken", f"{path}: {each.problem}", each)
         elif each.empty:
             yield _unmounted(facts, "repository-missing", f"{path} is empty", each)
+        elif unread := facts.targets.unread.get(each.path, ()):
+            found = f"{path}: {each.trouble}; files of {_named(unread)} can't be read"
+            yield _unmounted(facts, "repository-broken", found, each)
+        elif each.is_offline:
+            yield _unmounted(facts, "fetches-fail", f"{path}: {each.trouble}", each)
         elif each.foreign:
             yield Finding(
                 CONDITIONS["repository-foreign"],
@@ -61,7 +66,7 @@ def repositories(facts: Facts) -> Iterator[Finding]:
 def _unmounted(facts: Facts, name: str, found: str, repository: Repository) -> Finding:
     finding = Finding(CONDITIONS[name], found, here=_without_images(facts, repository))
     path = repository.path
-    if repository.problem and not repository.is_dead:
+    if (repository.problem or repository.trouble) and not repository.is_dead:
         # The client may still serve what is in its cache; another one would begin with an empty
         # mount, or not at all.
         check = "check network, proxy and server"

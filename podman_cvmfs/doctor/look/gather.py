@@ -78,7 +78,12 @@ def gather(settings: Settings, seconds: float) -> Facts:
         others=others,
         repositories=repositories,
         clients=look_at_clients(there, seconds),
-        targets=look_at_targets(settings.store, mounted, seconds * _FULL_LOOK),
+        targets=look_at_targets(
+            settings.store,
+            mounted,
+            seconds * _FULL_LOOK,
+            [each.path for each in repositories if each.trouble],
+        ),
         disks=look_at_disks(
             {
                 "store": settings.store,

@@ -42,6 +42,21 @@ MACHINE_CASES: list[Case] = [
         f"umount --lazy {REPOSITORY}; cvmfs_config probe unpacked.cern.ch",
     ),
     (
+        "repository-broken",
+        replace(
+            repository(trouble="its client is ill", is_offline=True),
+            targets=Targets(unread={REPOSITORY: ("r/a:1",)}),
+        ),
+        f"{REPOSITORY}: its client is ill; files of r/a:1 can't be read",
+        "# check network, proxy and server (cvmfs_config stat unpacked.cern.ch); leave it mounted",
+    ),
+    (
+        "fetches-fail",
+        repository(trouble="its client is ill", is_offline=True),
+        f"{REPOSITORY}: its client is ill",
+        "# check network, proxy and server (cvmfs_config stat unpacked.cern.ch); leave it mounted",
+    ),
+    (
         "files-gone",
         replace(ROOT, targets=Targets(gone=("r/a:1", "r/b:1"))),
         "2 names, such as r/a:1: their files have left the repository",
