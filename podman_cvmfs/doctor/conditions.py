@@ -29,6 +29,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
             "containers have only one user ID: programs that need another one fail",
         ),
         ("mount-unseen", _E, "this user's containers of these images find no files"),
+        ("containers-stuck", _E, "these containers can read no files of their images"),
         ("native-disagrees", _W, "podman may read its configuration differently from this report"),
         ("native-missing", _E, "PODMAN_CVMFS_NATIVE requires the containers/storage library"),
     ),
