@@ -160,6 +160,8 @@ class Targets:
     gone: tuple[str, ...] = ()
     #: podman's pause process sees another tree of mounts.
     hidden: tuple[str, ...] = ()
+    #: A repository whose client tells of trouble -> names whose files can't be fetched.
+    unread: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,10 @@ class Repository:
     problem: str = ""
     #: Whether the program that serves it has gone.
     is_dead: bool = False
+    #: Why its client may fail to fetch files, by its own words.
+    trouble: str = ""
+    #: Whether the client is known to work without its server.
+    is_offline: bool = False
     #: Whether nothing is there.
     empty: bool = False
     #: Whether its layout is unknown.
@@ -299,6 +305,8 @@ class Facts:
     bad_wish_lists: Mapping[str, str] = field(default_factory=dict)
     #: Users' images and containers that show one layer as their whole root.
     broken: BrokenUsers = field(default_factory=BrokenUsers)
+    #: Running containers of this user whose root file system answers nothing.
+    stuck: tuple[str, ...] = ()
     #: Warnings about our settings.
     warnings: tuple[str, ...] = ()
 
@@ -311,6 +319,15 @@ class Facts:
     def is_own(self) -> bool:
         """Whether our store belongs to this user."""
         return self.store.owner in (None, self.user.uid)
+
+    @property
+    def away(self) -> str:
+        """A repository of the settings that can't be read now; "" if all can."""
+        for each in self.repositories:
+            is_there = each.presence is Presence.THERE and not (each.empty or each.problem)
+            if each.wished and not (is_there and not self.targets.unread.get(each.path)):
+                return each.path
+        return ""
 
     @property
     def stores(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ _JUDGES = (
     machine.repositories,
     machine.clients,
     machine.targets,
+    machine.stuck,
     store.contents,
     store.layout,
     machine.cut_off,

@@ -9,6 +9,7 @@ import time
 
 from podman_cvmfs.doctor.facts import Configuration, Contents, Facts, Native, Place, Presence
 from podman_cvmfs.doctor.look.client import look_at_clients
+from podman_cvmfs.doctor.look.containers import look_at_stuck
 from podman_cvmfs.doctor.look.engine import (
     as_spelt,
     ask_podman,
@@ -78,7 +79,12 @@ def gather(settings: Settings, seconds: float) -> Facts:
         others=others,
         repositories=repositories,
         clients=look_at_clients(there, seconds),
-        targets=look_at_targets(settings.store, mounted, seconds * _FULL_LOOK),
+        targets=look_at_targets(
+            settings.store,
+            mounted,
+            seconds * _FULL_LOOK,
+            [each.path for each in repositories if each.trouble],
+        ),
         disks=look_at_disks(
             {
                 "store": settings.store,
@@ -100,6 +106,7 @@ def gather(settings: Settings, seconds: float) -> Facts:
         given=_given(settings),
         bad_wish_lists=look_at_wish_lists(settings.wish_lists, settings.cache, seconds),
         broken=look_at_broken((settings.store, *(each.path for each in others)), seconds),
+        stuck=_stuck(configuration, seconds),
         warnings=settings.warnings,
     )
 
@@ -112,6 +119,15 @@ def _configuration(generation: Generation, store: str, seconds: float) -> Config
             problem=f"podman's configuration or graphroot doesn't answer in {seconds:g} seconds",
             hint="see what hangs with 'podman --log-level=debug info'",
         )
+
+
+def _stuck(configuration: Configuration, seconds: float) -> tuple[str, ...]:
+    if not configuration.has_graphroot:
+        return ()
+    try:
+        return bounded(lambda: look_at_stuck(configuration.graphroot, seconds), seconds + 1)
+    except (HangingError, OSError):
+        return ()
 
 
 def _native(configuration: Configuration, seconds: float) -> Native:
