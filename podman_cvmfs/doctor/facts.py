@@ -90,6 +90,13 @@ class Configuration:
     missing_programs: tuple[str, ...] = ()
     #: An option, or "driver" -> the file that sets it.
     set_in: Mapping[str, str] = field(default_factory=dict)
+    #: Those of them that no command of ours can change in this file: this user may not write it, or
+    #: the key is not on a line of its own.
+    fixed: frozenset[str] = frozenset()
+    #: Whether ``effective.main`` has a line ``[storage]``; None if no command may add one.
+    has_table: bool | None = True
+    #: Whether ``mount_program`` is the site's own program, not fuse-overlayfs.
+    is_own_program: bool = False
     #: Whether /dev/fuse can be opened.
     has_fuse: bool = True
     #: The shell file that names our store at each login; "" if there is none.

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from podman_cvmfs.doctor.facts import Facts
 from podman_cvmfs.doctor.finding import Finding, worst_first
-from podman_cvmfs.doctor.judge import engine, machine, store
+from podman_cvmfs.doctor.judge import engine, machine, mounts, store
 
 _JUDGES = (
     store.session,
     engine.configuration,
-    engine.mounting,
+    mounts.mounting,
     store.places,
     engine.user,
     machine.repositories,
