@@ -19,7 +19,7 @@ from podman_cvmfs.oci.documents import (
 )
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.repository.ducc import Repository
-from podman_cvmfs.repository.owners import is_a_strangers
+from podman_cvmfs.repository.owners import have_lost_owners, is_a_strangers
 from podman_cvmfs.repository.readers import Readers
 from podman_cvmfs.repository.records import PublishedImage, PublishedLayer
 from podman_cvmfs.repository.tree import Tree
@@ -75,6 +75,9 @@ class Resolver:
             image, lambda: self._described(blobs, len(blobs)), place
         )
         layers = self._complete(image, blobs, found, config)
+        if flat is not None and len(layers) == 1 and layers[0].files is not None:
+            lost = have_lost_owners(self._at(layers[0].files), self._at(flat.path))
+            flat = replace(flat, has_owners=lost)
         shown_by = view_shown(self._policy, layers, flat)
         if self._needs_markers(layers, shown_by):
             layers = [self._with_markers(layer) for layer in layers]

@@ -16,6 +16,8 @@ from podman_cvmfs.podman.storage_conf.effective import (
     Places,
     check_driver,
     containers_files,
+    driver_of,
+    is_overlay,
     names_store,
     read_effective,
     read_volumes,
@@ -65,8 +67,8 @@ def plan_setup(
     the environment of sessions stay as they are.
     """
     effective = read_effective(places, generation)
-    check_driver(places, effective)
     plan = Plan()
+    _look_at_driver(plan, places, effective)
     if places.storage_conf:
         plan.remarks.append(
             f"CONTAINERS_STORAGE_CONF names {printable(places.storage_conf)}: setup "
@@ -82,6 +84,17 @@ def plan_setup(
     if request.volumes:
         _put_volumes(plan, places, generation, request.volumes)
     return plan
+
+
+def _look_at_driver(plan: Plan, places: Places, effective: Effective) -> None:
+    """Raises InputError if the configuration chooses another driver than overlay. podman's database
+    can choose one against the configuration; then this makes a remark."""
+    try:
+        check_driver(places, effective)
+    except InputError as err:
+        if not is_overlay(effective.driver):
+            raise
+        plan.remarks.append(f"{err.message}: {err.hint}")
 
 
 def _put_sessions(
@@ -285,4 +298,5 @@ def _missing(volumes: Sequence[str], present: Sequence[str]) -> list[str]:
 def serves(places: Places, generation: Generation, request: SetupRequest) -> bool:
     """Whether podman at ``places`` would use the store with the present files."""
     effective = read_effective(replace(places, storage_opts=None), generation)
-    return why_unused(request.store, effective) is None
+    driver = driver_of(places, effective)[0]
+    return why_unused(request.store, effective) is None and is_overlay(driver)

@@ -26,6 +26,7 @@ ROOMS = (
     "repository",  # what lies in /cvmfs
     "registry",  # what registries have
     "cache",  # what was found out once
+    "lists",  # every entry of a layer or an image
     "store",  # the on-disk format
     "resolve",  # an offer -> a complete image
     "plan",  # wanted against present

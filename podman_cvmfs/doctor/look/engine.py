@@ -86,9 +86,11 @@ def _ask() -> tuple[str, str, str]:
         return info.stdout, "", ""
     # It also looks at other things than storage, such as cgroups.
     listed = _podman("ps", "--quiet")
-    if listed.returncode == 0:
-        overwritten = _OVERWRITTEN.search(listed.stderr)
-        return "", "", overwritten[1] if overwritten else ""
+    overwritten = _OVERWRITTEN.search(listed.stderr)
+    driver = overwritten[1] if overwritten else ""
+    if listed.returncode == 0 or driver:
+        # That other driver refuses the options of overlay, so podman may fail because of it.
+        return "", "", driver
     return "", _last_line(listed.stderr) or f"exit status {listed.returncode}", ""
 
 

@@ -31,6 +31,8 @@ _OVERLAY_NAMES = ("overlay", "overlay2")
 _STORE_OPTIONS = ("imagestore", "additionalimagestore")
 #: The drivers of containers/storage that are in use.
 DRIVERS = ("overlay", "vfs", "btrfs", "zfs")
+#: libpod's database below the graphroot, of podman 4 and of podman 5.
+_DATABASES = ("libpod/bolt_state.db", "db.sql")
 
 
 @dataclass(frozen=True)
@@ -139,25 +141,33 @@ def read_userns(places: Places, generation: Generation) -> str:
 
 
 def check_driver(places: Places, effective: Effective) -> None:
-    """Raise InputError where images are kept with another driver than overlay.
-
-    Without a driver in the configuration podman takes the one whose images are there.
-    """
+    """Raise InputError where images are kept with another driver than overlay."""
     driver, reason = driver_of(places, effective)
     if not is_overlay(driver):
+        change = "" if is_overlay(effective.driver) else "change the driver to overlay; then "
         raise InputError(
             f"podman uses the storage driver {printable(driver)} ({printable(reason)}); "
             "the store needs overlay",
-            "change the driver to overlay; 'podman system reset' removes the other one's images",
+            f"{change}'podman --storage-driver {printable(driver)} system reset' removes the other "
+            "driver's images and containers",
         )
 
 
 def driver_of(places: Places, effective: Effective) -> tuple[str, str]:
-    """The storage driver, and what decides it, as a phrase. Raises InputError."""
-    if effective.driver:
-        return effective.driver, f"{_last_that_sets('driver', effective)} says so"
+    """The storage driver, and what decides it, as a phrase. Raises InputError.
+
+    Without a driver in the configuration podman takes the driver whose images are there. A podman
+    that has a database keeps to the driver of its first command (libpod ``runtime.go``,
+    ``mergeDBConfig``), whatever the configuration says.
+    """
     graphroot = graphroot_of(places, effective)
     found = [name for name in DRIVERS if os.path.isdir(f"{graphroot}/{name}-images")]
+    if effective.driver:
+        has_database = any(os.path.exists(f"{graphroot}/{name}") for name in _DATABASES)
+        # A podman with a database has opened its storage, and that makes this directory.
+        if is_overlay(effective.driver) and has_database and found and "overlay" not in found:
+            return found[0], f"its database in {graphroot} says so"
+        return effective.driver, f"{_last_that_sets('driver', effective)} says so"
     driver = "overlay" if "overlay" in found or not found else found[0]
     return driver, f"{graphroot} has its images"
 

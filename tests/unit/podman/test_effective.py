@@ -188,6 +188,23 @@ def test_another_driver_is_refused(tmp_path: Path, generation: Generation) -> No
         check_driver(places, read_effective(places, generation))
 
 
+@pytest.mark.parametrize("generation", [OLD, NEW])
+@pytest.mark.parametrize("database", ["libpod/bolt_state.db", "db.sql"])
+def test_a_database_keeps_to_the_driver_of_podman_s_first_command(
+    tmp_path: Path, generation: Generation, database: str
+) -> None:
+    places = places_below(tmp_path)
+    write_conf(tmp_path / "admin/storage.conf", driver="overlay")
+    (tmp_path / "graph/vfs-images").mkdir()
+    (tmp_path / "graph" / database).parent.mkdir(exist_ok=True)
+    (tmp_path / "graph" / database).touch()
+    with pytest.raises(InputError, match=r"driver vfs \(its database .*says so") as told:
+        check_driver(places, read_effective(places, generation))
+    assert (told.value.hint or "").startswith("'podman --storage-driver vfs system reset' removes")
+    (tmp_path / "graph/overlay-images").mkdir()
+    check_driver(places, read_effective(places, generation))
+
+
 def test_stores_of_storage_opts() -> None:
     assert stores_of_options("") == []
     options = "overlay.mountopt=nodev,overlay.imagestore=/a,imagestore=/b,additionalimagestore=/c"
