@@ -263,6 +263,34 @@ class Registries:
 
 
 @dataclass(frozen=True)
+class ImagePolicy:
+    """podman's policy.json, of which podman reads the one at ``path``."""
+
+    path: str = ""
+    #: Why it can't be read, and what helps.
+    problem: str = ""
+    hint: str = ""
+    #: Images of the store that it rejects -> the rule.
+    rejected: Mapping[str, str] = field(default_factory=dict)
+    #: Images of the store for which it demands a signature, if the settings heed that -> the rule.
+    unsigned: Mapping[str, str] = field(default_factory=dict)
+    #: The same rules for all images that it doesn't name; "" for no such rule.
+    rejects_others: str = ""
+    mistrusts_others: str = ""
+
+
+@dataclass(frozen=True)
+class BlobSource:
+    """A blob source of our settings."""
+
+    place: str
+    #: Why it doesn't answer.
+    problem: str = ""
+    #: Digests under which it has other bytes.
+    wrong: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Facts:
     """Everything."""
 
@@ -284,6 +312,8 @@ class Facts:
     disks: tuple[Disk, ...] = ()
     units: Units = field(default_factory=Units)
     registries: Registries = field(default_factory=Registries)
+    policy: ImagePolicy = field(default_factory=ImagePolicy)
+    blob_sources: tuple[BlobSource, ...] = ()
     #: A line for each user of this machine whose podman doesn't look into our store, although
     #: ``named_by`` name it to all.
     unreached: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from podman_cvmfs.doctor.facts import Facts
 from podman_cvmfs.doctor.finding import Finding, worst_first
-from podman_cvmfs.doctor.judge import engine, machine, mounts, store
+from podman_cvmfs.doctor.judge import engine, machine, mounts, pulls, store
 
 _JUDGES = (
     store.session,
@@ -19,7 +19,9 @@ _JUDGES = (
     store.contents,
     store.layout,
     machine.cut_off,
-    machine.registries,
+    pulls.registries,
+    pulls.policy,
+    pulls.blob_sources,
     machine.disks,
     engine.native,
     machine.units,
