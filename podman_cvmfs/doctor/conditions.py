@@ -164,6 +164,19 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
     ),
     Area.REGISTRY: (
         ("registries-conf-broken", _E, "podman can't pull and syncs fail"),
+        ("policy-json-broken", _E, "podman can't pull and syncs fail"),
+        (
+            "images-rejected",
+            _W,
+            "podman pulls none of these images, and the next sync takes them out of the store",
+        ),
+        (
+            "images-unsigned",
+            _W,
+            "nobody has checked their signatures: the next sync takes them out of the store",
+        ),
+        ("blob-source-down", _W, "syncs ask the registries; with offline = true they can't"),
+        ("blob-source-wrong", _W, "syncs leave these files out and ask the registries"),
         ("registry-blocked", _N, "the store's images run anyway; podman pulls nothing for them"),
     ),
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judges repositories, registries, disks, systemd's units and users' images. Pure."""
+"""Judges repositories, disks, systemd's units and users' images. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from podman_cvmfs.doctor.mounting import mount_program
 from podman_cvmfs.errors import printable
 from podman_cvmfs.podman.pause import RESTART
 from podman_cvmfs.usage.broken_layers import cure_of
-from podman_cvmfs.util.words import counted
 
 _CVMFS = "/cvmfs/"
 #: With this setting the client moves fetched files within one directory of its cache. Such a move
@@ -146,22 +145,6 @@ def clients(facts: Facts) -> Iterator[Finding]:
             f"one file system with the graphroot {printable(graphroots[0])}{more}",
             f"put {_SAME_DIRECTORY} in /etc/cvmfs/default.local and run 'cvmfs_config reload'; "
             "or move the cache or the graphroot to another file system",
-            by_hand=True,
-        )
-
-
-def registries(facts: Facts) -> Iterator[Finding]:
-    """registries.conf."""
-    conf = facts.registries
-    if conf.problem:
-        hint = conf.hint or "correct the file"
-        yield Finding(CONDITIONS["registries-conf-broken"], conf.problem, hint, by_hand=True)
-    if conf.blocked:
-        name = next(iter(conf.blocked))
-        yield Finding(
-            CONDITIONS["registry-blocked"],
-            f"{counted(len(conf.blocked), 'name')} of the store, such as {printable(name)}",
-            "nothing: registries.conf says so",
             by_hand=True,
         )
 

@@ -8,6 +8,7 @@ import shutil
 import time
 
 from podman_cvmfs.doctor.facts import Configuration, Contents, Facts, Native, Place, Presence
+from podman_cvmfs.doctor.look.blob_sources import look_at_blob_sources
 from podman_cvmfs.doctor.look.client import look_at_clients
 from podman_cvmfs.doctor.look.containers import look_at_stuck
 from podman_cvmfs.doctor.look.engine import (
@@ -25,13 +26,14 @@ from podman_cvmfs.doctor.look.machine import (
     look_at_user,
     look_at_wish_lists,
 )
+from podman_cvmfs.doctor.look.policy import look_at_policy
 from podman_cvmfs.doctor.look.repository import look_at_repositories
 from podman_cvmfs.doctor.look.store import look_at_contents, look_at_place
 from podman_cvmfs.doctor.look.targets import look_at_targets
 from podman_cvmfs.podman.storage_conf.effective import Places
 from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.settings import paths
-from podman_cvmfs.settings.files import COMMAND_LINE, Settings, file_that_sets
+from podman_cvmfs.settings.files import COMMAND_LINE, Settings, Signatures, file_that_sets
 from podman_cvmfs.settings.sharing import files_naming
 from podman_cvmfs.setup.users import shadowed
 from podman_cvmfs.util.probe import HangingError, bounded
@@ -95,6 +97,8 @@ def gather(settings: Settings, seconds: float) -> Facts:
         ),
         units=look_at_units(user.uid != 0 and settings.store != paths.SYSTEM_STORE),
         registries=look_at_registries(store.names),
+        policy=look_at_policy(store.names, settings.signatures is Signatures.IGNORED),
+        blob_sources=look_at_blob_sources(settings, seconds),
         unreached=_unreached(settings.store, generation, seconds) if named_by else (),
         named_by=named_by,
         shared=bool(settings.shared),
