@@ -102,7 +102,9 @@ def _prepare(
     sources = choice.wanted.values()
     gone = _gone(current, offers, hidden, wishes)
     now = int(time.time())
-    retention = Retention(now, wishes.grace, needed_layers(current, now, wishes.grace))
+    retention = Retention(
+        now, wishes.grace, needed_layers(current, now, wishes.grace, wishes.graphroots)
+    )
     replaced = find_replaced(current, shown, offers.down)
     to_resolve = _to_resolve(current, offers, choice, gone, wishes)
     to_resolve |= replaced.images.keys() & set(sources)
@@ -205,7 +207,7 @@ def _plan(
     useless |= vanished_layers(wishes.store.path, current, asked)
     needs: Needs | None = None
     if useless:
-        needs = find_needs(current)
+        needs = find_needs(current, wishes.grace, patterns=wishes.graphroots)
         retention = replace(retention, needed=needs.layers(current), useless=useless)
     order = [os.path.abspath(root) for root in wishes.repositories]
     plan = make_plan(current, wanted, candidates, str(wishes.policy), retention, gone, order)

@@ -109,7 +109,9 @@ def gather(settings: Settings, seconds: float) -> Facts:
         offline=settings.offline,
         given=_given(settings),
         bad_wish_lists=look_at_wish_lists(settings.wish_lists, settings.cache, seconds),
-        broken=look_at_broken((settings.store, *(each.path for each in others)), seconds),
+        broken=look_at_broken(
+            (settings.store, *(each.path for each in others)), seconds, settings.graphroots
+        ),
         stuck=_stuck(configuration, seconds),
         warnings=settings.warnings,
     )
