@@ -43,6 +43,8 @@ class FlatRoot:
     lost_sticky: tuple[str, ...] = ()
     #: Bytes in all its files, if that is known.
     size: int | None = None
+    #: Whether its files have the image's owners, which the image's only layer has lost.
+    has_owners: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class ResolvedImage:
     index: bytes | None = None
     skeleton: Skeleton = field(default_factory=Skeleton)
     givable: frozenset[int] | None = None
+    #: What the user is to be told of it.
+    notices: tuple[str, ...] = ()
 
     def shown_by(self, policy: Policy) -> View:
         """How the image is shown under ``policy``: flat or layers."""
@@ -72,8 +76,9 @@ class ResolvedImage:
 
 
 def view_shown(policy: Policy, layers: Sequence[Layer], flat: FlatRoot | None) -> View:
-    """How an image is shown. A single layer is the whole image, and exact. A merged root has lost
-    some mode bits."""
+    """How an image is shown. A single layer is the whole image. It is exact unless it has lost the
+    owners: then more programs fail than by the mode bits that a merged root has lost."""
     if policy.view is View.LAYERS or (policy.view is View.AUTO and flat is None):
         return View.LAYERS
-    return View.LAYERS if len(layers) == 1 and layers[0].files is not None else View.FLAT
+    is_whole = len(layers) == 1 and layers[0].files is not None
+    return View.LAYERS if is_whole and not (flat and flat.has_owners) else View.FLAT

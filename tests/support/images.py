@@ -246,7 +246,8 @@ def deep(layers: int) -> Image:
 
 def _layer_type(blob: Blob, family: str) -> str:
     if family == _DOCKER:
-        return f"{_DOCKER}.image.rootfs.diff.tar" + {"gzip": ".gzip", "plain": ""}[blob.compression]
+        ending = {"gzip": ".gzip", "zstd": ".zstd", "plain": ""}[blob.compression]
+        return f"{_DOCKER}.image.rootfs.diff.tar{ending}"
     return (
         f"{_OCI}.layer.v1.tar" + {"gzip": "+gzip", "zstd": "+zstd", "plain": ""}[blob.compression]
     )

@@ -31,6 +31,7 @@ ROOMS = (
     "resolve",  # an offer -> a complete image
     "plan",  # wanted against present
     "usage",  # who stands on the store's layers
+    "profiles",  # what images open when they start
     "sync",  # drives all those
     "publish",  # fills a repository
     "verify",  # examines and mends a store
