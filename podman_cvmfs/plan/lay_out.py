@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Choose how an image's files are shown, and lay out its layers for that. Pure: no I/O.
 
-There are two views. *flat* shows the image by the publisher's merged root. *layers* shows it by the
-files of each of its layers. A layer with markers is mounted between two directories of the store:
-the upper one hides the marker files, the lower one deletes what they name.
+There are three views. *flat* shows the image by the publisher's merged root. *layers* shows it by
+the files of each of its layers. A layer with markers is mounted between two directories of the
+store: the upper one hides the marker files, the lower one deletes what they name. *exact* shows
+metadata of our own for each layer, made from its file list. Only the content of files is the
+repository's.
 
-In both views the image's top layer has an ID of its own, which no pull asks for. It mounts
+In all views the image's top layer has an ID of its own, which no pull asks for. It mounts
 everything that shows the image as *pieces* (see ``store.layout``). Topmost is the skeleton: local
-directories in which containers make files when they start (see ``skeleton``).
+directories in which containers make files when they start (see ``skeleton``). The exact view needs
+no skeleton, because all its directories are local.
 
 By the records, the base layer and stand-ins lie below the top layer. A stand-in is an empty layer
 with an ID of its own, in the place of each other layer of the image. podman 5 needs them: it
@@ -39,9 +42,11 @@ from podman_cvmfs.store.records import (
     GZIP,
     UNCOMPRESSED,
     ZSTD,
+    Data,
     LayerDirectory,
     Link,
     LocalPart,
+    Metadata,
     Node,
     Piece,
     StoredLayer,
@@ -60,8 +65,9 @@ Shown = tuple[StoredLayer, LayerDirectory]
 
 @dataclass(frozen=True)
 class ImageView:
-    """How an image is shown. ``kind`` is flat or layers. It has the image's layers, base first; the
-    layers ``beside`` them in the store, for pulls; and the pieces that all these mount."""
+    """How an image is shown. ``kind`` is flat, layers or exact. It has the image's layers, base
+    first; the layers ``beside`` them in the store, for pulls; and the pieces that all these mount.
+    """
 
     kind: View
     layers: tuple[Shown, ...]
@@ -87,7 +93,10 @@ class _Layout:
     def view(self) -> ImageView:
         image = self._image
         kind = image.shown_by(self._policy)
-        if kind is View.FLAT:
+        skeleton: Skeleton | None = image.skeleton
+        if kind is View.EXACT:
+            files, skeleton = _exact_pieces(image.layers), None
+        elif kind is View.FLAT:
             if image.flat is None:
                 raise RepositoryError("the repository has no merged root for it")
             files = [_link_piece(image.flat.path)]
@@ -96,7 +105,8 @@ class _Layout:
             files = self._files(image.layers)
         genuine = self._genuine()
         layers = self._below(genuine[:1])
-        top = self._top(kind, files, layers[-1][0] if layers else None)
+        lowers = self._lowers(skeleton, files)
+        top = self._top(kind, lowers, layers[-1][0] if layers else None)
         if len(image.layers) == 1 and genuine and genuine[0][1].lowers == top[1].lowers:
             # The only layer is the whole image and looks the same, so it serves pulls as well.
             return self._made(kind, (genuine[0],), ())
@@ -117,10 +127,9 @@ class _Layout:
             count = len(self._image.layers)
             raise RepositoryError(f"{flat}{missing} of its {count} layers are missing")
 
-    def _top(self, kind: View, files: Sequence[Piece], parent: StoredLayer | None) -> Shown:
-        """The layer that shows the whole image."""
+    def _top(self, kind: View, lowers: tuple[str, ...], parent: StoredLayer | None) -> Shown:
+        """The layer that shows the whole image by the pieces ``lowers``."""
         image = self._image
-        lowers = self._lowers(image.skeleton, files)
         parent_id = None if parent is None else parent.layer_id
         directory = LayerDirectory(image_layer_id(lowers, parent_id), EMPTY, lowers)
         size = sum(layer.diff_size for layer in image.layers)
@@ -135,6 +144,7 @@ class _Layout:
             size,
             shows=image.source_id.hex,
             merged=kind is View.FLAT,
+            exact=kind is View.EXACT,
             lowers=lowers,
         )
         return stored, directory
@@ -241,6 +251,25 @@ def image_layer_id(lowers: Sequence[str], parent: str | None) -> str:
     ask for it."""
     text = f"podman-cvmfs image {':'.join(lowers)} on {parent}"
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _exact_pieces(layers: Sequence[Layer]) -> list[Piece]:
+    """The pieces that show ``layers``, base first, by their file lists; nearest first. Of equal
+    layers only the topmost counts, as in the layers view."""
+    found: dict[str, Piece] = {}
+    roots = set()
+    for layer in reversed(layers):
+        assert layer.listed is not None and layer.files is not None
+        digest, root = layer.listed
+        roots.add(root)
+        found.setdefault(layer.files, _metadata_piece(Metadata(layer.files, root, digest)))
+    (root,) = roots
+    return [*found.values(), Piece.of(Data(root))]
+
+
+@functools.lru_cache(maxsize=4096)
+def _metadata_piece(metadata: Metadata) -> Piece:
+    return Piece.of(metadata)
 
 
 def _link_piece(target: str) -> Piece:

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from podman_cvmfs.cache.blobs import BlobCache
+from podman_cvmfs.lists.known import KnownLists
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.repository.ducc import Repository
 from podman_cvmfs.repository.osg import OsgRepository
@@ -29,18 +30,17 @@ class AnyResolver(Protocol):
         """
 
 
-_RESOLVERS: Mapping[type, Callable[..., AnyResolver]] = {
-    Repository: Resolver,
-    OsgRepository: OsgResolver,
-}
-
-
 def resolver_of(
     repository: AnyRepository,
     cache: BlobCache,
     registries: RegistryAccess,
     policy: Policy,
     readers: Readers,
+    lists: KnownLists,
 ) -> AnyResolver:
-    """The resolver for the layout of ``repository``; ``readers`` read parts of an image."""
-    return _RESOLVERS[type(repository)](repository, cache, registries, policy, readers)
+    """The resolver for the layout of ``repository``; ``readers`` read parts of an image, ``lists``
+    are those of layers."""
+    if isinstance(repository, OsgRepository):
+        return OsgResolver(repository, cache, registries, policy, readers)
+    assert isinstance(repository, Repository)
+    return Resolver(repository, cache, registries, policy, readers, lists)

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from podman_cvmfs.errors import InputError, StoreError, printable
+from podman_cvmfs.lists.known import KnownLists, NoLists
 from podman_cvmfs.store import access, layout
 from podman_cvmfs.store.entries import (
     remove_entry,
@@ -49,9 +50,16 @@ _BAD_IN_PATH = ':,"\\'
 class Store:
     """The additional image store in the directory ``path``."""
 
-    def __init__(self, path: str, read: Callable[[str], StoreContent | None] = read_store) -> None:
-        """``read`` reads its content. Raises InputError for a path that podman can't mount from."""
+    def __init__(
+        self,
+        path: str,
+        read: Callable[[str], StoreContent | None] = read_store,
+        lists: KnownLists | None = None,
+    ) -> None:
+        """``read`` reads its content; ``lists`` are the file lists that its layers are made from.
+        Raises InputError for a path that podman can't mount from."""
         self._read = read
+        self.lists = lists or NoLists()
         self.path = os.path.abspath(path)
         bad = [c for c in self.path if c in _BAD_IN_PATH or not c.isprintable()]
         if bad:
@@ -222,7 +230,7 @@ class Store:
             path = f"{self.path}/{layout.POOL_LAYERS}/{piece.entry}"
             if not os.path.lexists(path):
                 made.append(path)
-                write_piece_entry(path, piece)
+                write_piece_entry(path, piece, self.lists.entries)
         for layer in layers:
             path = f"{self.path}/{layout.POOL_LAYERS}/{layer.entry}"
             if not os.path.lexists(path):
@@ -245,7 +253,8 @@ class Store:
         overlay = f"{generation}/{layout.OVERLAY}"
         for layer in content.layers.values():
             layer_id = layer.layer_id
-            os.symlink(f"../../../{layout.POOL_LAYERS}/{layer.entry}", f"{overlay}/{layer_id}")
+            place = f"{overlay}/{layer_id}"
+            os.symlink(layout.layer_link(self.path, layer.entry, is_exact=layer.exact), place)
             os.symlink(f"../{layer_id}/diff", f"{overlay}/l/{layer.link}")
         for piece_id in content.pieces():
             entry = layout.piece_entry(piece_id)

@@ -26,7 +26,15 @@ from podman_cvmfs.sync.choose import Choice, choose_requested, choose_selected, 
 from podman_cvmfs.sync.complete import resolve_all
 from podman_cvmfs.sync.held import held_by, repositories_of
 from podman_cvmfs.sync.newly_complete import completed_since
-from podman_cvmfs.sync.notices import kept, owner_notices, place_notices, planted, trust_notices
+from podman_cvmfs.sync.newly_listed import listed_since
+from podman_cvmfs.sync.notices import (
+    exact_notices,
+    kept,
+    owner_notices,
+    place_notices,
+    planted,
+    trust_notices,
+)
 from podman_cvmfs.sync.replaced import find_replaced, still_shown, tell
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
@@ -154,6 +162,7 @@ def _prepare(
                 for notice in (*owner_notices(each, wishes), *place_notices(each))
             ),
             *trust_notices(wishes),
+            *exact_notices(plan.content, wishes),
         ],
         warnings=[*of_links.warnings, *of_users],
     )
@@ -287,7 +296,9 @@ def _to_resolve(
     # What pulls mustn't find any more is laid out anew.
     distrusted = distrusted_layers(current, wishes.policy, wishes.policy_of)
     present -= _stuck(current, (), distrusted, ())
-    present -= completed_since(current, set(choice.wanted.values()), offers, wishes)
+    wanted = set(choice.wanted.values())
+    present -= completed_since(current, wanted, offers, wishes)
+    present -= listed_since(current, wanted, wishes)
     missing = {offer.image.image_id.hex for offer in choice.offers} - present
     left = _left_behind(current, offers)
     return missing | orphaned_views(current, choice.wanted.values(), gone, left)

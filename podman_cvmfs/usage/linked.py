@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from podman_cvmfs.repository.served import NO_ANSWER, NO_CLIENT
 from podman_cvmfs.store.layout import OVERLAY
+from podman_cvmfs.store.piece_target import piece_target
 from podman_cvmfs.store.records import StoreContent, StoredLayer
 from podman_cvmfs.usage.vanished import TREES, targets
 
@@ -46,11 +47,8 @@ class ShownDirectories:
         for piece_id in layer.lowers:
             found = self._of_piece.get(piece_id)
             if found is None:
-                try:
-                    found = (os.readlink(f"{self._overlay}/{piece_id}/diff"),)
-                except OSError:
-                    # A local directory.
-                    found = ()
+                target = piece_target(f"{self._overlay}/{piece_id}")
+                found = () if target is None else (target,)
                 self._of_piece[piece_id] = found
             yield from found
 

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the rest of the project asks for file lists: whether a layer has one, and its entries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from podman_cvmfs.errors import StoreError
+from podman_cvmfs.lists.entry import Entry
+from podman_cvmfs.oci.documents import Digest
+
+
+class KnownLists(Protocol):
+    """The file lists of layers; safe to use from several threads."""
+
+    def find(self, repository: str, layer: Digest) -> str | None:
+        """The digest, in hexadecimal, of the list of the layer whose blob has the digest ``layer``
+        and whose files are in ``repository``; None if there is no list."""
+
+    def entries(self, digest: str) -> Iterable[Entry]:
+        """The list with this digest. Raises StoreError if it is gone or damaged."""
+
+
+class NoLists:
+    """No layer has a list."""
+
+    def find(self, repository: str, layer: Digest) -> str | None:
+        """None."""
+        return None
+
+    def entries(self, digest: str) -> Iterable[Entry]:
+        """Raises StoreError."""
+        raise StoreError(f"the file list {digest} is gone", "sync again")
