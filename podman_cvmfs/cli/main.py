@@ -27,6 +27,8 @@ COMMANDS = {
     "doctor": "Find why podman fails or is slow with the store, and how to cure it.",
     "images": "List the images of the repository and of the store.",
     "inspect": "Show images of the store with their layers and files.",
+    "prefetch": "Read early what images open when they start.",
+    "profile": "Record what an image opens when it starts.",
     "prune": "Remove old layers that nobody uses.",
     "publish": "Unpack images into a repository in DUCC's layout.",
     "setup": "Make podman use the store, or undo that.",

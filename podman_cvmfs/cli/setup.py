@@ -67,6 +67,12 @@ log = logging.getLogger(__name__)
     help="Give root's store to ordinary users too, or to root alone. Default: as "
     "in the last run; in the first run root alone.",
 )
+@click.option(
+    "--prefetch",
+    is_flag=True,
+    help="Also have podman read a container's files early, in the background, when it starts the "
+    "container.",
+)
 def command(
     for_user: bool | None,
     undo: bool,
@@ -74,6 +80,7 @@ def command(
     repositories: str | None,
     overlay: str | None,
     users: bool | None,
+    prefetch: bool,
 ) -> None:
     """Make podman use the store, or undo that.
 
@@ -105,6 +112,7 @@ def command(
             kernel=None if overlay is None else overlay == Overlay.KERNEL.value,
             mount_program=_mount_program(generation, overlay),
             users=root and (were_given(earlier) if users is None else users),
+            prefetch=prefetch,
         )
         _set_up(manifest_path, generation, request, dry_run, settings.repositories)
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import PodmanCvmfsError, RepositoryError
 from podman_cvmfs.lists.known import KnownLists, NoLists
-from podman_cvmfs.oci.customary import STICKY
 from podman_cvmfs.oci.documents import (
     Descriptor,
     Digest,
@@ -20,18 +19,20 @@ from podman_cvmfs.oci.documents import (
     render_manifest,
 )
 from podman_cvmfs.registry.access import RegistryAccess
+from podman_cvmfs.repository import layout
 from podman_cvmfs.repository.ducc import Repository
-from podman_cvmfs.repository.owners import is_a_strangers
+from podman_cvmfs.repository.owners import have_lost_owners, is_a_strangers
 from podman_cvmfs.repository.readers import Readers
 from podman_cvmfs.repository.records import PublishedImage, PublishedLayer
 from podman_cvmfs.repository.tree import Tree
 from podman_cvmfs.repository.whiteouts import Markers, scan
 from podman_cvmfs.resolve.config import SYNTHESISED, ConfigLadder
 from podman_cvmfs.resolve.image import FileList, FlatRoot, Layer, ResolvedImage, view_shown
-from podman_cvmfs.resolve.manifest import REBUILT, ManifestLadder
+from podman_cvmfs.resolve.manifest import CONVERTED, REBUILT, ManifestLadder, is_readable
 from podman_cvmfs.resolve.shown import ShownRoot
 from podman_cvmfs.resolve.skeleton import Skeleton
 from podman_cvmfs.resolve.skeletons import Skeletons
+from podman_cvmfs.resolve.whole import HINT, find_merged_root, require_layers
 from podman_cvmfs.settings.policy import Overlay, Policy, Reuse, View
 
 #: How many descriptions of layers are kept in memory: many images share a base.
@@ -71,18 +72,28 @@ class Resolver:
         image = published[0]
         manifest = self._manifest(published)
         blobs = [layer for layer in manifest.layers if not layer.is_foreign]
-        place = self._repository.flat_root(image.image_id)
-        flat = None if place is None else flat_root_at(self._repository.tree, place)
+        flat, lack = find_merged_root(self._repository, image, blobs)
         listed = self._listed(blobs)
         needed = self._needed(blobs, flat, listed is not None)
         found = self._described(needed, len(blobs))
         config, origin = self._configs.find(
-            image, lambda: self._described(blobs, len(blobs)), place
+            image,
+            lambda: self._described(blobs, len(blobs)),
+            None if flat is None else layout.flat_directory(image.image_id.hex),
         )
         layers = self._complete(image, blobs, found, config)
         if listed is not None:
             layers = [replace(layer, listed=each) for layer, each in zip(layers, listed)]
+        if flat is not None and len(layers) == 1 and layers[0].files is not None:
+            lost = have_lost_owners(self._at(layers[0].files), self._at(flat.path))
+            flat = replace(flat, has_owners=lost)
         shown_by = view_shown(self._policy, layers, flat)
+        if shown_by is View.LAYERS:
+            what = f"{lack}, and " if lack else ""
+            require_layers(self._repository, layers, f"{image.name}: {what}")
+        elif shown_by is View.FLAT and flat is None:
+            reason = lack or "the repository has no merged root for it"
+            raise RepositoryError(f"{image.name}: {reason}", HINT)
         if self._needs_markers(layers, shown_by):
             layers = [self._with_markers(layer) for layer in layers]
         elif self._policy.overlay is Overlay.FUSE and self._policy.reuse is not Reuse.NONE:
@@ -93,6 +104,8 @@ class Resolver:
         genuine, manifest_origin = None, REBUILT
         if origin != SYNTHESISED:
             genuine, manifest_origin = self._manifests.find(image, config, manifest)
+        if genuine is not None and not is_readable(genuine.manifest):
+            genuine, manifest_origin = None, CONVERTED
         return ResolvedImage(
             source_id=image.image_id,
             config=config,
@@ -104,6 +117,7 @@ class Resolver:
             index=None if genuine is None else genuine.index,
             skeleton=self._skeleton(layers, flat, config, shown_by),
             givable=self._givable(layers),
+            notices=(f"{image.name}: {lack}; its layers show it",) if lack else (),
         )
 
     def _manifest(self, published: Sequence[PublishedImage]) -> Manifest:
@@ -251,16 +265,6 @@ class Resolver:
         if shown_by is View.FLAT and flat is not None:
             return self._above.of_merged(self._at(flat.path), flat.lost_sticky, config)
         return self._above.of_layers(self._roots_of(layers), config)
-
-
-def flat_root_at(tree: Tree, place: str) -> FlatRoot:
-    """The merged root at ``place`` in the repository. Raises RepositoryError."""
-    lost = []
-    for name in STICKY:
-        attributes = tree.lstat(f"{place}/{name}")
-        if attributes is not None and attributes.st_mode & 0o177777 == 0o040777:
-            lost.append(name)
-    return FlatRoot(tree.path(place), tuple(lost), tree.size_of(place))
 
 
 def _rebuilt(manifest: Manifest, blobs: Sequence[Descriptor], config: ImageConfig) -> bytes:

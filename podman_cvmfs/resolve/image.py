@@ -55,6 +55,8 @@ class FlatRoot:
     lost_sticky: tuple[str, ...] = ()
     #: Bytes in all its files, if that is known.
     size: int | None = None
+    #: Whether its files have the image's owners, which the image's only layer has lost.
+    has_owners: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class ResolvedImage:
     index: bytes | None = None
     skeleton: Skeleton = field(default_factory=Skeleton)
     givable: frozenset[int] | None = None
+    #: What the user is to be told of it.
+    notices: tuple[str, ...] = ()
 
     def shown_by(self, policy: Policy) -> View:
         """How the image is shown under ``policy``: flat, layers or exact."""
@@ -84,11 +88,13 @@ class ResolvedImage:
 
 
 def view_shown(policy: Policy, layers: Sequence[Layer], flat: FlatRoot | None) -> View:
-    """How an image is shown. Its layers are shown exactly if all of them have file lists. Without
-    the lists a merged root has lost some mode bits, and a single layer is the whole image."""
+    """How an image is shown. Its layers are shown exactly if all of them have file lists. Else a
+    single layer is the whole image. It is exact unless it has lost the owners: then more programs
+    fail than by the mode bits that a merged root has lost."""
     is_listed = all(layer.listed is not None and layer.files is not None for layer in layers)
     if policy.exact and layers and is_listed:
         return View.EXACT
-    if policy.view is View.LAYERS or (policy.view is View.AUTO and flat is None):
+    if policy.view is View.LAYERS or (policy.view is not View.FLAT and flat is None):
         return View.LAYERS
-    return View.LAYERS if len(layers) == 1 and layers[0].files is not None else View.FLAT
+    is_whole = len(layers) == 1 and layers[0].files is not None
+    return View.LAYERS if is_whole and not (flat and flat.has_owners) else View.FLAT

@@ -69,7 +69,8 @@ class Settings:
     ``exclude`` are globs of image names. ``arch`` is the architecture whose images are wanted.
     ``grace_days`` is how long retired layers stay. ``shared`` says whether other users can read the
     store; None if it isn't set. ``blob_sources`` are directories or web addresses to ask before any
-    registry.
+    registry. ``profiles`` is the site's directory of start-up profiles. With ``prefetch`` a sync
+    reads early what the images of wish lists open when they start.
     """
 
     repositories: tuple[str, ...] = (paths.REPOSITORY,)
@@ -86,6 +87,8 @@ class Settings:
     shared: bool | None = None
     grace_days: int = 14
     blob_sources: tuple[str, ...] = ()
+    profiles: str = paths.PROFILES
+    prefetch: bool = False
     offline: bool = False
     on_outage: OnOutage = OnOutage.KEEP
     signatures: Signatures = Signatures.REQUIRED
@@ -292,6 +295,8 @@ _CHECKS: dict[str, Callable[[object], object]] = {
     "shared": checks.truth,
     "grace_days": checks.whole_number(0, 3650),
     "blob_sources": checks.list_of(checks.place),
+    "profiles": checks.path,
+    "prefetch": checks.truth,
     "offline": checks.truth,
     "on_outage": checks.one_of(OnOutage),
     "signatures": checks.one_of(Signatures),

@@ -8,17 +8,20 @@ import os
 from podman_cvmfs.store.layout import COMPOSEFS, FILES
 
 
-def piece_target(directory: str) -> str | None:
+def piece_target(directory: str, below: int | None = None) -> str | None:
     """The directory in a repository whose files the piece in ``directory`` shows; None for a piece
-    that shows no files of a repository, and for one that can't be read."""
+    that shows no files of a repository, and for one that can't be read. The path may be relative to
+    the open directory ``below``."""
     try:
-        return os.readlink(f"{directory}/{FILES}")
+        target = os.readlink(f"{directory}/diff", dir_fd=below)
     except OSError:
-        pass
-    # Where the metadata lie elsewhere, ``diff`` leads to the root of the repository.
-    if os.path.lexists(f"{directory}/{COMPOSEFS}"):
-        return None
+        try:
+            return os.readlink(f"{directory}/{FILES}", dir_fd=below)
+        except OSError:
+            return None
     try:
-        return os.readlink(f"{directory}/diff")
+        os.lstat(f"{directory}/{COMPOSEFS}", dir_fd=below)
     except OSError:
-        return None
+        return target
+    # The metadata are in other pieces, and the link leads to the root of the repository.
+    return None

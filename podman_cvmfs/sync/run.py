@@ -12,13 +12,14 @@ from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.plan.layers import distrusted_layers, freed_images, orphaned_views
 from podman_cvmfs.plan.make import Candidate, Plan, make_plan
 from podman_cvmfs.plan.retirement import Retention, is_retired
+from podman_cvmfs.podman.features import reads_docker_zstd
 from podman_cvmfs.registry.meanings import meanings
 from podman_cvmfs.repository.collect import collect
 from podman_cvmfs.repository.offers import Offers
 from podman_cvmfs.repository.owners import strangers_among
 from podman_cvmfs.repository.protocol import AnyRepository
 from podman_cvmfs.resolve.config import SYNTHESISED
-from podman_cvmfs.resolve.manifest import UNANSWERED
+from podman_cvmfs.resolve.manifest import CONVERTED, UNANSWERED
 from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.store.strangers import Stranger
@@ -272,7 +273,7 @@ def _to_resolve(
 
     A synthesised config is tried again: the registry or the repository may now have the genuine
     one. A manifest without an answer from the registry is tried again too, and so is an image that
-    was published incompletely.
+    was published incompletely. A converted manifest is no longer needed with a newer podman.
     """
     if current.policy != str(wishes.policy):
         return set(choice.wanted.values())
@@ -290,7 +291,7 @@ def _to_resolve(
         # A repository that is down keeps its images, and their names.
         stays = image.repository in offers.down and image.repository not in gone
         moved = bool(offered) and image.repository not in offered and not stays
-        whole = image.config_origin != SYNTHESISED and image.manifest_origin != UNANSWERED
+        whole = image.config_origin != SYNTHESISED and not _may_improve(image.manifest_origin)
         if whole and fits and not image.outdated and not moved:
             present |= image.all_sources
     # What pulls mustn't find any more is laid out anew.
@@ -302,6 +303,11 @@ def _to_resolve(
     missing = {offer.image.image_id.hex for offer in choice.offers} - present
     left = _left_behind(current, offers)
     return missing | orphaned_views(current, choice.wanted.values(), gone, left)
+
+
+def _may_improve(manifest_origin: str) -> bool:
+    """Whether a better manifest than one of this origin may now be found."""
+    return manifest_origin == UNANSWERED or (manifest_origin == CONVERTED and reads_docker_zstd())
 
 
 def _left_behind(current: StoreContent, offers: Offers) -> set[str]:

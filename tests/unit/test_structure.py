@@ -26,10 +26,12 @@ ROOMS = (
     "repository",  # what lies in /cvmfs
     "registry",  # what registries have
     "cache",  # what was found out once
+    "lists",  # every entry of a layer or an image
     "store",  # the on-disk format
     "resolve",  # an offer -> a complete image
     "plan",  # wanted against present
     "usage",  # who stands on the store's layers
+    "profiles",  # what images open when they start
     "sync",  # drives all those
     "publish",  # fills a repository
     "verify",  # examines and mends a store

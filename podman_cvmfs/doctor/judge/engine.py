@@ -179,7 +179,7 @@ def _driver(facts: Facts) -> Iterator[Finding]:
     if path and not is_overlay(conf.effective.driver):
         cure = f"{edits.set_key('driver', 'overlay', path)} && {reset}"
     elif conf.effective.driver:
-        cure = f"{cures.setup(facts)} && {reset}"
+        cure = reset
     else:
         # .. but set-up refuses while there are images of another driver.
         cure = f"{reset}; {cures.setup(facts)}"
@@ -277,9 +277,12 @@ def native(facts: Facts) -> Iterator[Finding]:
         found = f"containers/storage {theirs.version} can't read it: {theirs.failure}"
         yield Finding(CONDITIONS["native-disagrees"], found, by_hand, by_hand=True)
         return
+    # podman's database may have another driver. The library reads the configuration alone.
+    driver = conf.driver if "STORAGE_DRIVER" in conf.environment else conf.effective.driver
+    driver = driver or conf.driver
     for what, here, there in (
         ("additional stores", conf.effective.stores, theirs.stores),
-        ("driver", (conf.driver,), (theirs.driver or conf.driver,)),
+        ("driver", (driver,), (theirs.driver or driver,)),
         ("graphroot", (conf.graphroot,), (theirs.graphroot,)),
     ):
         if here != there:

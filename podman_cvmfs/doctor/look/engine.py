@@ -85,9 +85,11 @@ def _ask() -> tuple[str, str, str]:
         return info.stdout, "", ""
     # It also looks at other things than storage, such as cgroups.
     listed = _podman("ps", "--quiet")
-    if listed.returncode == 0:
-        overwritten = _OVERWRITTEN.search(listed.stderr)
-        return "", "", overwritten[1] if overwritten else ""
+    overwritten = _OVERWRITTEN.search(listed.stderr)
+    driver = overwritten[1] if overwritten else ""
+    if listed.returncode == 0 or driver:
+        # That other driver refuses the options of overlay, so podman may fail because of it.
+        return "", "", driver
     return "", _last_line(listed.stderr) or f"exit status {listed.returncode}", ""
 
 
@@ -126,6 +128,8 @@ def look_at_configuration(generation: Generation, store: str) -> Configuration:
     """The configuration as podman of ``generation`` reads it, with what concerns our ``store``."""
     places = Places.of_process()
     environment = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
+    if places.storage_opts is not None:
+        environment["STORAGE_OPTS"] = places.storage_opts
     try:
         effective = read_effective(places, generation)
         effective, dropped = as_replaced(effective, generation, places)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
@@ -272,6 +273,20 @@ def test_drop_ins_are_read(tmp_path: Path, passwd: str) -> None:
     other = make(tmp_path / "big/graph")
     conf(tmp_path / "etc/storage.conf.d/10-big.conf", graphroot=other)
     assert find_graphroots([], places(tmp_path), passwd, "/none").own == [other]
+
+
+def test_cri_o_has_roots_of_its_own(tmp_path: Path, passwd: str) -> None:
+    root, images = make(tmp_path / "srv/crio"), make(tmp_path / "srv/images")
+    crio = tmp_path / "crio"
+    (crio / "crio.conf.d").mkdir(parents=True)
+    (crio / "crio.conf").write_text(f'[crio]\nroot = "{root}"\n')
+    (crio / "crio.conf.d/10-images").write_text(f'[crio]\nimagestore = "{images}"\n')
+    find = functools.partial(find_graphroots, [], passwd=passwd, subuid="/none", crio=str(crio))
+    assert find(places(tmp_path)).own == [root, images]
+    # CRI-O runs as root.
+    assert not find(places(tmp_path, 1001)).own
+    (crio / "crio.conf").write_text("[crio")
+    assert find(places(tmp_path)).own_unseen == (str(crio),)
 
 
 def test_a_broken_storage_conf_is_told(tmp_path: Path, passwd: str) -> None:
