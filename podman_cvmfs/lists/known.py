@@ -11,6 +11,14 @@ from podman_cvmfs.lists.entry import Entry
 from podman_cvmfs.oci.documents import Digest
 
 
+class BadListError(StoreError):
+    """The file list with the digest ``digest`` is gone or damaged, or no store can hold it."""
+
+    def __init__(self, digest: str, message: str, hint: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.digest = digest
+
+
 class KnownLists(Protocol):
     """The file lists of layers; safe to use from several threads."""
 
@@ -19,7 +27,7 @@ class KnownLists(Protocol):
         and whose files are in ``repository``; None if there is no list."""
 
     def entries(self, digest: str) -> Iterable[Entry]:
-        """The list with this digest. Raises StoreError if it is gone or damaged."""
+        """The list with this digest. Raises InputError or StoreError if it is gone or damaged."""
 
 
 class NoLists:
@@ -32,3 +40,24 @@ class NoLists:
     def entries(self, digest: str) -> Iterable[Entry]:
         """Raises StoreError."""
         raise StoreError(f"the file list {digest} is gone", "sync again")
+
+
+class GoodLists:
+    """The lists of ``lists`` without those that turned out to be bad."""
+
+    def __init__(self, lists: KnownLists) -> None:
+        self._lists = lists
+        self._bad: set[str] = set()
+
+    def find(self, repository: str, layer: Digest) -> str | None:
+        """As ``KnownLists.find``."""
+        digest = self._lists.find(repository, layer)
+        return None if digest in self._bad else digest
+
+    def entries(self, digest: str) -> Iterable[Entry]:
+        """As ``KnownLists.entries``."""
+        return self._lists.entries(digest)
+
+    def leave_out(self, digest: str) -> None:
+        """From now on no layer has the list ``digest``."""
+        self._bad.add(digest)

@@ -33,6 +33,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from podman_cvmfs.errors import RepositoryError
+from podman_cvmfs.plan.exact import exact_pieces
 from podman_cvmfs.repository.whiteouts import Markers, parents_of
 from podman_cvmfs.resolve.image import Layer, ResolvedImage
 from podman_cvmfs.resolve.skeleton import Skeleton
@@ -42,11 +43,9 @@ from podman_cvmfs.store.records import (
     GZIP,
     UNCOMPRESSED,
     ZSTD,
-    Data,
     LayerDirectory,
     Link,
     LocalPart,
-    Metadata,
     Node,
     Piece,
     StoredLayer,
@@ -95,7 +94,7 @@ class _Layout:
         kind = image.shown_by(self._policy)
         skeleton: Skeleton | None = image.skeleton
         if kind is View.EXACT:
-            files, skeleton = _exact_pieces(image.layers), None
+            files, skeleton = exact_pieces(image.layers), None
         elif kind is View.FLAT:
             if image.flat is None:
                 raise RepositoryError("the repository has no merged root for it")
@@ -251,25 +250,6 @@ def image_layer_id(lowers: Sequence[str], parent: str | None) -> str:
     ask for it."""
     text = f"podman-cvmfs image {':'.join(lowers)} on {parent}"
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _exact_pieces(layers: Sequence[Layer]) -> list[Piece]:
-    """The pieces that show ``layers``, base first, by their file lists; nearest first. Of equal
-    layers only the topmost counts, as in the layers view."""
-    found: dict[str, Piece] = {}
-    roots = set()
-    for layer in reversed(layers):
-        assert layer.listed is not None and layer.files is not None
-        digest, root = layer.listed
-        roots.add(root)
-        found.setdefault(layer.files, _metadata_piece(Metadata(layer.files, root, digest)))
-    (root,) = roots
-    return [*found.values(), Piece.of(Data(root))]
-
-
-@functools.lru_cache(maxsize=4096)
-def _metadata_piece(metadata: Metadata) -> Piece:
-    return Piece.of(metadata)
 
 
 def _link_piece(target: str) -> Piece:

@@ -47,14 +47,15 @@ _ALL_IDS = ["0", "0", "4294967295"]
 _MOST = 1 << 20
 
 
-def obstacle(memo: str) -> str:
+def obstacle(memo: str, places: Places | None = None) -> str:
     """Why podman here can't be given layers with metadata of their own, as a sentence without a
-    full stop; "" if it can. ``memo`` is the file that keeps podman's answer."""
+    full stop; "" if it can. ``memo`` is the file that keeps podman's answer. ``places`` are
+    podman's, by default those of this process."""
     if os.geteuid() != 0 or _systems("/proc/self/uid_map").split() != _ALL_IDS:
         return "only root on the machine itself can mount it"
     if not has_erofs():
         return f"the kernel has no EROFS, or is older than {_version(_KERNEL)}"
-    texts = {path: _text(path) for path in _files()}
+    texts = {path: _text(path) for path in _files(places or Places.of_process())}
     set_here = {name: os.environ.get(name, "") for name in _VARIABLES}
     if not any(map(_WORDS.search, [*texts.values(), *set_here.values()])):
         return NAIVE_DIFF_OFF
@@ -110,9 +111,8 @@ def _ask() -> str:
     return "" if done.stdout.strip() == "false" else NAIVE_DIFF_OFF
 
 
-def _files() -> list[str]:
+def _files(places: Places) -> list[str]:
     """The files from which podman may take its storage options, whatever its version."""
-    places = Places.of_process()
     named = [places.storage_conf, places.storage_override]
     found = [*system_mains(places), *with_drop_ins(places, "storage"), *filter(None, named)]
     return list(dict.fromkeys(found))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from podman_cvmfs.cache.blobs import BlobCache
@@ -30,6 +30,24 @@ class AnyResolver(Protocol):
         """
 
 
+def _osg_resolver(
+    repository: OsgRepository,
+    cache: BlobCache,
+    registries: RegistryAccess,
+    policy: Policy,
+    readers: Readers,
+    _lists: KnownLists,
+) -> OsgResolver:
+    """It has no layers, so there are no lists of them."""
+    return OsgResolver(repository, cache, registries, policy, readers)
+
+
+_RESOLVERS: Mapping[type, Callable[..., AnyResolver]] = {
+    Repository: Resolver,
+    OsgRepository: _osg_resolver,
+}
+
+
 def resolver_of(
     repository: AnyRepository,
     cache: BlobCache,
@@ -40,7 +58,4 @@ def resolver_of(
 ) -> AnyResolver:
     """The resolver for the layout of ``repository``; ``readers`` read parts of an image, ``lists``
     are those of layers."""
-    if isinstance(repository, OsgRepository):
-        return OsgResolver(repository, cache, registries, policy, readers)
-    assert isinstance(repository, Repository)
-    return Resolver(repository, cache, registries, policy, readers, lists)
+    return _RESOLVERS[type(repository)](repository, cache, registries, policy, readers, lists)

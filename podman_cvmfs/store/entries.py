@@ -14,8 +14,9 @@ import stat
 from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
-from podman_cvmfs.errors import StoreError, printable
+from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.lists.entry import Entry
+from podman_cvmfs.lists.known import BadListError
 from podman_cvmfs.store.erofs import write_image
 from podman_cvmfs.store.layout import (
     BLOB,
@@ -79,14 +80,20 @@ def write_layer_entry(path: str, layer: LayerDirectory) -> None:
 
 
 def write_piece_entry(path: str, piece: Piece, lists: FileLists) -> None:
-    """Make the directory ``path`` of a piece; ``lists`` has the entries of its file list."""
+    """Make the directory ``path`` of a piece; ``lists`` has the entries of its file list. Raises
+    BadListError."""
     os.mkdir(path, 0o755)
     write_file(f"{path}/link", piece.link.encode())
     part = piece.part
     if isinstance(part, Metadata):
         _write_local_part(f"{path}/diff", NOTHING)
         os.symlink(part.target, f"{path}/{FILES}")
-        digest = _write_blob(path, lists(part.digest), part.target[len(part.root) :])
+        try:
+            digest = _write_blob(path, lists(part.digest), part.target[len(part.root) :])
+        except (InputError, StoreError) as err:
+            where = printable(part.target)
+            message = f"the file list of {where} can't be used: {err.message}"
+            raise BadListError(part.digest, message, err.hint) from err
         write_file(f"{path}/{LIST}", f"{part.digest} {digest}\n".encode())
     elif isinstance(part, Data):
         os.symlink(part.root, f"{path}/diff")

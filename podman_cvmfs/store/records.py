@@ -77,7 +77,7 @@ class Data(NamedTuple):
 Part = Union[Link, LocalPart, Metadata, Data]
 
 
-def target_of(part: Part) -> str | None:
+def files_of_part(part: Part) -> str | None:
     """Where the files that ``part`` shows lie in a repository; None if they lie in none."""
     return part.target if isinstance(part, (Link, Metadata)) else None
 

@@ -14,16 +14,14 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from podman_cvmfs.errors import InputError, StoreError, printable
-from podman_cvmfs.lists.known import KnownLists, NoLists
+from podman_cvmfs.lists.known import GoodLists, KnownLists, NoLists
 from podman_cvmfs.store import access, layout
 from podman_cvmfs.store.entries import (
     remove_entry,
     retired_links,
     write_file,
-    write_image_entry,
-    write_layer_entry,
-    write_piece_entry,
 )
+from podman_cvmfs.store.filling import fill_pool
 from podman_cvmfs.store.json_files import images_json, layers_json, state_json
 from podman_cvmfs.store.locks import create_lock_files, podman_locked_out, sync_lock
 from podman_cvmfs.store.reader import read_store
@@ -59,7 +57,7 @@ class Store:
         """``read`` reads its content; ``lists`` are the file lists that its layers are made from.
         Raises InputError for a path that podman can't mount from."""
         self._read = read
-        self.lists = lists or NoLists()
+        self.lists = GoodLists(lists or NoLists())
         self.path = os.path.abspath(path)
         bad = [c for c in self.path if c in _BAD_IN_PATH or not c.isprintable()]
         if bad:
@@ -146,7 +144,9 @@ class Store:
 
         To be called within ``opened``. ``layers``, ``images`` and ``pieces`` describe at least the
         missing pool entries that ``content`` refers to. With ``anew`` even the same content is
-        written, as the next generation. Raises StoreError; then the store is unchanged.
+        written, as the next generation. Raises
+        StoreError, and BadListError for a file list that can't be written; then the store is
+        unchanged.
         """
         files = _files(content)
         if not anew and all(self._current_bytes(name) == data for name, data in files.items()):
@@ -164,7 +164,7 @@ class Store:
                 if begun:
                     self._build(0, StoreContent(), _files(StoreContent()), made)
                 self._show()
-                self._fill_pool(layers, images, pieces, made)
+                fill_pool(self.path, layers, images, pieces, self.lists, made)
                 self._build(number, content, files, made)
             except BaseException:
                 # An interrupt may arrive just after the switch: then the whole generation is in
@@ -218,29 +218,6 @@ class Store:
     def _generations(self) -> list[int]:
         names = os.listdir(f"{self.path}/{layout.GENERATIONS}")
         return [int(name) for name in names if name.isdecimal()]
-
-    def _fill_pool(
-        self,
-        layers: Iterable[LayerDirectory],
-        images: Iterable[ImageFiles],
-        pieces: Iterable[Piece],
-        made: list[str],
-    ) -> None:
-        for piece in pieces:
-            path = f"{self.path}/{layout.POOL_LAYERS}/{piece.entry}"
-            if not os.path.lexists(path):
-                made.append(path)
-                write_piece_entry(path, piece, self.lists.entries)
-        for layer in layers:
-            path = f"{self.path}/{layout.POOL_LAYERS}/{layer.entry}"
-            if not os.path.lexists(path):
-                made.append(path)
-                write_layer_entry(path, layer)
-        for image in images:
-            path = f"{self.path}/{layout.POOL_IMAGES}/{image.entry}"
-            if not os.path.lexists(path):
-                made.append(path)
-                write_image_entry(path, image)
 
     def _build(
         self, number: int, content: StoreContent, files: dict[str, bytes], made: list[str]

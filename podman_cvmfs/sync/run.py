@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from podman_cvmfs.lists.known import BadListError
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.plan.layers import distrusted_layers, freed_images, orphaned_views
 from podman_cvmfs.plan.make import Candidate, Plan, make_plan
@@ -65,9 +66,18 @@ def sync(wishes: Wishes) -> SyncReport:
         strangers = _keep_others_out(wishes, current)
         if requested:
             wishes = with_trust_of(current, wishes)
-        # What was listed and resolved has gone when the store is written: that, too, takes memory.
-        plan, report = _prepare(current, requested, shown, wishes)
-        changed = wishes.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
+        bad: list[str] = []
+        while True:
+            # What was listed and resolved has gone when the store is written: that, too, takes
+            # memory.
+            plan, report = _prepare(current, requested, shown, wishes)
+            try:
+                changed = wishes.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
+                break
+            except BadListError as err:
+                # Its images get another view.
+                wishes.store.lists.leave_out(err.digest)
+                bad.append(err.line)
         if wishes.policy.shared:
             former = Policy.parse(current.policy)
             was_shared = former is not None and former.shared
@@ -76,7 +86,7 @@ def sync(wishes: Wishes) -> SyncReport:
     return replace(
         report,
         changed=changed,
-        warnings=[*report.warnings, *planted(strangers)],
+        warnings=[*report.warnings, *planted(strangers), *bad],
         added=plan.added,
         removed=plan.removed,
         moved=plan.moved,

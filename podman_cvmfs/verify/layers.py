@@ -20,7 +20,7 @@ from podman_cvmfs.store.records import (
     Piece,
     StoreContent,
     StoredLayer,
-    target_of,
+    files_of_part,
 )
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.parts import read_lower, read_part, readings
@@ -208,7 +208,7 @@ def _contradictions(
     for each in sorted({each for each in layer.lowers if layer.lowers.count(each) > 1}):
         yield f"mounts the piece {each} twice, which the kernel refuses"
     parts = [shown[each] for each in layer.lowers if each in shown]
-    links = [target for target in map(target_of, parts) if target is not None]
+    links = [target for target in map(files_of_part, parts) if target is not None]
     for each in sorted({each for each in links if links.count(each) > 1}):
         yield f"mounts {each!r} twice, which the kernel refuses"
     if not links and len(parts) == len(layer.lowers):
@@ -245,7 +245,7 @@ def shown_blobs(layer: StoredLayer, shown: Mapping[str, Part]) -> list[str]:
     """The digests, in hexadecimal, of the unpacked layers that ``layer`` shows, nearest first. They
     are read from the targets of its pieces, as far as these are known."""
     parts = [shown[each] for each in layer.lowers or () if each in shown]
-    found = [TARGET.match(target_of(part) or "") for part in parts]
+    found = [TARGET.match(files_of_part(part) or "") for part in parts]
     return [match["blob"] for match in found if match and match["blob"]]
 
 

@@ -17,7 +17,7 @@ from podman_cvmfs.repository.served import NoAnswerError, ServedTree, health_of,
 from podman_cvmfs.repository.tree import LinkedError, Tree
 from podman_cvmfs.settings.advice import on_store, repair_of
 from podman_cvmfs.store import layout
-from podman_cvmfs.store.records import Metadata, Piece, StoreContent, StoredLayer, target_of
+from podman_cvmfs.store.records import Metadata, Piece, StoreContent, StoredLayer, files_of_part
 from podman_cvmfs.verify.fault import Kind
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.pieces import TARGET
@@ -46,7 +46,7 @@ def check_targets(
     links: list[tuple[str, str, Tree, str]] = []
     gone: set[str] = set()
     for piece_id, piece in pieces.items():
-        target = target_of(piece.part)
+        target = files_of_part(piece.part)
         if target is None:
             continue
         name = layout.FILES if isinstance(piece.part, Metadata) else "diff"
