@@ -17,6 +17,7 @@ from typing import Any
 
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.oci.platform import Platform
+from podman_cvmfs.podman.composefs import obstacle
 from podman_cvmfs.podman.mount_points import mount_points
 from podman_cvmfs.settings import checks, paths
 from podman_cvmfs.settings.checks import HOST, NEVER
@@ -129,7 +130,29 @@ class Settings:
         shared = is_shared(self.shared, self.store, self.cache)
         is_clear = self.trusted == self.repositories and len(self.repositories) == 1
         reuse_from = None if is_clear else self.trusted
-        return Policy(self.view, self.reuse, self.overlay, shared, mount_points(), reuse_from)
+        is_wished = self.view in (View.AUTO, View.EXACT)
+        return Policy(
+            self.view,
+            self.reuse,
+            self.overlay,
+            shared,
+            mount_points(),
+            reuse_from,
+            exact=is_wished and not self._not_exact(shared),
+        )
+
+    @property
+    def not_exact(self) -> str:
+        """Why no image can be given the exact view here, as a sentence without a full stop; "" if
+        images can."""
+        return self._not_exact(is_shared(self.shared, self.store, self.cache))
+
+    def _not_exact(self, shared: bool) -> str:
+        if self.overlay is not Overlay.KERNEL:
+            return f"{self.overlay.value} can't mount it"
+        if shared:
+            return "podman of ordinary users, who read this store, can't mount it"
+        return obstacle(f"{self.cache}/exact.json")
 
     @property
     def platform(self) -> Platform:

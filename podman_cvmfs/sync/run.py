@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from podman_cvmfs.lists.known import BadListError
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.plan.layers import distrusted_layers, freed_images, orphaned_views
 from podman_cvmfs.plan.make import Candidate, Plan, make_plan
@@ -28,7 +29,15 @@ from podman_cvmfs.sync.complete import resolve_all
 from podman_cvmfs.sync.cut_off import cut_off
 from podman_cvmfs.sync.held import held_by, repositories_of
 from podman_cvmfs.sync.newly_complete import completed_since
-from podman_cvmfs.sync.notices import kept, owner_notices, place_notices, planted, trust_notices
+from podman_cvmfs.sync.newly_listed import listed_since
+from podman_cvmfs.sync.notices import (
+    exact_notices,
+    kept,
+    owner_notices,
+    place_notices,
+    planted,
+    trust_notices,
+)
 from podman_cvmfs.sync.replaced import find_replaced, still_shown, tell
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
@@ -57,9 +66,18 @@ def sync(wishes: Wishes) -> SyncReport:
         strangers = _keep_others_out(wishes, current)
         if requested:
             wishes = with_trust_of(current, wishes)
-        # What was listed and resolved has gone when the store is written: that, too, takes memory.
-        plan, report = _prepare(current, requested, shown, wishes)
-        changed = wishes.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
+        bad: list[str] = []
+        while True:
+            # What was listed and resolved has gone when the store is written: that, too, takes
+            # memory.
+            plan, report = _prepare(current, requested, shown, wishes)
+            try:
+                changed = wishes.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
+                break
+            except BadListError as err:
+                # Its images get another view.
+                wishes.store.lists.leave_out(err.digest)
+                bad.append(err.line)
         if wishes.policy.shared:
             former = Policy.parse(current.policy)
             was_shared = former is not None and former.shared
@@ -68,7 +86,7 @@ def sync(wishes: Wishes) -> SyncReport:
     return replace(
         report,
         changed=changed,
-        warnings=[*report.warnings, *planted(strangers)],
+        warnings=[*report.warnings, *planted(strangers), *bad],
         added=plan.added,
         removed=plan.removed,
         moved=plan.moved,
@@ -157,6 +175,7 @@ def _prepare(
                 for notice in (*owner_notices(each, wishes), *place_notices(each))
             ),
             *trust_notices(wishes),
+            *exact_notices(plan.content, wishes),
         ],
         warnings=[*of_links.warnings, *of_users],
     )
@@ -290,7 +309,9 @@ def _to_resolve(
     # What pulls mustn't find any more is laid out anew.
     distrusted = distrusted_layers(current, wishes.policy, wishes.policy_of)
     present -= _stuck(current, (), distrusted, ())
-    present -= completed_since(current, set(choice.wanted.values()), offers, wishes)
+    wanted = set(choice.wanted.values())
+    present -= completed_since(current, wanted, offers, wishes)
+    present -= listed_since(current, wanted, wishes)
     missing = {offer.image.image_id.hex for offer in choice.offers} - present
     left = _left_behind(current, offers)
     return missing | orphaned_views(current, choice.wanted.values(), gone, left)
