@@ -15,6 +15,7 @@ import pytest
 
 from podman_cvmfs.profiles.profile import Profile, parse_profile, render_profile
 from podman_cvmfs.profiles.record import profile_of
+from tests.support.cli import podman_cvmfs
 from tests.support.cold import Stage
 from tests.support.images import IMAGES, build
 from tests.support.mounted import Mounted
@@ -154,3 +155,19 @@ def test_a_dead_server_does_not_keep_anybody(
         hooks = f"--hooks-dir={stage.add_hook()}"
         podman.run(hooks, "run", "--rm", stage.name(OTHER), "true")
         assert time.monotonic() - began < 10
+
+
+def test_a_sync_reads_the_images_of_wish_lists(stage: Stage, client: Mounted) -> None:
+    wishes, settings = stage.root / "wishes", stage.root / "reads.toml"
+    wishes.write_text(f"{stage.name(APP)}\n")
+    settings.write_text(f'offline = true\nprefetch = true\nwish_lists = ["{wishes}"]\n')
+    options = ("--store", stage.root / "other", "--repository", stage.target.repository)
+    done = podman_cvmfs("sync", *options, "--cache", stage.root / "c", settings=settings)
+    assert (done.returncode, "files," in done.stderr) == (0, True), done.stderr
+    files = client.counts()["file"]
+    # Nothing is new, and so nothing is read.
+    done = podman_cvmfs("sync", *options, "--cache", stage.root / "c", settings=settings)
+    assert (done.returncode, "files," in done.stderr) == (0, False), done.stderr
+    wishes.write_text(f"{stage.name(OTHER)}\n")
+    podman_cvmfs("sync", *options, "--cache", stage.root / "c", settings=settings)
+    assert client.counts()["file"] > files
