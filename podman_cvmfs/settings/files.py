@@ -70,8 +70,8 @@ class Settings:
     ``grace_days`` is how long retired layers stay; None for ever. ``graphroots`` are patterns of
     directories in which to look for users of layers. ``shared`` says whether other users can read
     the store; None if it isn't set. ``blob_sources`` are directories or web addresses to ask before
-    any registry. ``profiles`` is the site's directory of start-up profiles. With ``prefetch`` a sync
-    reads early what the images of wish lists open when they start.
+    any registry. ``profiles`` is the site's directory of start-up profiles. With ``prefetch`` a
+    sync reads early what the images of wish lists open when they start.
     """
 
     repositories: tuple[str, ...] = (paths.REPOSITORY,)

@@ -78,6 +78,8 @@ shared = true
 grace_days = 3
 graphroots = ["/scratch/$USER/storage"]
 blob_sources = ["https://www.example.org/blobs", "/mnt/blobs/"]
+profiles = "/srv/profiles"
+prefetch = true
 offline = true
 on_outage = "hide"
 signatures = "ignored"
@@ -103,6 +105,7 @@ def test_everything(etc: Path) -> None:
         View.LAYERS, Reuse.NONE, Overlay.FUSE, shared=True, reuse_from=("/cvmfs/b",)
     )
     assert (found.grace_days, found.offline, found.on_outage) == (3, True, OnOutage.HIDE)
+    assert (found.profiles, found.prefetch) == ("/srv/profiles", True)
     assert found.signatures is module.Signatures.IGNORED
     assert found.registries == module.RegistrySettings(5.0, 0, 0.5)
     assert (found.files, found.warnings) == ((f"{etc}/config.toml",), ())
