@@ -81,6 +81,12 @@ log = logging.getLogger(__name__)
     help="Give root's store to ordinary users too, or to root alone. Default: as "
     "in the last run; in the first run root alone.",
 )
+@click.option(
+    "--prefetch",
+    is_flag=True,
+    help="Also have podman read a container's files early, in the background, when it starts the "
+    "container.",
+)
 def command(
     for_user: bool | None,
     undo: bool,
@@ -89,6 +95,7 @@ def command(
     overlay: str | None,
     crio: bool,
     users: bool | None,
+    prefetch: bool,
 ) -> None:
     """Make podman use the store, or undo that.
 
@@ -125,6 +132,7 @@ def command(
             older=generation is not None
             and generation.drop_ins
             and any(map(reads_no_drop_ins, OTHER_ENGINES)),
+            prefetch=prefetch,
         )
         _set_up(manifest_path, generation, request, crio, dry_run, settings.repositories)
 

@@ -24,8 +24,15 @@ from podman_cvmfs.store.records import (
 GRACE = 14 * 24 * 3600
 #: The registry in the names of retired images.
 RETIRED_REGISTRY = "retired.podman-cvmfs.invalid"
+#: A grace that doesn't end, in seconds: then not even layers without grace leave the store.
+NEVER = 1 << 40
 #: A correct clock is later than this time, in seconds since 1970.
 _EARLIEST = 1_735_689_600
+
+
+def grace_of(days: int | None) -> int:
+    """The grace, in seconds, that lasts so many days; None: for ever."""
+    return NEVER if days is None else days * 24 * 3600
 
 
 def retired_since(since: int | None, now: int) -> int:

@@ -28,6 +28,10 @@ Since 2025 DUCC also publishes images for several architectures::
 The client expands the last one. DUCC writes it for images without an index, too. Such an image has
 nothing in ``.multiarch``; only its manifest is there, in the usual place.
 
+Ours, in repositories of either layout; DUCC leaves directories alone that it doesn't know::
+
+    .podman-cvmfs/profiles/<2>/<source ID>    what the image opens when it starts
+
 OSG's layout (cvmfs-singularity-sync)::
 
     <namespace>/<repository>:<tag>        link -> /cvmfs/<itself>/.images/<2>/<62>, absolute
@@ -45,6 +49,8 @@ MULTIARCH = ".multiarch"
 PODMAN_STORE = "podmanStore"
 #: OSG's merged roots.
 OSG_ROOTS = ".images"
+#: Ours: the start-up profiles of images (``profiles/profile.py``).
+PROFILES = ".podman-cvmfs/profiles"
 
 #: DUCC's directories; OSG's repositories have none of them.
 DUCC_PARTS = (LAYERS, METADATA, FLAT)
@@ -99,6 +105,11 @@ def osg_root_of_index(index: str) -> str:
 def image_directory(config: str) -> str:
     """The directory in DUCC's own image store with the config of this digest, in hexadecimal."""
     return f"{PODMAN_STORE}/overlay-images/{config}"
+
+
+def profile_file(source: str) -> str:
+    """The start-up profile of the image that the repository knows by this ID, in hexadecimal."""
+    return f"{PROFILES}/{source[:2]}/{source}"
 
 
 def manifest_file(place: str, path: str) -> str:

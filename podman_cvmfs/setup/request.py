@@ -17,7 +17,8 @@ class SetupRequest:
     """The request to set-up.
 
     ``earlier`` are the changes of earlier set-ups; the new store replaces the stores in it.
-    ``volumes`` are entries for containers.conf. ``kernel``: with True the kernel mounts the layers,
+    ``volumes`` are entries for containers.conf. With ``prefetch`` podman reads containers' files
+    early. ``kernel``: with True the kernel mounts the layers,
     with False ``mount_program`` does. With None this doesn't change, and ``mount_program`` is the
     present one of ordinary users. ``users``: ordinary users get a system's store too. ``older``: an
     engine beside podman reads no drop-ins of storage.conf.
@@ -30,6 +31,7 @@ class SetupRequest:
     mount_program: str | None = None
     users: bool = False
     older: bool = False
+    prefetch: bool = False
 
     @property
     def replaces(self) -> tuple[str, ...]:
