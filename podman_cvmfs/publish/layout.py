@@ -43,6 +43,11 @@ def manifest_path(name: ImageName) -> str:
     return layout.manifest_file("", f"{name.registry}/{name.repository}{tag}")
 
 
+def manifest_path_at(link: str) -> str:
+    """The manifest of the image at the public link ``link``."""
+    return layout.manifest_file("", link)
+
+
 def link_target(name: ImageName, config: Digest) -> str:
     """The target of the public link of ``name``: the path from it to the flat root."""
     return "../" * name.repository_path.count("/") + flat_path(config)

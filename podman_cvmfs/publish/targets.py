@@ -17,9 +17,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from podman_cvmfs.errors import RepositoryError, printable
-from podman_cvmfs.publish.ingest import ingest
+from podman_cvmfs.publish.ingest import ingest, run_server
 from podman_cvmfs.publish.lock import open_lock
 from podman_cvmfs.publish.publisher import Published, check_directory
+from podman_cvmfs.publish.workspace import LOCK_FILE
 from podman_cvmfs.util.below import OPEN_DIRECTORY
 from podman_cvmfs.util.trusted_place import require_own_place
 
@@ -97,6 +98,31 @@ def served_name(repository: str) -> str | None:
     if above != _CVMFS or not os.path.exists(f"{_SERVED}/{name}/server.conf"):
         return None
     return name
+
+
+@contextlib.contextmanager
+def changing(repository: str) -> Iterator[None]:
+    """Have the files in ``repository`` writable for a ``with`` statement.
+
+    A CernVM-FS repository is changed by one transaction, which is published at the end, or aborted
+    if the statement is left by an error. A plain directory is writable as it is. Raises
+    RepositoryError if CernVM-FS refuses.
+    """
+    name = served_name(repository)
+    if name is None:
+        yield
+        return
+    run_server("transaction", name)
+    try:
+        yield
+        # The transaction keeps others out. The lock is nothing to publish.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(repository, LOCK_FILE))
+        # If it fails, the transaction stays open.
+        run_server("publish", name)
+    except BaseException:
+        run_server("abort", "-f", name)
+        raise
 
 
 @contextlib.contextmanager
