@@ -63,6 +63,7 @@ class _Layout:
                 self._registries,
                 request.policy_of(repository.root),
                 self._readers,
+                request.store.lists,
             )
         return self._resolvers[repository.root]
 
