@@ -12,7 +12,7 @@ from podman_cvmfs.registry.signature_policy import read_signature_policy
 from podman_cvmfs.settings.files import OnOutage, Settings, Signatures
 from podman_cvmfs.settings.policy import View
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.sync.selection import Selection
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from podman_cvmfs.registry.web import WebClient
 
 
-def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list[str]]:
+def request_of(settings: Settings, images: tuple[str, ...]) -> tuple[SyncRequest, list[str]]:
     """The request to a sync, and warnings about single entries of wish lists.
 
     Raises InputError for a list that can't be read.
@@ -36,7 +36,7 @@ def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list
         specs = [spec for each in lists for spec in each.specs]
     policy = read_signature_policy(settings.signatures is Signatures.IGNORED)
     refusals = {} if policy is None else {"refusal": policy.refusal}
-    wishes = Wishes(
+    request = SyncRequest(
         repositories=settings.repositories,
         store=Store(settings.store),
         cache=BlobCache(settings.cache, BlobSources(settings.blob_sources, lambda: _web(settings))),
@@ -51,7 +51,7 @@ def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list
         graphroots=settings.graphroots,
         hide_outage=settings.on_outage is OnOutage.HIDE,
     )
-    return wishes, warnings
+    return request, warnings
 
 
 def _registry(settings: Settings) -> RegistrySource:
