@@ -149,7 +149,7 @@ def test_files_that_are_not_cached_are_an_outage_once_the_client_has_met_it(
         code, report, _ = _report(target, *hide)
         failed = report["failed"]
         assert code == RepositoryError.exit_code and isinstance(failed, dict)
-        assert "failed to fetch a file" in failed[str(target.repository)]
+        assert "has failed to fetch a file" in failed[str(target.repository)]
         assert _names(target) == {kept}
     without_files.tell()
     assert _report(target, *hide)[0] == 0 and len(_names(target)) == _IMAGES

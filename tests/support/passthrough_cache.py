@@ -84,7 +84,7 @@ class Cache:
             raise
 
     def messages(self, state: State) -> str:
-        """What the client has logged, the newest first."""
+        """What the client has logged, the newest last."""
         with self._lock:
             if state.offline and not self._offline:
                 self._count_error(
@@ -93,7 +93,7 @@ class Cache:
             elif self._offline and not state.offline:
                 self._say("recovered from offline mode")
             self._offline = state.offline
-            return "".join(f"{each}\n" for each in reversed(self._said))
+            return "".join(f"{each}\n" for each in self._said)
 
     def _count_error(self, message: str) -> None:
         self.errors, self.last_error = self.errors + 1, int(time.time())
