@@ -76,8 +76,7 @@ class Resolver:
         )
         layers = self._complete(image, blobs, found, config)
         if flat is not None and len(layers) == 1 and layers[0].files is not None:
-            lost = have_lost_owners(self._at(layers[0].files), self._at(flat.path))
-            flat = replace(flat, has_owners=lost)
+            flat = replace(flat, is_better=have_lost_owners(self._at(layers[0].files)))
         shown_by = view_shown(self._policy, layers, flat)
         if self._needs_markers(layers, shown_by):
             layers = [self._with_markers(layer) for layer in layers]

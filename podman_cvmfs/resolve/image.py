@@ -43,8 +43,8 @@ class FlatRoot:
     lost_sticky: tuple[str, ...] = ()
     #: Bytes in all its files, if that is known.
     size: int | None = None
-    #: Whether its files have the image's owners, which the image's only layer has lost.
-    has_owners: bool = False
+    #: Whether the image's only layer has lost the owners of its files.
+    is_better: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,10 @@ class ResolvedImage:
 
 
 def view_shown(policy: Policy, layers: Sequence[Layer], flat: FlatRoot | None) -> View:
-    """How an image is shown. A single layer is the whole image. It is exact unless it has lost the
-    owners: then more programs fail than by the mode bits that a merged root has lost."""
+    """How an image is shown. A single layer is the whole image, and exact unless it has lost the
+    owners. Then setuid programs run as a wrong user, and even root's ``su`` fails. A merged root
+    has lost such bits, and may have the owners."""
     if policy.view is View.LAYERS or (policy.view is View.AUTO and flat is None):
         return View.LAYERS
     is_whole = len(layers) == 1 and layers[0].files is not None
-    return View.LAYERS if is_whole and not (flat and flat.has_owners) else View.FLAT
+    return View.LAYERS if is_whole and not (flat and flat.is_better) else View.FLAT
