@@ -36,9 +36,9 @@ class Evidence:
     store, found under ``found_as``. ``missing`` is the first place of its files that can't be
     reached, ``hidden`` are the places that only podman can't reach. ``has_left`` says that the
     files have left the repository, which is there; ``is_closed`` says that they belong to a
-    stranger, so the user may not read all of them. ``platform`` is its platform, ``host`` this machine's.
-    ``published_for`` is the platform of the directory in which it is published, None if it is in no
-    such directory.
+    stranger, so the user may not read all of them. ``platform`` is its platform, ``host`` this
+    machine's. ``published_for`` is the platform of the directory in which it is published, None if
+    it is in no such directory.
     ``other_platforms`` are the platforms for which repositories have the image if they lack it for
     this host. ``offers`` are the repositories' images with the names, ``other_tags`` their other
     images that differ in the tag alone. ``down`` are messages about repositories that can't be
