@@ -54,6 +54,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
             "these users can't start its images, or images pulled onto its layers",
         ),
         ("users-unserved", _N, "podman 5 and older don't give ordinary users the system's stores"),
+        ("service-without-store", _W, "these services' podman doesn't use the store, and pulls"),
         ("mount-program-missing", _E, "podman can't mount anything: every command fails"),
         ("fuse-device-closed", _E, "fuse-overlayfs can't mount anything"),
         (

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from podman_cvmfs.podman.services import Service
 from podman_cvmfs.podman.storage_conf.ask import major_of
 from podman_cvmfs.podman.storage_conf.effective import Effective
 from podman_cvmfs.usage.broken_layers import BrokenUsers
@@ -325,10 +326,14 @@ class Facts:
     unreached: tuple[str, ...] = ()
     #: The files that name our store to ordinary users.
     named_by: tuple[str, ...] = ()
+    #: Services whose own options replace podman's, so that they don't use our store.
+    services: tuple[Service, ...] = ()
     #: Whether the settings ask for sharing.
     shared: bool = False
     #: Whether the next sync opens the store to all users.
     wants_shared: bool = False
+    #: Whether podman itself runs inside a container.
+    in_container: bool = False
     #: Whether CernVM-FS's client is installed.
     has_cvmfs: bool = False
     #: ``overlay`` of our settings, and the file where it is set, or could be.

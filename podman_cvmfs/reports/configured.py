@@ -8,6 +8,7 @@ import shlex
 from dataclasses import dataclass
 
 from podman_cvmfs.errors import InputError, PodmanCvmfsError, printable
+from podman_cvmfs.podman.services import Service, services_without
 from podman_cvmfs.podman.storage_conf.effective import (
     Places,
     as_replaced,
@@ -22,7 +23,8 @@ from podman_cvmfs.podman.storage_conf.use import Unused, in_words, why_unused
 class Configured:
     """Whether podman uses the store; if not, why not and how to change it. ``before`` are the
     additional stores that podman searches before this one, ``after`` the stores that it searches
-    next. ``failure`` is why every podman command fails, "" if they work."""
+    next. ``failure`` is why every podman command fails, "" if they work. ``services`` start podman
+    with options that leave the store out."""
 
     used: bool
     problem: str = ""
@@ -30,6 +32,7 @@ class Configured:
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     failure: str = ""
+    services: tuple[Service, ...] = ()
 
 
 def configured_store(store: str) -> Configured:
@@ -61,7 +64,8 @@ def configured_store(store: str) -> Configured:
         return Configured(False, err.message, err.hint, failure=failure)
     place = list(map(os.path.realpath, effective.stores)).index(os.path.realpath(store))
     before, after = effective.stores[:place], effective.stores[place + 1 :]
-    return Configured(True, before=before, after=after, failure=failure)
+    services = services_without(store, places)
+    return Configured(True, before=before, after=after, failure=failure, services=services)
 
 
 def _why_no_store(path: str) -> str:

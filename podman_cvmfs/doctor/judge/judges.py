@@ -12,6 +12,7 @@ _JUDGES = (
     engine.configuration,
     mounts.mounting,
     store.places,
+    engine.services,
     engine.user,
     machine.repositories,
     machine.clients,

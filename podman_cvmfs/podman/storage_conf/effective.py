@@ -32,7 +32,7 @@ _STORE_OPTIONS = ("imagestore", "additionalimagestore")
 #: The drivers of containers/storage that are in use.
 DRIVERS = ("overlay", "vfs", "btrfs", "zfs")
 #: libpod's database below the graphroot, of podman 4 and of podman 5.
-_DATABASES = ("libpod/bolt_state.db", "db.sql")
+DATABASES = ("libpod/bolt_state.db", "db.sql")
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def driver_of(places: Places, effective: Effective) -> tuple[str, str]:
     graphroot = graphroot_of(places, effective)
     found = [name for name in DRIVERS if os.path.isdir(f"{graphroot}/{name}-images")]
     if effective.driver:
-        has_database = any(os.path.exists(f"{graphroot}/{name}") for name in _DATABASES)
+        has_database = any(os.path.exists(f"{graphroot}/{name}") for name in DATABASES)
         # A podman with a database has opened its storage, and that makes this directory.
         if is_overlay(effective.driver) and has_database and found and "overlay" not in found:
             return found[0], f"its database in {graphroot} says so"
