@@ -28,6 +28,8 @@ from podman_cvmfs.sync.selection import Selection
 from podman_cvmfs.usage.unreadable import can_be_read
 from podman_cvmfs.usage.vanished import is_missing
 
+_NO_SEARCH = "podman knows no registry to look for a short name in"
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -44,6 +46,7 @@ class Evidence:
     this host. ``offers`` are the repositories' images with the names, ``other_tags`` their other
     images that differ in the tag alone. ``down`` are messages about repositories that can't be
     read. ``pulls_from`` are the places from which podman would pull; ``no_pull`` says why it can't.
+    ``is_too_short``: the name lacks its registry, and registries.conf doesn't tell which one.
     ``stores`` are the other additional stores that podman uses. ``refusal`` is the rule of podman's
     policy against the image on offer.
     """
@@ -70,12 +73,14 @@ class Evidence:
     other_tags: tuple[str, ...] = ()
     down: tuple[str, ...] = ()
     pulls_from: tuple[str, ...] = ()
+    is_too_short: bool = False
     no_pull: str = ""
     stores: tuple[str, ...] = ()
 
 
-def gather(text: str, settings: Settings) -> Evidence:
-    """Look for the image ``text`` in store, repositories and podman's configuration.
+def gather(text: str, settings: Settings, configured: Configured | None = None) -> Evidence:
+    """Look for the image ``text`` in store, repositories and podman's configuration, or in the one
+    that ``configured`` describes.
 
     Raises InputError for a malformed name or broken settings, StoreError for a broken store.
     """
@@ -97,7 +102,8 @@ def gather(text: str, settings: Settings) -> Evidence:
     offer = _offer(content, on_offer, stored, found_as, keys, selection)
     # Further meanings of a short name count only until something is found.
     before_ours = keys[: keys.index(found_as) + 1] if found_as in keys else keys
-    configured = configured_store(settings.store)
+    if configured is None:
+        configured = configured_store(settings.store)
     pulls_from, no_pull = _pulls(text, names)
     own = own_copy(own_places(configured), before_ours, stored, content)
     if own is None and (stored is None or not configured.used):
@@ -134,6 +140,7 @@ def gather(text: str, settings: Settings) -> Evidence:
         down=tuple(f"{printable(root)}: {error.message}" for root, error in offers.down.items()),
         pulls_from=pulls_from,
         no_pull=no_pull,
+        is_too_short=no_pull == _NO_SEARCH,
     )
 
 
@@ -205,7 +212,7 @@ def _pulls(text: str, names: Sequence[ImageName]) -> tuple[tuple[str, ...], str]
     if is_short(text) and not conf.search_registries:
         short = text.partition("@")[0].partition(":")[0]
         if short not in conf.aliases:
-            return (), "podman knows no registry to look for a short name in"
+            return (), _NO_SEARCH
     found: dict[str, None] = {}
     refusal = ""
     try:

@@ -11,6 +11,7 @@ from podman_cvmfs.doctor.facts import Configuration, Contents, Facts, Native, Pl
 from podman_cvmfs.doctor.look.blob_sources import look_at_blob_sources
 from podman_cvmfs.doctor.look.client import look_at_clients
 from podman_cvmfs.doctor.look.containers import look_at_stuck
+from podman_cvmfs.doctor.look.crio import look_at_crio, look_at_standing
 from podman_cvmfs.doctor.look.engine import (
     as_spelt,
     ask_podman,
@@ -77,6 +78,7 @@ def gather(settings: Settings, seconds: float) -> Facts:
         user=user,
         now=int(time.time()),
         engine=engine,
+        crio=look_at_crio(settings.store, store.names, configuration.graphroot, seconds),
         configuration=configuration,
         native=_native(configuration, seconds),
         contents=contents,
@@ -116,6 +118,7 @@ def gather(settings: Settings, seconds: float) -> Facts:
         broken=look_at_broken(
             (settings.store, *(each.path for each in others)), seconds, settings.graphroots
         ),
+        standing=look_at_standing(settings.store, seconds) if named else (),
         stuck=_stuck(configuration, seconds),
         warnings=settings.warnings,
     )
