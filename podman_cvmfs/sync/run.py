@@ -107,7 +107,7 @@ def _prepare(
     )
     replaced = find_replaced(current, shown, offers.down)
     to_resolve = _to_resolve(current, offers, choice, gone, wishes)
-    to_resolve |= replaced.images.keys() & set(sources)
+    to_resolve |= replaced.images & set(sources)
     todo = offers.by_source(to_resolve | freed_images(current, sources, retention))
     completed = resolve_all(wishes, todo)
     undone = todo.keys() - completed.candidates.keys()
@@ -136,7 +136,7 @@ def _prepare(
     unread: set[str] = set()
     if wishes.hide_outage and completed.down:
         unread = unreadable_layers(wishes.store.path, current, completed.down)
-    stuck = _stuck(current, hidden, distrusted, unread) | replaced.images.keys()
+    stuck = _stuck(current, hidden, distrusted, unread) | replaced.images
     stuck -= completed.candidates.keys()
     of_links = tell(replaced, held, wanted, stuck)
     failed.update(of_links.failed)

@@ -83,7 +83,7 @@ def test_who_keeps_layers_of_a_hidden_repository_is_named(
     assert top is not None
     users = tuple(User("/graph", "container", f"c{number}") for number in range(7))
     needs = Needs({top: users}, ("/graph",), ("/x.conf",) if blocked else (), {"/x.conf": "bad"})
-    monkeypatch.setattr("podman_cvmfs.sync.run.find_needs", lambda _: needs)
+    monkeypatch.setattr("podman_cvmfs.sync.run.find_needs", lambda *_, **__: needs)
     assert not world.sync(hide_outage=True).warnings
     world.repository.rename(world.root / "away")
     for _ in range(2):
