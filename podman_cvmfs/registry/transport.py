@@ -196,8 +196,9 @@ class Transport:
         token service and the hosts it redirects to, too, and theirs don't. ``allowed`` is how near
         the host may be: by default anywhere. ``kind`` is the kind of request that a registry
         limits: it counts manifests more than blobs. ``way`` replaces the proxies of the
-        environment, and redirects then are answers. Unless ``is_last``, the caller can try another way, and a
-        failure doesn't mark the host as unreachable. Raises RegistryError, RegistryUnreachable.
+        environment, and redirects then are answers. Unless ``is_last``, the caller can try another
+        way, and a failure doesn't mark the host as unreachable. Raises RegistryError,
+        RegistryUnreachable.
         """
         host, path = urlsplit(url).netloc, urlsplit(url).path
         trust = _trust(registry, insecure)
