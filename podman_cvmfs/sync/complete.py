@@ -63,6 +63,7 @@ class _Layout:
                 self._registries,
                 wishes.policy_of(repository.root),
                 self._readers,
+                wishes.store.lists,
             )
         return self._resolvers[repository.root]
 
