@@ -26,7 +26,6 @@ from enum import Enum
 import zstandard
 
 from podman_cvmfs.errors import InputError, StoreError, printable
-from podman_cvmfs.lists.catalogues import CATALOGUES
 from podman_cvmfs.lists.dump import MAX_LINE, read, write
 from podman_cvmfs.lists.entry import Entry
 from podman_cvmfs.oci.documents import Digest
@@ -36,6 +35,8 @@ from podman_cvmfs.util.foreign_file import read_bounded
 log = logging.getLogger(__name__)
 
 LISTS, LAYER_LISTS, TAR_SPLITS = "lists", "layer-lists", "tar-splits"
+#: The directory of catalogues in the cache: see ``catalogues``.
+CATALOGUES = "catalogues"
 #: What counts in the budget.
 BUDGETED = (LISTS, LAYER_LISTS, TAR_SPLITS, CATALOGUES)
 #: What is left is so much of the budget, in percent: so the next ones have room.

@@ -64,6 +64,7 @@ class _Layout:
                 wishes.policy_of(repository.root),
                 self._readers,
                 wishes.store.lists,
+                wishes.maker,
             )
         return self._resolvers[repository.root]
 
