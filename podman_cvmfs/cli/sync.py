@@ -188,6 +188,10 @@ def _run(
         show(report, settings.store, warnings, output)
     if told is not None:
         told[:] = warnings
+    if settings.prefetch and settings.wish_lists and not images:
+        from podman_cvmfs.cli.prefetch import read_new
+
+        read_new(settings, [*report.added, *report.moved])
     error = error_of(settings, images, report)
     if error is not None:
         raise error

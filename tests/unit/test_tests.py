@@ -52,8 +52,7 @@ def _private_names(tree: ast.Module) -> Iterator[str]:
     """The private names of others that a file uses.
 
     These are private names that it imports, or that it reads from anything but ``self``, ``cls``
-    or ``super()``; ``os._exit`` and ``_replace`` of named tuples are public in spite of their
-    names.
+    or ``super()``; ``os._exit`` and ``_replace`` of named tuples are public, whatever their names.
     """
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):

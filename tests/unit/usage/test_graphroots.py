@@ -82,7 +82,7 @@ def test_named_graphroots_are_searched(tmp_path: Path) -> None:
     link.symlink_to(tmp_path / "scratch/ann")
     missing = f"{tmp_path}/not-mounted/*"
     patterns = [f"{tmp_path}/scratch/$USER/storage", missing]
-    found = find_graphroots((), places_of(tmp_path), "/none", "/none", patterns)
+    found = find_graphroots((), places_of(tmp_path), "/none", "/none", patterns=patterns)
     assert found.others == [ann]
     assert found.unseen == {missing: "No such file or directory"}
     assert found.own_unseen == (missing,)
