@@ -10,15 +10,23 @@ from pathlib import Path
 
 import pytest
 
+from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.lists.catalogues import Catalogues
 from podman_cvmfs.lists.entry import Entry
 from podman_cvmfs.lists.kept import KeptLists, Source
+from podman_cvmfs.lists.maker import ListMaker
 from podman_cvmfs.lists.source import ListSource
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.registry.objects import ObjectClient
 from podman_cvmfs.repository.layout import LAYERFS, flat_directory, layer_directory
 from podman_cvmfs.repository.served import open_tree
 from podman_cvmfs.repository.whiteouts import scan
+from podman_cvmfs.settings.policy import Policy, View
+from podman_cvmfs.store.reader import read_store
+from podman_cvmfs.store.store import Store
+from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.run import sync
+from tests.support.blobs import Blobs
 from tests.support.catalogues import Server
 from tests.support.ducc_losses import lossy_copy
 from tests.support.images import LAYERS
@@ -41,6 +49,7 @@ class Site:
     repository: Path
     blobs: dict[str, Blob]
     merged: str
+    registry: Blobs
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +60,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     image = images.of_blobs("registry.example.org/t/all:1", [*blobs.values()])
     put(place / "exact", images, image)
     lossy_copy(place / "exact", place / "lossy")
-    return Site(place / "lossy", blobs, flat_directory(image.config.digest.hex))
+    registry = Blobs({digest.hex: data for digest, data in images.blobs.items()})
+    registry.blobs[image.config.digest.hex] = image.config.raw
+    return Site(place / "lossy", blobs, flat_directory(image.config.digest.hex), registry)
 
 
 @pytest.fixture
@@ -180,3 +191,50 @@ def test_a_published_list_comes_first(site: Site, client: Mounted, tmp_path: Pat
             assert (found[1] == digest) == (source is Source.PUBLISHED)
     finally:
         place.unlink()
+
+
+def _synced(
+    site: Site, client: Mounted, tmp_path: Path, policy: Policy, asks_registries: bool = False
+) -> tuple[str, KeptLists]:
+    """The view of the image after a sync, and the lists that it kept."""
+    kept = KeptLists(str(tmp_path / "cache"), 1 << 30)
+    store = tmp_path / "store"
+    report = sync(
+        Wishes(
+            repositories=[str(client.mountpoint)],
+            store=Store(str(store), lists=kept),
+            cache=BlobCache(str(tmp_path / "cache")),
+            registry=lambda: site.registry,
+            requested=["registry.example.org/t/all:1"],
+            policy=policy,
+            maker=ListMaker(kept, asks_registries=asks_registries),
+        )
+    )
+    assert not report.failed
+    content = read_store(str(store))
+    assert content is not None
+    (image,) = content.images.values()
+    return image.view, kept
+
+
+@pytest.mark.parametrize("source", [Source.CATALOGUE, Source.REGISTRY])
+def test_a_sync_makes_the_lists_that_it_needs(
+    source: Source, site: Site, client: Mounted, tmp_path: Path
+) -> None:
+    view, kept = _synced(site, client, tmp_path, Policy(exact=True), source is Source.REGISTRY)
+    assert view == View.EXACT.value
+    for name, blob in site.blobs.items():
+        note = kept.note(str(client.mountpoint), Digest.parse(blob.digest))
+        assert note is not None and note[0] is source, name
+        split = kept.tar_split(Digest.parse(blob.diff_id))
+        assert split == (listed(blob)[1] if source is Source.REGISTRY else None)
+
+
+def test_whiteouts_need_no_listing_of_directories(
+    site: Site, client: Mounted, tmp_path: Path
+) -> None:
+    view, _ = _synced(site, client, tmp_path, Policy(View.LAYERS))
+    assert view == View.LAYERS.value
+    assert client.counts()["object"] == len(site.blobs)
+    # Skeletons look into a few directories.
+    assert client.counts()["readdir"] < 40
