@@ -68,6 +68,8 @@ LAYERS_JSON = f"{METADATA}/layers.json"
 ORIGIN_JSON = f"{METADATA}/origin.json"
 #: Ours, not DUCC's: directories that a layer's files need but the layer doesn't list.
 IMPLIED_JSON = f"{METADATA}/implied.json"
+#: Ours: the layer's list of files, lines of composefs-dump(5) compressed with zstd.
+FILES_DUMP = f"{METADATA}/files.dump.zst"
 
 #: In the directory that describes an image.
 MANIFEST = "manifest.json"

@@ -64,6 +64,7 @@ class _Layout:
                 request.policy_of(repository.root),
                 self._readers,
                 request.store.lists,
+                request.maker,
             )
         return self._resolvers[repository.root]
 
