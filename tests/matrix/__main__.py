@@ -80,7 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             bench = Bench(world, root)
             column = results[f"podman {bench.version}"] = {}
             for name, run in _rows():
-                if options.only in name:
+                # The exact view is for podman 5.4 and later.
+                skipped = "exact" in name and bench.version.startswith("4.")
+                if options.only in name and not skipped:
                     column[name] = _timed(bench, name, run)
     print(table(results))
     return int(any(o.problems for column in results.values() for o in column.values()))

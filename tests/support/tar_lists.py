@@ -12,7 +12,7 @@ from podman_cvmfs.lists.entry import Entry
 from podman_cvmfs.lists.from_tar import list_of
 from podman_cvmfs.lists.layer_stream import LayerStream
 from podman_cvmfs.oci.documents import Descriptor, Digest
-from podman_cvmfs.settings.policy import Policy
+from podman_cvmfs.settings.policy import Policy, View
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
@@ -53,17 +53,16 @@ class TarLists:
 def sync_exact(
     repository: Path,
     store: Path,
-    images: Iterable[Built],
+    lists: TarLists,
     names: Sequence[str] = (),
-    policy: Policy = Policy(exact=True),  # noqa: B008
 ) -> SyncReport:
-    """Sync ``names``, or all images of ``repository``, with lists for the layers of ``images``."""
+    """Sync ``names``, or all images of ``repository``, into a store of the exact view."""
     return sync(
         Wishes(
             repositories=[str(repository)],
-            store=Store(str(store), lists=TarLists(images)),
+            store=Store(str(store), lists=lists),
             cache=BlobCache(str(store.with_name(f"{store.name}-cache"))),
             requested=names,
-            policy=policy,
+            policy=Policy(View.EXACT, exact=True),
         )
     )
