@@ -76,7 +76,7 @@ class BlobCache:
         return noted_digests(self._read(NOTES, image_id, MAX_NOTE) or b"")
 
     def held(self, kind: str) -> Iterator[Digest]:
-        """The names of all files of a kind, BLOBS or NOTES, in order. Raises StoreError."""
+        """The names of all files of a kind (BLOBS, NOTES, PROFILES) in order. Raises StoreError."""
         top = f"{self.directory}/{kind}"
         try:
             for directory in sorted(name for name in os.listdir(top) if len(name) == 2):

@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable
 from dataclasses import asdict
 
 import click
 
 from podman_cvmfs.cli.options import DIRECTORY, setting, settings_given, stored_names, text_or_json
-from podman_cvmfs.errors import PartialError, printable
+from podman_cvmfs.errors import PartialError, PodmanCvmfsError, printable
 from podman_cvmfs.profiles.choose import Chosen, choose
 from podman_cvmfs.profiles.prefetch import Limits, Prefetched, prefetch
 from podman_cvmfs.profiles.started import image_of_layer, only_once
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage
+from podman_cvmfs.util.apart import apart
 
 log = logging.getLogger(__name__)
 
@@ -75,20 +77,46 @@ def command(
     reports = []
     has_failed = False
     for image in wanted:
-        with only_once(settings.store, image) as is_first:
-            if not is_first:
-                log.info("%s: another process reads it already", image.image_id[:12])
-                continue
-            chosen = choose(settings.store, content, image, settings.profiles, settings.cache)
-            what = f"reading {image.image_id[:12]}"
-            done = prefetch(chosen.shown, chosen.uses, limits, what)
-        _tell(image, chosen, done)
-        has_failed = has_failed or bool(done.failed)
-        reports.append(_as_data(image, chosen, done))
+        report = read_early(settings, content, image, limits)
+        if report is not None:
+            has_failed = has_failed or bool(report["failed"])
+            reports.append(report)
     if output == "json":
         click.echo(json.dumps(reports, indent=2))
     if has_failed:
         raise PartialError("some files can't be read", "podman-cvmfs doctor looks for the cause")
+
+
+def read_early(
+    settings: Settings, content: StoreContent, image: StoredImage, limits: Limits
+) -> dict[str, object] | None:
+    """Read an image of the settings' store, and log what was done; return that as JSON has it, or
+    None if another process reads the image just now. Raises PodmanCvmfsError if the store is
+    damaged."""
+    with only_once(settings.store, image) as is_first:
+        if not is_first:
+            log.info("%s: another process reads it already", image.image_id[:12])
+            return None
+
+        def read() -> tuple[Chosen, Prefetched]:
+            chosen = choose(settings.store, content, image, settings.profiles, settings.cache)
+            what = f"reading {image.image_id[:12]}"
+            return chosen, prefetch(chosen.shown, chosen.uses, limits, what)
+
+        # Threads that wait for a dead server would keep this process from ending.
+        chosen, done = apart(read)
+    _tell(image, chosen, done)
+    return {"image": image.image_id, "origin": chosen.origin, **asdict(done)}
+
+
+def read_new(settings: Settings, names: Iterable[str]) -> None:
+    """Read the images of these names after a sync. Failures are logged."""
+    content = read_store(settings.store) or StoreContent()
+    for image_id in dict.fromkeys(content.names[name] for name in names if name in content.names):
+        try:
+            read_early(settings, content, content.images[image_id], Limits())
+        except PodmanCvmfsError as err:
+            log.warning("%s is not read early: %s", image_id[:12], err.line)
 
 
 def _named(
@@ -121,7 +149,3 @@ def _tell(image: StoredImage, chosen: Chosen, done: Prefetched) -> None:
         log.warning("  %d files were left out: see --size and --seconds", done.left)
     if done.failed:
         log.warning("  %d files can't be read", done.failed)
-
-
-def _as_data(image: StoredImage, chosen: Chosen, done: Prefetched) -> dict[str, object]:
-    return {"image": image.image_id, "origin": chosen.origin, **asdict(done)}

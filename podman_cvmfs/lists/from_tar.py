@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.lists.entry import OPAQUE, Entry
+from podman_cvmfs.lists.entry import Entry
 from podman_cvmfs.lists.inodes import ENTRY, MAX_NAME, MAX_PATH, Inode, InodeTree, shown
 from podman_cvmfs.lists.layer_stream import LayerStream
 from podman_cvmfs.lists.tar_headers import MAX_ID, headers, mtime_ns_of, raw, xattrs_of
@@ -37,9 +37,6 @@ _MAX_TIME = (1 << 63) - 1
 _MAX_MAJOR, _MAX_MINOR = (1 << 12) - 1, (1 << 20) - 1
 
 _CAPABILITY = "security.capability"
-_LABEL = "security.selinux"
-#: overlayfs' own notes: they would act in the list's place on other layers' files.
-_NOTES = "trusted.overlay."
 _ACCESS_LIST = "system.posix_acl_access"
 #: Linux ``include/uapi/linux/posix_acl.h`` and ``posix_acl_xattr.h``: version and tags.
 _ACL_VERSION = b"\2\0\0\0"
@@ -222,14 +219,11 @@ def _apply(inode: Inode, info: tarfile.TarInfo, name: bytes) -> None:
         inode.mode = stat.S_IFLNK | 0o777
         if info.issym():
             inode.mtime_ns = max(-_MAX_TIME, min(_MAX_TIME, time))
-    for key, value in xattrs_of(info).items():
-        if key == OPAQUE and value == b"y" and inode.children is not None:
-            inode.is_opaque = True
-        elif key == _ACCESS_LIST:
-            _set_access_list(inode, value, name)
-        elif key and key != _LABEL and not key.startswith(_NOTES):
-            inode.xattrs = inode.xattrs or {}
-            inode.xattrs[key] = value
+    xattrs = {key: value for key, value in xattrs_of(info).items() if key}
+    access_list = xattrs.pop(_ACCESS_LIST, None)
+    if access_list is not None:
+        _set_access_list(inode, access_list, name)
+    inode.set_xattrs(xattrs)
 
 
 def _set_access_list(inode: Inode, value: bytes, name: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.lists.entry import OPAQUE, Entry
@@ -17,6 +17,8 @@ _MAX_LINKS = 40
 _SHORT_WAY, _STEP = 32, 16
 #: What an entry takes besides its names and attributes, in bytes: about so much memory.
 ENTRY = 1024
+_LABEL = "security.selinux"
+_NOTES = "trusted.overlay."
 #: What all entries of a layer may take, in bytes: a million files.
 _MOST = 1 << 30
 
@@ -41,6 +43,19 @@ class Inode:
         #: Of a directory: name -> inode.
         self.children: dict[bytes, Inode] | None = {} if stat.S_ISDIR(mode) else None
 
+    def set_xattrs(self, xattrs: Mapping[str, bytes]) -> None:
+        """Give it extended attributes of an image.
+
+        Labels aren't kept, and of overlayfs' own notes only that a directory is opaque: the others
+        would lead to other layers' files.
+        """
+        for name, value in xattrs.items():
+            if name == OPAQUE and value == b"y" and self.children is not None:
+                self.is_opaque = True
+            elif name != _LABEL and not name.startswith(_NOTES):
+                self.xattrs = self.xattrs or {}
+                self.xattrs[name] = value
+
     @property
     def is_whiteout(self) -> bool:
         """Whether overlayfs takes it for a whiteout."""
@@ -52,12 +67,13 @@ class InodeTree:
 
     def __init__(self, root: Inode, most: int = _MOST) -> None:
         self.root = root
-        self._left = most
+        #: In bytes.
+        self.left = most
 
     def spend(self, size: int) -> None:
         """Take ``size`` bytes. Raises InputError if there are too few left."""
-        self._left -= size
-        if self._left < 0:
+        self.left -= size
+        if self.left < 0:
             raise InputError("it has more files than a file list may have")
 
     def implied(self) -> Inode:

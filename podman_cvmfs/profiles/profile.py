@@ -22,15 +22,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.oci.documents import parse_json
+from podman_cvmfs.oci.documents import MAX_DOCUMENT, parse_json
 
 FORMAT = 1
 #: An image whose start needs more files isn't helped by reading them all.
 MAX_FILES = 10_000
 #: Of one file.
 MAX_RANGES = 1000
-#: Bytes of a whole profile.
-MAX_PROFILE = 16 * 1024 * 1024
+#: Bytes of a whole profile. An exported cache has a line more.
+MAX_PROFILE = MAX_DOCUMENT - 4096
 #: Linux' own limits (``limits.h``): PATH_MAX and NAME_MAX.
 _MAX_PATH, _MAX_NAME = 4095, 255
 _MAX_OFFSET = 1 << 62
@@ -107,13 +107,17 @@ def _is_range(pair: Any) -> bool:
 
 
 def render_profile(profile: Profile) -> bytes:
-    """The bytes that ``parse_profile`` reads; equal profiles give equal bytes."""
+    """The bytes that ``parse_profile`` reads; equal profiles give equal bytes. The last files are
+    left out if there are too many bytes."""
     files = [
         {"path": use.path, "ranges": use.ranges} if use.ranges else {"path": use.path}
         for use in profile.files
     ]
     document = {"format": FORMAT, "image": profile.image, "files": files}
-    return (json.dumps(document, separators=(",", ":")) + "\n").encode("ascii")
+    data = (json.dumps(document, separators=(",", ":")) + "\n").encode("ascii")
+    if len(data) > MAX_PROFILE:
+        return render_profile(Profile(profile.image, profile.files[: len(files) * 9 // 10]))
+    return data
 
 
 def merge(profiles: Sequence[Profile]) -> Profile:

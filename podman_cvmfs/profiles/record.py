@@ -47,8 +47,7 @@ def record(
         finally:
             opened.close()
     finally:
-        with contextlib.suppress(PodmanCvmfsError):
-            _podman("rm", "--force", "--time=5", container)
+        _remove(container)
     inside = (_inside(path, mounted) for path in paths)
     return Recording(profile_of(shown, image, inside), code, opened.is_incomplete)
 
@@ -83,9 +82,14 @@ def _watch(opened: OpenedFiles, container: str, seconds: float) -> tuple[list[st
             code = run.poll()
         finally:
             if run.poll() is None:
-                with contextlib.suppress(PodmanCvmfsError):
-                    _podman("stop", "--time=5", container)
+                _remove(container)
     return list(paths), code
+
+
+def _remove(container: str) -> None:
+    """End and remove the container, with the volumes made for it."""
+    with contextlib.suppress(PodmanCvmfsError):
+        _podman("rm", "--force", "--ignore", "--volumes", "--time=1", container)
 
 
 def _inside(path: str, mounted: str) -> str:

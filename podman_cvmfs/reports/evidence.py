@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +24,7 @@ from podman_cvmfs.repository.owners import strangers_among
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.records import StoreContent, StoredImage, chain_of
 from podman_cvmfs.sync.selection import Selection
+from podman_cvmfs.usage.unreadable import can_be_read
 from podman_cvmfs.usage.vanished import is_missing
 
 
@@ -118,7 +118,7 @@ def gather(text: str, settings: Settings) -> Evidence:
         host=settings.platform,
         other_platforms=_other_platforms(settings, offers, offer, names) if stored is None else (),
         is_closed=stored is not None and bool(strangers_among([stored.repository])),
-        missing=tuple(path for path in shown if not os.path.isdir(path)),
+        missing=tuple(path for path in shown if not can_be_read(path)),
         hidden=tuple(path for path in shown if is_hidden(path, pause)),
         has_left=stored is not None
         and offers.is_listed(stored.repository)

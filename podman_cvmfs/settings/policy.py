@@ -9,10 +9,10 @@ from enum import Enum
 from urllib.parse import quote, unquote
 
 #: The number of the layout that this version writes.
-LAYOUT = "6"
-#: Layout 5 has the same form, with fewer local directories and files. The number has gone up so
-#: that a sync lays every store out anew.
-_SAME_FORM = ("5", LAYOUT)
+LAYOUT = "7"
+#: Layouts 5 and 6 have the same form, with fewer local directories and files. The number has gone
+#: up so that a sync lays every store out anew.
+_SAME_FORM = ("5", "6", LAYOUT)
 #: The last layout without pieces. This version can still read it.
 _WITHOUT_PIECES = "4"
 #: Further words of a policy as a store remembers it.

@@ -46,6 +46,8 @@ class Wishes:
     hide_outage: bool = False
     #: How many seconds the layers of an image stay after it has left the store.
     grace: int = GRACE
+    #: Patterns of graphroots in which to look for users of layers.
+    graphroots: Sequence[str] = ()
 
     def policy_of(self, repository: str) -> Policy:
         """How images of ``repository`` are laid out."""

@@ -26,6 +26,7 @@ from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.store.strangers import Stranger
 from podman_cvmfs.sync.choose import Choice, choose_requested, choose_selected, keep_old
 from podman_cvmfs.sync.complete import resolve_all
+from podman_cvmfs.sync.cut_off import cut_off
 from podman_cvmfs.sync.held import held_by, repositories_of
 from podman_cvmfs.sync.newly_complete import completed_since
 from podman_cvmfs.sync.newly_listed import listed_since
@@ -43,7 +44,6 @@ from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.sync.trust import with_trust_of
 from podman_cvmfs.usage.linked import ShownDirectories, in_use
 from podman_cvmfs.usage.needs import Needs, find_needs, needed_layers
-from podman_cvmfs.usage.unreadable import unreadable_layers
 from podman_cvmfs.usage.vanished import vanished_layers
 
 #: After so many seconds layers in use beyond their grace are looked at again.
@@ -120,12 +120,17 @@ def _prepare(
     sources = choice.wanted.values()
     gone = _gone(current, offers, hidden, wishes)
     now = int(time.time())
-    retention = Retention(now, wishes.grace, needed_layers(current, now, wishes.grace))
+    retention = Retention(
+        now, wishes.grace, needed_layers(current, now, wishes.grace, wishes.graphroots)
+    )
     replaced = find_replaced(current, shown, offers.down)
     to_resolve = _to_resolve(current, offers, choice, gone, wishes)
     to_resolve |= replaced.images.keys() & set(sources)
     todo = offers.by_source(to_resolve | freed_images(current, sources, retention))
     completed = resolve_all(wishes, todo)
+    unread: set[str] = set()
+    if wishes.hide_outage:
+        completed, unread = cut_off(wishes, current, completed, offers.down)
     undone = todo.keys() - completed.candidates.keys()
     # Whoever names an image is told of the image.
     down = {**offers.down, **({} if requested else completed.down)}
@@ -149,9 +154,6 @@ def _prepare(
     lacking = (each for each in offers.offers if each.image.image_id.hex in undone)
     wanted = keep_old(choice.wanted, held, lacking, left_out)
     distrusted = distrusted_layers(current, wishes.policy, wishes.policy_of)
-    unread: set[str] = set()
-    if wishes.hide_outage and completed.down:
-        unread = unreadable_layers(wishes.store.path, current, completed.down)
     stuck = _stuck(current, hidden, distrusted, unread) | replaced.images.keys()
     stuck -= completed.candidates.keys()
     of_links = tell(replaced, held, wanted, stuck)
@@ -224,7 +226,7 @@ def _plan(
     useless |= vanished_layers(wishes.store.path, current, asked)
     needs: Needs | None = None
     if useless:
-        needs = find_needs(current)
+        needs = find_needs(current, wishes.grace, patterns=wishes.graphroots)
         retention = replace(retention, needed=needs.layers(current), useless=useless)
     order = [os.path.abspath(root) for root in wishes.repositories]
     plan = make_plan(current, wanted, candidates, str(wishes.policy), retention, gone, order)

@@ -21,10 +21,7 @@ from pathlib import Path
 from podman_cvmfs.profiles.choose import config_of
 from podman_cvmfs.profiles.guess import guess
 from podman_cvmfs.profiles.profile import MAX_PROFILE, Profile, parse_profile
-from podman_cvmfs.profiles.shown import ShownImage, shown_image
 from podman_cvmfs.repository.readers import READERS
-from podman_cvmfs.store.reader import read_store
-from podman_cvmfs.store.records import StoreContent, StoredImage
 from tests.benchmarks.bars import bars
 from tests.support.cold import Stage
 from tests.support.images import Built, push
@@ -41,18 +38,6 @@ class Start:
     how: str
     seconds: float
     requests: int
-
-
-def stored(stage: Stage, built: Built) -> tuple[StoreContent, StoredImage]:
-    """The image in the store."""
-    content = read_store(str(stage.target.store))
-    assert content is not None
-    return content, content.images[content.names[stage.name(built)]]
-
-
-def shown(stage: Stage, built: Built) -> ShownImage:
-    """The image's files in the repository."""
-    return shown_image(str(stage.target.store), *stored(stage, built))
 
 
 def record(stage: Stage, built: Built) -> Profile:
@@ -82,7 +67,7 @@ def start(
 def read(stage: Stage, built: Built, profile: Profile, delay: float) -> tuple[float, int]:
     """The same for reading the profile's files, with no podman at all: by 8 threads."""
     with stage.cold(delay) as client, ThreadPoolExecutor(READERS) as threads:
-        found = shown(stage, built)
+        found = stage.shown(built)
 
         def read_one(path: str) -> None:
             where = found.locate(path)
@@ -164,8 +149,8 @@ def compare(
     stage.profile(built).unlink()
     add("with a guess", lambda: start(stage, built, delay, *hooks))
     with stage.cold(0):
-        config = config_of(str(stage.target.store), stored(stage, built)[1])
-        guessed = {use.path for use in guess(shown(stage, built), config)}
+        config = config_of(str(stage.target.store), stage.stored(built)[1])
+        guessed = {use.path for use in guess(stage.shown(built), config)}
     has, vain = shares(profile, guessed)
     print(f"  the guess has {has:.0%} of the files; {vain:.0%} of it is in vain", flush=True)
     add("hot start", lambda: start(stage, built, 0, hot=True))

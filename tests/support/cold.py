@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
+from podman_cvmfs.profiles.shown import ShownImage, shown_image
 from podman_cvmfs.settings.files import VARIABLE
 from podman_cvmfs.setup.hook import hook
+from podman_cvmfs.store.reader import read_store
+from podman_cvmfs.store.records import StoreContent, StoredImage
 from tests.support.cli import Target, succeed
 from tests.support.images import Built, write_layout
 from tests.support.mounted import Mounted, mounted
@@ -69,6 +72,16 @@ class Stage:
             found.run("ps")
             yield found
 
+    def stored(self, built: Built) -> tuple[StoreContent, StoredImage]:
+        """What the store holds, and an image in it."""
+        content = read_store(str(self.target.store))
+        assert content is not None
+        return content, content.images[content.names[self.name(built)]]
+
+    def shown(self, built: Built) -> ShownImage:
+        """Where an image's files are."""
+        return shown_image(str(self.target.store), *self.stored(built))
+
     def profile(self, built: Built) -> Path:
         """Where the site has the profile of an image."""
         return self.root / "profiles" / built.image_id
@@ -77,7 +90,9 @@ class Stage:
         """Run ``podman-cvmfs ARGS`` beside a podman; return its standard output."""
         # podman's environment leads to its own configuration.
         env = {**podman.env, VARIABLE: str(self.settings), "PYTHONPATH": os.pathsep.join(sys.path)}
-        argv = [sys.executable, "-m", "podman_cvmfs", *args, "--store", str(self.target.store)]
+        command, *more = args
+        argv = [sys.executable, "-m", "podman_cvmfs", command]
+        argv += ["--store", str(self.target.store), *more]
         return podman.namespace.run(argv, env=env).stdout
 
     def add_hook(self) -> Path:

@@ -15,11 +15,12 @@ import pytest
 
 import podman_cvmfs
 from podman_cvmfs.cache.list_copies import ListCopy, copy_path, keep_copy, read_copy
-from podman_cvmfs.errors import PodmanCvmfsError, StoreError
+from podman_cvmfs.errors import InputError, PodmanCvmfsError, StoreError
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.podman import composefs
 from podman_cvmfs.podman.storage_conf import generation
 from podman_cvmfs.podman.storage_conf.places import Places
+from podman_cvmfs.profiles.profile import Profile, Use, parse_profile, render_profile
 from podman_cvmfs.repository.whiteouts import Markers, from_json
 from podman_cvmfs.settings.sharing import reads_drop_ins
 from podman_cvmfs.setup import record
@@ -184,6 +185,24 @@ def test_markers() -> None:
     for key in markers:
         rest = {name: value for name, value in markers.items() if name != key}
         assert from_json(json.dumps(rest).encode()) is None
+
+
+def test_profiles() -> None:
+    profile = Profile("a" * 64, (Use("x", ((0, 1),)),))
+    document = json.loads(render_profile(profile))
+    (entry,) = document["files"]
+    check("Start-up profiles", document)
+    check("Of a file in a profile", entry)
+    for heading, table in (("Start-up profiles", document), ("Of a file in a profile", entry)):
+        for key, (_, absent) in told()[heading].items():
+            value = table.pop(key)
+            data = json.dumps(document).encode()
+            if absent == "no profile":
+                with pytest.raises(InputError):
+                    parse_profile(data, profile.image, "it")
+            else:
+                assert parse_profile(data, profile.image, "it").files == (Use("x"),)
+            table[key] = value
 
 
 def test_podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

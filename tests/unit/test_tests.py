@@ -21,6 +21,7 @@ _KNOWN = {
     "native/test_build.py": {"_GOPATH"},
     "native/test_child.py": {"_END_TIMEOUT"},
     "unit/cache/test_archive.py": {"_MAX_BLOBS"},
+    "unit/lists/test_catalogue.py": {"_INSTRUCTIONS", "_SECONDS"},
     "unit/lists/test_layer_stream.py": {"_HARMLESS"},
     "unit/lists/test_tar_split.py": {"_MOST"},
     "unit/registry/test_credentials.py": {"_AuthFile", "_HELPER_SECONDS"},
@@ -51,7 +52,7 @@ def _private_names(tree: ast.Module) -> Iterator[str]:
     """The private names of others that a file uses.
 
     These are private names that it imports, or that it reads from anything but ``self``, ``cls``
-    or ``super()``; ``os._exit`` and ``_replace`` of named tuples are public in spite of their names.
+    or ``super()``; ``os._exit`` and ``_replace`` of named tuples are public, whatever their names.
     """
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):

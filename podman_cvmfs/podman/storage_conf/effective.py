@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,7 +29,8 @@ from podman_cvmfs.podman.storage_conf.toml_file import (
 _OVERLAY_NAMES = ("overlay", "overlay2")
 #: Options that name one store (containers/storage ``drivers/overlay/overlay.go``).
 _STORE_OPTIONS = ("imagestore", "additionalimagestore")
-_DRIVERS = ("overlay", "vfs", "btrfs", "zfs")
+#: The drivers of containers/storage that are in use.
+DRIVERS = ("overlay", "vfs", "btrfs", "zfs")
 #: libpod's database below the graphroot, of podman 4 and of podman 5.
 _DATABASES = ("libpod/bolt_state.db", "db.sql")
 
@@ -65,7 +66,8 @@ def read_effective(places: Places, generation: Generation) -> Effective:
     inherited = not generation.drop_ins and bool(places.uid) and main in system_mains(places)
     driver = ""
     array = _Array(STORES)
-    options: dict[str, str] = {}
+    # [storage.options], and [storage.options.overlay].
+    tables: tuple[dict[str, str], dict[str, str]] = ({}, {})
     for path in files:
         data = read_file(path) or b""
         # Without a version it doesn't even start, maybe for that.
@@ -75,9 +77,12 @@ def read_effective(places: Places, generation: Generation) -> Effective:
         storage = section(path, content, "storage")
         driver = str(storage.get("driver") or driver)
         if not inherited:
-            options.update(_options_in(path, content))
+            for table, more in zip(tables, _options_in(path, content)):
+                table.update(more)
             array.read(path, content)
     stores = array.values
+    # An empty text for the driver doesn't hide the one for all drivers.
+    options = {**tables[0], **{key: value for key, value in tables[1].items() if value}}
     if not generation.drop_ins and places.uid and (inherited or main is None):
         # Only where the user has no file of his own are the options of the environment added.
         stores += stores_of_options(places.storage_opts or "")
@@ -164,7 +169,7 @@ def driver_of(places: Places, effective: Effective) -> tuple[str, str]:
     ``mergeDBConfig``), whatever the configuration says.
     """
     graphroot = graphroot_of(places, effective)
-    found = [name for name in _DRIVERS if os.path.isdir(f"{graphroot}/{name}-images")]
+    found = [name for name in DRIVERS if os.path.isdir(f"{graphroot}/{name}-images")]
     if effective.driver:
         has_database = any(os.path.exists(f"{graphroot}/{name}") for name in _DATABASES)
         # A podman with a database has opened its storage, and that makes this directory.
@@ -213,18 +218,15 @@ def _storage_in(path: str) -> dict[str, Any]:
     return section(path, plain(path, read_file(path) or b""), "storage")
 
 
-def _options_in(path: str, content: Mapping[str, Any]) -> dict[str, str]:
-    """The texts in ``[storage.options]`` and, before them, ``[storage.options.overlay]``."""
-    tables = [
-        section(path, content, "storage", "options"),
-        section(path, content, "storage", "options", "overlay"),
-    ]
-    return {
-        key: str(value).lower() if isinstance(value, bool) else value
-        for table in tables
-        for key, value in table.items()
-        if isinstance(value, (str, bool))
-    }
+def _options_in(path: str, content: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """The texts in ``[storage.options]``, then those in ``[storage.options.overlay]``
+    (containers/storage ``pkg/config/config.go``, GetGraphDriverOptions)."""
+    for names in (("storage", "options"), ("storage", "options", "overlay")):
+        yield {
+            key: str(value).lower() if isinstance(value, bool) else value
+            for key, value in section(path, content, *names).items()
+            if isinstance(value, (str, bool))
+        }
 
 
 @dataclass

@@ -36,6 +36,13 @@ def test_what_is_written_is_read() -> None:
     assert parse_profile(data, IMAGE, "it") == profile
 
 
+def test_a_profile_that_is_too_long_loses_its_end() -> None:
+    many = Profile(IMAGE, tuple(Use(f"{number}" + "/a" * 300) for number in range(9000)))
+    data = render_profile(many)
+    found = parse_profile(data, IMAGE, "it").files
+    assert 5000 < len(found) < 9000 and found == many.files[: len(found)]
+
+
 def test_names_from_later_versions_are_ignored() -> None:
     document = {**GOOD, "later": 1, "files": [{"path": "a", "later": 2}]}
     assert parse(document).files == (Use("a"),)
