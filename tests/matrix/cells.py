@@ -19,8 +19,8 @@ UNMAPPED = 65534
 class Cell:
     """One combination.
 
-    ``rootless``; ``fuse``: mounted by fuse-overlayfs; ``view`` flat, layers or exact; ``owner`` of the
-    repository's files (see ``site.OWNERS``); ``own``: the store is the user's, written by the
+    ``rootless``; ``fuse``: mounted by fuse-overlayfs; ``view`` flat, layers or exact; ``owner`` of
+    the repository's files (see ``site.OWNERS``); ``own``: the store is the user's, written by the
     user, else root's; ``layout``: sync's ``--overlay``; ``mountopt``: storage.conf's;
     ``with_users``: root shares the store, and looks into it. ``mount``: the repository is as
     DUCC leaves it and as CernVM-FS's client shows it, else it is a plain directory of ours.

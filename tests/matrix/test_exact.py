@@ -29,7 +29,7 @@ def test_containers_see_exactly_what_a_pull_gives(bench: Bench) -> None:
 
 @_NEWER
 def test_commits_and_builds_keep_what_was_changed(bench: Bench) -> None:
-    outcome = changes.run(bench, _MOUNT, change_scripts.FEW, short=True)
+    outcome = changes.run(bench, _MOUNT, change_scripts.FEW[:1], short=True)
     assert outcome.problems == []
 
 

@@ -105,6 +105,7 @@ def gather(settings: Settings, seconds: float) -> Facts:
         wants_shared=wants_shared,
         has_cvmfs=shutil.which("cvmfs_config") is not None,
         wanted_overlay=settings.overlay.value,
+        not_exact=settings.not_exact if contents.exact else "",
         settings_file=file_that_sets(settings, "overlay"),
         offline=settings.offline,
         given=_given(settings),
