@@ -48,6 +48,12 @@ def _rows() -> Iterator[tuple[str, Callable[[Bench], Outcome]]]:
                 row, view=view, reuse=mode, fuse=how == " fuse", mount=how == " mount"
             )
             yield f"reuse {view} {mode}{how}: {what}", run
+    for mode in reuse.REUSES:
+        yield f"reuse exact {mode}: pull", functools.partial(reuse.pulls, view="exact", reuse=mode)
+    yield (
+        "reuse exact base: build, commit, save, push",
+        functools.partial(reuse.made, view="exact", reuse="base"),
+    )
     for cell in changes.CELLS:
         yield f"changes {cell.name}", functools.partial(changes.run, cell=cell)
     for view in reuse.VIEWS:

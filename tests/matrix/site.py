@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from podman_cvmfs.settings.policy import Reuse
 from tests.matrix import change_scripts
 from tests.matrix.host import FOREIGN, USER, Machine, User, interpreter
 from tests.support.cli import succeed
@@ -126,7 +127,8 @@ class Site:
         lists: it is written by this process, which has them.
         """
         if "exact" in options:
-            sync_exact(repository, store, self._lists())
+            reuse = options[options.index("--reuse") + 1] if "--reuse" in options else "base"
+            sync_exact(repository, store, self._lists(), Reuse(reuse))
             return ""
         cache = store.with_name(f"{store.name}-cache")
         if user is not None:
