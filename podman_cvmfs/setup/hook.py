@@ -31,15 +31,17 @@ _HEADER = """\
 # Has podman read a container's files early: 'podman-cvmfs setup --prefetch' makes this file,
 # 'podman-cvmfs setup --undo' removes it.
 """
-#: $1 is the store, the rest is the command to call with the directory of the container's layer. The
-#: configuration is one line of JSON without blanks, as Go's encoding/json writes it. In a string a
-#: quotation mark comes after a backslash, so no string looks like the parts that are looked for.
-#: The container's image is ours if a layer below the container's is one of our store.
+#: $1 is the store, $2 the directory of marks, the rest is the command to call. The configuration is
+#: one line of JSON without blanks, as Go's encoding/json writes it. In a string a quotation mark
+#: comes after a backslash, so no string looks like the parts that are looked for. The container's
+#: image is ours if a layer below the container's is one of our store. If its mark has a time in the
+#: future, it was read just before: files in /proc are of this moment.
 SCRIPT = r"""
 config=$(cat; echo x)
 printf %s "${config%x}"
 store=$1
-shift
+marks=$2
+shift 2
 [ -x "$1" ] || exit 0
 set -f
 IFS='"'
@@ -56,14 +58,17 @@ read -r lower <"$layer/lower"
 IFS=:
 for name in $lower; do
     if [ -L "$store/overlay/$name" ]; then
+        mark=$marks/${name#l/}
+        [ "$mark" -nt /proc/self/stat ] && break
         cd /
-        nice -n 19 setsid "$@" --store "$store" --layer "$layer" \
+        setsid "$@" --store "$store" --layer "$layer" --mark "$mark" \
             </dev/null >/dev/null 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
         break
     fi
 done
 exit 0
 """
+_COMMAND = ("-q", "prefetch")
 #: What decides where the command finds its settings.
 _VARIABLES = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", VARIABLE)
 
@@ -72,7 +77,7 @@ def put_hook(plan: Plan, places: Places, generation: Generation, store: str) -> 
     """Plan the hook for root's podman, or for a user's. Raises InputError for broken files of
     podman."""
     directory = f"{places.user if places.uid else places.admin}/oci/hooks.d"
-    plan.put(f"{directory}/{_NAME}", hook(store))
+    plan.put(f"{directory}/{_NAME}", hook(store, _marks(places)))
     present = read_hook_directories(places, generation)
     if directory in present:
         return
@@ -97,21 +102,28 @@ def has_hook(earlier: Manifest) -> bool:
     return any(os.path.basename(record.path) == _NAME for record in earlier.files)
 
 
-def hook(store: str) -> bytes:
-    """The file for podman's directory of hooks (oci-hooks(5), version 1.0.0)."""
+def hook(store: str, marks: str) -> bytes:
+    """The file for podman's directory of hooks (oci-hooks(5), version 1.0.0). ``marks`` is a
+    directory that is made when it is needed; it has a file for each image that was read."""
     variables = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
     variables["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     document = {
         "version": "1.0.0",
         "hook": {
             "path": "/bin/sh",
-            "args": ["sh", "-c", SCRIPT, "podman-cvmfs", store, *_program(), "-q", "prefetch"],
+            "args": ["sh", "-c", SCRIPT, "podman-cvmfs", store, marks, *_program(), *_COMMAND],
             "env": [f"{name}={value}" for name, value in sorted(variables.items())],
         },
         "when": {"always": True},
         "stages": ["precreate"],
     }
     return (json.dumps(document, indent=4) + "\n").encode()
+
+
+def _marks(places: Places) -> str:
+    if not places.uid:
+        return "/run/podman-cvmfs"
+    return f"{os.environ.get('XDG_RUNTIME_DIR') or f'/run/user/{places.uid}'}/podman-cvmfs"
 
 
 def _program() -> list[str]:
