@@ -31,6 +31,7 @@ COMMANDS = {
     "profile": "Record what an image opens when it starts.",
     "prune": "Remove old layers that nobody uses.",
     "publish": "Unpack images into a repository in DUCC's layout.",
+    "registry": "Serve a registry whose push publishes into the repository.",
     "setup": "Make podman use the store, or undo that.",
     "status": "Show the last sync, counts, and the next change that is due.",
     "sync": "Write the store from the repository.",

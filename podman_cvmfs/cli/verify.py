@@ -61,7 +61,7 @@ def command(
         verdict = verify(settings.store)
     findings = [
         *verdict.findings,
-        *broken_users(settings.store),
+        *broken_users(settings.store, settings.graphroots),
         *(_ask_library(settings.store) if native else ()),
     ]
     _print(settings.store, findings, report, output)

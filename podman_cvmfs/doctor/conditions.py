@@ -29,6 +29,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
             "containers have only one user ID: programs that need another one fail",
         ),
         ("mount-unseen", _E, "this user's containers of these images find no files"),
+        ("containers-stuck", _E, "these containers can read no files of their images"),
         ("native-disagrees", _W, "podman may read its configuration differently from this report"),
         ("native-missing", _E, "PODMAN_CVMFS_NATIVE requires the containers/storage library"),
     ),
@@ -144,6 +145,11 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
         ),
         ("repository-hangs", _E, "containers of its images hang"),
         ("repository-broken", _E, "containers of its images fail"),
+        (
+            "fetches-fail",
+            _W,
+            "containers fail where they read files that the client has not cached yet",
+        ),
         ("repository-closed", _E, "this user can't run its images"),
         (
             "starts-may-hang",
@@ -158,6 +164,19 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
     ),
     Area.REGISTRY: (
         ("registries-conf-broken", _E, "podman can't pull and syncs fail"),
+        ("policy-json-broken", _E, "podman can't pull and syncs fail"),
+        (
+            "images-rejected",
+            _W,
+            "podman pulls none of these images, and the next sync takes them out of the store",
+        ),
+        (
+            "images-unsigned",
+            _W,
+            "nobody has checked their signatures: the next sync takes them out of the store",
+        ),
+        ("blob-source-down", _W, "syncs ask the registries; with offline = true they can't"),
+        ("blob-source-wrong", _W, "syncs leave these files out and ask the registries"),
         ("registry-blocked", _N, "the store's images run anyway; podman pulls nothing for them"),
     ),
 }

@@ -90,6 +90,13 @@ class Configuration:
     missing_programs: tuple[str, ...] = ()
     #: An option, or "driver" -> the file that sets it.
     set_in: Mapping[str, str] = field(default_factory=dict)
+    #: Those of them that no command of ours can change in this file: this user may not write it, or
+    #: the key is not on a line of its own.
+    fixed: frozenset[str] = frozenset()
+    #: Whether ``effective.main`` has a line ``[storage]``; None if no command may add one.
+    has_table: bool | None = True
+    #: Whether ``mount_program`` is the site's own program, not fuse-overlayfs.
+    is_own_program: bool = False
     #: Whether /dev/fuse can be opened.
     has_fuse: bool = True
     #: The shell file that names our store at each login; "" if there is none.
@@ -160,6 +167,8 @@ class Targets:
     gone: tuple[str, ...] = ()
     #: podman's pause process sees another tree of mounts.
     hidden: tuple[str, ...] = ()
+    #: A repository whose client tells of trouble -> names whose files can't be fetched.
+    unread: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -172,6 +181,10 @@ class Repository:
     problem: str = ""
     #: Whether the program that serves it has gone.
     is_dead: bool = False
+    #: Why its client may fail to fetch files, by its own words.
+    trouble: str = ""
+    #: Whether the client is known to work without its server.
+    is_offline: bool = False
     #: Whether nothing is there.
     empty: bool = False
     #: Whether its layout is unknown.
@@ -256,6 +269,34 @@ class Registries:
 
 
 @dataclass(frozen=True)
+class ImagePolicy:
+    """podman's policy.json, of which podman reads the one at ``path``."""
+
+    path: str = ""
+    #: Why it can't be read, and what helps.
+    problem: str = ""
+    hint: str = ""
+    #: Images of the store that it rejects -> the rule.
+    rejected: Mapping[str, str] = field(default_factory=dict)
+    #: Images of the store for which it demands a signature, if the settings heed that -> the rule.
+    unsigned: Mapping[str, str] = field(default_factory=dict)
+    #: The same rules for all images that it doesn't name; "" for no such rule.
+    rejects_others: str = ""
+    mistrusts_others: str = ""
+
+
+@dataclass(frozen=True)
+class BlobSource:
+    """A blob source of our settings."""
+
+    place: str
+    #: Why it doesn't answer.
+    problem: str = ""
+    #: Digests under which it has other bytes.
+    wrong: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Facts:
     """Everything."""
 
@@ -277,6 +318,8 @@ class Facts:
     disks: tuple[Disk, ...] = ()
     units: Units = field(default_factory=Units)
     registries: Registries = field(default_factory=Registries)
+    policy: ImagePolicy = field(default_factory=ImagePolicy)
+    blob_sources: tuple[BlobSource, ...] = ()
     #: A line for each user of this machine whose podman doesn't look into our store, although
     #: ``named_by`` name it to all.
     unreached: tuple[str, ...] = ()
@@ -299,6 +342,8 @@ class Facts:
     bad_wish_lists: Mapping[str, str] = field(default_factory=dict)
     #: Users' images and containers that show one layer as their whole root.
     broken: BrokenUsers = field(default_factory=BrokenUsers)
+    #: Running containers of this user whose root file system answers nothing.
+    stuck: tuple[str, ...] = ()
     #: Warnings about our settings.
     warnings: tuple[str, ...] = ()
 
@@ -311,6 +356,15 @@ class Facts:
     def is_own(self) -> bool:
         """Whether our store belongs to this user."""
         return self.store.owner in (None, self.user.uid)
+
+    @property
+    def away(self) -> str:
+        """A repository of the settings that can't be read now; "" if all can."""
+        for each in self.repositories:
+            is_there = each.presence is Presence.THERE and not (each.empty or each.problem)
+            if each.wished and not (is_there and not self.targets.unread.get(each.path)):
+                return each.path
+        return ""
 
     @property
     def stores(self) -> tuple[str, ...]:

@@ -9,12 +9,12 @@ import os
 from collections.abc import Callable, Iterator
 
 from podman_cvmfs.errors import InputError, PodmanCvmfsError, RegistryError
+from podman_cvmfs.lists.layer_stream import LayerStream, WrongBlobError
 from podman_cvmfs.oci.documents import Descriptor, Digest
 from podman_cvmfs.publish import layout, singularity
 from podman_cvmfs.publish.present import check_layer, implied_directories, origins
 from podman_cvmfs.publish.source.budget import Budget
 from podman_cvmfs.publish.source.image import SourceImage
-from podman_cvmfs.publish.source.layer_stream import LayerStream, WrongBlobError
 from podman_cvmfs.publish.unpack.layer import unpack
 from podman_cvmfs.publish.unpack.merge import Layer, Merger
 from podman_cvmfs.publish.workspace import Workspace, write_file

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +23,8 @@ from podman_cvmfs.repository.offers import Offer, Offers
 from podman_cvmfs.repository.owners import strangers_among
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.records import StoreContent, StoredImage, chain_of
+from podman_cvmfs.sync.selection import Selection
+from podman_cvmfs.usage.unreadable import can_be_read
 from podman_cvmfs.usage.vanished import is_missing
 
 
@@ -92,7 +93,7 @@ def gather(text: str, settings: Settings) -> Evidence:
     selection = selection_of(settings)
     offers = offers_of(settings, content, selection)
     on_offer = offered(offers)
-    offer = _offer(content, on_offer, stored, found_as, keys)
+    offer = _offer(content, on_offer, stored, found_as, keys, selection)
     # Further meanings of a short name count only until something is found.
     before_ours = keys[: keys.index(found_as) + 1] if found_as in keys else keys
     configured = configured_store(settings.store)
@@ -117,7 +118,7 @@ def gather(text: str, settings: Settings) -> Evidence:
         host=settings.platform,
         other_platforms=_other_platforms(settings, offers, offer, names) if stored is None else (),
         is_closed=stored is not None and bool(strangers_among([stored.repository])),
-        missing=tuple(path for path in shown if not os.path.isdir(path)),
+        missing=tuple(path for path in shown if not can_be_read(path)),
         hidden=tuple(path for path in shown if is_hidden(path, pause)),
         has_left=stored is not None
         and offers.is_listed(stored.repository)
@@ -140,11 +141,15 @@ def _offer(
     stored: StoredImage | None,
     found_as: str,
     keys: Sequence[str],
+    selection: Selection,
 ) -> Offer | None:
     """The repositories' images with the name that counts. If the user gave an ID or digest, this is
-    the same image under any name."""
+    the same image under any name. Of a short name's meanings, the first one that podman's policy
+    accepts counts."""
     if stored is None:
-        return next((on_offer[key] for key in keys if key in on_offer), None)
+        found = [on_offer[key] for key in keys if key in on_offer]
+        accepted = (each for each in found if not selection.refusal(each.image.name))
+        return next(accepted, found[0] if found else None)
     if found_as in content.names:
         return on_offer.get(found_as)
     for name in names_of(content, stored):

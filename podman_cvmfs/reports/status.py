@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from podman_cvmfs.oci.documents import MAX_DOCUMENT
-from podman_cvmfs.plan.retirement import is_retired
+from podman_cvmfs.plan.retirement import NEVER, grace_of, is_retired
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import GENUINE, UNANSWERED
 from podman_cvmfs.settings.files import Settings
@@ -158,11 +158,11 @@ def _number(revision: object) -> int | None:
 def _due(
     settings: Settings, content: StoreContent, repositories: tuple[RepositoryStatus, ...]
 ) -> tuple[Due, ...]:
-    grace = settings.grace_days * 24 * 3600
+    grace = grace_of(settings.grace_days)
     retired = [layer.retired for layer in content.layers.values() if layer.retired is not None]
     retired += content.retired_entries.values()
     due = []
-    if retired:
+    if retired and grace != NEVER:
         what = "the first retired layers may be removed"
         due.append(Due(min(retired) + grace, what))
     for each in repositories:

@@ -51,6 +51,22 @@ def is_a_strangers(tree: Tree) -> bool:
     return found is not None and (found.st_uid, found.st_gid) != (os.geteuid(), os.getegid())
 
 
+def have_lost_owners(layer: Tree, merged: Tree) -> bool:
+    """Whether the files of ``layer`` have other owners than in the root ``merged``, made of this
+    layer alone.
+
+    DUCC (2.12) loses the owners of layers: all files belong to the repository's user. A client with
+    ``CVMFS_CLAIM_OWNERSHIP=no`` shows that. Raises RepositoryError.
+    """
+    for entry in itertools.islice(merged.entries(""), _SAMPLE):
+        there, here = merged.lstat(entry.name), layer.lstat(entry.name)
+        if there is None or here is None:
+            continue
+        if (there.st_uid, there.st_gid) != (here.st_uid, here.st_gid):
+            return True
+    return False
+
+
 def strangers_among(repositories: Sequence[str]) -> frozenset[str]:
     """Those of ``repositories`` whose files are a stranger's, as far as that can be told."""
     found = set()

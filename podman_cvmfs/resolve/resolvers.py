@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from podman_cvmfs.cache.blobs import BlobCache
+from podman_cvmfs.lists.known import KnownLists
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.repository.ducc import Repository
 from podman_cvmfs.repository.osg import OsgRepository
@@ -29,9 +30,21 @@ class AnyResolver(Protocol):
         """
 
 
+def _osg_resolver(
+    repository: OsgRepository,
+    cache: BlobCache,
+    registries: RegistryAccess,
+    policy: Policy,
+    readers: Readers,
+    _lists: KnownLists,
+) -> OsgResolver:
+    """It has no layers, so there are no lists of them."""
+    return OsgResolver(repository, cache, registries, policy, readers)
+
+
 _RESOLVERS: Mapping[type, Callable[..., AnyResolver]] = {
     Repository: Resolver,
-    OsgRepository: OsgResolver,
+    OsgRepository: _osg_resolver,
 }
 
 
@@ -41,6 +54,8 @@ def resolver_of(
     registries: RegistryAccess,
     policy: Policy,
     readers: Readers,
+    lists: KnownLists,
 ) -> AnyResolver:
-    """The resolver for the layout of ``repository``; ``readers`` read parts of an image."""
-    return _RESOLVERS[type(repository)](repository, cache, registries, policy, readers)
+    """The resolver for the layout of ``repository``; ``readers`` read parts of an image, ``lists``
+    are those of layers."""
+    return _RESOLVERS[type(repository)](repository, cache, registries, policy, readers, lists)

@@ -16,6 +16,8 @@ from podman_cvmfs.podman.storage_conf.effective import (
     Places,
     check_driver,
     containers_files,
+    driver_of,
+    is_overlay,
     names_store,
     read_effective,
     read_volumes,
@@ -66,8 +68,8 @@ def plan_setup(
     the environment of sessions stay as they are.
     """
     effective = read_effective(places, generation)
-    check_driver(places, effective)
     plan = Plan()
+    _look_at_driver(plan, places, effective)
     if places.storage_conf:
         plan.remarks.append(
             f"CONTAINERS_STORAGE_CONF names {printable(places.storage_conf)}: setup "
@@ -85,6 +87,17 @@ def plan_setup(
     if request.prefetch or has_hook(request.earlier):
         put_hook(plan, places, generation, request.store)
     return plan
+
+
+def _look_at_driver(plan: Plan, places: Places, effective: Effective) -> None:
+    """Raises InputError if the configuration chooses another driver than overlay. podman's database
+    can choose one against the configuration; then this makes a remark."""
+    try:
+        check_driver(places, effective)
+    except InputError as err:
+        if not is_overlay(effective.driver):
+            raise
+        plan.remarks.append(f"{err.message}: {err.hint}")
 
 
 def _put_sessions(
@@ -206,7 +219,8 @@ def _put_main(plan: Plan, places: Places, effective: Effective, request: SetupRe
     plan.put(path, data)
     if not places.uid and not places.storage_conf:
         ordinary.guard(plan, places, request, path, data)
-    if places.storage_opts and request.store not in stores_of_options(places.storage_opts):
+    options = places.storage_opts
+    if options is not None and request.store not in stores_of_options(options):
         # This holds for every file that podman reads (containers/storage types/options.go). Without
         # an own file of the user, the options have only been added until now.
         plan.remarks.append(
@@ -286,5 +300,6 @@ def _missing(volumes: Sequence[str], present: Sequence[str]) -> list[str]:
 
 def serves(places: Places, generation: Generation, request: SetupRequest) -> bool:
     """Whether podman at ``places`` would use the store with the present files."""
-    effective = read_effective(replace(places, storage_opts=""), generation)
-    return why_unused(request.store, effective) is None
+    effective = read_effective(replace(places, storage_opts=None), generation)
+    driver = driver_of(places, effective)[0]
+    return why_unused(request.store, effective) is None and is_overlay(driver)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from podman_cvmfs.podman.storage_conf.toml_file import read_file
 from podman_cvmfs.setup.changes import Change
-from podman_cvmfs.setup.record import Manifest, undo_of
+from podman_cvmfs.setup.record import Manifest, is_podmans, undo_of
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Plan:
         for record in earlier.files:
             if record.path == path:
                 change, is_certain = undo_of(record, earlier)
-                if is_certain or path.endswith(".conf"):
+                if is_certain or is_podmans(path):
                     self.changes += [change] if change else []
                     return
         self.put(path, otherwise(before))

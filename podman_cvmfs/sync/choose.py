@@ -41,7 +41,8 @@ def choose_requested(
     refusal: Callable[[ImageName], str] = lambda name: "",
 ) -> Choice:
     """The offers with the requested names. The store is to have them in addition to its images. It
-    has no image that ``refusal`` gives a rule against."""
+    has no image that ``refusal`` gives a rule against: like podman, a short name then goes on to
+    its next meaning."""
     by_name: dict[ImageName, Offer] = {}
     for offer in offers.offers:
         by_name.setdefault(offer.image.name.canonical, offer)
@@ -51,11 +52,12 @@ def choose_requested(
     for text, names in requested.items():
         found = [by_name[name] for name in names if name in by_name]
         if found:
-            rule = refusal(found[0].image.name)
-            if rule:
-                failed[text] = refused_by(found[0].image.name, rule)
+            accepted = next((each for each in found if not refusal(each.image.name)), None)
+            if accepted is None:
+                name = found[0].image.name
+                failed[text] = refused_by(name, refusal(name))
             else:
-                chosen[text] = found[0]
+                chosen[text] = accepted
             continue
         errors: list[PodmanCvmfsError] = [others[name] for name in names if name in others]
         errors += [

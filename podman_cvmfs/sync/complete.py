@@ -63,6 +63,7 @@ class _Layout:
                 self._registries,
                 wishes.policy_of(repository.root),
                 self._readers,
+                wishes.store.lists,
             )
         return self._resolvers[repository.root]
 
@@ -86,7 +87,7 @@ class _Layout:
                 f"{length} bytes of mount options, where {limit} fit",
                 "use podman 5, the flat view, or a store with a shorter path",
             )
-        self.notices.extend(doubt)
+        self.notices.extend((*doubt, *image.notices))
         return candidate_of(image, view, group[0].repository.root)
 
     def _doubt(self, group: Sequence[Offer], stated: Platform) -> list[str]:

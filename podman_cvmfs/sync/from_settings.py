@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.cache.sources import BlobSources
+from podman_cvmfs.plan.retirement import grace_of
 from podman_cvmfs.registry.signature_policy import read_signature_policy
 from podman_cvmfs.settings.files import OnOutage, Settings, Signatures
+from podman_cvmfs.settings.policy import View
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.sync.selection import Selection
@@ -43,8 +45,10 @@ def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list
         selection=Selection(specs, settings.include, settings.exclude, **refusals),
         platform=settings.platform,
         policy=settings.policy,
+        not_exact=settings.not_exact if settings.view is View.EXACT else "",
         names_trusted=settings.reuse_from is not None,
-        grace=settings.grace_days * 24 * 3600,
+        grace=grace_of(settings.grace_days),
+        graphroots=settings.graphroots,
         hide_outage=settings.on_outage is OnOutage.HIDE,
     )
     return wishes, warnings

@@ -27,7 +27,7 @@ def completed_since(
         chain = chain_of(current, image.top_layer) if sources else []
         if len(chain) < 2:
             continue
-        if not chain[0].merged and wishes.policy.view is View.AUTO:
+        if not (chain[0].merged or chain[0].exact) and wishes.policy.view is View.AUTO:
             rootless |= sources
         elif (
             not chain[-1].repository and wishes.policy_of(image.repository).reuse is not Reuse.NONE

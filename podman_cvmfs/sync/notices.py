@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterator, Sequence
 
 from podman_cvmfs.errors import printable
+from podman_cvmfs.plan.retirement import is_retired
 from podman_cvmfs.repository.owners import ids_of
 from podman_cvmfs.repository.protocol import AnyRepository
-from podman_cvmfs.settings.policy import Overlay, Reuse
+from podman_cvmfs.settings.policy import Overlay, Reuse, View
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.store.strangers import Stranger
 from podman_cvmfs.sync.request import Wishes
@@ -77,6 +78,19 @@ def place_notices(repository: AnyRepository) -> Iterator[str]:
     for place in repository.odd_places():
         where = printable(f"{repository.root}/{place}")
         yield f"{where} is not used: its name is not that of an architecture"
+
+
+def exact_notices(content: StoreContent, wishes: Wishes) -> Iterator[str]:
+    """Why images aren't shown exactly, although the settings ask for that."""
+    if wishes.policy.view is not View.EXACT:
+        return
+    if wishes.not_exact:
+        yield f"no image gets the exact view: {wishes.not_exact}"
+        return
+    shown = [image for image in content.images.values() if not is_retired(image)]
+    others = sum(image.view != View.EXACT.value for image in shown)
+    if others:
+        yield f"{others} of {len(shown)} images don't get the exact view: layers lack a file list"
 
 
 def trust_notices(wishes: Wishes) -> Iterator[str]:

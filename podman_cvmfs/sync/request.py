@@ -32,6 +32,8 @@ class Wishes:
     platform: Platform = field(default_factory=Platform.of_host)
     #: How images are laid out.
     policy: Policy = DEFAULT_POLICY
+    #: Why the exact view, if it is asked for, can't be given here; "" if it can.
+    not_exact: str = ""
     #: The repositories whose layers other images may use; None: those that ``policy`` tells.
     trusted: Collection[str] | None = None
     #: Whether the settings name the trusted repositories.
@@ -44,6 +46,8 @@ class Wishes:
     hide_outage: bool = False
     #: How many seconds the layers of an image stay after it has left the store.
     grace: int = GRACE
+    #: Patterns of graphroots in which to look for users of layers.
+    graphroots: Sequence[str] = ()
 
     def policy_of(self, repository: str) -> Policy:
         """How images of ``repository`` are laid out."""

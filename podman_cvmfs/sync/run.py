@@ -8,32 +8,42 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from podman_cvmfs.lists.known import BadListError
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.plan.layers import distrusted_layers, freed_images, orphaned_views
 from podman_cvmfs.plan.make import Candidate, Plan, make_plan
 from podman_cvmfs.plan.retirement import Retention, is_retired
+from podman_cvmfs.podman.features import reads_docker_zstd
 from podman_cvmfs.registry.meanings import meanings
 from podman_cvmfs.repository.collect import collect
 from podman_cvmfs.repository.offers import Offers
 from podman_cvmfs.repository.owners import strangers_among
 from podman_cvmfs.repository.protocol import AnyRepository
 from podman_cvmfs.resolve.config import SYNTHESISED
-from podman_cvmfs.resolve.manifest import UNANSWERED
+from podman_cvmfs.resolve.manifest import CONVERTED, UNANSWERED
 from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.store.strangers import Stranger
 from podman_cvmfs.sync.choose import Choice, choose_requested, choose_selected, keep_old
 from podman_cvmfs.sync.complete import resolve_all
+from podman_cvmfs.sync.cut_off import cut_off
 from podman_cvmfs.sync.held import held_by, repositories_of
 from podman_cvmfs.sync.newly_complete import completed_since
-from podman_cvmfs.sync.notices import kept, owner_notices, place_notices, planted, trust_notices
+from podman_cvmfs.sync.newly_listed import listed_since
+from podman_cvmfs.sync.notices import (
+    exact_notices,
+    kept,
+    owner_notices,
+    place_notices,
+    planted,
+    trust_notices,
+)
 from podman_cvmfs.sync.replaced import find_replaced, still_shown, tell
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
 from podman_cvmfs.sync.trust import with_trust_of
 from podman_cvmfs.usage.linked import ShownDirectories, in_use
 from podman_cvmfs.usage.needs import Needs, find_needs, needed_layers
-from podman_cvmfs.usage.unreadable import unreadable_layers
 from podman_cvmfs.usage.vanished import vanished_layers
 
 #: After so many seconds layers in use beyond their grace are looked at again.
@@ -56,9 +66,18 @@ def sync(wishes: Wishes) -> SyncReport:
         strangers = _keep_others_out(wishes, current)
         if requested:
             wishes = with_trust_of(current, wishes)
-        # What was listed and resolved has gone when the store is written: that, too, takes memory.
-        plan, report = _prepare(current, requested, shown, wishes)
-        changed = wishes.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
+        bad: list[str] = []
+        while True:
+            # What was listed and resolved has gone when the store is written: that, too, takes
+            # memory.
+            plan, report = _prepare(current, requested, shown, wishes)
+            try:
+                changed = wishes.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
+                break
+            except BadListError as err:
+                # Its images get another view.
+                wishes.store.lists.leave_out(err.digest)
+                bad.append(err.line)
         if wishes.policy.shared:
             former = Policy.parse(current.policy)
             was_shared = former is not None and former.shared
@@ -67,7 +86,7 @@ def sync(wishes: Wishes) -> SyncReport:
     return replace(
         report,
         changed=changed,
-        warnings=[*report.warnings, *planted(strangers)],
+        warnings=[*report.warnings, *planted(strangers), *bad],
         added=plan.added,
         removed=plan.removed,
         moved=plan.moved,
@@ -101,12 +120,17 @@ def _prepare(
     sources = choice.wanted.values()
     gone = _gone(current, offers, hidden, wishes)
     now = int(time.time())
-    retention = Retention(now, wishes.grace, needed_layers(current, now, wishes.grace))
+    retention = Retention(
+        now, wishes.grace, needed_layers(current, now, wishes.grace, wishes.graphroots)
+    )
     replaced = find_replaced(current, shown, offers.down)
     to_resolve = _to_resolve(current, offers, choice, gone, wishes)
     to_resolve |= replaced.images.keys() & set(sources)
     todo = offers.by_source(to_resolve | freed_images(current, sources, retention))
     completed = resolve_all(wishes, todo)
+    unread: set[str] = set()
+    if wishes.hide_outage:
+        completed, unread = cut_off(wishes, current, completed, offers.down)
     undone = todo.keys() - completed.candidates.keys()
     # Whoever names an image is told of the image.
     down = {**offers.down, **({} if requested else completed.down)}
@@ -130,9 +154,6 @@ def _prepare(
     lacking = (each for each in offers.offers if each.image.image_id.hex in undone)
     wanted = keep_old(choice.wanted, held, lacking, left_out)
     distrusted = distrusted_layers(current, wishes.policy, wishes.policy_of)
-    unread: set[str] = set()
-    if wishes.hide_outage and completed.down:
-        unread = unreadable_layers(wishes.store.path, current, completed.down)
     stuck = _stuck(current, hidden, distrusted, unread) | replaced.images.keys()
     stuck -= completed.candidates.keys()
     of_links = tell(replaced, held, wanted, stuck)
@@ -154,6 +175,7 @@ def _prepare(
                 for notice in (*owner_notices(each, wishes), *place_notices(each))
             ),
             *trust_notices(wishes),
+            *exact_notices(plan.content, wishes),
         ],
         warnings=[*of_links.warnings, *of_users],
     )
@@ -204,7 +226,7 @@ def _plan(
     useless |= vanished_layers(wishes.store.path, current, asked)
     needs: Needs | None = None
     if useless:
-        needs = find_needs(current)
+        needs = find_needs(current, wishes.grace, patterns=wishes.graphroots)
         retention = replace(retention, needed=needs.layers(current), useless=useless)
     order = [os.path.abspath(root) for root in wishes.repositories]
     plan = make_plan(current, wanted, candidates, str(wishes.policy), retention, gone, order)
@@ -263,7 +285,7 @@ def _to_resolve(
 
     A synthesised config is tried again: the registry or the repository may now have the genuine
     one. A manifest without an answer from the registry is tried again too, and so is an image that
-    was published incompletely.
+    was published incompletely. A converted manifest is no longer needed with a newer podman.
     """
     if current.policy != str(wishes.policy):
         return set(choice.wanted.values())
@@ -281,16 +303,23 @@ def _to_resolve(
         # A repository that is down keeps its images, and their names.
         stays = image.repository in offers.down and image.repository not in gone
         moved = bool(offered) and image.repository not in offered and not stays
-        whole = image.config_origin != SYNTHESISED and image.manifest_origin != UNANSWERED
+        whole = image.config_origin != SYNTHESISED and not _may_improve(image.manifest_origin)
         if whole and fits and not image.outdated and not moved:
             present |= image.all_sources
     # What pulls mustn't find any more is laid out anew.
     distrusted = distrusted_layers(current, wishes.policy, wishes.policy_of)
     present -= _stuck(current, (), distrusted, ())
-    present -= completed_since(current, set(choice.wanted.values()), offers, wishes)
+    wanted = set(choice.wanted.values())
+    present -= completed_since(current, wanted, offers, wishes)
+    present -= listed_since(current, wanted, wishes)
     missing = {offer.image.image_id.hex for offer in choice.offers} - present
     left = _left_behind(current, offers)
     return missing | orphaned_views(current, choice.wanted.values(), gone, left)
+
+
+def _may_improve(manifest_origin: str) -> bool:
+    """Whether a better manifest than one of this origin may now be found."""
+    return manifest_origin == UNANSWERED or (manifest_origin == CONVERTED and reads_docker_zstd())
 
 
 def _left_behind(current: StoreContent, offers: Offers) -> set[str]:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 FORMAT = 2
 #: Extended attributes of a CernVM-FS mount (client 2.12): the catalogue's revision and its hash.
 _XATTRS = ("user.revision", "user.root_hash")
+#: When the client last failed to fetch a file, in seconds since 1970, or 0 (client 2.12).
+_LAST_ERROR = "user.timestamp_last_ioerr"
 #: A longer file is no stamp, in bytes. A directory has about 100 in it.
 _MAX_STAMP = 1 << 28
 #: No wish list is longer, in bytes.
@@ -47,6 +49,15 @@ def revision_of(repository: str) -> list[str] | None:
         return [os.getxattr(repository, name).decode("ascii", "replace") for name in _XATTRS]
     except OSError:
         return None
+
+
+def last_error(repository: str) -> int:
+    """When CernVM-FS's client last failed to fetch a file of ``repository``, in seconds since 1970;
+    0 if it didn't, or tells nothing."""
+    try:
+        return int(os.getxattr(repository, _LAST_ERROR))
+    except (OSError, ValueError):
+        return 0
 
 
 def stamp_path(cache: str, store: str, repository: str) -> str:
@@ -74,10 +85,13 @@ def forget(cache: str) -> None:
         os.close(directory)
 
 
-def is_current(cache: str, store: str, repository: str, wishes: str, now: int) -> bool:
+def is_current(
+    cache: str, store: str, repository: str, wishes: str, now: int, errors_count: bool = False
+) -> bool:
     """Whether the last sync of ``store`` did everything in ``wishes`` and nothing has changed.
 
-    ``now`` is in seconds since 1970. False in every doubt, and on every error.
+    ``now`` is in seconds since 1970. With ``errors_count`` also a failed fetch of CernVM-FS's
+    client is a change. False in every doubt, and on every error.
     """
     try:
         stamp = json.loads(_read(stamp_path(cache, store, repository)))
@@ -90,6 +104,8 @@ def is_current(cache: str, store: str, repository: str, wishes: str, now: int) -
         ):
             return False
         if stamp["revision"] is not None and stamp["revision"] != revision_of(repository):
+            return False
+        if errors_count and last_error(repository) >= stamp["written"]:
             return False
         for path, times in stamp["directories"].items():
             attributes = os.stat(os.path.join(repository, path), follow_symlinks=False)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from podman_cvmfs.cache.blobs import BlobCache
+from podman_cvmfs.lists.known import KnownLists
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.resolve.manifest import GENUINE
 from podman_cvmfs.settings.policy import Policy
@@ -53,7 +54,7 @@ def repair(verdict: Verdict, wishes: Wishes) -> SyncReport:
     path = wishes.store.path
     saved = salvage(path, verdict)
     _keep_documents(path, verdict, saved, wishes.cache)
-    store = _MendedStore(path, saved)
+    store = _MendedStore(path, saved, wishes.store.lists)
     if saved.lost == ():
         with store.opened() as content:
             store.replace(content, (), ())
@@ -93,8 +94,8 @@ def _keep_documents(store: str, verdict: Verdict, saved: Salvage, cache: BlobCac
 class _MendedStore(Store):
     """The store at ``path``, with the content ``saved`` instead of its own."""
 
-    def __init__(self, path: str, saved: Salvage) -> None:
-        super().__init__(path, lambda path: self._saved_content)
+    def __init__(self, path: str, saved: Salvage, lists: KnownLists) -> None:
+        super().__init__(path, lambda path: self._saved_content, lists)
         self._saved = saved
         self._saved_content = saved.content
 
@@ -130,7 +131,9 @@ class _MendedStore(Store):
         wrong = (content.entries() | kept) - self._saved.sound
         try:
             for entry in sorted(wrong & known_pieces.keys()):
-                write = functools.partial(write_piece_entry, piece=known_pieces[entry])
+                write = functools.partial(
+                    write_piece_entry, piece=known_pieces[entry], lists=self.lists.entries
+                )
                 _put(f"{self.path}/{layout.POOL_LAYERS}/{entry}", write)
             for entry in sorted(wrong & known_layers.keys()):
                 write = functools.partial(write_layer_entry, layer=known_layers[entry])

@@ -99,6 +99,28 @@ def test_driver_vfs(patient: Patient) -> None:
     assert patient.doctor().errors == []
 
 
+def test_the_database_says_vfs_and_the_configuration_overlay(patient: Patient) -> None:
+    """What is left of a podman that was used before anybody chose a driver."""
+    patient.run("podman system reset --force")
+    conf = patient.path(_CONF)
+    text = conf.read_text()
+    conf.write_text('[storage]\ndriver = "vfs"\nrunroot = "/run/containers/storage"\n'
+                    'graphroot = "/var/lib/containers/storage"\n')  # fmt: skip
+    patient.do("podman images -q")
+    conf.write_text(text)
+    assert not patient.works()
+    said = patient.run(f"podman-cvmfs setup --store {STORE}").stderr
+    assert "storage driver vfs (its database in" in said and "now uses" not in said, said
+    assert "already uses" not in said and "podman doesn't use" in said, said
+    why = patient.run(f"podman-cvmfs why {patient.image}")
+    assert why.returncode and "storage driver vfs (its database in" in why.stdout, why.stdout
+    found = patient.doctor()
+    assert (found.code, found.errors) == (InputError.exit_code, ["driver-not-overlay"])
+    patient.run(found.cure("driver-not-overlay"))
+    assert patient.works()
+    assert patient.doctor().errors == []
+
+
 def test_user_whose_images_are_in_vfs(patient: Patient) -> None:
     """What podman 4 chooses for those who begin before there is a storage.conf."""
     patient.do("unset STORAGE_OPTS; STORAGE_DRIVER=vfs podman images -q", user=True)

@@ -239,9 +239,7 @@ def rules(cell: Cell, layers: int, there: Tree | None = None) -> Sequence[Rule]:
     if cell.with_users and cell.view == "layers":
         found.append(writers_own)
     if not cell.rootless:
-        # DUCC loses the owners in layers, and an image of one layer is shown by that.
-        lost = cell.owner == "foreign" or (cell.mount and layers == 1)
-        return [*found, foreign_owners, guessed_owners] if lost else found
+        return [*found, foreign_owners, guessed_owners] if cell.owner == "foreign" else found
     if cell.owner == "user":
         return [*found, users_own]
     found += [unmapped_owners, unreadable_files]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from podman_cvmfs.errors import RegistryError
+from podman_cvmfs.errors import NotInRegistry, RegistryError
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci.documents import Digest
 
@@ -29,7 +29,7 @@ class Blobs:
         if self.error:
             raise self.error
         if digest.hex not in self.blobs:
-            raise RegistryError(f"{name}: no such blob")
+            raise NotInRegistry(f"{name}: no such blob")
         return self.blobs[digest.hex]
 
     def manifest(self, name: ImageName, reference: str | None = None) -> tuple[bytes, str]:
@@ -38,5 +38,5 @@ class Blobs:
         if self.error:
             raise self.error
         if str(reference) not in self.manifests:
-            raise RegistryError(f"{name}: no such image")
+            raise NotInRegistry(f"{name}: no such image")
         return self.manifests[str(reference)], ""

@@ -183,11 +183,14 @@ class Repository:
             f"{_counted(options.backing + catalogue) if is_last(catalogue) else ''}",
             "user.fqrn": options.repository,
             "user.host": f"{options.host}/cvmfs/{options.repository}",
+            "user.logbuffer": self._cache.messages(state),
             "user.ndownload": str(fetched),
+            "user.nioerr": str(self._cache.errors),
             "user.pid": str(os.getpid()),
             "user.proxy": "DIRECT",
             "user.revision": str(state.revision),
             "user.root_hash": root_hash,
+            "user.timestamp_last_ioerr": str(self._cache.last_error),
             "user.version": "2.12.7.0",
         }
 

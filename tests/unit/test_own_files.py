@@ -17,7 +17,9 @@ import podman_cvmfs
 from podman_cvmfs.cache.list_copies import ListCopy, copy_path, keep_copy, read_copy
 from podman_cvmfs.errors import InputError, PodmanCvmfsError, StoreError
 from podman_cvmfs.oci.documents import Digest
+from podman_cvmfs.podman import composefs
 from podman_cvmfs.podman.storage_conf import generation
+from podman_cvmfs.podman.storage_conf.places import Places
 from podman_cvmfs.profiles.profile import Profile, Use, parse_profile, render_profile
 from podman_cvmfs.repository.whiteouts import Markers, from_json
 from podman_cvmfs.settings.sharing import reads_drop_ins
@@ -219,6 +221,30 @@ def test_podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number, key in enumerate(told()["`podman.json`"], 2):
         assert _without(path, known, known, key)
         assert reads_drop_ins(str(tmp_path)) and len(asked) == number
+
+
+def test_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    podman, conf = tmp_path / "bin/podman", tmp_path / "storage.conf"
+    podman.parent.mkdir()
+    podman.write_text(f"#!/bin/sh\necho >> {tmp_path}/asked; echo podman version 4.3.1\n")
+    podman.chmod(0o755)
+    conf.write_text('[storage.options.overlay]\nmountopt = "metacopy=on"\n')
+    monkeypatch.setenv("PATH", f"{podman.parent}:/usr/bin:/bin")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(composefs, "has_erofs", lambda: True)
+    places = Places(0, "/none", "/none", "/none", "/none", storage_conf=str(conf))
+    path = tmp_path / "exact.json"
+
+    def asked() -> int:
+        assert composefs.obstacle(str(path), places) == "podman 4.3.1 is older than 5.4"
+        return (tmp_path / "asked").read_text().count("\n")
+
+    assert (asked(), asked()) == (1, 1)
+    known = json.loads(path.read_text())
+    check("`exact.json`", known)
+    for number, key in enumerate(told()["`exact.json`"], 2):
+        assert _without(path, known, known, key)
+        assert asked() == number
 
 
 def test_setup(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import shutil
 import time
 
 from podman_cvmfs.doctor.facts import Configuration, Contents, Facts, Native, Place, Presence
+from podman_cvmfs.doctor.look.blob_sources import look_at_blob_sources
 from podman_cvmfs.doctor.look.client import look_at_clients
+from podman_cvmfs.doctor.look.containers import look_at_stuck
 from podman_cvmfs.doctor.look.engine import (
     as_spelt,
     ask_podman,
@@ -24,13 +26,14 @@ from podman_cvmfs.doctor.look.machine import (
     look_at_user,
     look_at_wish_lists,
 )
+from podman_cvmfs.doctor.look.policy import look_at_policy
 from podman_cvmfs.doctor.look.repository import look_at_repositories
 from podman_cvmfs.doctor.look.store import look_at_contents, look_at_place
 from podman_cvmfs.doctor.look.targets import look_at_targets
 from podman_cvmfs.podman.storage_conf.effective import Places
 from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.settings import paths
-from podman_cvmfs.settings.files import COMMAND_LINE, Settings, file_that_sets
+from podman_cvmfs.settings.files import COMMAND_LINE, Settings, Signatures, file_that_sets
 from podman_cvmfs.settings.sharing import files_naming
 from podman_cvmfs.setup.users import shadowed
 from podman_cvmfs.util.probe import HangingError, bounded
@@ -78,7 +81,12 @@ def gather(settings: Settings, seconds: float) -> Facts:
         others=others,
         repositories=repositories,
         clients=look_at_clients(there, seconds),
-        targets=look_at_targets(settings.store, mounted, seconds * _FULL_LOOK),
+        targets=look_at_targets(
+            settings.store,
+            mounted,
+            seconds * _FULL_LOOK,
+            [each.path for each in repositories if each.trouble],
+        ),
         disks=look_at_disks(
             {
                 "store": settings.store,
@@ -89,6 +97,8 @@ def gather(settings: Settings, seconds: float) -> Facts:
         ),
         units=look_at_units(user.uid != 0 and settings.store != paths.SYSTEM_STORE),
         registries=look_at_registries(store.names),
+        policy=look_at_policy(store.names, settings.signatures is Signatures.IGNORED),
+        blob_sources=look_at_blob_sources(settings, seconds),
         unreached=_unreached(settings.store, generation, seconds) if named_by else (),
         named_by=named_by,
         shared=bool(settings.shared),
@@ -99,7 +109,10 @@ def gather(settings: Settings, seconds: float) -> Facts:
         offline=settings.offline,
         given=_given(settings),
         bad_wish_lists=look_at_wish_lists(settings.wish_lists, settings.cache, seconds),
-        broken=look_at_broken((settings.store, *(each.path for each in others)), seconds),
+        broken=look_at_broken(
+            (settings.store, *(each.path for each in others)), seconds, settings.graphroots
+        ),
+        stuck=_stuck(configuration, seconds),
         warnings=settings.warnings,
     )
 
@@ -112,6 +125,15 @@ def _configuration(generation: Generation, store: str, seconds: float) -> Config
             problem=f"podman's configuration or graphroot doesn't answer in {seconds:g} seconds",
             hint="see what hangs with 'podman --log-level=debug info'",
         )
+
+
+def _stuck(configuration: Configuration, seconds: float) -> tuple[str, ...]:
+    if not configuration.has_graphroot:
+        return ()
+    try:
+        return bounded(lambda: look_at_stuck(configuration.graphroot, seconds), seconds + 1)
+    except (HangingError, OSError):
+        return ()
 
 
 def _native(configuration: Configuration, seconds: float) -> Native:

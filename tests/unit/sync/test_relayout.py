@@ -200,7 +200,7 @@ def test_a_store_of_the_layout_before_gets_new_pieces(
     """What stands on the old ones goes on to find them."""
     repository = world.make("repository", 2)
     with monkeypatch.context() as before:
-        before.setattr("podman_cvmfs.resolve.ducc.STICKY", ("tmp",))
+        before.setattr("podman_cvmfs.resolve.whole.STICKY", ("tmp",))
         root = flat_of(repository, app(1))
         (root / "run/lock").mkdir(parents=True)
         for path in (root / "run", root / "run/lock"):
