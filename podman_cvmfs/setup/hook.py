@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 
 import tomlkit
 
@@ -26,7 +27,11 @@ from podman_cvmfs.setup.record import Manifest
 from podman_cvmfs.setup.request import Plan
 
 _NAME = "podman-cvmfs-prefetch.json"
+_SYSTEM_DROP_IN = "99-podman-cvmfs-hooks.conf"
 _USER_DROP_IN = "98-podman-cvmfs-user-hooks.conf"
+#: Where podman looks unless a file names directories. One that is missing is no error (seen on
+#: podman 4.3, 5.4 and 5.8).
+_USUAL = ("/usr/share/containers/oci/hooks.d",)
 _HEADER = """\
 # Has podman read a container's files early: 'podman-cvmfs setup --prefetch' makes this file,
 # 'podman-cvmfs setup --undo' removes it.
@@ -69,8 +74,8 @@ done
 exit 0
 """
 _COMMAND = ("-q", "prefetch")
-#: What decides where the command finds its settings.
-_VARIABLES = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", VARIABLE)
+#: What decides where the command finds a user's settings. Root's hook may serve other users, too.
+_USERS_VARIABLES = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
 
 
 def put_hook(plan: Plan, places: Places, generation: Generation, store: str) -> None:
@@ -78,23 +83,21 @@ def put_hook(plan: Plan, places: Places, generation: Generation, store: str) -> 
     podman."""
     directory = f"{places.user if places.uid else places.admin}/oci/hooks.d"
     plan.put(f"{directory}/{_NAME}", hook(store, _marks(places)))
-    present = read_hook_directories(places, generation)
-    if directory in present:
-        return
-    if not places.uid and not present:
-        # Root's podman looks there by itself, and a user's nowhere.
-        return
     if places.containers_conf:
         path = places.containers_conf
-        plan.put(path, add(path, read_file(path) or b"", HOOKS, [directory]))
-        return
-    if not places.uid:
-        plan.remarks.append(
-            f"containers.conf sets hooks_dir: add {directory} to it, or podman doesn't read early"
+    else:
+        owner, name = (
+            (places.user, _USER_DROP_IN) if places.uid else (places.admin, _SYSTEM_DROP_IN)
         )
-        return
-    path = f"{places.user}/containers.conf.d/{_USER_DROP_IN}"
-    plan.put(path, _drop_in(directory, present, appends=generation.appends))
+        path = f"{owner}/containers.conf.d/{name}"
+    others = read_hook_directories(places, generation, without=path)
+    if places.containers_conf:
+        data = read_file(path) or b""
+        present = read_hook_directories(places, generation)
+        wanted = [each for each in (*(others or _USUAL), directory) if each not in present]
+        plan.put(path, add(path, data, HOOKS, wanted))
+    elif directory not in others:
+        plan.put(path, _drop_in(directory, others or _USUAL, appends=generation.appends))
 
 
 def has_hook(earlier: Manifest) -> bool:
@@ -105,7 +108,8 @@ def has_hook(earlier: Manifest) -> bool:
 def hook(store: str, marks: str) -> bytes:
     """The file for podman's directory of hooks (oci-hooks(5), version 1.0.0). ``marks`` is a
     directory that is made when it is needed; it has a file for each image that was read."""
-    variables = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
+    names = (*(_USERS_VARIABLES if os.geteuid() else ()), VARIABLE)
+    variables = {name: os.environ[name] for name in names if os.environ.get(name)}
     variables["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     document = {
         "version": "1.0.0",
@@ -134,11 +138,11 @@ def _program() -> list[str]:
     return [sys.executable, "-m", "podman_cvmfs"]
 
 
-def _drop_in(directory: str, others: list[str], *, appends: bool) -> bytes:
-    """The drop-in of containers.conf that names a user's hooks. ``appends``: this podman can append
-    to the other files' array; otherwise the new one repeats the others' entries."""
+def _drop_in(directory: str, others: Sequence[str], *, appends: bool) -> bytes:
+    """The drop-in of containers.conf that names the directory behind the ``others``. ``appends``:
+    this podman can append to what files say that are read later."""
     array = tomlkit.array()
-    for each in [directory] if appends else [*others, directory]:
+    for each in (*others, directory):
         array.append(each)
     if appends:
         attribute = tomlkit.inline_table()

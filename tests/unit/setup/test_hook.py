@@ -19,6 +19,7 @@ from podman_cvmfs.setup.hook import SCRIPT, hook
 from tests.support.set_up import Machine, every_generation, tree_of, write
 from tests.support.storage_confs import NEW, OLD
 
+USUAL = "/usr/share/containers/oci/hooks.d"
 LINK = "l/ABCDEFGHIJKLM"
 #: Strings that look like what the script looks for.
 ODD = ['"root":{"path":"/false"', "root", ":{", "path", "*", "\n", "\\", "$(touch x)", "\u00e9"]
@@ -33,8 +34,7 @@ def test_set_up_and_undone(root: Path, generation: Generation, uid: int) -> None
     machine.set_up(prefetch=True)
     (file,) = root.glob("*/oci/hooks.d/*.json")
     assert json.loads(file.read_bytes())["stages"] == ["precreate"]
-    if uid:
-        assert read_hook_directories(machine.places, generation) == [str(file.parent)]
+    assert read_hook_directories(machine.places, generation) == [USUAL, str(file.parent)]
     after = tree_of(root)
     # It follows the store without being asked for again.
     assert machine.set_up().changes == []
@@ -44,18 +44,25 @@ def test_set_up_and_undone(root: Path, generation: Generation, uid: int) -> None
 
 
 @pytest.mark.parametrize("generation", [OLD, NEW], ids=["old", "new"])
-def test_directories_of_others_stay(root: Path, generation: Generation) -> None:
+@pytest.mark.parametrize("uid", [0, 1000], ids=["root", "user"])
+def test_directories_of_others_stay(root: Path, generation: Generation, uid: int) -> None:
     write(root / "admin/containers.conf", b'[engine]\nhooks_dir = ["/others"]\n')
-    user = Machine(root, generation, uid=1000)
-    user.set_up(prefetch=True)
-    found = read_hook_directories(user.places, generation)
-    assert found == ["/others", str(root / "user/oci/hooks.d")]
+    machine = Machine(root, generation, uid=uid)
+    machine.set_up(prefetch=True)
+    own = root / ("user" if uid else "admin") / "oci/hooks.d"
+    found = read_hook_directories(machine.places, generation)
+    assert list(dict.fromkeys(found)) == ["/others", str(own)]
 
 
-def test_root_is_told_of_a_directory_that_is_not_read(root: Path) -> None:
-    write(root / "admin/containers.conf", b'[engine]\nhooks_dir = ["/others"]\n')
-    remarks = Machine(root, OLD).set_up(prefetch=True).remarks
-    assert any("sets hooks_dir: add" in remark for remark in remarks)
+def test_a_file_that_the_environment_names_is_edited(root: Path) -> None:
+    conf = write(root / "conf", b"[engine]\n")
+    machine = Machine(root, OLD, containers_conf=str(conf))
+    machine.set_up(prefetch=True)
+    found = read_hook_directories(machine.places, OLD)
+    assert found == [USUAL, str(root / "admin/oci/hooks.d")]
+    assert machine.set_up(prefetch=True).changes == []
+    machine.undo()
+    assert conf.read_bytes() == b"[engine]\n"
 
 
 class Hook:
