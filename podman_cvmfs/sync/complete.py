@@ -64,6 +64,7 @@ class _Layout:
                 request.policy_of(repository.root),
                 self._readers,
                 request.store.lists,
+                request.maker,
             )
         return self._resolvers[repository.root]
 
@@ -193,6 +194,9 @@ def _lost_patience(health: Health | None, seconds: float) -> PodmanCvmfsError | 
 
     ``seconds`` is how long one image has been waited for; the registry may be slow, too.
     """
+    if health is not None and health.outage is not None:
+        # Reads under way fail one after the other, each after seconds.
+        return health.outage
     waited_for = health.waited_for() if health is not None and seconds > _REMARKABLE else None
     if health is None or waited_for is None:
         return None

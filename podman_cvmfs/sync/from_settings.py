@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.cache.sources import BlobSources
+from podman_cvmfs.lists.kept import KeptLists
+from podman_cvmfs.lists.maker import ListMaker
 from podman_cvmfs.plan.retirement import grace_of
 from podman_cvmfs.registry.signature_policy import read_signature_policy
-from podman_cvmfs.settings.files import OnOutage, Settings, Signatures
+from podman_cvmfs.settings.files import Lists, OnOutage, Settings, Signatures
 from podman_cvmfs.settings.policy import View
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.request import SyncRequest
@@ -36,15 +38,22 @@ def request_of(settings: Settings, images: tuple[str, ...]) -> tuple[SyncRequest
         specs = [spec for each in lists for spec in each.specs]
     policy = read_signature_policy(settings.signatures is Signatures.IGNORED)
     refusals = {} if policy is None else {"refusal": policy.refusal}
+    kept = KeptLists(settings.cache, settings.lists_budget)
     request = SyncRequest(
         repositories=settings.repositories,
-        store=Store(settings.store),
+        store=Store(settings.store, lists=kept),
         cache=BlobCache(settings.cache, BlobSources(settings.blob_sources, lambda: _web(settings))),
         registry=None if settings.offline else lambda: _registry(settings),
         requested=images,
         selection=Selection(specs, settings.include, settings.exclude, **refusals),
         platform=settings.platform,
         policy=settings.policy,
+        maker=ListMaker(
+            kept,
+            # For all images of a repository they would be too many.
+            makes=bool(images) or specs is not None,
+            asks_registries=settings.lists is Lists.REGISTRY,
+        ),
         not_exact=settings.not_exact if settings.view is View.EXACT else "",
         names_trusted=settings.reuse_from is not None,
         grace=grace_of(settings.grace_days),

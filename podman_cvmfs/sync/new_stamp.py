@@ -118,13 +118,13 @@ class Stamp:
         expires: int,
         report: Mapping[str, object],
         shown: Iterable[str] = (),
-    ) -> bytes | None:
-        """The stamp to keep after a sync of ``store`` that did everything; None if it can't be
-        made. ``now`` and ``expires`` are in seconds since 1970. ``report`` is the report of later
-        syncs with nothing to do. ``shown`` are the directories that must not become links. Raises
-        OSError."""
-        if self._revision is None and not self._directories:
-            return None
+    ) -> bytes:
+        """The stamp to keep after a sync of ``store`` that did everything.
+
+        ``now`` and ``expires`` are in seconds since 1970. ``report`` is the report of later syncs
+        with nothing to do. ``shown`` are the directories that must not become links. Where a
+        directory was too young, the stamp only tells that the sync was complete; the next sync
+        compares everything. Raises OSError."""
         # CernVM-FS's publishers alone change its files, with a new revision. On another file system
         # the directory's owner can set the attributes that tell a revision.
         is_signed = self._revision is not None and lies_on_fuse(self.repository)
@@ -163,9 +163,8 @@ def keep_stamps(
     try:
         for stamp in stamps:
             data = stamp.content(settings.store, wishes, now, expires, unchanged, report.shown)
-            if data is not None:
-                path = stamp_path(settings.cache, settings.store, stamp.repository)
-                write_whole(path, data, inside=settings.cache)
+            path = stamp_path(settings.cache, settings.store, stamp.repository)
+            write_whole(path, data, inside=settings.cache)
     except OSError as err:
         # The store is up to date. The failure only costs one comparison.
         problem = f"can't write to the cache {printable(settings.cache)}: {err.strerror}"

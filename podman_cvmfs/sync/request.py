@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from podman_cvmfs.cache.blobs import BlobCache
+from podman_cvmfs.lists.maker import ListMaker
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.plan.retirement import GRACE
 from podman_cvmfs.registry.access import RegistrySource
@@ -32,6 +33,8 @@ class SyncRequest:
     platform: Platform = field(default_factory=Platform.of_host)
     #: How images are laid out.
     policy: Policy = DEFAULT_POLICY
+    #: Makes file lists of layers that have none, and finds markers by catalogues.
+    maker: ListMaker | None = None
     #: Why the exact view, if it is asked for, can't be given here; "" if it can.
     not_exact: str = ""
     #: The repositories whose layers other images may use; None: those that ``policy`` tells.

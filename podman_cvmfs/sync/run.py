@@ -125,7 +125,7 @@ def _prepare(
     )
     replaced = find_replaced(current, shown, offers.down)
     to_resolve = _to_resolve(current, offers, choice, gone, request)
-    to_resolve |= replaced.images.keys() & set(sources)
+    to_resolve |= replaced.images & set(sources)
     todo = offers.by_source(to_resolve | freed_images(current, sources, retention))
     completed = resolve_all(request, todo)
     unread: set[str] = set()
@@ -154,7 +154,7 @@ def _prepare(
     lacking = (each for each in offers.offers if each.image.image_id.hex in undone)
     wanted = keep_old(choice.wanted, held, lacking, left_out)
     distrusted = distrusted_layers(current, request.policy, request.policy_of)
-    stuck = _stuck(current, hidden, distrusted, unread) | replaced.images.keys()
+    stuck = _stuck(current, hidden, distrusted, unread) | replaced.images
     stuck -= completed.storable.keys()
     of_links = tell(replaced, held, wanted, stuck)
     failed.update(of_links.failed)
