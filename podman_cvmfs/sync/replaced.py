@@ -6,14 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from podman_cvmfs.errors import RepositoryError, printable
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.plan.retirement import is_retired
 from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.sync.held import Held
-from podman_cvmfs.usage.layer_users import User
 from podman_cvmfs.usage.linked import ShownDirectories, in_use
+
+if TYPE_CHECKING:
+    from podman_cvmfs.usage.layer_users import User
 
 
 @dataclass(frozen=True)
