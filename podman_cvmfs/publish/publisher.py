@@ -65,12 +65,14 @@ def publish(
     open_layer: OpenLayer,
     assume_nosuid: bool = False,
     max_size: int | None = None,
+    below: str | None = None,
 ) -> Published:
     """Publish ``image`` in the repository ``directory``, which is made if it is missing.
 
     ``open_layer`` gives a layer's blob. With ``assume_nosuid`` the caller vouches that users reach
     the repository only where it is mounted with nosuid and nodev. ``max_size`` is how many bytes
-    the image may take unpacked; if not given, ``Budget`` says it.
+    the image may take unpacked; if not given, ``Budget`` says it. What the repository ``below``
+    has isn't published again.
 
     Raises InputError for an image that is damaged or malicious, RepositoryError if the repository
     can't be written, RegistryError from ``open_layer`` or if a registry gave a wrong blob; the
@@ -78,7 +80,7 @@ def publish(
     """
     try:
         make_directory(directory, assume_nosuid)
-        with told_apart(), OpenRepository(directory) as repository:
+        with told_apart(), OpenRepository(directory, below) as repository:
             return _publish(repository, image, open_layer, max_size)
     except OSError as err:
         reason = err.strerror or str(err)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,6 +29,7 @@ from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.podman.storage_conf.toml_file import array_in, plain, read_file, section
 from podman_cvmfs.podman.storage_conf.use import why_unused
 from podman_cvmfs.setup import ordinary
+from podman_cvmfs.setup.hook import has_hook, put_hook
 from podman_cvmfs.setup.mounts import destination, drop_in
 from podman_cvmfs.setup.request import Plan, SetupRequest
 
@@ -74,15 +76,20 @@ def plan_setup(
             f"CONTAINERS_STORAGE_CONF names {printable(places.storage_conf)}: setup "
             "changes only that file, and only commands with this variable use it"
         )
-    if generation.drop_ins and not places.storage_conf:
+    uses_drop_ins = generation.drop_ins and not places.storage_conf
+    if uses_drop_ins and not (request.older and not places.uid):
         _put_drop_in(plan, places, effective, request)
     else:
         _put_main(plan, places, effective, request)
+        if uses_drop_ins:
+            _drop_drop_ins(plan, places, request)
     if not places.uid and not places.storage_conf and environment_files:
         _put_sessions(plan, generation, effective, request)
         ordinary.put_settings(plan, request)
     if request.volumes:
         _put_volumes(plan, places, generation, request.volumes)
+    if request.prefetch or has_hook(request.earlier):
+        put_hook(plan, places, generation, request.store)
     return plan
 
 
@@ -146,6 +153,23 @@ def _put_drop_in(plan: Plan, places: Places, effective: Effective, request: Setu
         names = [request.store, *request.replaces]
         plan.take_back(former, request.earlier, lambda found: remove(former, found, STORES, names))
         ordinary.put_drop_in(plan, places, request, name, data)
+
+
+def _drop_drop_ins(plan: Plan, places: Places, request: SetupRequest) -> None:
+    """Take the store out of our drop-ins: storage.conf names it, for engines that read no other
+    file, and podman lists the images of a store twice if it is named twice."""
+    names = [request.store, *request.replaces]
+    packages = [f"{places.vendor}/storage.{each}conf.d" for each in ("", "rootful.")]
+    packaged = filter(os.path.exists, (f"{each}/{SYSTEM_DROP_IN}" for each in packages))
+    is_packaged = names_store(stores_in(packaged), request.store)
+    for kind in ("rootful", "rootless"):
+        path = f"{places.admin}/storage.{kind}.conf.d/{SYSTEM_DROP_IN}"
+        if kind == "rootful" and is_packaged:
+            # One of the same name replaces it.
+            plan.put(path, storage_drop_in([]))
+        else:
+            without = functools.partial(remove, path, key=STORES, values=names)
+            plan.take_back(path, request.earlier, without)
 
 
 def _look_behind(
@@ -216,7 +240,8 @@ def _put_main(plan: Plan, places: Places, effective: Effective, request: SetupRe
     plan.put(path, data)
     if not places.uid and not places.storage_conf:
         ordinary.guard(plan, places, request, path, data)
-    if places.storage_opts and request.store not in stores_of_options(places.storage_opts):
+    options = places.storage_opts
+    if options is not None and request.store not in stores_of_options(options):
         # This holds for every file that podman reads (containers/storage types/options.go). Without
         # an own file of the user, the options have only been added until now.
         plan.remarks.append(
@@ -296,6 +321,6 @@ def _missing(volumes: Sequence[str], present: Sequence[str]) -> list[str]:
 
 def serves(places: Places, generation: Generation, request: SetupRequest) -> bool:
     """Whether podman at ``places`` would use the store with the present files."""
-    effective = read_effective(replace(places, storage_opts=""), generation)
+    effective = read_effective(replace(places, storage_opts=None), generation)
     driver = driver_of(places, effective)[0]
     return why_unused(request.store, effective) is None and is_overlay(driver)

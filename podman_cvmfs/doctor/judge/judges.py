@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from podman_cvmfs.doctor.facts import Facts
 from podman_cvmfs.doctor.finding import Finding, worst_first
-from podman_cvmfs.doctor.judge import engine, machine, store
+from podman_cvmfs.doctor.judge import crio, engine, machine, mounts, pulls, store
 
 _JUDGES = (
     store.session,
     engine.configuration,
-    engine.mounting,
+    mounts.mounting,
     store.places,
+    engine.services,
     engine.user,
     machine.repositories,
     machine.clients,
@@ -20,11 +21,15 @@ _JUDGES = (
     store.contents,
     store.layout,
     machine.cut_off,
-    machine.registries,
+    pulls.registries,
+    pulls.policy,
+    pulls.blob_sources,
     machine.disks,
     engine.native,
     machine.units,
+    crio.crio,
     engine.engine,
+    crio.repair,
 )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judges repositories, registries, disks, systemd's units and users' images. Pure."""
+"""Judges repositories, disks, systemd's units and users' images. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from podman_cvmfs.doctor.mounting import mount_program
 from podman_cvmfs.errors import printable
 from podman_cvmfs.podman.pause import RESTART
 from podman_cvmfs.usage.broken_layers import cure_of
-from podman_cvmfs.util.words import counted
 
 _CVMFS = "/cvmfs/"
 #: With this setting the client moves fetched files within one directory of its cache. Such a move
@@ -40,7 +39,8 @@ def repositories(facts: Facts) -> Iterator[Finding]:
         if each.presence is Presence.HANGS:
             yield _unmounted(facts, "repository-hangs", f"{path}: {each.problem}", each)
         elif each.presence is Presence.MISSING:
-            yield _unmounted(facts, "repository-missing", f"{path} isn't there", each)
+            inside = " inside this container" if facts.in_container else ""
+            yield _unmounted(facts, "repository-missing", f"{path} isn't there{inside}", each)
         elif each.presence is Presence.CLOSED:
             found = f"{path} can't be listed by this user"
             cure = cures.shell("chmod", "go+rx", each.path)
@@ -75,6 +75,11 @@ def _unmounted(facts: Facts, name: str, found: str, repository: Repository) -> F
         check += "; leave it mounted: containers can use what is cached"
         return replace(finding, cure=check, by_hand=True)
     detach = f"{cures.shell('umount', '--lazy', path)}; " if repository.is_dead else ""
+    if facts.in_container and not repository.in_fstab:
+        top = _CVMFS.rstrip("/") if path.startswith(_CVMFS) else path
+        volume = cures.shell("--volume", f"{top}:{top}:ro,rslave")
+        cure = f"on the host: mount it, and start this container with {volume}"
+        return replace(finding, cure=cure, by_hand=True)
     if repository.in_fstab:
         return replace(finding, cure=detach + cures.shell("mount", path))
     if path.startswith(_CVMFS):
@@ -146,22 +151,6 @@ def clients(facts: Facts) -> Iterator[Finding]:
             f"one file system with the graphroot {printable(graphroots[0])}{more}",
             f"put {_SAME_DIRECTORY} in /etc/cvmfs/default.local and run 'cvmfs_config reload'; "
             "or move the cache or the graphroot to another file system",
-            by_hand=True,
-        )
-
-
-def registries(facts: Facts) -> Iterator[Finding]:
-    """registries.conf."""
-    conf = facts.registries
-    if conf.problem:
-        hint = conf.hint or "correct the file"
-        yield Finding(CONDITIONS["registries-conf-broken"], conf.problem, hint, by_hand=True)
-    if conf.blocked:
-        name = next(iter(conf.blocked))
-        yield Finding(
-            CONDITIONS["registry-blocked"],
-            f"{counted(len(conf.blocked), 'name')} of the store, such as {printable(name)}",
-            "nothing: registries.conf says so",
             by_hand=True,
         )
 

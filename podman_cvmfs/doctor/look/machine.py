@@ -26,6 +26,7 @@ UNITS = (
 )
 _PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,Result"
 _SYSTEMCTL_TIMEOUT = 10
+_CONTAINER = ("/run/.containerenv", "/.dockerenv")
 #: Where subordinate IDs usually begin (SUB_UID_MIN in login.defs(5)).
 _FIRST_ID = 100_000
 #: Where the kernel says whether ordinary users may make user namespaces; 0: they may not.
@@ -33,6 +34,11 @@ _SWITCHES = (
     "/proc/sys/user/max_user_namespaces",
     "/proc/sys/kernel/unprivileged_userns_clone",
 )
+
+
+def is_container() -> bool:
+    """Whether this runs inside a container that podman or docker has made: both leave a file."""
+    return any(map(os.path.exists, _CONTAINER))
 
 
 def look_at_user() -> User:
@@ -176,12 +182,14 @@ def look_at_wish_lists(lists: Iterable[str], cache: str, seconds: float) -> dict
     return found
 
 
-def look_at_broken(stores: Sequence[str], seconds: float) -> BrokenUsers:
+def look_at_broken(
+    stores: Sequence[str], seconds: float, patterns: Sequence[str] = ()
+) -> BrokenUsers:
     """Users' images and containers that are cut off from the layers below them, if podman looks
-    into ``stores``."""
+    into ``stores``. ``patterns`` are the settings' graphroots."""
 
     def look() -> BrokenUsers:
-        places = find_graphroots()
+        places = find_graphroots(patterns=patterns)
         return find_broken([*places.own, *places.others], stores)
 
     try:

@@ -17,6 +17,7 @@ from podman_cvmfs.podman.storage_conf.toml_file import BOM, parse, refuse_capita
 #: Table and key of the two arrays we add to.
 STORES = ("storage", "options", "additionalimagestores")
 VOLUMES = ("containers", "volumes")
+HOOKS = ("engine", "hooks_dir")
 #: Where the program that mounts the layers may be named; the last one wins.
 _MOUNT_PROGRAM = (
     ("storage", "options", "mount_program"),

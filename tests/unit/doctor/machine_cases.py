@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from podman_cvmfs.doctor.facts import Presence, Registries, Targets
+from podman_cvmfs.doctor.facts import BlobSource, ImagePolicy, Presence, Registries, Targets
 from tests.support.doctor_facts import (
     REPOSITORY,
     ROOT,
@@ -13,6 +13,7 @@ from tests.support.doctor_facts import (
     Case,
     client,
     contents,
+    counts,
     options,
     repository,
 )
@@ -55,6 +56,12 @@ MACHINE_CASES: list[Case] = [
         replace(USER, stuck=("a",)),
         "a: the",
         "# once the repository is mounted: podman system migrate",
+    ),
+    (
+        "repository-missing",
+        repository(replace(ROOT, in_container=True), presence=Presence.MISSING),
+        f"{REPOSITORY} isn't there inside this container",
+        "# on the host: mount it, and start this container with --volume /cvmfs:/cvmfs:ro,rslave",
     ),
     ("repository-missing", repository(path="/srv/x", empty=True), "empty", "# mount /srv/x"),
     (
@@ -133,6 +140,43 @@ MACHINE_CASES: list[Case] = [
         replace(ROOT, registries=Registries("f:1: bad", "mend")),
         "f:1",
         "# mend",
+    ),
+    (
+        "policy-json-broken",
+        replace(ROOT, policy=ImagePolicy(problem="p.json: not valid", hint="mend it")),
+        "not valid",
+        "# mend it",
+    ),
+    (
+        "images-rejected",
+        replace(ROOT, policy=ImagePolicy("/p.json", rejected={"r/a:1": "p rejects r/a"})),
+        "1 name of the store, such as r/a:1: p rejects r/a",
+        "# change /p.json",
+    ),
+    (
+        # The cure of an empty store, a sync, would not help.
+        "images-rejected",
+        counts(replace(ROOT, policy=ImagePolicy("/p.json", rejects_others="p rejects")), images=0),
+        "p rejects",
+        "# change /p.json",
+    ),
+    (
+        "images-unsigned",
+        replace(ROOT, policy=ImagePolicy("/p.json", unsigned={"r/a:1": "p demands", "r/b:1": ""})),
+        "2 names of the store, such as r/a:1: p demands",
+        '# put signatures = "ignored" into /etc/podman-cvmfs/config.toml, or change /p.json',
+    ),
+    (
+        "blob-source-down",
+        replace(ROOT, blob_sources=(BlobSource("/b", "no such directory"),)),
+        "/b: no such directory",
+        "# mend the server",
+    ),
+    (
+        "blob-source-wrong",
+        replace(ROOT, blob_sources=(BlobSource("https://b.org", wrong=("sha256:1",)),)),
+        "https://b.org has another content under the digest sha256:1",
+        "# remove that file",
     ),
     (
         "registry-blocked",
