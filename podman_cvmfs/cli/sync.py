@@ -189,7 +189,7 @@ def _run(
     if told is not None:
         told[:] = warnings
     if settings.prefetch and settings.wish_lists and not images:
-        from podman_cvmfs.cli.prefetch import read_new
+        from podman_cvmfs.cli.early import read_new
 
         read_new(settings, [*report.added, *report.moved])
     error = error_of(settings, images, report)

@@ -139,6 +139,12 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
             _N,
             "containers can make and remove files in some directories only, such as /etc and /tmp",
         ),
+        (
+            "exact-loses-data",
+            _E,
+            "commits of containers of these images, and builds on them, lose the content of files",
+        ),
+        ("exact-unusable", _E, "containers of these images don't start"),
         ("files-gone", _E, "containers of these images find no files"),
         ("images-too-deep", _E, "podman 4 can't start containers of these images"),
         (

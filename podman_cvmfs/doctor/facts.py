@@ -61,6 +61,8 @@ class Contents:
     counts: Mapping[str, int] = field(default_factory=dict)
     #: How many images are shown by their layers.
     by_layers: int = 0
+    #: How many images are shown exactly.
+    exact: int = 0
     #: The value of ``overlay`` that these are laid out for.
     overlay: str = ""
     #: The policy that the store remembers, and the one of the settings.
@@ -258,6 +260,8 @@ class Facts:
     has_cvmfs: bool = False
     #: ``overlay`` of our settings, and the file where it is set, or could be.
     wanted_overlay: str = "kernel"
+    #: Why podman here can't be given the exact view; "" if it can, or the store doesn't use it.
+    not_exact: str = ""
     settings_file: str = "/etc/podman-cvmfs/config.toml"
     #: ``offline`` of our settings.
     offline: bool = False

@@ -36,6 +36,11 @@ def flat_path(config: Digest) -> str:
     return layout.flat_directory(config.hex)
 
 
+def profile_path(config: Digest) -> str:
+    """The start-up profile of the image with this ID."""
+    return layout.profile_file(config.hex)
+
+
 def manifest_path(name: ImageName) -> str:
     """The image's manifest; for a digest-only image DUCC uses the place of its repository's
     manifest."""

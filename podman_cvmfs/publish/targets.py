@@ -13,7 +13,7 @@ import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from podman_cvmfs.errors import RepositoryError, printable
@@ -38,13 +38,15 @@ class Target:
     """A plain directory, and what the user vouches for.
 
     ``directory`` is written to; what isn't in it is read from ``below``. ``max_size`` is how many
-    bytes an image may take unpacked; None for the usual bound.
+    bytes an image may take unpacked; None for the usual bound. ``profiles`` are start-up profiles
+    by the image's ID, in hexadecimal.
     """
 
     directory: str
     assume_nosuid: bool = False
     max_size: int | None = None
     below: str | None = None
+    profiles: Mapping[str, bytes] = field(default_factory=dict)
 
     def added(self, done: Published) -> None:
         """Be told that an image was published into the directory."""

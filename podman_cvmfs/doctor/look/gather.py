@@ -111,6 +111,7 @@ def gather(settings: Settings, seconds: float) -> Facts:
         in_container=is_container(),
         has_cvmfs=shutil.which("cvmfs_config") is not None,
         wanted_overlay=settings.overlay.value,
+        not_exact=settings.not_exact if contents.exact else "",
         settings_file=file_that_sets(settings, "overlay"),
         offline=settings.offline,
         given=_given(settings),

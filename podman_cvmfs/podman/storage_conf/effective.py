@@ -121,17 +121,21 @@ def names_store(stores: Sequence[str], store: str) -> bool:
     return os.path.realpath(store) in map(os.path.realpath, stores)
 
 
-def read_hook_directories(places: Places, generation: Generation) -> list[str]:
-    """The directories of hooks that containers.conf(5) names. Raises InputError."""
-    array = _Array(HOOKS)
-    for path in containers_files(places, generation.drop_ins):
-        array.read(path, plain(path, read_file(path) or b""))
-    return array.values
+def read_hook_directories(places: Places, generation: Generation, without: str = "") -> list[str]:
+    """The directories of hooks that containers.conf(5) names, as if the file ``without`` weren't
+    there. Raises InputError."""
+    return _containers_array(HOOKS, places, generation, without)
 
 
 def read_volumes(places: Places, generation: Generation, without: str = "") -> list[str]:
     """The volumes that every container gets, as if the file ``without`` weren't there."""
-    array = _Array(VOLUMES)
+    return _containers_array(VOLUMES, places, generation, without)
+
+
+def _containers_array(
+    key: Sequence[str], places: Places, generation: Generation, without: str
+) -> list[str]:
+    array = _Array(key)
     for path in containers_files(places, generation.drop_ins):
         if path != without:
             array.read(path, plain(path, read_file(path) or b""))
