@@ -98,6 +98,9 @@ class Configuration:
     has_table: bool | None = True
     #: Whether ``mount_program`` is the site's own program, not fuse-overlayfs.
     is_own_program: bool = False
+    #: The file in which podman's storage remembers that a program mounts its layers, whatever the
+    #: options say; "" if it doesn't.
+    remembered_in: str = ""
     #: Whether /dev/fuse can be opened.
     has_fuse: bool = True
     #: The shell file that names our store at each login; "" if there is none.
@@ -221,6 +224,8 @@ class User:
     #: How many subordinate IDs the user has; None where a directory service knows.
     subuids: int | None = None
     subgids: int | None = None
+    #: Whether there are subordinate IDs for containers of root in automatic user namespaces.
+    auto_ids: bool = True
     #: newuidmap and newgidmap, if they are missing or lack the right to map.
     bad_programs: tuple[str, ...] = ()
     #: Whether users may make user namespaces.
@@ -278,6 +283,8 @@ class ImagePolicy:
     #: The same rules for all images that it doesn't name; "" for no such rule.
     rejects_others: str = ""
     mistrusts_others: str = ""
+    #: The file of our settings in which ``signatures`` is set, or could be.
+    settings_file: str = "/etc/podman-cvmfs/config.toml"
 
 
 @dataclass(frozen=True)
