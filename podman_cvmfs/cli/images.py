@@ -36,6 +36,7 @@ _COLOURS = {
     State.REFUSED.value: "red",
     "synthesised": "yellow",
     "unanswered": "yellow",
+    "converted": "yellow",
     "moved": "yellow",
 }
 

@@ -13,7 +13,6 @@ from podman_cvmfs.errors import printable
 
 log = logging.getLogger(__name__)
 
-_DAY = 24 * 3600
 #: So many reasons are printed; JSON output has all of them.
 _SHOWN = 3
 
@@ -48,17 +47,18 @@ def command(
 
     An image that leaves the store loses its names at once. Its layers stay for a grace period,
     and as long as containers, pulled images, or images built on them need them. The command
-    looks for these in the graphroots of root (or the caller), of all users of this machine, and
-    in the given ones. If the caller's graphroot or a given one can't be read, nothing is
-    removed. If another user's can't be read, it is only reported.
+    looks for these in the graphroots of root (or the caller), of all users of this machine, in
+    those that the settings name, and in the given ones. If the caller's graphroot or a given
+    one can't be read, nothing is removed. If another user's can't be read, it is only reported.
     """
+    from podman_cvmfs.plan.retirement import grace_of
     from podman_cvmfs.store.store import Store
     from podman_cvmfs.usage.prune import prune
 
     settings = settings_given()
     target = Store(settings.store)
-    seconds = (settings.grace_days if grace is None else grace) * _DAY
-    report = prune(target, seconds, graphroots, dry_run)
+    seconds = grace_of(settings.grace_days if grace is None else grace)
+    report = prune(target, seconds, graphroots, dry_run, patterns=settings.graphroots)
     for path, reason in sorted(report.unreadable.items()):
         log.warning("can't read which layers %s uses: %s", printable(path), printable(reason))
     staying = [each for each in report.verdicts if each.stays]

@@ -36,11 +36,17 @@ MAX_DOCUMENT = 4 * 1024 * 1024
 MAX_LAYER = 1 << 46
 
 _SHA256 = re.compile(r"sha256:([0-9a-f]{64})\Z")
-#: The layers that podman takes in a manifest of Docker's: no zstd.
-_DOCKER_LAYERS = tuple(
-    f"application/vnd.docker.image.rootfs.{kind}"
-    for kind in ("diff.tar", "diff.tar.gzip", "foreign.diff.tar", "foreign.diff.tar.gzip")
-)
+#: A layer in a manifest of Docker's that podman takes from version 5.7 on.
+_DOCKER_ZSTD = f"{DOCKER_LAYER}.zstd"
+_FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+#: The layers that podman takes in a manifest of Docker's, and what OCI calls them.
+_DOCKER_LAYERS = {
+    DOCKER_LAYER: OCI_LAYER,
+    f"{DOCKER_LAYER}.gzip": f"{OCI_LAYER}+gzip",
+    _DOCKER_ZSTD: f"{OCI_LAYER}+zstd",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar": _FOREIGN,
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip": f"{_FOREIGN}+gzip",
+}
 #: A string in JSON, and an escape that stands for what times are written with.
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 _TIME_ESCAPE = re.compile(r"\\u00(?:3[0-9aA]|5[4aA]|2[bBdDeE])")
@@ -91,6 +97,13 @@ class Manifest:
     media_type: str
     config: Descriptor
     layers: tuple[Descriptor, ...]
+
+    @property
+    def has_docker_zstd(self) -> bool:
+        """Whether this is a manifest of Docker's with a layer in zstd. podman before 5.7 can't read
+        it, and lists no image at all beside it."""
+        types = (layer.media_type for layer in self.layers)
+        return self.media_type == DOCKER_MANIFEST and _DOCKER_ZSTD in types
 
 
 @dataclass(frozen=True)
@@ -204,7 +217,8 @@ def parse_manifest(data: bytes, what: str = "manifest", as_it_is: bool = False) 
     ``MediaType``, ``Digest``, ``Size``; like Go this tells names apart without case. A manifest
     without a media type is an OCI one, as the OCI image-spec allows, unless its config says it is
     Docker's. ``as_it_is``: podman will read these very bytes, so nothing that ``render_manifest``
-    adds may be missing. Raises InputError, also for documents that podman can't read.
+    adds may be missing. Otherwise a manifest of Docker's with zstd becomes an OCI one, which every
+    podman reads. Raises InputError, also for documents that podman can't read.
     """
     document, _ = _image_document(data, manifest_problem, what)
     found = member(document, "config")
@@ -229,7 +243,15 @@ def parse_manifest(data: bytes, what: str = "manifest", as_it_is: bool = False) 
         config = replace(config, media_type=OCI_CONFIG)
     manifest = Manifest(media_type, config, layers)
     _check_media_types(manifest, what, as_it_is)
-    return manifest
+    return manifest if as_it_is or not manifest.has_docker_zstd else _as_oci(manifest)
+
+
+def _as_oci(manifest: Manifest) -> Manifest:
+    """The manifest of Docker's ``manifest`` in OCI's words."""
+    config = replace(manifest.config, media_type=OCI_CONFIG)
+    types = (_DOCKER_LAYERS.get(layer.media_type, "") for layer in manifest.layers)
+    layers = (replace(layer, media_type=kind) for layer, kind in zip(manifest.layers, types))
+    return Manifest(OCI_MANIFEST, config, tuple(layers))
 
 
 def _check_media_types(manifest: Manifest, what: str, as_it_is: bool) -> None:

@@ -29,6 +29,8 @@ from podman_cvmfs.repository.served import open_tree
 _FLAT_TARGET = re.compile(layout.FLAT_PATTERN + r"\Z")
 #: No registry nests its repositories deeper; a tree that does is not DUCC's.
 _MAX_DEPTH = 24
+#: A larger tar has an entry: tar pads an empty one to this size at most, in bytes.
+MAX_EMPTY = 20 * 512
 #: How many manifests and indexes of one image are read.
 _MOST_MANIFESTS = 32
 
@@ -234,7 +236,7 @@ class Repository:
                 return manifest
             other = other or manifest
         if other is None:
-            first = layout.manifest_file(image.place, path)
+            first = printable(self.tree.path(layout.manifest_file(image.place, path)))
             raise RepositoryError(f"{name} has no manifest: {first} is missing")
         raise RepositoryError(
             f"the manifest of {name} is of the image {other.config.digest.hex[:12]}, "
@@ -286,7 +288,8 @@ class Repository:
         return found if last is None else [*found, last]
 
     def layer(self, digest: Digest) -> PublishedLayer | None:
-        """The unpacked layer whose compressed blob has ``digest``; None if it isn't there."""
+        """The unpacked layer whose compressed blob has ``digest``; None if it isn't there, or if
+        its directory is empty although its tar was not."""
         place = layout.layer_directory(digest.hex)
         attributes = self.tree.lstat(f"{place}/{layout.LAYERFS}")
         if attributes is None or not stat.S_ISDIR(attributes.st_mode):
@@ -297,9 +300,12 @@ class Repository:
         if data is None:
             return PublishedLayer(files, None, None)
         try:
-            return PublishedLayer(files, *_layer_facts(data, printable(self.tree.path(path))))
+            diff_id, size = _layer_facts(data, printable(self.tree.path(path)))
         except InputError as err:
             raise RepositoryError(err.message, err.hint) from None
+        if (size or 0) > MAX_EMPTY and self.tree.is_empty(f"{place}/{layout.LAYERFS}"):
+            return None
+        return PublishedLayer(files, diff_id, size)
 
     def flat_root(self, image_id: Digest) -> str | None:
         """The path of the image's merged root, relative to the repository; None if absent."""
@@ -309,10 +315,9 @@ class Repository:
 
     def has_merged_root(self, image: PublishedImage) -> bool:
         """Whether DUCC has published the merged root of ``image``, and the link, which comes last.
-
-        Raises RepositoryError.
-        """
-        return image.linked and self.flat_root(image.image_id) is not None
+        An empty root doesn't count. Raises RepositoryError."""
+        root = self.flat_root(image.image_id) if image.linked else None
+        return root is not None and not self.tree.is_empty(root)
 
     def has_base(self, image: PublishedImage) -> bool:
         """Whether the lowest layer of ``image`` is there. Raises RepositoryError."""

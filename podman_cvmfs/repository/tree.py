@@ -110,6 +110,14 @@ class Tree:
             self._fail(relative, err)
         yield from listed
 
+    def is_empty(self, directory: str) -> bool:
+        """Whether ``directory`` has no entries, apart from CernVM-FS's own. False if the caller
+        isn't allowed to list it. Raises RepositoryError."""
+        try:
+            return all(entry.name.startswith(".cvmfs") for entry in self.entries(directory))
+        except UnreadableError:
+            return False
+
     def readlink(self, relative: str) -> str | None:
         """The target of a symbolic link; None if nothing or something else is there."""
         try:

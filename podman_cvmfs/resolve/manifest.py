@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import NotInRegistry, RegistryError
-from podman_cvmfs.oci.documents import Digest, ImageConfig, Manifest
+from podman_cvmfs.oci.documents import Digest, ImageConfig, Manifest, parse_manifest
 from podman_cvmfs.oci.genuine import Genuine, Index, Moved, find_genuine, judge
 from podman_cvmfs.oci.platform import Platform
+from podman_cvmfs.podman.features import reads_docker_zstd
 from podman_cvmfs.registry.access import RegistryAccess, RegistrySource
 from podman_cvmfs.repository.ducc import Repository
 from podman_cvmfs.repository.records import PublishedImage
@@ -22,8 +23,9 @@ from podman_cvmfs.repository.records import PublishedImage
 log = logging.getLogger(__name__)
 
 #: The origins of a manifest: the registry, or the repository's facts, because the manifest is lost,
-#: or because the registry didn't answer or the site's blob sources don't have it yet.
-GENUINE, REBUILT, UNANSWERED = "genuine", "rebuilt", "unanswered"
+#: or because the registry didn't answer or the site's blob sources don't have it yet, or because
+#: podman here can't read the registry's.
+GENUINE, REBUILT, UNANSWERED, CONVERTED = "genuine", "rebuilt", "unanswered", "converted"
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,12 @@ class ManifestLadder:
         except RegistryError:
             return None
         return found if isinstance(found, Genuine) else None
+
+
+def is_readable(manifest: bytes) -> bool:
+    """Whether podman here reads the genuine ``manifest``. Some podmans show no image at all beside
+    one that they can't read."""
+    return not parse_manifest(manifest, as_it_is=True).has_docker_zstd or reads_docker_zstd()
 
 
 def lists(index: bytes, manifest: Digest) -> bool:

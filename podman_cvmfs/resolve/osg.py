@@ -28,6 +28,7 @@ from podman_cvmfs.oci.documents import (
     layer_ids,
     parse_config,
     parse_json,
+    parse_manifest,
     render_manifest,
 )
 from podman_cvmfs.oci.genuine import Genuine, find_genuine, judge
@@ -38,11 +39,11 @@ from podman_cvmfs.repository.readers import Readers
 from podman_cvmfs.repository.records import PublishedImage
 from podman_cvmfs.repository.served import NoAnswerError
 from podman_cvmfs.resolve.config import CACHE, REGISTRY, SYNTHESISED
-from podman_cvmfs.resolve.ducc import flat_root_at
 from podman_cvmfs.resolve.image import Layer, ResolvedImage
-from podman_cvmfs.resolve.manifest import GENUINE, REBUILT, lists
+from podman_cvmfs.resolve.manifest import CONVERTED, GENUINE, REBUILT, is_readable, lists
 from podman_cvmfs.resolve.skeletons import Skeletons
 from podman_cvmfs.resolve.synthesise import architecture_of, synthesise
+from podman_cvmfs.resolve.whole import flat_root_at
 from podman_cvmfs.settings.policy import Policy
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,13 @@ class OsgResolver:
         tree = self._repository.tree
         attributes = tree.lstat(image.merged)
         if attributes is None or not stat.S_ISDIR(attributes.st_mode):
-            raise RepositoryError(f"{image.name} leads to {image.merged}, which is missing")
+            raise RepositoryError(
+                f"{image.name} leads to {tree.path(image.merged)}, which is missing"
+            )
+        if tree.is_empty(image.merged):
+            raise RepositoryError(
+                f"{image.name} leads to {tree.path(image.merged)}, which is empty"
+            )
         documents, reason = self._find(image)
         if documents is None:
             documents = self._made_up(image)
@@ -98,15 +105,17 @@ class OsgResolver:
         blobs = [layer for layer in documents.manifest.layers if not layer.is_foreign]
         chain = zip(layer_ids(config.diff_ids), config.diff_ids, blobs)
         flat = flat_root_at(tree, image.merged)
+        is_genuine = documents.origin != SYNTHESISED
+        converts = is_genuine and not is_readable(documents.raw)
         return ResolvedImage(
             source_id=image.image_id,
             config=config,
             config_origin=documents.origin,
-            manifest=documents.raw,
+            manifest=render_manifest(parse_manifest(documents.raw)) if converts else documents.raw,
             layers=tuple(Layer(*each, None, each[-1].size) for each in chain),
             flat=flat,
-            manifest_origin=REBUILT if documents.origin == SYNTHESISED else GENUINE,
-            index=documents.index,
+            manifest_origin=CONVERTED if converts else GENUINE if is_genuine else REBUILT,
+            index=None if converts else documents.index,
             skeleton=self._above.of_merged(tree.at(image.merged), flat.lost_sticky, config),
         )
 

@@ -18,6 +18,8 @@ from podman_cvmfs.util.web_address import checked_address, is_web_address
 
 #: The architecture of the machine we run on.
 HOST = "host"
+#: No number of days.
+NEVER = "never"
 
 Choice = TypeVar("Choice", bound=Enum)
 
@@ -108,6 +110,20 @@ def truth(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError("must be true or false")
     return value
+
+
+def days(least: int, most: int) -> Callable[[object], int | None]:
+    """A whole number within these bounds, or NEVER, which becomes None."""
+    number = whole_number(least, most)
+
+    def checked(value: object) -> int | None:
+        if isinstance(value, str):
+            if value == NEVER:
+                return None
+            raise ValueError(f'must be a whole number from {least} to {most}, or "{NEVER}"')
+        return number(value)
+
+    return checked
 
 
 def whole_number(least: int, most: int) -> Callable[[object], int]:

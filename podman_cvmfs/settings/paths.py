@@ -11,6 +11,8 @@ REPOSITORY = "/cvmfs/unpacked.cern.ch"
 SYSTEM_STORE = "/var/lib/podman-cvmfs/store"
 SYSTEM_STAGING = "/var/lib/podman-cvmfs/publish"
 SYSTEM_CACHE = "/var/cache/podman-cvmfs"
+#: The site's start-up profiles.
+PROFILES = "/etc/podman-cvmfs/profiles"
 
 
 def _user_directory(variable: str, fallback: str) -> str:

@@ -16,6 +16,7 @@ from podman_cvmfs.podman.crio_conf import read_crio_conf
 from podman_cvmfs.podman.storage_conf.effective import Places, storage_files
 from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.podman.storage_conf.toml_file import plain, section
+from podman_cvmfs.usage.named_graphroots import find_matches
 from podman_cvmfs.util.foreign_file import read_bounded
 from podman_cvmfs.util.probe import bounded_each
 
@@ -38,7 +39,7 @@ class Graphroots:
 
     ``own`` are the caller's and the named ones, ``others`` are other users'. ``unseen`` maps
     unreadable places to the reason: they may hide graphroots. ``own_unseen`` is the caller's part
-    of it.
+    of it, with the places that the settings name.
     """
 
     own: list[str] = field(default_factory=list)
@@ -52,11 +53,14 @@ def find_graphroots(
     places: Places | None = None,
     passwd: str = _PASSWD,
     subuid: str = _SUBUID,
-    crio: str = CRIO,
+    crio: str | None = CRIO,
+    patterns: Sequence[str] = (),
 ) -> Graphroots:
-    """Find the graphroots of this machine; ``named`` must exist, else InputError.
+    """Find the graphroots of this machine; ``named`` must exist, else InputError. ``patterns`` are
+    those of the settings (see ``named_graphroots``).
 
-    CRI-O runs as root, so the directories in its configuration in ``crio`` are root's.
+    CRI-O runs as root, so the directories in its configuration in ``crio`` are root's; None leaves
+    them out.
 
     Other users than root only find graphroots that they can read. Of a directory service's users
     only those in ``subuid`` are looked at: a look into all homes of a site would mount them. A home
@@ -75,9 +79,11 @@ def find_graphroots(
     variables = {**os.environ, "UID": str(places.uid)}
     for path in _graphroots_of(places, variables, conf, found):
         _add(found.own, path, found)
-    for path in _roots_of_crio(crio, found) if places.uid == 0 else ():
-        _add(found.own, path, found)
+    if crio is not None and places.uid == 0:
+        for path in _roots_of_crio(crio, found):
+            _add(found.own, path, found)
     found.own_unseen = tuple(found.unseen)
+    _add_matches(found, patterns, is_root=places.uid == 0)
 
     def look(user: tuple[str, int, str]) -> Graphroots:
         name, uid, home = user
@@ -98,6 +104,18 @@ def find_graphroots(
         if places.uid == 0:
             found.unseen.update(seen.unseen)
     return found
+
+
+def _add_matches(found: Graphroots, patterns: Sequence[str], is_root: bool) -> None:
+    """Add the graphroots that ``patterns`` mean to those of other users. Who isn't root skips
+    those of them that he can't read."""
+    for pattern, matches in zip(patterns, find_matches(patterns)):
+        if matches.problem:
+            found.unseen[pattern] = matches.problem
+            found.own_unseen = (*found.own_unseen, pattern)
+        for path in matches.paths:
+            if is_root or os.access(f"{path}/overlay-layers", os.R_OK | os.X_OK):
+                _add(found.others, path, found)
 
 
 def _add(paths: list[str], path: str, found: Graphroots) -> None:

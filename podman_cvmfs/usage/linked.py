@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from podman_cvmfs.repository.served import NO_ANSWER, NO_CLIENT
 from podman_cvmfs.store.layout import OVERLAY, POOL_LAYERS, piece_entry
+from podman_cvmfs.store.piece_target import piece_target
 from podman_cvmfs.store.records import StoreContent, StoredLayer
 from podman_cvmfs.usage.vanished import TREES, targets
 from podman_cvmfs.util.below import OPEN_DIRECTORY
@@ -54,12 +55,7 @@ class ShownDirectories:
             return
         try:
             for piece_id in pieces:
-                try:
-                    target = os.readlink(f"{piece_entry(piece_id)}/diff", dir_fd=pool)
-                except OSError:
-                    # A local directory.
-                    target = ""
-                self._of_piece[piece_id] = target
+                self._of_piece[piece_id] = piece_target(piece_entry(piece_id), pool) or ""
         finally:
             os.close(pool)
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from podman_cvmfs.errors import printable
-from podman_cvmfs.plan.retirement import GRACE, Retention
+from podman_cvmfs.plan.retirement import GRACE, NEVER, Retention
 from podman_cvmfs.store.records import StoreContent, chain_of
 from podman_cvmfs.usage.graphroots import find_graphroots
 from podman_cvmfs.usage.layer_users import LayerUsers, User, find_layer_users
@@ -24,16 +24,19 @@ class Needs:
     ``blocked_by`` are unreadable files and graphroots of the caller, or named by the caller:
     because of them everything stays. Other users' unreadable graphroots are only reported
     (``unreadable``). Otherwise one broken file of any user would keep a site's store growing.
+    ``keeps_all``: everything stays because of the settings.
     """
 
     users: Mapping[str, tuple[User, ...]] = field(default_factory=dict)
     graphroots: tuple[str, ...] = ()
     blocked_by: tuple[str, ...] = ()
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    keeps_all: bool = False
 
     def layers(self, content: StoreContent) -> Collection[str]:
         """The IDs of the layers of ``content`` that must stay."""
-        return content.layers.keys() if self.blocked_by else self.users.keys()
+        everything = self.keeps_all or self.blocked_by
+        return content.layers.keys() if everything else self.users.keys()
 
     def obstacles(self) -> list[str]:
         """The messages about ``blocked_by``."""
@@ -44,10 +47,16 @@ class Needs:
         ]
 
 
-def find_needs(content: StoreContent, graphroots: Sequence[str] = ()) -> Needs:
-    """Look for users of the layers of ``content`` in all visible graphroots and in the named ones.
-    Raises InputError if one of these isn't there."""
-    places = find_graphroots(graphroots)
+def find_needs(
+    content: StoreContent,
+    grace: int = GRACE,
+    graphroots: Sequence[str] = (),
+    patterns: Sequence[str] = (),
+) -> Needs:
+    """Look for users of the layers of ``content`` in all visible graphroots, in those that the
+    settings' ``patterns`` mean, and in the named ones. Raises InputError if one of the named ones
+    isn't there. If ``grace`` is NEVER, all layers are needed."""
+    places = find_graphroots(graphroots, patterns=patterns)
     searched = (*places.own, *places.others)
     uses = find_layer_users(content, searched)
     return Needs(
@@ -55,13 +64,15 @@ def find_needs(content: StoreContent, graphroots: Sequence[str] = ()) -> Needs:
         graphroots=searched,
         blocked_by=tuple(sorted({*places.own_unseen, *(uses.unreadable.keys() & set(places.own))})),
         unreadable={**places.unseen, **uses.unreadable},
+        keeps_all=grace == NEVER,
     )
 
 
 def needed_layers(
-    content: StoreContent, now: int, grace: int = GRACE, graphroots: Sequence[str] = ()
+    content: StoreContent, now: int, grace: int = GRACE, patterns: Sequence[str] = ()
 ) -> Collection[str]:
-    """The layers of ``content`` that a sync at the time ``now`` must keep for their users.
+    """The layers of ``content`` that a sync at the time ``now`` must keep for their users, in all
+    visible graphroots and in those that the settings' ``patterns`` mean.
 
     While everything retired is within ``grace`` (seconds), the answer is empty without a search.
     """
@@ -70,7 +81,7 @@ def needed_layers(
     retention = Retention(now, grace)
     if grace > 0 and all(map(retention.has_grace, retired)):
         return ()
-    needs = find_needs(content, graphroots)
+    needs = find_needs(content, grace, patterns=patterns)
     for obstacle in needs.obstacles():
         log.warning("%s", obstacle)
     return needs.layers(content)

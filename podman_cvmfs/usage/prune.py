@@ -63,12 +63,14 @@ def prune(
     graphroots: Sequence[str] = (),
     dry_run: bool = False,
     now: int | None = None,
+    patterns: Sequence[str] = (),
 ) -> PruneReport:
     """Remove from ``store`` the layers and pool entries that were retired at least ``grace``
     seconds before ``now`` (seconds since 1970) and that nobody needs.
 
-    With ``dry_run`` the store is only read. Raises StoreError if there is no store, InputError if
-    one of the ``graphroots`` isn't there.
+    Users are looked for in the ``graphroots``, in those that the settings' ``patterns`` mean, and
+    in all others that are visible. With ``dry_run`` the store is only read. Raises StoreError if
+    there is no store, InputError if one of the ``graphroots`` isn't there.
     """
     now = int(time.time()) if now is None else now
     present = read_store(store.path)
@@ -77,17 +79,19 @@ def prune(
             f"there is no store at {printable(store.path)}", "name it with --store DIR"
         )
     if dry_run:
-        return _prune(store, present, grace, graphroots, now)[1]
+        return _prune(store, present, find_needs(present, grace, graphroots, patterns), grace, now)[
+            1
+        ]
     with store.opened() as current:
-        content, report = _prune(store, current, grace, graphroots, now)
+        needs = find_needs(current, grace, graphroots, patterns)
+        content, report = _prune(store, current, needs, grace, now)
         report.changed = store.replace(content, (), ())
     return report
 
 
 def _prune(
-    store: Store, current: StoreContent, grace: int, graphroots: Sequence[str], now: int
+    store: Store, current: StoreContent, needs: Needs, grace: int, now: int
 ) -> tuple[StoreContent, PruneReport]:
-    needs = find_needs(current, graphroots)
     wanted = _wanted(current)
     vanished = vanished_layers(store.path, current, current.layers.keys() - wanted.keys())
     retention = Retention(now, grace, needs.layers(current), vanished)
@@ -124,7 +128,9 @@ def _explain(
 
     def reasons(layer_id: str, since: int, has_grace: bool = True) -> Iterable[str]:
         yield from map(str, needs.users.get(layer_id, ()))
-        if has_grace and retention.has_grace(since):
+        if needs.keeps_all:
+            yield 'grace_days is "never"'
+        elif has_grace and retention.has_grace(since):
             yield f"grace until {_date(since + retention.grace)}"
         yield from (f"{printable(path)} can't be read" for path in needs.blocked_by)
 

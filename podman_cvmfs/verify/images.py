@@ -23,15 +23,16 @@ from podman_cvmfs.plan.retirement import is_retired, retired_name
 from podman_cvmfs.podman.features import SHORT_MOUNT_DATA, mount_data_limit
 from podman_cvmfs.repository.osg_names import merged_root, merged_root_of_index, source_id
 from podman_cvmfs.resolve.config import SYNTHESISED
+from podman_cvmfs.resolve.manifest import is_readable
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import (
     ImageFiles,
-    Link,
     Part,
     StoreContent,
     StoredImage,
     StoredLayer,
     chain_of,
+    files_of_part,
 )
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.layers import Layers, shown_blobs
@@ -111,9 +112,12 @@ def _contradictions(
     try:
         config = parse_config(files.config, "the config")
         manifest = parse_manifest(files.manifest, "the manifest")
+        can_be_read = is_readable(files.manifest)
     except InputError as err:
         yield IMAGES_PATH, f"can't be understood: {err.message}"
         return
+    if not can_be_read:
+        yield IMAGES_PATH, "has a manifest with zstd that only podman 5.7 and later can read"
     if config.created != image.created:
         yield IMAGES_PATH, f"was created {config.created}, not {image.created}"
     if str(config.platform) != image.platform:
@@ -207,7 +211,7 @@ def _wrong_files(
             yield f"is shown by the layer {top.layer_id}, which shows other layers than the image's"
         return
     parts = [shown[each] for each in top.lowers]
-    links = [TARGET.match(part.target) for part in parts if isinstance(part, Link)]
+    links = [TARGET.match(files_of_part(part) or "") for part in parts]
     for link in filter(None, links):
         if link["merged"] is None:
             is_right = link["source"] in {image.image_id, *image.all_sources}

@@ -15,7 +15,7 @@ from podman_cvmfs.errors import InputError
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.oci.times import normal_time
 from podman_cvmfs.resolve.config import CACHE, REGISTRY, REPOSITORY, SYNTHESISED
-from podman_cvmfs.resolve.manifest import GENUINE, REBUILT, UNANSWERED
+from podman_cvmfs.resolve.manifest import CONVERTED, GENUINE, REBUILT, UNANSWERED
 from podman_cvmfs.settings.advice import on_store
 from podman_cvmfs.settings.policy import Policy, View
 from podman_cvmfs.store.json_files import image_json, image_state, layer_json, layer_state
@@ -187,6 +187,7 @@ class RecordReader:
             compression=compression,
             shows=_hex_id_or_none(ours.get("shows"), "image shown"),
             merged=_get(ours, "merged", bool, False),
+            exact=_get(ours, "exact", bool, False),
             alone=_get(ours, "alone", bool, False),
             outdated=_get(ours, "outdated", bool, False),
             repository=_get(ours, "repository", str, ""),
@@ -226,10 +227,10 @@ class RecordReader:
         if normal_time(created) != created:
             raise _WrongError(f"has a malformed time of creation: {created[:80]!r}")
         view, origin = _get(ours, "view", str), _get(ours, "config", str)
-        if view not in (View.FLAT.value, View.LAYERS.value):
+        if view not in (View.FLAT.value, View.LAYERS.value, View.EXACT.value):
             raise _WrongError(f"has the unknown view {view[:80]!r}")
         manifest_origin = _get(ours, "manifest", str)
-        if manifest_origin not in (GENUINE, REBUILT, UNANSWERED):
+        if manifest_origin not in (GENUINE, REBUILT, UNANSWERED, CONVERTED):
             raise _WrongError(f"has the unknown manifest origin {manifest_origin[:80]!r}")
         index = None
         for key in _get(record, "big-data-names", list):

@@ -12,6 +12,7 @@ import pytest
 
 from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
 from tests.support.cli import Target, podman_cvmfs, succeed
+from tests.support.cvmfs_publisher import Server, publishing_machine
 from tests.support.ducc_sample import Sample
 from tests.support.images import IMAGES, Built, build, push
 from tests.support.one_user import STORE, UID, Machine
@@ -98,6 +99,13 @@ def _fill(machine: Machine, sample: Sample, *options: str) -> Machine:
     done = podman_cvmfs(*target.argv("--offline", *options), within=machine.namespace)
     assert done.returncode == 0, done.stderr
     return machine
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A machine that publishes a CernVM-FS repository."""
+    with publishing_machine(tmp_path, monkeypatch) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ class Site:
     """A registry, a repository, a store and a podman. One image, ``STAYS``, is always there."""
 
     def __init__(self, root: Path, registry: Registry, podman: Podman, target: Target) -> None:
+        self.root = root
         self.registry = registry
         self.podman = podman
         self.target = target
@@ -349,3 +350,28 @@ def test_who_keeps_layers_of_a_hidden_repository_is_told(site: Site) -> None:
     podman.run("rmi", "--force", name, check=False)
     assert "stay in the store" not in podman_cvmfs(*hide).stderr
     assert podman.run("run", "--rm", name).stdout == "changed\n"
+
+
+def test_a_graphroot_that_only_the_settings_name(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """podman is told of it by an environment variable, and prune isn't."""
+    name = site.publish(built("t/remade:1"))
+    site.podman.run("create", "--name=stopped", "--pull=never", name)
+    site.withdraw(name)
+    monkeypatch.delenv("CONTAINERS_STORAGE_CONF")
+    assert site.reasons() == set()
+    settings = site.root / "config.toml"
+    monkeypatch.setenv("PODMAN_CVMFS_CONFIG", str(settings))
+    settings.write_text(f'graphroots = ["{site.podman.root.parent}/$USER/graph"]\n')
+    assert site.reasons() == {f"container stopped in {site.podman.graphroot}"}
+    assert not site.prune("--grace", "0")["changed"]
+    assert site.podman.run("start", "--attach", "stopped").stdout == "new\n"
+    # Its file system isn't mounted: what uses layers there isn't known.
+    settings.write_text(f'graphroots = ["{site.root}/not-there/%u"]\n')
+    assert not site.prune("--grace", "0")["changed"]
+    assert site.reasons() == {f"{site.root}/not-there/%u can't be read"}
+    settings.write_text('grace_days = "never"\n')
+    assert not site.prune()["changed"]
+    site.podman.run("rm", "stopped")
+    assert site.prune("--grace", "0")["changed"]

@@ -98,9 +98,7 @@ def test_which_name_is_asked_for(
     ) as podman:
         conf = tmp_path / "etc/registries.conf"
         mirrored = f'prefix = "example.invalid"\nlocation = "{address}"\ninsecure = true\n'
-        conf.write_text(
-            conf.read_text().replace("[aliases]", f"{mirror}insecure = true\n[aliases]")
-        )
+        conf.write_text(f"{conf.read_text()}[[registry]]\n{mirrored}")
         policy = tmp_path / "home/.config/containers/policy.json"
         for name, scope, is_refused in rules:
             document = {"default": ACCEPT, "transports": {"docker": {scope: REJECT}}}

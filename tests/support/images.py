@@ -246,7 +246,8 @@ def deep(layers: int) -> Image:
 
 def _layer_type(blob: Blob, family: str) -> str:
     if family == _DOCKER:
-        return f"{_DOCKER}.image.rootfs.diff.tar" + {"gzip": ".gzip", "plain": ""}[blob.compression]
+        ending = {"gzip": ".gzip", "zstd": ".zstd", "plain": ""}[blob.compression]
+        return f"{_DOCKER}.image.rootfs.diff.tar{ending}"
     return (
         f"{_OCI}.layer.v1.tar" + {"gzip": "+gzip", "zstd": "+zstd", "plain": ""}[blob.compression]
     )
@@ -264,7 +265,13 @@ def _blob(layer: str) -> Blob:
 
 def build(image: Image, architecture: str = _ARCHITECTURES[platform.machine()]) -> Built:
     """Build the image's layers, configuration and manifest. Nothing is written."""
-    blobs = tuple(_blob(layer) for layer in image.layers)
+    return image_of(image, tuple(_blob(layer) for layer in image.layers), architecture)
+
+
+def image_of(
+    image: Image, blobs: tuple[Blob, ...], architecture: str = _ARCHITECTURES[platform.machine()]
+) -> Built:
+    """Build the configuration and manifest of an image with these layers."""
     config = json.dumps(
         {
             "architecture": architecture,

@@ -26,7 +26,7 @@ _SUBIDS = 65536
 def engine(facts: Facts) -> Iterator[Finding]:
     """podman itself."""
     podman = facts.engine
-    if podman.problem:
+    if podman.problem and not facts.lacks_podman:
         hint = podman.hint or "install podman"
         yield Finding(CONDITIONS["podman-broken"], podman.problem, hint, by_hand=True)
     if podman.failure:
@@ -118,7 +118,7 @@ def configuration(facts: Facts) -> Iterator[Finding]:
         stores = ", ".join(map(printable, conf.dropped_stores))
         found = f"STORAGE_OPTS is set and replaces {stores} in storage.conf"
         yield Finding(CONDITIONS["options-replaced"], found, "unset STORAGE_OPTS")
-    elif not facts.is_configured:
+    elif not facts.is_configured and not facts.lacks_podman:
         yield from _not_configured(facts)
     elif _leaves_users_out(facts):
         found = "the settings share the store, but no login script names it to ordinary users"

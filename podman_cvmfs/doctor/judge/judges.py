@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from podman_cvmfs.doctor.facts import Facts
 from podman_cvmfs.doctor.finding import Finding, worst_first
-from podman_cvmfs.doctor.judge import engine, machine, mounts, pulls, store
+from podman_cvmfs.doctor.judge import crio, engine, exact, machine, mounts, pulls, store
 
 _JUDGES = (
     store.session,
@@ -18,8 +18,10 @@ _JUDGES = (
     machine.repositories,
     machine.clients,
     machine.targets,
+    machine.stuck,
     store.contents,
     store.layout,
+    exact.exact,
     machine.cut_off,
     pulls.registries,
     pulls.policy,
@@ -27,7 +29,9 @@ _JUDGES = (
     machine.disks,
     engine.native,
     machine.units,
+    crio.crio,
     engine.engine,
+    crio.repair,
 )
 
 

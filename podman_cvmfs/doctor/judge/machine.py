@@ -49,6 +49,11 @@ def repositories(facts: Facts) -> Iterator[Finding]:
             yield _unmounted(facts, "repository-broken", f"{path}: {each.problem}", each)
         elif each.empty:
             yield _unmounted(facts, "repository-missing", f"{path} is empty", each)
+        elif unread := facts.targets.unread.get(each.path, ()):
+            found = f"{path}: {each.trouble}; files of {_named(unread)} can't be read"
+            yield _unmounted(facts, "repository-broken", found, each)
+        elif each.is_offline:
+            yield _unmounted(facts, "fetches-fail", f"{path}: {each.trouble}", each)
         elif each.foreign:
             yield Finding(
                 CONDITIONS["repository-foreign"],
@@ -61,7 +66,7 @@ def repositories(facts: Facts) -> Iterator[Finding]:
 def _unmounted(facts: Facts, name: str, found: str, repository: Repository) -> Finding:
     finding = Finding(CONDITIONS[name], found, here=_without_images(facts, repository))
     path = repository.path
-    if repository.problem and not repository.is_dead:
+    if (repository.problem or repository.trouble) and not repository.is_dead:
         # The client may still serve what is in its cache; another one would begin with an empty
         # mount, or not at all.
         check = "check network, proxy and server"
@@ -79,8 +84,11 @@ def _unmounted(facts: Facts, name: str, found: str, repository: Repository) -> F
         return replace(finding, cure=detach + cures.shell("mount", path))
     if path.startswith(_CVMFS):
         if not facts.has_cvmfs:
-            install = "install and set up CernVM-FS's client, or name another repository"
-            return replace(finding, cure=install, by_hand=True)
+            cure = "install and set up CernVM-FS's client, or name another repository"
+            if repository.synced is not None or path in facts.contents.repositories:
+                # It has been there, with a client that isn't in PATH.
+                cure = f"mount {printable(path)} again, as it was for the last sync"
+            return replace(finding, cure=cure, by_hand=True)
         probe = cures.shell("cvmfs_config", "probe", path[len(_CVMFS) :])
         return replace(finding, cure=detach + probe)
     return replace(finding, cure=f"mount {printable(path)}", by_hand=True)
@@ -114,6 +122,17 @@ def targets(facts: Facts) -> Iterator[Finding]:
 def _named(names: Sequence[str]) -> str:
     more = f", such as {printable(names[0])}"
     return f"{len(names)} names{more}" if len(names) > 1 else printable(names[0])
+
+
+def stuck(facts: Facts) -> Iterator[Finding]:
+    """Running containers that a crashed client has cut off from their image."""
+    if facts.stuck:
+        more = f" and {len(facts.stuck) - _SHOWN} more" if facts.stuck[_SHOWN:] else ""
+        found = f"{', '.join(facts.stuck[:_SHOWN])}{more}: the image's file system doesn't answer"
+        restart = "once the repository is mounted: podman stop, then podman start, for each"
+        if not facts.is_root:
+            restart = f"once the repository is mounted: {RESTART}, then podman start for each"
+        yield Finding(CONDITIONS["containers-stuck"], found, restart, by_hand=True)
 
 
 def clients(facts: Facts) -> Iterator[Finding]:

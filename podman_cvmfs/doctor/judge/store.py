@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from podman_cvmfs.doctor import cures
 from podman_cvmfs.doctor.conditions import CONDITIONS
@@ -207,11 +208,20 @@ def _images(facts: Facts) -> Iterator[Finding]:
             cure, by_hand = sync, False
         yield Finding(CONDITIONS["manifests-rebuilt"], found, cure, by_hand)
     if counts.get("retired_images"):
-        yield Finding(
+        retired = Finding(
             CONDITIONS["images-retired"],
             counted(counts["retired_images"], "image"),
             cures.store_command(facts, "prune"),
         )
+        if away := facts.away:
+            # A sync may have hidden them.
+            retired = replace(
+                retired,
+                cure=f"{printable(away)} can't be read: cure that, then sync",
+                by_hand=True,
+                here="a sync shows them again if their repository is back and still has them",
+            )
+        yield retired
 
 
 def _freshness(facts: Facts) -> Iterator[Finding]:

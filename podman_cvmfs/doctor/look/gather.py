@@ -10,6 +10,8 @@ import time
 from podman_cvmfs.doctor.facts import Configuration, Contents, Facts, Native, Place, Presence
 from podman_cvmfs.doctor.look.blob_sources import look_at_blob_sources
 from podman_cvmfs.doctor.look.client import look_at_clients
+from podman_cvmfs.doctor.look.containers import look_at_stuck
+from podman_cvmfs.doctor.look.crio import look_at_crio, look_at_standing
 from podman_cvmfs.doctor.look.engine import (
     as_spelt,
     ask_podman,
@@ -76,13 +78,19 @@ def gather(settings: Settings, seconds: float) -> Facts:
         user=user,
         now=int(time.time()),
         engine=engine,
+        crio=look_at_crio(settings.store, store.names, configuration.graphroot, seconds),
         configuration=configuration,
         native=_native(configuration, seconds),
         contents=contents,
         others=others,
         repositories=repositories,
         clients=look_at_clients(there, seconds),
-        targets=look_at_targets(settings.store, mounted, seconds * _FULL_LOOK),
+        targets=look_at_targets(
+            settings.store,
+            mounted,
+            seconds * _FULL_LOOK,
+            [each.path for each in repositories if each.trouble],
+        ),
         disks=look_at_disks(
             {
                 "store": settings.store,
@@ -103,11 +111,16 @@ def gather(settings: Settings, seconds: float) -> Facts:
         in_container=is_container(),
         has_cvmfs=shutil.which("cvmfs_config") is not None,
         wanted_overlay=settings.overlay.value,
+        not_exact=settings.not_exact if contents.exact else "",
         settings_file=file_that_sets(settings, "overlay"),
         offline=settings.offline,
         given=_given(settings),
         bad_wish_lists=look_at_wish_lists(settings.wish_lists, settings.cache, seconds),
-        broken=look_at_broken((settings.store, *(each.path for each in others)), seconds),
+        broken=look_at_broken(
+            (settings.store, *(each.path for each in others)), seconds, settings.graphroots
+        ),
+        standing=look_at_standing(settings.store, seconds) if named else (),
+        stuck=_stuck(configuration, seconds),
         warnings=settings.warnings,
     )
 
@@ -120,6 +133,15 @@ def _configuration(generation: Generation, store: str, seconds: float) -> Config
             problem=f"podman's configuration or graphroot doesn't answer in {seconds:g} seconds",
             hint="see what hangs with 'podman --log-level=debug info'",
         )
+
+
+def _stuck(configuration: Configuration, seconds: float) -> tuple[str, ...]:
+    if not configuration.has_graphroot:
+        return ()
+    try:
+        return bounded(lambda: look_at_stuck(configuration.graphroot, seconds), seconds + 1)
+    except (HangingError, OSError):
+        return ()
 
 
 def _native(configuration: Configuration, seconds: float) -> Native:

@@ -185,12 +185,14 @@ def look_at_wish_lists(lists: Iterable[str], cache: str, seconds: float) -> dict
     return found
 
 
-def look_at_broken(stores: Sequence[str], seconds: float) -> BrokenUsers:
+def look_at_broken(
+    stores: Sequence[str], seconds: float, patterns: Sequence[str] = ()
+) -> BrokenUsers:
     """Users' images and containers that are cut off from the layers below them, if podman looks
-    into ``stores``."""
+    into ``stores``. ``patterns`` are the settings' graphroots."""
 
     def look() -> BrokenUsers:
-        places = find_graphroots()
+        places = find_graphroots(patterns=patterns)
         return find_broken([*places.own, *places.others], stores)
 
     try:

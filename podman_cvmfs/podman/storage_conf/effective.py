@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.podman.storage_conf.edit import STORES, VOLUMES
+from podman_cvmfs.podman.storage_conf.edit import HOOKS, STORES, VOLUMES
 from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.podman.storage_conf.places import Places as Places
 from podman_cvmfs.podman.storage_conf.places import containers_files as containers_files
@@ -121,9 +121,21 @@ def names_store(stores: Sequence[str], store: str) -> bool:
     return os.path.realpath(store) in map(os.path.realpath, stores)
 
 
+def read_hook_directories(places: Places, generation: Generation, without: str = "") -> list[str]:
+    """The directories of hooks that containers.conf(5) names, as if the file ``without`` weren't
+    there. Raises InputError."""
+    return _containers_array(HOOKS, places, generation, without)
+
+
 def read_volumes(places: Places, generation: Generation, without: str = "") -> list[str]:
     """The volumes that every container gets, as if the file ``without`` weren't there."""
-    array = _Array(VOLUMES)
+    return _containers_array(VOLUMES, places, generation, without)
+
+
+def _containers_array(
+    key: Sequence[str], places: Places, generation: Generation, without: str
+) -> list[str]:
+    array = _Array(key)
     for path in containers_files(places, generation.drop_ins):
         if path != without:
             array.read(path, plain(path, read_file(path) or b""))

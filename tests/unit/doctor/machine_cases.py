@@ -6,7 +6,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from podman_cvmfs.doctor.facts import BlobSource, ImagePolicy, Presence, Registries, Targets
-from tests.support.doctor_facts import REPOSITORY, ROOT, Case, client, counts, options, repository
+from tests.support.doctor_facts import (
+    REPOSITORY,
+    ROOT,
+    USER,
+    Case,
+    client,
+    contents,
+    counts,
+    options,
+    repository,
+)
 
 MACHINE_CASES: list[Case] = [
     (
@@ -18,9 +28,34 @@ MACHINE_CASES: list[Case] = [
     ("repository-missing", repository(empty=True, in_fstab=True), "empty", f"mount {REPOSITORY}"),
     (
         "repository-missing",
-        replace(repository(empty=True), has_cvmfs=False),
+        replace(repository(contents(repositories=()), empty=True, synced=None), has_cvmfs=False),
         "empty",
         "# install and set up CernVM-FS",
+    ),
+    (
+        # It has been there, with a client that isn't in PATH.
+        "repository-missing",
+        replace(repository(contents(repositories=()), empty=True), has_cvmfs=False),
+        "empty",
+        f"# mount {REPOSITORY} again",
+    ),
+    (
+        "repository-missing",
+        replace(repository(presence=Presence.MISSING, synced=None), has_cvmfs=False),
+        REPOSITORY,
+        f"# mount {REPOSITORY} again",
+    ),
+    (
+        "containers-stuck",
+        replace(ROOT, stuck=("a", "b")),
+        "a, b: the image's file system doesn't answer",
+        "# once the repository is mounted: podman stop, then podman start",
+    ),
+    (
+        "containers-stuck",
+        replace(USER, stuck=("a",)),
+        "a: the",
+        "# once the repository is mounted: podman system migrate",
     ),
     (
         "repository-missing",
@@ -46,6 +81,21 @@ MACHINE_CASES: list[Case] = [
         repository(problem="not connected", is_dead=True),
         "not connected",
         f"umount --lazy {REPOSITORY}; cvmfs_config probe unpacked.cern.ch",
+    ),
+    (
+        "repository-broken",
+        replace(
+            repository(trouble="its client is ill", is_offline=True),
+            targets=Targets(unread={REPOSITORY: ("r/a:1",)}),
+        ),
+        f"{REPOSITORY}: its client is ill; files of r/a:1 can't be read",
+        "# check network, proxy and server (cvmfs_config stat unpacked.cern.ch); leave it mounted",
+    ),
+    (
+        "fetches-fail",
+        repository(trouble="its client is ill", is_offline=True),
+        f"{REPOSITORY}: its client is ill",
+        "# check network, proxy and server (cvmfs_config stat unpacked.cern.ch); leave it mounted",
     ),
     (
         "files-gone",

@@ -75,8 +75,13 @@ reuse = "none"
 overlay = "fuse-overlayfs"
 reuse_from = ["/cvmfs/c", "/cvmfs/b"]
 shared = true
+lists = "registry"
+lists_budget = 1000
 grace_days = 3
+graphroots = ["/scratch/$USER/storage"]
 blob_sources = ["https://www.example.org/blobs", "/mnt/blobs/"]
+profiles = "/srv/profiles"
+prefetch = true
 offline = true
 on_outage = "hide"
 signatures = "ignored"
@@ -102,7 +107,9 @@ def test_everything(etc: Path) -> None:
         View.LAYERS, Reuse.NONE, Overlay.FUSE, shared=True, reuse_from=("/cvmfs/b",)
     )
     assert (found.grace_days, found.offline, found.on_outage) == (3, True, OnOutage.HIDE)
+    assert (found.profiles, found.prefetch) == ("/srv/profiles", True)
     assert found.signatures is module.Signatures.IGNORED
+    assert (found.lists, found.lists_budget) == (module.Lists.REGISTRY, 1000)
     assert found.registries == module.RegistrySettings(5.0, 0, 0.5)
     assert (found.files, found.warnings) == ((f"{etc}/config.toml",), ())
     lines = ALL.splitlines()
@@ -215,6 +222,8 @@ def test_unknown_settings_are_warned_of(etc: Path) -> None:
         ("offline = 1", ":1: offline must be true or false"),
         ("grace_days = true", ":1: grace_days must be a whole number from 0 to 3650"),
         ("grace_days = 1.5", ":1: grace_days must be a whole number"),
+        ("grace_days = 'ever'", ':1: grace_days must be a whole number from 0 to 3650, or "never"'),
+        ("graphroots = ['scratch']", ":1: graphroots is a list in which each must be an absolute"),
         ("on_outage = 'panic'", ":1: on_outage must be one of keep, hide"),
         ("[registries]\n\ntimeout = 0", ":3: registries.timeout must be a number of seconds"),
         ("registries.timeout = nan", ":1: registries.timeout must be a number of seconds"),
@@ -319,3 +328,11 @@ def test_config_command_with_a_broken_file(tmp_path: Path, monkeypatch: pytest.M
     assert done.returncode == 3
     assert done.stdout == ""
     assert f"{tmp_path}/own.toml:2: view must be one of auto, flat, layers" in done.stderr
+
+
+def test_a_grace_without_end(etc: Path) -> None:
+    write(etc, config='grace_days = "never"\ngraphroots = ["/scratch/$USER/storage"]\n')
+    found = load_settings()
+    assert found.grace_days is None
+    assert found.graphroots == ("/scratch/$USER/storage",)
+    assert found.values()["grace_days"] == "never"

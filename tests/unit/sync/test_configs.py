@@ -122,7 +122,7 @@ def test_without_merged_root_only_what_can_be_shown_right(world: World) -> None:
     shutil.rmtree(layers / digest[:2] / digest)
     report = world.sync()
     assert list(report.failed) == [app(2)]
-    assert "1 of its 3 layers are missing" in report.failed[app(2)].message
+    assert "and layer 2 of 3 is missing: " in report.failed[app(2)].message
     views = {image.published[0]: image.view for image in world.content.images.values()}
     assert views == {app(0): "flat", app(1): "layers", app(3): "flat"}
 

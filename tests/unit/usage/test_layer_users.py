@@ -17,8 +17,11 @@ from podman_cvmfs.errors import InputError
 from podman_cvmfs.podman.storage_conf.effective import Places
 from podman_cvmfs.store.layout import link_name
 from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer
+from podman_cvmfs.usage import foreign_store
+from podman_cvmfs.usage.broken_layers import find_broken
 from podman_cvmfs.usage.graphroots import find_graphroots
 from podman_cvmfs.usage.layer_users import User, find_layer_users
+from podman_cvmfs.util.foreign_file import read_bounded
 
 BASE, MIDDLE, TOP = (letter * 64 for letter in "abc")
 IMAGE = "d" * 64
@@ -316,3 +319,32 @@ def test_users_of_a_directory_service_are_known_from_subuid(tmp_path: Path, pass
 def test_a_named_directory_must_be_a_graphroot(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no graphroot"):
         find_graphroots([str(tmp_path)], places(tmp_path))
+
+
+@pytest.fixture
+def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A graphroot whose files can be opened and never read: a reader that sleeps stands for its
+    file system."""
+    path = tmp_path / "hanging"
+
+    def wait(name: str, limit: int) -> bytes:
+        if name.startswith(f"{path}/"):
+            time.sleep(1000)
+        return read_bounded(name, limit)
+
+    monkeypatch.setattr("podman_cvmfs.usage.foreign_store.read_bounded", wait)
+    monkeypatch.setattr(foreign_store, "SECONDS", 0.5)
+    return path
+
+
+def test_a_graphroot_that_never_answers_costs_its_time(tmp_path: Path, hanging: Path) -> None:
+    graphroot = Graphroot(tmp_path / "answers")
+    graphroot.write("containers", [{"id": "c1", "layer": "own", "image": IMAGE}])
+    Graphroot(hanging).write("containers", [])
+    started = time.monotonic()
+    uses = find_layer_users(content(), [str(hanging), str(graphroot.path)])
+    assert time.monotonic() - started < 10
+    assert [user.graphroot for user in uses.layers[TOP]] == [str(graphroot.path)]
+    slow = {str(hanging): "reading it takes more than 0.5 seconds"}
+    assert uses.unreadable == slow
+    assert find_broken([str(hanging), str(graphroot.path)]).unreadable == slow

@@ -15,8 +15,8 @@ import pytest
 from podman_cvmfs.errors import InputError, StoreError
 from podman_cvmfs.names.reference import parse_repository_path
 from podman_cvmfs.plan.lay_out import view_of
-from podman_cvmfs.plan.make import candidate_of, make_plan
-from podman_cvmfs.plan.retirement import GRACE, Retention, is_retired, retired_name
+from podman_cvmfs.plan.make import make_plan, storable_image
+from podman_cvmfs.plan.retirement import GRACE, NEVER, Retention, is_retired, retired_name
 from podman_cvmfs.resolve.image import FlatRoot, ResolvedImage
 from podman_cvmfs.settings.policy import Policy, View
 from podman_cvmfs.store.layout import link_name, lower_of
@@ -69,8 +69,8 @@ class Site:
     def sync(self, *wanted: str, now: int = START, view: View = View.AUTO) -> None:
         """Make the store hold just these images, each given by its layers."""
         images = [self.image(letters) for letters in wanted]
-        candidates = {
-            each.source_id.hex: candidate_of(each, view_of(each, Policy(view=view)), "/r")
+        storable = {
+            each.source_id.hex: storable_image(each, view_of(each, Policy(view=view)), "/r")
             for each in images
         }
         names = {
@@ -78,7 +78,7 @@ class Site:
             for letters, each in zip(wanted, images)
         }
         with self.store.opened() as current:
-            plan = make_plan(current, names, candidates, str(view), Retention(now))
+            plan = make_plan(current, names, storable, str(view), Retention(now))
             self.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
 
     @property
@@ -110,7 +110,7 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     site = Site(tmp_path)
-    monkeypatch.setattr(needs_module, "find_graphroots", lambda named: site.graphroots)
+    monkeypatch.setattr(needs_module, "find_graphroots", lambda named, **_: site.graphroots)
     return site
 
 
@@ -357,3 +357,15 @@ def test_the_command(tmp_path: Path) -> None:
     assert len(site.layers) == 2
     assert podman_cvmfs("prune", "--store", tmp_path / "none").returncode == 5
     assert podman_cvmfs(*options, "--grace", "-1").returncode == 2
+
+
+def test_a_grace_that_never_ends(site: Site) -> None:
+    """Users on other machines can't be seen: not even layers without files leave."""
+    site.sync("ab", "cd")
+    site.sync("ab")
+    shutil.rmtree(site.repository / ".flat/cd")
+    later = START + 100 * 365 * DAY
+    report = site.prune(later, grace=NEVER)
+    assert not report.changed and said(report)[site.top("cd")] == ('grace_days is "never"',)
+    report = site.prune(later, grace=0)
+    assert report.changed and site.top("cd") not in site.content.layers
