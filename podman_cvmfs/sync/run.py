@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from podman_cvmfs.names.reference import ImageName
-from podman_cvmfs.plan.layers import distrusted_layers, freed_images, orphaned_views
+from podman_cvmfs.plan.layers import distrusted_layers, freed_images, orphaned_views, refused_layers
 from podman_cvmfs.plan.make import Candidate, Plan, make_plan
-from podman_cvmfs.plan.retirement import Retention, is_retired
+from podman_cvmfs.plan.retirement import NEVER, Retention, is_retired
 from podman_cvmfs.podman.features import reads_docker_zstd
 from podman_cvmfs.registry.meanings import meanings
 from podman_cvmfs.repository.collect import collect
@@ -27,7 +27,14 @@ from podman_cvmfs.sync.choose import Choice, choose_requested, choose_selected, 
 from podman_cvmfs.sync.complete import resolve_all
 from podman_cvmfs.sync.held import held_by, repositories_of
 from podman_cvmfs.sync.newly_complete import completed_since
-from podman_cvmfs.sync.notices import kept, owner_notices, place_notices, planted, trust_notices
+from podman_cvmfs.sync.notices import (
+    kept,
+    owner_notices,
+    place_notices,
+    planted,
+    still_found,
+    trust_notices,
+)
 from podman_cvmfs.sync.replaced import find_replaced, still_shown, tell
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.request import Wishes
@@ -75,7 +82,7 @@ def sync(wishes: Wishes) -> SyncReport:
         images=len(listed),
         synthesised=sum(image.config_origin == SYNTHESISED for image in listed),
         unanswered=sum(image.manifest_origin == UNANSWERED for image in listed),
-        next_due=_next_due(plan.content, wishes.grace, int(time.time())),
+        next_due=_next_due(plan.content, wishes, int(time.time())),
         shown=shown.all(plan.content, in_use(plan.content)),
     )
 
@@ -201,7 +208,8 @@ def _plan(
             layers = layers_of(current, image)
             useless.update(layer.layer_id for layer in layers if not layer.repository)
     useless.update(away.linked)
-    useless |= distrusted_layers(current, wishes.policy, wishes.policy_of)
+    refused = refused_layers(current, wishes.policy_of)
+    useless |= refused
     unused = (current.layers[layer_id] for layer_id in current.layers.keys() - used)
     asked = [layer.layer_id for layer in unused if layer.repository not in away.down]
     useless |= vanished_layers(wishes.store.path, current, asked)
@@ -216,6 +224,7 @@ def _plan(
     return plan, [
         *needs.obstacles(),
         *kept(plan.content, needs, sorted(hidden)),
+        *still_found(plan.content, needs, refused),
         *still_shown(plan.content, away.linked, needs.users),
     ]
 
@@ -318,9 +327,12 @@ def _repositories(offers: Offers) -> list[AnyRepository]:
     return list({offer.repository.root: offer.repository for offer in offers.offers}.values())
 
 
-def _next_due(content: StoreContent, grace: int, now: int) -> int | None:
+def _next_due(content: StoreContent, wishes: Wishes, now: int) -> int | None:
     """The time when the first retired layer is past its grace; for layers still in use, the time to
-    look again."""
+    look again. Layers that pulls may not use are looked at in each sync."""
+    grace = wishes.grace
+    if grace != NEVER and refused_layers(content, wishes.policy_of):
+        return now
     times = [layer.retired for layer in content.layers.values() if layer.retired is not None]
     times.extend(content.retired_entries.values())
     dues = [since + grace for since in times]
