@@ -12,16 +12,21 @@ import click
 
 from podman_cvmfs.cli.options import DIRECTORY, setting, settings_given
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.podman.crio_conf import has_crio
+from podman_cvmfs.podman.crio_conf import RESTART, has_crio
 from podman_cvmfs.podman.storage_conf.effective import Places, read_effective
-from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
+from podman_cvmfs.podman.storage_conf.generation import (
+    OTHER_ENGINES,
+    Generation,
+    find_generation,
+    reads_no_drop_ins,
+)
 from podman_cvmfs.repository.owners import owner_of_first, serve_users
 from podman_cvmfs.settings.advice import on_store
-from podman_cvmfs.settings.policy import Overlay
+from podman_cvmfs.settings.policy import Overlay, View
 from podman_cvmfs.setup import record as records
 from podman_cvmfs.setup.changes import Change, as_diff, make
-from podman_cvmfs.setup.crio import RESTART, put_crio, put_hint, was_set_up
 from podman_cvmfs.setup.crio import drop_in as crio_drop_in
+from podman_cvmfs.setup.crio import put_crio, put_hint, was_set_up
 from podman_cvmfs.setup.mounts import volumes_for
 from podman_cvmfs.setup.ordinary import LOGGED_IN, were_given
 from podman_cvmfs.setup.plan import plan_setup, serves
@@ -82,6 +87,12 @@ log = logging.getLogger(__name__)
     help="Also have podman read a container's files early, in the background, when it starts the "
     "container.",
 )
+@click.option(
+    "--exact",
+    is_flag=True,
+    help='Also set mountopt = "metacopy=on" in storage.conf. The exact view needs it: without it '
+    "commits and builds would lose data. Default: only if the settings ask for that view.",
+)
 def command(
     for_user: bool | None,
     undo: bool,
@@ -91,6 +102,7 @@ def command(
     crio: bool,
     users: bool | None,
     prefetch: bool,
+    exact: bool,
 ) -> None:
     """Make podman use the store, or undo that.
 
@@ -105,8 +117,8 @@ def command(
             if root
             else "run it with sudo, or use --user",
         )
-    if (users is not None or crio) and not root:
-        raise click.UsageError("--users, --no-users and --crio are for root")
+    if (users is not None or crio or exact) and not root:
+        raise click.UsageError("--users, --no-users, --crio and --exact are for root")
     manifest_path = records.SYSTEM_MANIFEST if root else records.user_manifest()
     if undo:
         _undo(manifest_path, dry_run)
@@ -124,7 +136,11 @@ def command(
             kernel=None if overlay is None else overlay == Overlay.KERNEL.value,
             mount_program=_mount_program(generation, overlay),
             users=root and (were_given(earlier) if users is None else users),
+            older=generation is not None
+            and generation.drop_ins
+            and any(map(reads_no_drop_ins, OTHER_ENGINES)),
             prefetch=prefetch,
+            exact=root and (exact or settings.view is View.EXACT),
         )
         _set_up(manifest_path, generation, request, crio, dry_run, settings.repositories)
 

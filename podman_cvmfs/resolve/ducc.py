@@ -90,8 +90,7 @@ class Resolver:
         if listed is not None:
             layers = [replace(layer, listed=each) for layer, each in zip(layers, listed)]
         if flat is not None and len(layers) == 1 and layers[0].files is not None:
-            lost = have_lost_owners(self._at(layers[0].files), self._at(flat.path))
-            flat = replace(flat, has_owners=lost)
+            flat = replace(flat, is_better=have_lost_owners(self._at(layers[0].files)))
         shown_by = view_shown(self._policy, layers, flat)
         if shown_by is View.LAYERS:
             what = f"{lack}, and " if lack else ""

@@ -14,7 +14,7 @@ from podman_cvmfs.registry.signature_policy import read_signature_policy
 from podman_cvmfs.settings.files import Lists, OnOutage, Settings, Signatures
 from podman_cvmfs.settings.policy import View
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.sync.selection import Selection
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from podman_cvmfs.registry.web import WebClient
 
 
-def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list[str]]:
+def request_of(settings: Settings, images: tuple[str, ...]) -> tuple[SyncRequest, list[str]]:
     """The request to a sync, and warnings about single entries of wish lists.
 
     Raises InputError for a list that can't be read.
@@ -39,7 +39,7 @@ def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list
     policy = read_signature_policy(settings.signatures is Signatures.IGNORED)
     refusals = {} if policy is None else {"refusal": policy.refusal}
     kept = KeptLists(settings.cache, settings.lists_budget)
-    wishes = Wishes(
+    request = SyncRequest(
         repositories=settings.repositories,
         store=Store(settings.store, lists=kept),
         cache=BlobCache(settings.cache, BlobSources(settings.blob_sources, lambda: _web(settings))),
@@ -60,7 +60,7 @@ def wishes_of(settings: Settings, images: tuple[str, ...]) -> tuple[Wishes, list
         graphroots=settings.graphroots,
         hide_outage=settings.on_outage is OnOutage.HIDE,
     )
-    return wishes, warnings
+    return request, warnings
 
 
 def _registry(settings: Settings) -> RegistrySource:

@@ -17,7 +17,7 @@ from podman_cvmfs.sync.selection import Selection
 
 
 @dataclass(frozen=True)
-class Wishes:
+class SyncRequest:
     """The images to bring into a store, and how."""
 
     #: Directories in order of preference: of two images with one name the first wins.
