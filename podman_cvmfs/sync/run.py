@@ -76,7 +76,7 @@ def sync(wishes: Wishes) -> SyncReport:
                 break
             except BadListError as err:
                 # Its images get another view.
-                wishes.store.lists.leave_out(err.digest)
+                wishes.store.lists.leave_out(err.digests)
                 bad.append(err.line)
         if wishes.policy.shared:
             former = Policy.parse(current.policy)
