@@ -35,6 +35,7 @@ COMMANDS = {
     "setup": "Make podman use the store, or undo that.",
     "status": "Show the last sync, counts, and the next change that is due.",
     "sync": "Write the store from the repository.",
+    "unpublish": "Remove images from a repository that publish has filled.",
     "verify": "Check the store, and repair it.",
     "why": "Say what podman run will do with an image, and why.",
 }

@@ -12,16 +12,21 @@ import click
 
 from podman_cvmfs.cli.options import DIRECTORY, setting, settings_given
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.podman.crio_conf import has_crio
+from podman_cvmfs.podman.crio_conf import RESTART, has_crio
 from podman_cvmfs.podman.storage_conf.effective import Places, read_effective
-from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
+from podman_cvmfs.podman.storage_conf.generation import (
+    OTHER_ENGINES,
+    Generation,
+    find_generation,
+    reads_no_drop_ins,
+)
 from podman_cvmfs.repository.owners import owner_of_first, serve_users
 from podman_cvmfs.settings.advice import on_store
 from podman_cvmfs.settings.policy import Overlay, View
 from podman_cvmfs.setup import record as records
 from podman_cvmfs.setup.changes import Change, as_diff, make
-from podman_cvmfs.setup.crio import RESTART, put_crio, put_hint, was_set_up
 from podman_cvmfs.setup.crio import drop_in as crio_drop_in
+from podman_cvmfs.setup.crio import put_crio, put_hint, was_set_up
 from podman_cvmfs.setup.mounts import volumes_for
 from podman_cvmfs.setup.ordinary import LOGGED_IN, were_given
 from podman_cvmfs.setup.plan import plan_setup, serves
@@ -131,6 +136,9 @@ def command(
             kernel=None if overlay is None else overlay == Overlay.KERNEL.value,
             mount_program=_mount_program(generation, overlay),
             users=root and (were_given(earlier) if users is None else users),
+            older=generation is not None
+            and generation.drop_ins
+            and any(map(reads_no_drop_ins, OTHER_ENGINES)),
             prefetch=prefetch,
             exact=root and (exact or settings.view is View.EXACT),
         )

@@ -21,6 +21,11 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
             _W,
             "podman 4 reads the whole store at every command, and this store is large",
         ),
+        (
+            "repair-removes",
+            _N,
+            "'podman system check --repair' takes these images for damaged and removes them",
+        ),
         ("namespaces-off", _E, "ordinary users can't run containers"),
         ("id-maps-broken", _E, "podman can't map the user's subordinate IDs: every command fails"),
         (
@@ -54,6 +59,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
             "these users can't start its images, or images pulled onto its layers",
         ),
         ("users-unserved", _N, "podman 5 and older don't give ordinary users the system's stores"),
+        ("service-without-store", _W, "these services' podman doesn't use the store, and pulls"),
         ("mount-program-missing", _E, "podman can't mount anything: every command fails"),
         ("fuse-device-closed", _E, "fuse-overlayfs can't mount anything"),
         (
@@ -69,6 +75,21 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
         ),
         ("userns-fails", _E, "containers of the store's images don't start in this namespace"),
         ("userns-copies", _W, "a container copies its whole image for each mapping of IDs"),
+        ("crio-conf-broken", _E, "CRI-O doesn't start"),
+        ("crio-store-missing", _E, "CRI-O doesn't start"),
+        (
+            "crio-cut-off",
+            _E,
+            "CRI-O can't list images once podman has pulled one onto the store's layers",
+        ),
+        ("crio-not-configured", _N, "CRI-O pulls the store's images"),
+        ("crio-repairs", _W, "a crash of CRI-O can remove all its containers and images"),
+        (
+            "crio-unpinned",
+            _W,
+            "the kubelet counts these images as removed while the disk stays full",
+        ),
+        ("crio-pause", _N, "pods with hostUsers: false don't start"),
         ("force-mask", _E, "without a mount_program no container can be made"),
     ),
     Area.STORE: (

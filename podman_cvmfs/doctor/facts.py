@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from podman_cvmfs.podman.storage_conf.ask import major_of
-from podman_cvmfs.podman.storage_conf.effective import Effective
+from podman_cvmfs.doctor.engine_facts import Configuration as Configuration
+from podman_cvmfs.doctor.engine_facts import Crio as Crio
+from podman_cvmfs.doctor.engine_facts import Engine as Engine
+from podman_cvmfs.doctor.engine_facts import Native as Native
+from podman_cvmfs.podman.services import Service
 from podman_cvmfs.usage.broken_layers import BrokenUsers
 from podman_cvmfs.verify.fault import Fault
 
@@ -22,89 +25,6 @@ class Presence(str, Enum):
     OTHER = "not a directory"
     CLOSED = "closed"
     HANGS = "hangs"
-
-
-@dataclass(frozen=True)
-class Engine:
-    """podman. What it says of its storage is empty for a user who has never used it: asking would
-    make storage."""
-
-    version: str = ""
-    #: Whether it reads drop-ins of storage.conf.
-    drop_ins: bool = False
-    #: Why it doesn't even start, and what helps.
-    problem: str = ""
-    hint: str = ""
-    #: Why it can't open its storage.
-    failure: str = ""
-    #: What it says of its storage.
-    driver: str = ""
-    mount_program: str = ""
-
-    @property
-    def major(self) -> int | None:
-        """The first number of the version."""
-        return major_of(self.version)
-
-
-@dataclass(frozen=True)
-class Native:
-    """What the real containers/storage library reads."""
-
-    #: The value of PODMAN_CVMFS_NATIVE.
-    mode: str = "auto"
-    version: str = ""
-    #: Why it can't be asked.
-    problem: str = ""
-    #: What it said instead of an answer.
-    failure: str = ""
-    driver: str = ""
-    graphroot: str = ""
-    stores: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """storage.conf by our own reading."""
-
-    effective: Effective = field(
-        default_factory=lambda: Effective(None, (), False, "overlay", (), {})
-    )
-    #: Why it can't be read, and what helps.
-    problem: str = ""
-    hint: str = ""
-    driver: str = "overlay"
-    #: What decides the driver.
-    driver_reason: str = ""
-    graphroot: str = ""
-    has_graphroot: bool = False
-    #: The variables that change what podman reads.
-    environment: Mapping[str, str] = field(default_factory=dict)
-    #: Stores that files name without effect, because STORAGE_OPTS replaces them.
-    dropped_stores: tuple[str, ...] = ()
-    #: Keys that ``effective.main`` has to set and doesn't set -> the default value.
-    lacking: Mapping[str, str] = field(default_factory=dict)
-    #: Files with ``{append=true}``, which this podman can't parse.
-    with_append: tuple[str, ...] = ()
-    #: Needed programs that are missing.
-    missing_programs: tuple[str, ...] = ()
-    #: An option, or "driver" -> the file that sets it.
-    set_in: Mapping[str, str] = field(default_factory=dict)
-    #: Those of them that no command of ours can change in this file: this user may not write it, or
-    #: the key is not on a line of its own.
-    fixed: frozenset[str] = frozenset()
-    #: Whether ``effective.main`` has a line ``[storage]``; None if no command may add one.
-    has_table: bool | None = True
-    #: Whether ``mount_program`` is the site's own program, not fuse-overlayfs.
-    is_own_program: bool = False
-    #: Whether /dev/fuse can be opened.
-    has_fuse: bool = True
-    #: The shell file that names our store at each login; "" if there is none.
-    profile: str = ""
-    #: The program with which that file has ordinary users' podman mount; "" for the kernel.
-    profile_program: str = ""
-    #: The user namespace that containers get without being told; "" for the usual one.
-    userns: str = ""
 
 
 @dataclass(frozen=True)
@@ -309,6 +229,7 @@ class Facts:
     user: User = field(default_factory=User)
     now: int = 0
     engine: Engine = field(default_factory=Engine)
+    crio: Crio = field(default_factory=Crio)
     configuration: Configuration = field(default_factory=Configuration)
     native: Native = field(default_factory=Native)
     contents: Contents = field(default_factory=Contents)
@@ -327,10 +248,14 @@ class Facts:
     unreached: tuple[str, ...] = ()
     #: The files that name our store to ordinary users.
     named_by: tuple[str, ...] = ()
+    #: Services whose own options replace podman's, so that they don't use our store.
+    services: tuple[Service, ...] = ()
     #: Whether the settings ask for sharing.
     shared: bool = False
     #: Whether the next sync opens the store to all users.
     wants_shared: bool = False
+    #: Whether podman itself runs inside a container.
+    in_container: bool = False
     #: Whether CernVM-FS's client is installed.
     has_cvmfs: bool = False
     #: ``overlay`` of our settings, and the file where it is set, or could be.
@@ -346,6 +271,8 @@ class Facts:
     bad_wish_lists: Mapping[str, str] = field(default_factory=dict)
     #: Users' images and containers that show one layer as their whole root.
     broken: BrokenUsers = field(default_factory=BrokenUsers)
+    #: Names of this user's images that stand on our store's layers.
+    standing: tuple[str, ...] = ()
     #: Running containers of this user whose root file system answers nothing.
     stuck: tuple[str, ...] = ()
     #: Warnings about our settings.
@@ -355,6 +282,11 @@ class Facts:
     def is_root(self) -> bool:
         """Whether podman runs as root."""
         return self.user.uid == 0
+
+    @property
+    def lacks_podman(self) -> bool:
+        """Whether this is a machine with CRI-O and without podman."""
+        return self.engine.is_missing and self.crio.is_there
 
     @property
     def is_own(self) -> bool:

@@ -19,6 +19,8 @@ from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.podman.storage_conf.toml_file import plain, read_file, section, strings
 
 DIRECTORY = "/etc/crio"
+#: What makes a change count.
+RESTART = "restart CRI-O, a reload is not enough: systemctl restart crio"
 #: CRI-O reads this many files at most on a sane machine; more are refused.
 _MAX_FILES = 1000
 

@@ -15,8 +15,15 @@ import tomlkit
 
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.plan.retirement import RETIRED_REGISTRY, is_retired
-from podman_cvmfs.podman.crio_conf import DIRECTORY, drop_in_directory, has_crio, read_crio_conf
+from podman_cvmfs.podman.crio_conf import (
+    DIRECTORY,
+    RESTART,
+    drop_in_directory,
+    has_crio,
+    read_crio_conf,
+)
 from podman_cvmfs.podman.crio_images import is_pause, pins_for
+from podman_cvmfs.podman.crio_storage import crio_generation
 from podman_cvmfs.podman.storage_conf.effective import names_store
 from podman_cvmfs.podman.storage_conf.toml_file import read_file
 from podman_cvmfs.settings.advice import on_store
@@ -40,7 +47,6 @@ internal_repair = false
 # The kubelet's garbage collection leaves these images alone. Images of the store can't be removed.
 pinned_images = {pins}
 """
-RESTART = "restart CRI-O, a reload is not enough: systemctl restart crio"
 _MISSING = (
     "CRI-O is on this machine: run 'podman-cvmfs setup --crio' too. Without that, a crash of CRI-O "
     "can remove all its containers and images, and its lists of images can fail after podman has "
@@ -98,6 +104,9 @@ def _remarks(store: str, names: Sequence[str], pause_image: str) -> list[str]:
         sync = on_store(store, "sync")
         return [f"the store has no images yet: run '{sync}', and then this again to pin the images"]
     pause = [name for name in names if is_pause(name, pause_image)]
+    if crio_generation().drop_ins:
+        # It mounts each piece by itself (containers/storage 1.63 ``drivers/overlay/overlay.go``).
+        return []
     return [pause_trouble(pause[0])] if pause else []
 
 

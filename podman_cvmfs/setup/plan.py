@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -83,10 +84,13 @@ def plan_setup(
             f"CONTAINERS_STORAGE_CONF names {printable(places.storage_conf)}: setup "
             "changes only that file, and only commands with this variable use it"
         )
-    if generation.drop_ins and not places.storage_conf:
+    uses_drop_ins = generation.drop_ins and not places.storage_conf
+    if uses_drop_ins and not (request.older and not places.uid):
         _put_drop_in(plan, places, effective, request)
     else:
         _put_main(plan, places, effective, request)
+        if uses_drop_ins:
+            _drop_drop_ins(plan, places, request)
     if not places.uid and not places.storage_conf and environment_files:
         _put_sessions(plan, generation, effective, request)
         ordinary.put_settings(plan, request)
@@ -159,6 +163,23 @@ def _put_drop_in(plan: Plan, places: Places, effective: Effective, request: Setu
         names = [request.store, *request.replaces]
         plan.take_back(former, request.earlier, lambda found: remove(former, found, STORES, names))
         ordinary.put_drop_in(plan, places, request, name, data)
+
+
+def _drop_drop_ins(plan: Plan, places: Places, request: SetupRequest) -> None:
+    """Take the store out of our drop-ins: storage.conf names it, for engines that read no other
+    file, and podman lists the images of a store twice if it is named twice."""
+    names = [request.store, *request.replaces]
+    packages = [f"{places.vendor}/storage.{each}conf.d" for each in ("", "rootful.")]
+    packaged = filter(os.path.exists, (f"{each}/{SYSTEM_DROP_IN}" for each in packages))
+    is_packaged = names_store(stores_in(packaged), request.store)
+    for kind in ("rootful", "rootless"):
+        path = f"{places.admin}/storage.{kind}.conf.d/{SYSTEM_DROP_IN}"
+        if kind == "rootful" and is_packaged:
+            # One of the same name replaces it.
+            plan.put(path, storage_drop_in([]))
+        else:
+            without = functools.partial(remove, path, key=STORES, values=names)
+            plan.take_back(path, request.earlier, without)
 
 
 def _look_behind(

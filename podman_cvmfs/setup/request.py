@@ -20,8 +20,9 @@ class SetupRequest:
     ``volumes`` are entries for containers.conf. With ``prefetch`` podman reads containers' files
     early. ``kernel``: with True the kernel mounts the layers,
     with False ``mount_program`` does. With None this doesn't change, and ``mount_program`` is the
-    present one of ordinary users. ``users``: ordinary users get a system's store too. ``exact``:
-    podman commits as the exact view needs it.
+    present one of ordinary users. ``users``: ordinary users get a system's store too. ``older``: an
+    engine beside podman reads no drop-ins of storage.conf. ``exact``: podman commits as the exact
+    view needs it.
     """
 
     store: str
@@ -30,6 +31,7 @@ class SetupRequest:
     kernel: bool | None = None
     mount_program: str | None = None
     users: bool = False
+    older: bool = False
     prefetch: bool = False
     exact: bool = False
 

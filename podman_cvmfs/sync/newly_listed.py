@@ -10,28 +10,28 @@ from podman_cvmfs.oci.documents import MAX_DOCUMENT, Digest, parse_manifest
 from podman_cvmfs.settings.policy import View
 from podman_cvmfs.store.layout import CURRENT, IMAGES
 from podman_cvmfs.store.records import StoreContent, StoredImage
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.util.foreign_file import read_bounded
 
 
-def listed_since(current: StoreContent, wanted: Collection[str], wishes: Wishes) -> set[str]:
+def listed_since(current: StoreContent, wanted: Collection[str], request: SyncRequest) -> set[str]:
     """The source IDs, among those ``wanted``, of images of ``current`` that are shown in another
     view, although all their layers have lists now."""
-    if not wishes.policy.exact:
+    if not request.policy.exact:
         return set()
     known: dict[tuple[str, Digest], bool] = {}
 
     def is_listed(repository: str, layer: Digest) -> bool:
         key = repository, layer
         if key not in known:
-            known[key] = wishes.store.lists.find(repository, layer) is not None
+            known[key] = request.store.lists.find(repository, layer) is not None
         return known[key]
 
     found: set[str] = set()
     for image in current.images.values():
         sources = image.all_sources.intersection(wanted)
         if sources and image.view != View.EXACT.value:
-            layers = _layers(wishes.store.path, image)
+            layers = _layers(request.store.path, image)
             if layers and all(is_listed(image.repository, each) for each in layers):
                 found |= sources
     return found

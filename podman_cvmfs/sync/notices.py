@@ -13,7 +13,7 @@ from podman_cvmfs.repository.protocol import AnyRepository
 from podman_cvmfs.settings.policy import Overlay, Reuse, View
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.store.strangers import Stranger
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.usage.needs import Needs
 
 #: So many users, or files, are named.
@@ -48,11 +48,11 @@ def kept(content: StoreContent, needs: Needs, hidden: Sequence[str]) -> Iterator
         )
 
 
-def owner_notices(repository: AnyRepository, wishes: Wishes) -> Iterator[str]:
+def owner_notices(repository: AnyRepository, request: SyncRequest) -> Iterator[str]:
     """What it means for containers that all files belong to one other user, or to one group that
     the user's namespace doesn't map."""
     ids = ids_of(repository.tree)
-    if ids is None or (ids[0] == os.geteuid() and repository.root not in wishes.strangers):
+    if ids is None or (ids[0] == os.geteuid() and repository.root not in request.strangers):
         return
     owner = f"user {ids[0]}" if ids[0] != os.geteuid() else f"group {ids[1]}"
     owner = f"the files in {printable(repository.root)} belong to {owner}"
@@ -62,7 +62,7 @@ def owner_notices(repository: AnyRepository, wishes: Wishes) -> Iterator[str]:
             "(podman-cvmfs setup --user) or fuse-overlayfs"
         )
         return
-    if wishes.policy.overlay is Overlay.KERNEL:
+    if request.policy.overlay is Overlay.KERNEL:
         yield (
             f"{owner}: containers can make and remove files in some directories only "
             "(to change all files: podman-cvmfs setup --user --overlay fuse-overlayfs)"
@@ -80,12 +80,12 @@ def place_notices(repository: AnyRepository) -> Iterator[str]:
         yield f"{where} is not used: its name is not that of an architecture"
 
 
-def exact_notices(content: StoreContent, wishes: Wishes) -> Iterator[str]:
+def exact_notices(content: StoreContent, request: SyncRequest) -> Iterator[str]:
     """Why images aren't shown exactly, although the settings ask for that."""
-    if wishes.policy.view is not View.EXACT:
+    if request.policy.view is not View.EXACT:
         return
-    if wishes.not_exact:
-        yield f"no image gets the exact view: {wishes.not_exact}"
+    if request.not_exact:
+        yield f"no image gets the exact view: {request.not_exact}"
         return
     shown = [image for image in content.images.values() if not is_retired(image)]
     others = sum(image.view != View.EXACT.value for image in shown)
@@ -93,10 +93,10 @@ def exact_notices(content: StoreContent, wishes: Wishes) -> Iterator[str]:
         yield f"{others} of {len(shown)} images don't get the exact view: layers lack a file list"
 
 
-def trust_notices(wishes: Wishes) -> Iterator[str]:
+def trust_notices(request: SyncRequest) -> Iterator[str]:
     """Whether pulls can use layers at all."""
-    policy = wishes.policy
-    if len(wishes.repositories) > 1 and policy.reuse_from == () and policy.reuse is not Reuse.NONE:
+    policy = request.policy
+    if len(request.repositories) > 1 and policy.reuse_from == () and policy.reuse is not Reuse.NONE:
         yield (
             "pulls and builds use no layer of the store, since there are several repositories and "
             "the setting reuse_from names none (name those that you trust)"

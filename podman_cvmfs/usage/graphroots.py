@@ -53,13 +53,14 @@ def find_graphroots(
     places: Places | None = None,
     passwd: str = _PASSWD,
     subuid: str = _SUBUID,
-    crio: str = CRIO,
+    crio: str | None = CRIO,
     patterns: Sequence[str] = (),
 ) -> Graphroots:
     """Find the graphroots of this machine; ``named`` must exist, else InputError. ``patterns`` are
     those of the settings (see ``named_graphroots``).
 
-    CRI-O runs as root, so the directories in its configuration in ``crio`` are root's.
+    CRI-O runs as root, so the directories in its configuration in ``crio`` are root's; None leaves
+    them out.
 
     Other users than root only find graphroots that they can read. Of a directory service's users
     only those in ``subuid`` are looked at: a look into all homes of a site would mount them. A home
@@ -78,8 +79,9 @@ def find_graphroots(
     variables = {**os.environ, "UID": str(places.uid)}
     for path in _graphroots_of(places, variables, conf, found):
         _add(found.own, path, found)
-    for path in _roots_of_crio(crio, found) if places.uid == 0 else ():
-        _add(found.own, path, found)
+    if crio is not None and places.uid == 0:
+        for path in _roots_of_crio(crio, found):
+            _add(found.own, path, found)
     found.own_unseen = tuple(found.unseen)
     _add_matches(found, patterns, is_root=places.uid == 0)
 

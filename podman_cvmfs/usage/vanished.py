@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from podman_cvmfs.repository.layout import FILE_TREES
 from podman_cvmfs.store.layout import OVERLAY
@@ -18,22 +18,34 @@ TREES = tuple(f"/{name}/" for name in FILE_TREES)
 
 
 def vanished_layers(store: str, content: StoreContent, layer_ids: Iterable[str]) -> set[str]:
-    """The layers among ``layer_ids`` whose files have left the repository.
+    """The layers among ``layer_ids`` whose files have left the repository. ``store`` holds
+    ``content``."""
+    overlay = f"{store}/{OVERLAY}"
+    return {*vanished_files(content, layer_ids, lambda layer: targets(overlay, layer))}
 
-    ``store`` holds ``content``. A missing repository or an unreadable file proves nothing: the tree
-    that held the files must be there, without the files.
+
+def vanished_files(
+    content: StoreContent,
+    layer_ids: Iterable[str],
+    shown: Callable[[StoredLayer], Iterable[str]],
+) -> dict[str, str]:
+    """The layers among ``layer_ids`` whose files have left the repository, with a missing
+    directory. ``shown`` tells what directories a layer shows.
+
+    A missing repository or an unreadable file proves nothing: the tree that held the files must be
+    there, without the files.
     """
-    found = set()
+    found: dict[str, str] = {}
     trees: dict[str, bool] = {}
     for layer_id in layer_ids:
-        for target in targets(f"{store}/{OVERLAY}", content.layers[layer_id]):
+        for target in shown(content.layers[layer_id]):
             tree = next((target[: target.find(t) + len(t)] for t in TREES if t in target), None)
             if tree is None:
                 continue
             if tree not in trees:
                 trees[tree] = _lists_something(tree)
             if trees[tree] and is_missing(target):
-                found.add(layer_id)
+                found[layer_id] = target
     return found
 
 

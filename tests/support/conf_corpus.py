@@ -24,6 +24,7 @@ graphroot = "/var/lib/containers/storage"
 _STORES = "[storage.options]\nadditionalimagestores = [{}]\n"
 _OVERLAY = "[storage.options.overlay]\n{}\n"
 _DROP_IN = "storage.conf.d/50-site.conf"
+_CONTAINERS_DROP_IN = "containers.conf.d/50-site.conf"
 
 
 def _main(text: str, head: str = _HEAD, drop_in: str = "") -> Kind:
@@ -141,7 +142,7 @@ _DROPPED = {
     "drop-in alone": {_DROP_IN: _OVERLAY.format('mountopt = "nodev"').encode()},
 }
 _CONTAINERS = {
-    name: {"storage.conf": DEBIAN, "containers.conf": f"[containers]\n{text}\n".encode()}
+    name: {"storage.conf": DEBIAN, _CONTAINERS_DROP_IN: f"[containers]\n{text}\n".encode()}
     for name, text in {
         "kept IDs": 'userns = "keep-id"',
         "automatic IDs": 'userns = "auto"\nvolumes = ["/cvmfs:/cvmfs:ro"]',

@@ -15,7 +15,7 @@ from podman_cvmfs.oci.documents import Descriptor, Digest
 from podman_cvmfs.settings.policy import Policy, Reuse, View
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.report import SyncReport
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.sync.run import sync
 from tests.support.images import Built
 from tests.support.layers import Blob
@@ -58,7 +58,7 @@ def sync_exact(
 ) -> SyncReport:
     """Sync all images of ``repository`` into a store of the exact view."""
     return sync(
-        Wishes(
+        SyncRequest(
             repositories=[str(repository)],
             store=Store(str(store), lists=lists),
             cache=BlobCache(str(store.with_name(f"{store.name}-cache"))),

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from podman_cvmfs.doctor.facts import Facts
 from podman_cvmfs.doctor.finding import Finding, worst_first
-from podman_cvmfs.doctor.judge import engine, exact, machine, mounts, pulls, store
+from podman_cvmfs.doctor.judge import crio, engine, exact, machine, mounts, pulls, store
 
 _JUDGES = (
     store.session,
     engine.configuration,
     mounts.mounting,
     store.places,
+    engine.services,
     engine.user,
     machine.repositories,
     machine.clients,
@@ -27,7 +28,9 @@ _JUDGES = (
     machine.disks,
     engine.native,
     machine.units,
+    crio.crio,
     engine.engine,
+    crio.repair,
 )
 
 

@@ -55,7 +55,9 @@ def look_at_engine() -> tuple[Engine, Generation]:
     try:
         generation = find_generation()
     except InputError as err:
-        return Engine(problem=err.message, hint=err.hint or ""), Generation("", False, False)
+        is_missing = shutil.which("podman") is None
+        engine = Engine(problem=err.message, hint=err.hint or "", is_missing=is_missing)
+        return engine, Generation("", False, False)
     return Engine(generation.version, generation.drop_ins), generation
 
 

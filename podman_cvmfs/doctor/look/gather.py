@@ -11,6 +11,7 @@ from podman_cvmfs.doctor.facts import Configuration, Contents, Facts, Native, Pl
 from podman_cvmfs.doctor.look.blob_sources import look_at_blob_sources
 from podman_cvmfs.doctor.look.client import look_at_clients
 from podman_cvmfs.doctor.look.containers import look_at_stuck
+from podman_cvmfs.doctor.look.crio import look_at_crio, look_at_standing
 from podman_cvmfs.doctor.look.engine import (
     as_spelt,
     ask_podman,
@@ -19,6 +20,7 @@ from podman_cvmfs.doctor.look.engine import (
     look_at_native,
 )
 from podman_cvmfs.doctor.look.machine import (
+    is_container,
     look_at_broken,
     look_at_disks,
     look_at_registries,
@@ -30,6 +32,7 @@ from podman_cvmfs.doctor.look.policy import look_at_policy
 from podman_cvmfs.doctor.look.repository import look_at_repositories
 from podman_cvmfs.doctor.look.store import look_at_contents, look_at_place
 from podman_cvmfs.doctor.look.targets import look_at_targets
+from podman_cvmfs.podman.services import Service, services_without
 from podman_cvmfs.podman.storage_conf.effective import Places
 from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.settings import paths
@@ -75,6 +78,7 @@ def gather(settings: Settings, seconds: float) -> Facts:
         user=user,
         now=int(time.time()),
         engine=engine,
+        crio=look_at_crio(settings.store, store.names, configuration.graphroot, seconds),
         configuration=configuration,
         native=_native(configuration, seconds),
         contents=contents,
@@ -101,8 +105,10 @@ def gather(settings: Settings, seconds: float) -> Facts:
         blob_sources=look_at_blob_sources(settings, seconds),
         unreached=_unreached(settings.store, generation, seconds) if named_by else (),
         named_by=named_by,
+        services=_services(settings.store, seconds),
         shared=bool(settings.shared),
         wants_shared=wants_shared,
+        in_container=is_container(),
         has_cvmfs=shutil.which("cvmfs_config") is not None,
         wanted_overlay=settings.overlay.value,
         not_exact=settings.not_exact if contents.exact else "",
@@ -113,6 +119,7 @@ def gather(settings: Settings, seconds: float) -> Facts:
         broken=look_at_broken(
             (settings.store, *(each.path for each in others)), seconds, settings.graphroots
         ),
+        standing=look_at_standing(settings.store, seconds) if named else (),
         stuck=_stuck(configuration, seconds),
         warnings=settings.warnings,
     )
@@ -165,6 +172,13 @@ def _same(one: Place, other: Place) -> bool:
     return os.path.normpath(one.path) == os.path.normpath(other.path) or (
         one.real != "" and one.real == other.real
     )
+
+
+def _services(store: str, seconds: float) -> tuple[Service, ...]:
+    try:
+        return bounded(lambda: services_without(store, Places.of_process()), seconds)
+    except (HangingError, OSError):
+        return ()
 
 
 def _unreached(store: str, generation: Generation, seconds: float) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from podman_cvmfs.doctor import edits
 from podman_cvmfs.doctor.facts import Engine, Native, Presence
+from podman_cvmfs.podman.services import Service
 from podman_cvmfs.usage.broken_layers import BrokenUsers
 from tests.support.doctor_facts import (
     BROKEN,
@@ -131,15 +132,21 @@ PODMAN_CASES: list[Case] = [
         f"{RESET}; {SETUP}",
     ),
     (
-        # There is nothing to remove.
+        # podman can't reset what it doesn't know.
         "driver-not-overlay",
         conf(
             driver="overla",
             effective=replace(EFFECTIVE, driver="overla"),
             set_in={"driver": CONF},
         ),
-        "overla",
-        edits.set_key("driver", "overlay", CONF),
+        "removes podman's database",
+        f"{edits.set_key('driver', 'overlay', CONF)} && rm --force /g/libpod/bolt_state.db /g/d",
+    ),
+    (
+        "driver-not-overlay",
+        replace(ROOT, engine=Engine("4.3.1", driver="overla")),
+        "its database says so",
+        "rm --force /g/libpod/bolt_state.db /g/db.sql",
     ),
     (
         "driver-not-overlay",
@@ -232,6 +239,12 @@ PODMAN_CASES: list[Case] = [
         conf(options(mount_program="/none"), missing_programs=("/none",)),
         "/none",
         f"{SETUP} --overlay kernel",
+    ),
+    (
+        "service-without-store",
+        replace(ROOT, services=(Service("/q/a.container", ("--root=/r",)), Service("/q/b", ()))),
+        "/q/a.container has --root=/r (and 1 more)",
+        f"# give podman --storage-opt=imagestore={STORE} there",
     ),
     (
         # The site's own program, or one that an option needs, stays.

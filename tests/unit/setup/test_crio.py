@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from podman_cvmfs.cli import setup as setup_command
 from podman_cvmfs.cli.setup import command
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.podman.crio_conf import read_crio_conf
+from podman_cvmfs.podman.crio_conf import RESTART, read_crio_conf
 from podman_cvmfs.setup import crio
 from podman_cvmfs.setup import record as records
 from podman_cvmfs.setup.changes import make
@@ -66,7 +66,7 @@ def test_a_drop_in_names_the_store_and_undo_removes_it(root: Path, node: Node) -
     before = tree_of(root)
     plan = node.set_up()
     assert [change.path for change in plan.changes] == [crio.drop_in(node.directory)]
-    assert plan.remarks == [crio.RESTART]
+    assert plan.remarks == [RESTART]
     conf = read_crio_conf(node.directory)
     assert (conf.stores, conf.internal_repair, conf.root) == ((node.store,), False, "/srv")
     # The array replaces that of crio.conf, so it repeats its values.
@@ -127,7 +127,7 @@ def test_somebody_else_s_file_of_that_name_stays(node: Node) -> None:
 )
 def test_a_pause_image_in_the_store_is_told(root: Path, node: Node, text: str, told: str) -> None:
     write(root / "crio.conf", text.encode())
-    remarks = [each for each in node.set_up().remarks if each != crio.RESTART]
+    remarks = [each for each in node.set_up().remarks if each != RESTART]
     assert [told in each for each in remarks] == [True] * bool(told)
 
 
@@ -165,11 +165,11 @@ def test_no_podman_is_needed(
     assert not os.listdir(root)
     made = f"made {root}/crio.conf.d/99-podman-cvmfs.conf"
     assert run("--crio").exit_code == 0
-    assert caplog.messages[-2:] == [made, crio.RESTART]
+    assert caplog.messages[-2:] == [made, RESTART]
     # Later runs keep it.
     assert run().exit_code == 0
     assert run("--undo").exit_code == 0
-    assert caplog.messages[-1] == crio.RESTART
+    assert caplog.messages[-1] == RESTART
     assert not os.listdir(root)
 
 
