@@ -59,8 +59,8 @@ class ShownDirectories:
         finally:
             os.close(pool)
 
-    def _of(self, layer: StoredLayer) -> Iterable[str]:
-        """Where the pieces of ``layer`` lead to."""
+    def of(self, layer: StoredLayer) -> Iterable[str]:
+        """Where the pieces of ``layer`` lead to, as far as the others have read them."""
         if layer.lowers is None:
             return targets(self._overlay, layer)
         return filter(None, map(self._of_piece.get, layer.lowers))
@@ -77,7 +77,7 @@ class ShownDirectories:
         ways = _Ways()
         found: dict[str, str] = {}
         for layer_id in layer_ids:
-            for target in self._of(content.layers[layer_id]):
+            for target in self.of(content.layers[layer_id]):
                 link = ways.first_link(target)
                 if link:
                     found[layer_id] = link
@@ -90,7 +90,7 @@ class ShownDirectories:
         self._read(content, layer_ids)
         found: set[str] = set()
         for layer_id in layer_ids:
-            for target in self._of(content.layers[layer_id]):
+            for target in self.of(content.layers[layer_id]):
                 path = target
                 while path and path not in found:
                     found.add(path)
