@@ -27,6 +27,7 @@ COMMANDS = {
     "doctor": "Find why podman fails or is slow with the store, and how to cure it.",
     "images": "List the images of the repository and of the store.",
     "inspect": "Show images of the store with their layers and files.",
+    "lists": "Make exact lists of the files of images, from their registries.",
     "prefetch": "Read early what images open when they start.",
     "profile": "Record what an image opens when it starts.",
     "prune": "Remove old layers that nobody uses.",
@@ -35,6 +36,7 @@ COMMANDS = {
     "setup": "Make podman use the store, or undo that.",
     "status": "Show the last sync, counts, and the next change that is due.",
     "sync": "Write the store from the repository.",
+    "unpublish": "Remove images from a repository that publish has filled.",
     "verify": "Check the store, and repair it.",
     "why": "Say what podman run will do with an image, and why.",
 }

@@ -13,11 +13,12 @@ from typing import Any
 
 import click
 
-from podman_cvmfs.cli.options import DIRECTORY, arch_option, settings_given
+from podman_cvmfs.cli.options import DIRECTORY, FILE, arch_option, settings_given
 from podman_cvmfs.errors import InputError, PartialError, printable
 from podman_cvmfs.names.reference import parse_name
 from podman_cvmfs.names.spec import ImageSpec
 from podman_cvmfs.oci.platform import Platform
+from podman_cvmfs.profiles.profile import MAX_PROFILE, parse_profile, render_profile
 from podman_cvmfs.publish.batch import Outcome, Wanted, publish_all, wanted_by_lists
 from podman_cvmfs.publish.source.budget import parse_size
 from podman_cvmfs.publish.source.open import open_source
@@ -28,6 +29,7 @@ from podman_cvmfs.settings.paths import default_staging
 from podman_cvmfs.sync.fetch_lists import ListFetcher
 from podman_cvmfs.sync.watch import follow
 from podman_cvmfs.sync.wish_list import read_wish_list
+from podman_cvmfs.util.foreign_file import read_bounded
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +80,13 @@ log = logging.getLogger(__name__)
     "compressed size.",
 )
 @click.option(
+    "--profile",
+    "profiles",
+    type=FILE,
+    multiple=True,
+    help="Publish this start-up profile with its image. podman-cvmfs profile --output writes one.",
+)
+@click.option(
     "--format",
     "output",
     type=click.Choice(["text", "json"]),
@@ -93,6 +102,7 @@ def command(
     name: str | None,
     assume_nosuid: bool,
     max_size: str | None,
+    profiles: tuple[str, ...],
     output: str,
 ) -> None:
     """Unpack images into a repository in DUCC's layout.
@@ -117,6 +127,7 @@ def command(
     given = parse_name(name) if name is not None else None
     settings = replace(settings_given(), wish_lists=wish_lists)
     size = None if max_size is None else parse_size(max_size)
+    known = dict(map(_profile, profiles))
     fetcher = ListFetcher(settings)
 
     def work(target: Target) -> list[Outcome]:
@@ -141,6 +152,7 @@ def command(
         return outcomes
 
     with target_for(repository, staging or default_staging(), assume_nosuid, size) as target:
+        target.profiles = known
         if interval is not None:
             follow(lambda: _raise_failures(work(target)), interval, what="publishing")
             return
@@ -150,6 +162,16 @@ def command(
     elif len(outcomes) > 1:
         log.info("%s", _summary(outcomes))
     _raise_failures(outcomes)
+
+
+def _profile(path: str) -> tuple[str, bytes]:
+    """A profile's image, and its bytes. Raises InputError."""
+    try:
+        data = read_bounded(path, MAX_PROFILE)
+    except OSError as err:
+        raise InputError(f"can't read {printable(path)}: {err.strerror}") from None
+    profile = parse_profile(data, None, printable(path))
+    return profile.image, render_profile(profile)
 
 
 def _specs(settings: Settings, fetcher: ListFetcher) -> Iterator[ImageSpec]:

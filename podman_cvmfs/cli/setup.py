@@ -22,7 +22,7 @@ from podman_cvmfs.podman.storage_conf.generation import (
 )
 from podman_cvmfs.repository.owners import owner_of_first, serve_users
 from podman_cvmfs.settings.advice import on_store
-from podman_cvmfs.settings.policy import Overlay
+from podman_cvmfs.settings.policy import Overlay, View
 from podman_cvmfs.setup import record as records
 from podman_cvmfs.setup.changes import Change, as_diff, make
 from podman_cvmfs.setup.crio import put_crio, put_hint, undo_remarks, was_set_up
@@ -86,6 +86,12 @@ log = logging.getLogger(__name__)
     help="Also have podman read a container's files early, in the background, when it starts the "
     "container.",
 )
+@click.option(
+    "--exact",
+    is_flag=True,
+    help='Also set mountopt = "metacopy=on" in storage.conf. The exact view needs it: without it '
+    "commits and builds would lose data. Default: only if the settings ask for that view.",
+)
 def command(
     for_user: bool | None,
     undo: bool,
@@ -95,6 +101,7 @@ def command(
     crio: bool,
     users: bool | None,
     prefetch: bool,
+    exact: bool,
 ) -> None:
     """Make podman use the store, or undo that.
 
@@ -109,8 +116,8 @@ def command(
             if root
             else "run it with sudo, or use --user",
         )
-    if (users is not None or crio) and not root:
-        raise click.UsageError("--users, --no-users and --crio are for root")
+    if (users is not None or crio or exact) and not root:
+        raise click.UsageError("--users, --no-users, --crio and --exact are for root")
     manifest_path = records.SYSTEM_MANIFEST if root else records.user_manifest()
     if undo:
         _undo(manifest_path, dry_run)
@@ -132,6 +139,7 @@ def command(
             and generation.drop_ins
             and any(map(reads_no_drop_ins, OTHER_ENGINES)),
             prefetch=prefetch,
+            exact=root and (exact or settings.view is View.EXACT),
         )
         _set_up(manifest_path, generation, request, crio, dry_run, settings.repositories)
 

@@ -189,7 +189,7 @@ def _run(
     if told is not None:
         told[:] = warnings
     if settings.prefetch and settings.wish_lists and not images:
-        from podman_cvmfs.cli.prefetch import read_new
+        from podman_cvmfs.cli.early import read_new
 
         read_new(settings, [*report.added, *report.moved])
     error = error_of(settings, images, report)
@@ -199,14 +199,14 @@ def _run(
 
 def _sync(settings: Settings, images: tuple[str, ...]) -> tuple[SyncReport, list[str]]:
     """The sync's report, and warnings about wishes."""
-    from podman_cvmfs.sync.from_settings import wishes_of
+    from podman_cvmfs.sync.from_settings import request_of
     from podman_cvmfs.sync.run import sync
 
-    wishes, warnings = wishes_of(settings, images)
-    report = sync(wishes)
+    request, warnings = request_of(settings, images)
+    report = sync(request)
     if not images:
         warnings += [
             f"in a wish list but not in the repository: {printable(str(spec))}"
-            for spec in wishes.selection.unmatched()
+            for spec in request.selection.unmatched()
         ]
     return report, warnings

@@ -22,23 +22,25 @@ from podman_cvmfs.util.words import counted
 
 log = logging.getLogger(__name__)
 
+#: When a repository is rebuilt, hundreds of images may leave or fail at once. So many lines are
+#: printed for names that have left, and for each other kind.
+_MOST_NAMES, _MOST_LINES = 10, 50
+
 
 def show(report: SyncReport, store: str, warnings: Sequence[str], output: str) -> None:
     """Print the ``report`` as text; for the ``output`` "json" also as JSON."""
     if output == "json":
         click.echo(json.dumps(report.as_data(store), indent=2, sort_keys=True))
-    for notice in report.notices if report.changed else ():
-        log.info("%s", notice)
+    _list(logging.INFO, report.notices if report.changed else (), "notices", _MOST_LINES)
     for name in report.added:
         log.debug("added %s", name)
     for name in report.moved:
         log.debug("moved %s to another image", name)
-    for name in report.removed:
-        log.info("removed %s", printable(name))
-    for warning in warnings:
-        log.warning("%s", warning)
-    for error in report.left_out.values():
-        log.info("left out: %s", error.message)
+    removed = [f"removed {printable(name)}" for name in report.removed]
+    _list(logging.INFO, removed, "names removed", _MOST_NAMES)
+    _list(logging.WARNING, warnings, "warnings", _MOST_LINES)
+    unfit = [f"left out: {error.message}" for error in report.left_out.values()]
+    _list(logging.INFO, unfit, "names left out", _MOST_LINES)
     made_up = f", {report.synthesised} with a synthesised config" if report.synthesised else ""
     left_out = report.left_out.values()
     others = sum(isinstance(each, OtherPlatformError) for each in left_out)
@@ -57,6 +59,18 @@ def show(report: SyncReport, store: str, warnings: Sequence[str], output: str) -
         len(report.failed),
         "" if report.changed else "; nothing changed",
     )
+
+
+def _list(level: int, lines: Sequence[str], what: str, most: int) -> None:
+    """Print ``lines``, ``most`` of them at most, and how many more of ``what`` there are."""
+    shown = lines if len(lines) <= most else lines[: most - 1]
+    for line in shown:
+        log.log(level, "%s", line)
+    for line in lines[len(shown) :]:
+        log.debug("%s", line)
+    if len(shown) < len(lines):
+        more = len(lines) - len(shown)
+        log.log(level, "%d more %s", more, what)
 
 
 def _made_up(number: int) -> str:

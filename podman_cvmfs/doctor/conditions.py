@@ -59,6 +59,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
             "these users can't start its images, or images pulled onto its layers",
         ),
         ("users-unserved", _N, "podman 5 and older don't give ordinary users the system's stores"),
+        ("service-without-store", _W, "these services' podman doesn't use the store, and pulls"),
         ("mount-program-missing", _E, "podman can't mount anything: every command fails"),
         ("fuse-device-closed", _E, "fuse-overlayfs can't mount anything"),
         (
@@ -73,6 +74,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
             "the store's layers are not in composefs form, and this has not been tested",
         ),
         ("userns-fails", _E, "containers of the store's images don't start in this namespace"),
+        ("auto-ids-missing", _E, "no container can be made: automatic namespaces have no IDs"),
         ("userns-copies", _W, "a container copies its whole image for each mapping of IDs"),
         ("crio-conf-broken", _E, "CRI-O doesn't start"),
         ("crio-store-missing", _E, "CRI-O doesn't start"),
@@ -138,6 +140,12 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
             _N,
             "containers can make and remove files in some directories only, such as /etc and /tmp",
         ),
+        (
+            "exact-loses-data",
+            _E,
+            "commits of containers of these images, and builds on them, lose the content of files",
+        ),
+        ("exact-unusable", _E, "containers of these images don't start"),
         ("files-gone", _E, "containers of these images find no files"),
         ("images-too-deep", _E, "podman 4 can't start containers of these images"),
         (

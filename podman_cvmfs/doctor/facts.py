@@ -11,6 +11,7 @@ from podman_cvmfs.doctor.engine_facts import Configuration as Configuration
 from podman_cvmfs.doctor.engine_facts import Crio as Crio
 from podman_cvmfs.doctor.engine_facts import Engine as Engine
 from podman_cvmfs.doctor.engine_facts import Native as Native
+from podman_cvmfs.podman.services import Service
 from podman_cvmfs.usage.broken_layers import BrokenUsers
 from podman_cvmfs.verify.fault import Fault
 
@@ -60,6 +61,8 @@ class Contents:
     counts: Mapping[str, int] = field(default_factory=dict)
     #: How many images are shown by their layers.
     by_layers: int = 0
+    #: How many images are shown exactly.
+    exact: int = 0
     #: The value of ``overlay`` that these are laid out for.
     overlay: str = ""
     #: The policy that the store remembers, and the one of the settings.
@@ -145,6 +148,8 @@ class User:
     #: How many subordinate IDs the user has; None where a directory service knows.
     subuids: int | None = None
     subgids: int | None = None
+    #: Whether there are subordinate IDs for containers of root in automatic user namespaces.
+    auto_ids: bool = True
     #: newuidmap and newgidmap, if they are missing or lack the right to map.
     bad_programs: tuple[str, ...] = ()
     #: Whether users may make user namespaces.
@@ -202,6 +207,8 @@ class ImagePolicy:
     #: The same rules for all images that it doesn't name; "" for no such rule.
     rejects_others: str = ""
     mistrusts_others: str = ""
+    #: The file of our settings in which ``signatures`` is set, or could be.
+    settings_file: str = "/etc/podman-cvmfs/config.toml"
 
 
 @dataclass(frozen=True)
@@ -245,14 +252,20 @@ class Facts:
     unreached: tuple[str, ...] = ()
     #: The files that name our store to ordinary users.
     named_by: tuple[str, ...] = ()
+    #: Services whose own options replace podman's, so that they don't use our store.
+    services: tuple[Service, ...] = ()
     #: Whether the settings ask for sharing.
     shared: bool = False
     #: Whether the next sync opens the store to all users.
     wants_shared: bool = False
+    #: Whether podman itself runs inside a container.
+    in_container: bool = False
     #: Whether CernVM-FS's client is installed.
     has_cvmfs: bool = False
     #: ``overlay`` of our settings, and the file where it is set, or could be.
     wanted_overlay: str = "kernel"
+    #: Why podman here can't be given the exact view; "" if it can, or the store doesn't use it.
+    not_exact: str = ""
     settings_file: str = "/etc/podman-cvmfs/config.toml"
     #: ``offline`` of our settings.
     offline: bool = False

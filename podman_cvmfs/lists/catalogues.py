@@ -19,14 +19,13 @@ from typing import IO
 from podman_cvmfs.errors import InputError, RegistryError
 from podman_cvmfs.lists.catalogue_address import DIRECT, CatalogueAddress
 from podman_cvmfs.lists.catalogue_rows import Catalogue
+from podman_cvmfs.lists.kept import CATALOGUES
 from podman_cvmfs.registry.objects import ObjectClient
 from podman_cvmfs.util.files import write_whole
 from podman_cvmfs.util.foreign_file import read_bounded
 
 log = logging.getLogger(__name__)
 
-#: The directory of catalogues in the cache.
-CATALOGUES = "catalogues"
 #: The largest object, in bytes, as it is stored and unpacked: a million files take half of it.
 MAX_STORED, _MAX_UNPACKED = 128 << 20, 512 << 20
 _PIECE = 1 << 20

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.lists.entry import Entry, list_order
+from podman_cvmfs.lists.entry import NOTES, OPAQUE, Entry, list_order
 
 #: No list may have more entries. The largest images known have less than a tenth.
 MAX_ENTRIES = 4_000_000
@@ -178,6 +178,10 @@ def _entry(line: bytes) -> tuple[Entry, int]:
     )
     if len({name for name, _ in found.xattrs}) < len(found.xattrs):
         raise _BadLineError("it has an attribute twice")
+    for name, value in found.xattrs:
+        is_opaque = (name, value) == (OPAQUE, b"y") and found.is_directory and found.path
+        if name.startswith(NOTES) and not is_opaque:
+            raise _BadLineError("it has an attribute that only overlayfs may set")
     count = _number(links, "the number of links", 0xFFFFFFFF)
     return _with_payload(found, payload, mode_text.startswith(b"@")), count
 

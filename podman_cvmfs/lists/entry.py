@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 #: A directory with this attribute hides the directories of the same path in lower layers.
 OPAQUE = "trusted.overlay.opaque"
+#: overlayfs' own notes. No list has another one than ``OPAQUE``: they lead to other layers' files.
+NOTES = "trusted.overlay."
 
 
 class Entry(NamedTuple):

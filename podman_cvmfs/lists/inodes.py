@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator, Mapping
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.lists.entry import OPAQUE, Entry
+from podman_cvmfs.lists.entry import NOTES, OPAQUE, Entry
 
 #: Linux' own limits: NAME_MAX, PATH_MAX, and links followed in one path.
 MAX_NAME, MAX_PATH = 255, 4095
@@ -18,7 +18,6 @@ _SHORT_WAY, _STEP = 32, 16
 #: What an entry takes besides its names and attributes, in bytes: about so much memory.
 ENTRY = 1024
 _LABEL = "security.selinux"
-_NOTES = "trusted.overlay."
 #: What all entries of a layer may take, in bytes: a million files.
 _MOST = 1 << 30
 
@@ -52,7 +51,7 @@ class Inode:
         for name, value in xattrs.items():
             if name == OPAQUE and value == b"y" and self.children is not None:
                 self.is_opaque = True
-            elif name != _LABEL and not name.startswith(_NOTES):
+            elif name != _LABEL and not name.startswith(NOTES):
                 self.xattrs = self.xattrs or {}
                 self.xattrs[name] = value
 

@@ -67,8 +67,9 @@ def is_path(path: object) -> bool:
     )
 
 
-def parse_profile(data: bytes, image: str, what: str) -> Profile:
-    """The profile in ``data``, which must be of the image with the ID ``image``.
+def parse_profile(data: bytes, image: str | None, what: str) -> Profile:
+    """The profile in ``data``. Unless ``image`` is None, the profile must be of the image with that
+    ID.
 
     Raises InputError, which calls the profile ``what``, if anything in it is wrong: a profile with
     one hostile name has no other name that anybody should trust.
@@ -78,12 +79,15 @@ def parse_profile(data: bytes, image: str, what: str) -> Profile:
     document = parse_json(data, what)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise InputError(f"{what} is no profile of format {FORMAT}")
-    if document.get("image") != image or not _IMAGE.match(image):
+    named = document.get("image")
+    if not isinstance(named, str) or not _IMAGE.match(named):
+        raise InputError(f"{what} names no image")
+    if image is not None and named != image:
         raise InputError(f"{what} is of another image than {printable(image)}")
     files = document.get("files")
     if not isinstance(files, list) or len(files) > MAX_FILES:
         raise InputError(f"{what} has no list of at most {MAX_FILES} files")
-    return Profile(image, tuple(_use(each, what) for each in files))
+    return Profile(named, tuple(_use(each, what) for each in files))
 
 
 def _use(entry: Any, what: str) -> Use:

@@ -11,7 +11,8 @@ import os
 import stat
 
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.store.layout import CURRENT, OVERLAY
+from podman_cvmfs.store.layout import COMPOSEFS, CURRENT, OVERLAY
+from podman_cvmfs.store.piece_target import piece_target
 from podman_cvmfs.store.records import StoreContent, StoredImage
 
 #: As many as the kernel follows in one path.
@@ -121,6 +122,7 @@ class ShownImage:
 def shown_image(store: str, content: StoreContent, image: StoredImage) -> ShownImage:
     """The files of ``image`` of the store in the directory ``store``.
 
+    In the exact view a file that a layer deletes still counts: only podman's metadata know of it.
     Raises InputError for an image in the layout of earlier versions, or without layers.
     """
     layer = content.layers.get(image.top_layer or "")
@@ -130,9 +132,16 @@ def shown_image(store: str, content: StoreContent, image: StoredImage) -> ShownI
             "sync the image again: 'podman-cvmfs sync IMAGE'",
         )
     overlay = f"{store}/{CURRENT}/{OVERLAY}"
-    return ShownImage(
-        tuple(os.path.realpath(f"{overlay}/{piece_id}/diff") for piece_id in layer.lowers)
-    )
+    roots = (_root_of(os.path.realpath(f"{overlay}/{piece_id}")) for piece_id in layer.lowers)
+    return ShownImage(tuple(root for root in roots if root is not None))
+
+
+def _root_of(piece: str) -> str | None:
+    """Where the files of the piece in this directory are; None if it shows no files itself."""
+    target = piece_target(piece)
+    if target is not None:
+        return os.path.realpath(target)
+    return None if os.path.lexists(f"{piece}/{COMPOSEFS}") else f"{piece}/diff"
 
 
 def _is_whiteout(status: os.stat_result) -> bool:

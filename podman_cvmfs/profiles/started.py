@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 
 from podman_cvmfs.store.layout import CURRENT, OVERLAY, POOL_IMAGES
@@ -15,6 +16,8 @@ from podman_cvmfs.util.foreign_file import read_bounded
 
 #: The file in a layer's directory that names the layers below it, nearest first, as ``l/<name>``
 #: (containers/storage ``drivers/overlay/overlay.go``). At most 500 of less than 64 bytes.
+#: What was read so many seconds ago is still in the caches.
+_MARKED = 600
 _LOWER, _MAX_LOWER = "lower", 64 * 1024
 
 
@@ -37,6 +40,25 @@ def image_of_layer(store: str, content: StoreContent, layer: str) -> StoredImage
         if found is not None:
             return found
     return None
+
+
+def put_mark(path: str) -> None:
+    """Make the file ``path`` say that its image isn't to be read again for some minutes."""
+    until = time.time() + _MARKED
+    with contextlib.suppress(OSError):
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            os.utime(descriptor, (until, until))
+        finally:
+            os.close(descriptor)
+
+
+def drop_mark(path: str) -> None:
+    """Take that back."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 @contextlib.contextmanager

@@ -145,6 +145,7 @@ def _publish_one(text: str, source: ImageSource, image: SourceImage, target: Tar
             target.assume_nosuid,
             target.max_size,
             target.below,
+            target.profiles.get(image.config.digest.hex),
         )
     except PodmanCvmfsError as err:
         return Outcome(text, image, error=err, before=before)

@@ -49,9 +49,7 @@ def ingest(name: str, staging: str) -> None:
             start_new_session=True,
         )
     except OSError as err:
-        raise RepositoryError(
-            f"can't run cvmfs_server: {err.strerror}", "install the server of CernVM-FS"
-        ) from None
+        raise _missing(err) from None
     assert process.stdin is not None
     try:
         # The server may stop reading; why, it says itself.
@@ -67,7 +65,32 @@ def ingest(name: str, staging: str) -> None:
         process.communicate()
         raise
     said, _ = process.communicate()
-    if process.returncode != 0:
+    _check(name, process.returncode, said)
+
+
+def run_server(*words: str) -> None:
+    """Run ``cvmfs_server WORDS``, whose last word is the repository. Raises RepositoryError."""
+    try:
+        done = subprocess.run(
+            ["cvmfs_server", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as err:
+        raise _missing(err) from None
+    _check(words[-1], done.returncode, done.stdout)
+
+
+def _missing(err: OSError) -> RepositoryError:
+    return RepositoryError(
+        f"can't run cvmfs_server: {err.strerror}", "install the server of CernVM-FS"
+    )
+
+
+def _check(name: str, status: int, said: bytes) -> None:
+    if status != 0:
         lines = said.decode("utf-8", "replace").strip()[-_TOLD:].splitlines()
         raise RepositoryError(
             f"cvmfs_server can't publish into {name}: {printable(' '.join(lines[-3:]))}",

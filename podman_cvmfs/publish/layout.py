@@ -36,11 +36,21 @@ def flat_path(config: Digest) -> str:
     return layout.flat_directory(config.hex)
 
 
+def profile_path(config: Digest) -> str:
+    """The start-up profile of the image with this ID."""
+    return layout.profile_file(config.hex)
+
+
 def manifest_path(name: ImageName) -> str:
     """The image's manifest; for a digest-only image DUCC uses the place of its repository's
     manifest."""
     tag = f":{name.tag}" if name.tag else ""
     return layout.manifest_file("", f"{name.registry}/{name.repository}{tag}")
+
+
+def manifest_path_at(link: str) -> str:
+    """The manifest of the image at the public link ``link``."""
+    return layout.manifest_file("", link)
 
 
 def link_target(name: ImageName, config: Digest) -> str:

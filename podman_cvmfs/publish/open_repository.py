@@ -102,6 +102,21 @@ class OpenRepository:
         except FileNotFoundError:
             return None if self._below is None else self._below.read(path)
 
+    def names(self, path: str) -> list[str]:
+        """The names in the directory ``path``, in order; "" is the repository itself.
+
+        There are no names where there is no directory.
+        """
+        found = set() if self._below is None else set(self._below.names(path))
+        try:
+            fd = os.open(".", OPEN_DIRECTORY, dir_fd=self.fd) if not path else self._own(path)
+        except (FileNotFoundError, RepositoryError):
+            return sorted(found)
+        try:
+            return sorted(found.union(os.listdir(fd)))
+        finally:
+            os.close(fd)
+
     def link_target(self, path: str) -> str | None:
         """The target of the symbolic link ``path``; None if there is no link."""
         try:
@@ -125,9 +140,13 @@ class OpenRepository:
     def open_directory(self, path: str) -> int:
         """A descriptor of the directory ``path``, to be closed by the caller."""
         try:
-            with self.above(path) as fd, self._told(path, path, "directory"):
-                return os.open(os.path.basename(path), OPEN_DIRECTORY, dir_fd=fd)
+            return self._own(path)
         except FileNotFoundError:
             if self._below is None:
                 raise
             return self._below.open_directory(path)
+
+    def _own(self, path: str) -> int:
+        """A descriptor of the directory ``path`` that isn't one below."""
+        with self.above(path) as fd, self._told(path, path, "directory"):
+            return os.open(os.path.basename(path), OPEN_DIRECTORY, dir_fd=fd)

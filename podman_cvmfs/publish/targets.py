@@ -13,13 +13,14 @@ import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from podman_cvmfs.errors import RepositoryError, printable
-from podman_cvmfs.publish.ingest import ingest
+from podman_cvmfs.publish.ingest import ingest, run_server
 from podman_cvmfs.publish.lock import open_lock
 from podman_cvmfs.publish.publisher import Published, check_directory
+from podman_cvmfs.publish.workspace import LOCK_FILE
 from podman_cvmfs.util.below import OPEN_DIRECTORY
 from podman_cvmfs.util.trusted_place import require_own_place
 
@@ -37,13 +38,15 @@ class Target:
     """A plain directory, and what the user vouches for.
 
     ``directory`` is written to; what isn't in it is read from ``below``. ``max_size`` is how many
-    bytes an image may take unpacked; None for the usual bound.
+    bytes an image may take unpacked; None for the usual bound. ``profiles`` are start-up profiles
+    by the image's ID, in hexadecimal.
     """
 
     directory: str
     assume_nosuid: bool = False
     max_size: int | None = None
     below: str | None = None
+    profiles: Mapping[str, bytes] = field(default_factory=dict)
 
     def added(self, done: Published) -> None:
         """Be told that an image was published into the directory."""
@@ -97,6 +100,31 @@ def served_name(repository: str) -> str | None:
     if above != _CVMFS or not os.path.exists(f"{_SERVED}/{name}/server.conf"):
         return None
     return name
+
+
+@contextlib.contextmanager
+def changing(repository: str) -> Iterator[None]:
+    """Have the files in ``repository`` writable for a ``with`` statement.
+
+    A CernVM-FS repository is changed by one transaction, which is published at the end, or aborted
+    if the statement is left by an error. A plain directory is writable as it is. Raises
+    RepositoryError if CernVM-FS refuses.
+    """
+    name = served_name(repository)
+    if name is None:
+        yield
+        return
+    run_server("transaction", name)
+    try:
+        yield
+        # The transaction keeps others out. The lock is nothing to publish.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(repository, LOCK_FILE))
+        # If it fails, the transaction stays open.
+        run_server("publish", name)
+    except BaseException:
+        run_server("abort", "-f", name)
+        raise
 
 
 @contextlib.contextmanager

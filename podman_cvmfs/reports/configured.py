@@ -15,6 +15,7 @@ from podman_cvmfs.podman.crio_conf import (
     has_crio,
 )
 from podman_cvmfs.podman.crio_storage import read_crio_storage
+from podman_cvmfs.podman.services import Service, services_without
 from podman_cvmfs.podman.storage_conf.effective import (
     Places,
     as_replaced,
@@ -32,8 +33,9 @@ PODMAN, CRIO = "podman", "CRI-O"
 class Configured:
     """Whether podman uses the store; if not, why not and how to change it. ``before`` are the
     additional stores that podman searches before this one, ``after`` the stores that it searches
-    next. ``failure`` is why every podman command fails, "" if they work. ``engine`` is podman or
-    CRI-O, ``graphroots`` are its own directories; None: those of whoever runs this."""
+    next. ``failure`` is why every podman command fails, "" if they work. ``services`` start podman
+    with options that leave the store out. ``engine`` is podman or CRI-O, ``graphroots`` are its own
+    directories; None: those of whoever runs this."""
 
     used: bool
     problem: str = ""
@@ -41,6 +43,7 @@ class Configured:
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     failure: str = ""
+    services: tuple[Service, ...] = ()
     engine: str = PODMAN
     graphroots: tuple[str, ...] | None = None
 
@@ -73,7 +76,8 @@ def configured_store(store: str) -> Configured:
     except InputError as err:
         return Configured(False, err.message, err.hint, failure=failure)
     before, after = _around(store, effective.stores)
-    return Configured(True, before=before, after=after, failure=failure)
+    services = services_without(store, places)
+    return Configured(True, before=before, after=after, failure=failure, services=services)
 
 
 def configured_in_crio(store: str, directory: str = DIRECTORY) -> Configured:

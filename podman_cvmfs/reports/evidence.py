@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -35,12 +36,12 @@ class Evidence:
     """Everything that decides.
 
     ``names`` are the full names that were meant, the best first. ``stored`` is the image in the
-    store, found under ``found_as``. ``missing`` are the places of its files that can't be reached,
-    ``hidden`` the places that only podman can't reach. ``has_left`` says that the files have left
-    the repository, which is there; ``is_closed`` says that they belong to a stranger, so the user
-    may not read all of them. ``platform`` is its platform, ``host`` this machine's.
-    ``published_for`` is the platform of the directory in which it is published, None if it is in no
-    such directory.
+    store, found under ``found_as``. ``missing`` is the first place of its files that can't be
+    reached, ``hidden`` are the places that only podman can't reach. ``has_left`` says that the
+    files have left the repository, which is there; ``is_closed`` says that they belong to a
+    stranger, so the user may not read all of them. ``platform`` is its platform, ``host`` this
+    machine's. ``published_for`` is the platform of the directory in which it is published, None if
+    it is in no such directory.
     ``other_platforms`` are the platforms for which repositories have the image if they lack it for
     this host. ``offers`` are the repositories' images with the names, ``other_tags`` their other
     images that differ in the tag alone. ``down`` are messages about repositories that can't be
@@ -124,7 +125,8 @@ def gather(text: str, settings: Settings, configured: Configured | None = None) 
         host=settings.platform,
         other_platforms=_other_platforms(settings, offers, offer, names) if stored is None else (),
         is_closed=stored is not None and bool(strangers_among([stored.repository])),
-        missing=tuple(path for path in shown if not can_be_read(path)),
+        # With a dead server each look takes seconds.
+        missing=tuple(itertools.islice((p for p in shown if not can_be_read(p)), 1)),
         hidden=tuple(path for path in shown if is_hidden(path, pause)),
         has_left=stored is not None
         and offers.is_listed(stored.repository)

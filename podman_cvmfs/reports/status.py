@@ -3,24 +3,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from podman_cvmfs.oci.documents import MAX_DOCUMENT
 from podman_cvmfs.plan.retirement import NEVER, grace_of, is_retired
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import GENUINE, UNANSWERED
 from podman_cvmfs.settings.files import Settings
+from podman_cvmfs.settings.policy import View
 from podman_cvmfs.store.layout import CURRENT, SPACER_ID
+from podman_cvmfs.store.metadata_size import metadata_bytes
 from podman_cvmfs.store.records import StoreContent
-from podman_cvmfs.sync.stamp import generation_of, revision_of, stamp_path
-from podman_cvmfs.util.foreign_file import read_bounded
-
-#: A stamp that expires later than this never does, in seconds since 1970.
-_NEVER = 1 << 60
+from podman_cvmfs.sync.stamp import FOR_EVER, read_stamp, revision_of
 
 
 @dataclass(frozen=True)
@@ -64,6 +59,10 @@ class Status:
     counts: Mapping[str, int]
     repositories: tuple[RepositoryStatus, ...]
     due: tuple[Due, ...]
+    #: The bytes that the metadata of the exact view take.
+    metadata: int = 0
+    #: Why no image gets the exact view, if the settings ask for it; "" if images do.
+    not_exact: str = ""
 
 
 def status_of(settings: Settings, content: StoreContent) -> Status:
@@ -80,6 +79,8 @@ def status_of(settings: Settings, content: StoreContent) -> Status:
         counts=counts_of(content),
         repositories=repositories,
         due=_due(settings, content, repositories),
+        metadata=metadata_bytes(settings.store),
+        not_exact=settings.not_exact if settings.view is View.EXACT else "",
     )
 
 
@@ -95,6 +96,7 @@ def counts_of(content: StoreContent) -> dict[str, int]:
         "synthesised": sum(image.config_origin == SYNTHESISED for image in images),
         "rebuilt_manifests": sum(image.manifest_origin != GENUINE for image in images),
         "unanswered_manifests": sum(image.manifest_origin == UNANSWERED for image in images),
+        "exact": sum(image.view == View.EXACT.value for image in images),
         "flat": sum(image.view == "flat" for image in images),
         "advertised_layers": sum(layer.diff_id is not None for layer in layers),
         "retired_images": len(content.images) - len(images),
@@ -114,7 +116,7 @@ def _generation(store: str) -> tuple[int | None, str]:
 
 def _repository(settings: Settings, content: StoreContent, root: str) -> RepositoryStatus:
     images = [image for image in content.images.values() if image.repository == root]
-    stamp = _stamp(settings, root)
+    stamp = read_stamp(settings.cache, settings.store, root)
     revision, problem = None, ""
     try:
         revision = _number(revision_of(root))
@@ -128,20 +130,8 @@ def _repository(settings: Settings, content: StoreContent, root: str) -> Reposit
         problem=problem,
         synced=_whole(stamp.get("written")),
         synced_revision=_number(stamp.get("revision")),
-        expires=expires if expires is not None and expires < _NEVER else None,
+        expires=expires if expires is not None and expires < FOR_EVER else None,
     )
-
-
-def _stamp(settings: Settings, root: str) -> Mapping[str, Any]:
-    """The stamp of a sync that did everything for the present generation; empty without one."""
-    try:
-        path = stamp_path(settings.cache, settings.store, root)
-        stamp = json.loads(read_bounded(path, MAX_DOCUMENT * 16))
-        if stamp["generation"] == generation_of(settings.store):
-            return dict(stamp)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass
-    return {}
 
 
 def _whole(value: object) -> int | None:

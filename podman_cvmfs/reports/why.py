@@ -31,6 +31,7 @@ class Code(str, Enum):
     GONE = "gone-from-repository"
     RETIRED = "retired"
     CLOSED = "closed-files"
+    SERVICES = "services-without-store"
     NOT_CONFIGURED = "store-not-configured"
     PODMAN_FAILS = "podman-fails"
     OWN_COPY = "own-copy"
@@ -266,6 +267,15 @@ def _configuration(evidence: Evidence) -> list[Reason]:
     if configured.problem:
         problem = printable(configured.problem)
         reasons.append(Reason(Code.NOT_CONFIGURED, problem, configured.cure))
+    if configured.services:
+        first = configured.services[0]
+        more = f" and {len(configured.services) - 1} more" if configured.services[1:] else ""
+        text = (
+            f"podman in the service {printable(first.path)}{more} has options of its own and "
+            f"leaves the store out: {printable(' '.join(first.options))}"
+        )
+        cure = f"give podman --storage-opt=imagestore={printable(evidence.store)} there, too"
+        reasons.append(Reason(Code.SERVICES, text, cure))
     return reasons
 
 

@@ -51,20 +51,14 @@ def is_a_strangers(tree: Tree) -> bool:
     return found is not None and (found.st_uid, found.st_gid) != (os.geteuid(), os.getegid())
 
 
-def have_lost_owners(layer: Tree, merged: Tree) -> bool:
-    """Whether the files of ``layer`` have other owners than in the root ``merged``, made of this
-    layer alone.
+def have_lost_owners(layer: Tree) -> bool:
+    """Whether the files of ``layer`` are shown as one user's, who is neither root nor this user.
 
-    DUCC (2.12) loses the owners of layers: all files belong to the repository's user. A client with
-    ``CVMFS_CLAIM_OWNERSHIP=no`` shows that. Raises RepositoryError.
+    A CernVM-FS client claims all files for one user, or shows DUCC's layers as the repository's
+    user's. Raises RepositoryError.
     """
-    for entry in itertools.islice(merged.entries(""), _SAMPLE):
-        there, here = merged.lstat(entry.name), layer.lstat(entry.name)
-        if there is None or here is None:
-            continue
-        if (there.st_uid, there.st_gid) != (here.st_uid, here.st_gid):
-            return True
-    return False
+    found = layer.lstat("")
+    return found is not None and found.st_uid not in (0, os.geteuid())
 
 
 def strangers_among(repositories: Sequence[str]) -> frozenset[str]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import PodmanCvmfsError, RepositoryError
 from podman_cvmfs.lists.known import KnownLists, NoLists
+from podman_cvmfs.lists.maker import ListMaker
 from podman_cvmfs.oci.documents import (
     Descriptor,
     Digest,
@@ -51,6 +52,7 @@ class Resolver:
         policy: Policy,
         readers: Readers,
         lists: KnownLists | None = None,
+        maker: ListMaker | None = None,
     ) -> None:
         self._repository = repository
         self._cache = cache
@@ -58,7 +60,9 @@ class Resolver:
         self._manifests = ManifestLadder(repository, cache, registries)
         self._policy = policy
         self._readers = readers
+        self._registries = registries
         self._lists = lists or NoLists()
+        self._maker = maker
         self._layers: dict[Digest, PublishedLayer | None] = {}
         self._above = Skeletons(repository.tree, policy)
         self._skeletons: dict[tuple[str, str, bool], tuple[Skeleton, Skeleton]] = {}
@@ -73,20 +77,20 @@ class Resolver:
         manifest = self._manifest(published)
         blobs = [layer for layer in manifest.layers if not layer.is_foreign]
         flat, lack = find_merged_root(self._repository, image, blobs)
-        listed = self._listed(blobs)
-        needed = self._needed(blobs, flat, listed is not None)
-        found = self._described(needed, len(blobs))
         config, origin = self._configs.find(
             image,
             lambda: self._described(blobs, len(blobs)),
             None if flat is None else layout.flat_directory(image.image_id.hex),
         )
+        self._make_lists(image, blobs, config, flat)
+        listed = self._listed(blobs)
+        needed = self._needed(blobs, flat, listed is not None)
+        found = self._described(needed, len(blobs))
         layers = self._complete(image, blobs, found, config)
         if listed is not None:
             layers = [replace(layer, listed=each) for layer, each in zip(layers, listed)]
         if flat is not None and len(layers) == 1 and layers[0].files is not None:
-            lost = have_lost_owners(self._at(layers[0].files), self._at(flat.path))
-            flat = replace(flat, has_owners=lost)
+            flat = replace(flat, is_better=have_lost_owners(self._at(layers[0].files)))
         shown_by = view_shown(self._policy, layers, flat)
         if shown_by is View.LAYERS:
             what = f"{lack}, and " if lack else ""
@@ -131,6 +135,27 @@ class Resolver:
                 failure = failure or err
         assert failure is not None
         raise failure
+
+    def _make_lists(
+        self,
+        image: PublishedImage,
+        blobs: Sequence[Descriptor],
+        config: ImageConfig,
+        flat: FlatRoot | None,
+    ) -> None:
+        """Have file lists of all layers, as far as they can be had."""
+        maker = self._maker
+        if maker is None or not (maker.makes and self._policy.exact):
+            return
+        merged = None if flat is None else layout.flat_directory(image.image_id.hex)
+
+        def make(layer: tuple[Descriptor, Digest]) -> None:
+            blob, diff_id = layer
+            if not maker.fetch(image.name, blob, diff_id, self._registries):
+                maker.make(self._repository.tree, blob.digest, merged)
+
+        for _ in self._readers.map(make, zip(blobs, config.diff_ids)):
+            pass
 
     def _listed(self, blobs: Sequence[Descriptor]) -> list[FileList] | None:
         """The file lists of the layers ``blobs``; None if one has none, or the policy doesn't use
@@ -216,11 +241,15 @@ class Resolver:
     def _with_markers(self, layer: Layer) -> Layer:
         if layer.files is None:
             return layer
-        markers = self._cache.markers(self._repository.root, layer.blob.digest)
-        if markers is None:
-            markers = scan(self._at(layer.files))
-            if not markers.unread:
-                self._cache.keep_markers(self._repository.root, layer.blob.digest, markers)
+        known = self._cache.markers(self._repository.root, layer.blob.digest)
+        if known is not None:
+            return replace(layer, markers=known)
+        found = None
+        if self._maker is not None:
+            found = self._maker.markers(self._repository.tree, layer.blob.digest)
+        markers = found or scan(self._at(layer.files))
+        if not markers.unread:
+            self._cache.keep_markers(self._repository.root, layer.blob.digest, markers)
         return replace(layer, markers=markers)
 
     def _with_skeletons(self, layers: list[Layer]) -> list[Layer]:

@@ -55,8 +55,8 @@ class FlatRoot:
     lost_sticky: tuple[str, ...] = ()
     #: Bytes in all its files, if that is known.
     size: int | None = None
-    #: Whether its files have the image's owners, which the image's only layer has lost.
-    has_owners: bool = False
+    #: Whether the image's only layer has lost the owners of its files.
+    is_better: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,13 @@ class ResolvedImage:
 
 def view_shown(policy: Policy, layers: Sequence[Layer], flat: FlatRoot | None) -> View:
     """How an image is shown. Its layers are shown exactly if all of them have file lists. Else a
-    single layer is the whole image. It is exact unless it has lost the owners: then more programs
-    fail than by the mode bits that a merged root has lost."""
+    single layer is the whole image, and right unless it has lost the owners. Then setuid programs
+    run as a wrong user, and even root's ``su`` fails. A merged root has lost such bits, and may
+    have the owners."""
     is_listed = all(layer.listed is not None and layer.files is not None for layer in layers)
     if policy.exact and layers and is_listed:
         return View.EXACT
     if policy.view is View.LAYERS or (policy.view is not View.FLAT and flat is None):
         return View.LAYERS
     is_whole = len(layers) == 1 and layers[0].files is not None
-    return View.LAYERS if is_whole and not (flat and flat.has_owners) else View.FLAT
+    return View.LAYERS if is_whole and not (flat and flat.is_better) else View.FLAT

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.lists.known import KnownLists
+from podman_cvmfs.lists.maker import ListMaker
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.repository.ducc import Repository
 from podman_cvmfs.repository.osg import OsgRepository
@@ -37,6 +38,7 @@ def _osg_resolver(
     policy: Policy,
     readers: Readers,
     _lists: KnownLists,
+    _maker: ListMaker | None,
 ) -> OsgResolver:
     """It has no layers, so there are no lists of them."""
     return OsgResolver(repository, cache, registries, policy, readers)
@@ -55,7 +57,9 @@ def resolver_of(
     policy: Policy,
     readers: Readers,
     lists: KnownLists,
+    maker: ListMaker | None,
 ) -> AnyResolver:
     """The resolver for the layout of ``repository``; ``readers`` read parts of an image, ``lists``
-    are those of layers."""
-    return _RESOLVERS[type(repository)](repository, cache, registries, policy, readers, lists)
+    are those of layers, and ``maker`` makes missing ones."""
+    make = _RESOLVERS[type(repository)]
+    return make(repository, cache, registries, policy, readers, lists, maker)

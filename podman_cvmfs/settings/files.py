@@ -40,6 +40,13 @@ class OnOutage(str, Enum):
     HIDE = "hide"
 
 
+class Lists(str, Enum):
+    """Where the file lists of layers are from: what is at hand, or the tars in registries."""
+
+    AUTO = "auto"
+    REGISTRY = "registry"
+
+
 class Signatures(str, Enum):
     """What happens to images for which podman's policy.json demands a signature."""
 
@@ -67,6 +74,7 @@ class Settings:
 
     ``wish_lists`` are files or web addresses; an empty list means all images. ``include`` and
     ``exclude`` are globs of image names. ``arch`` is the architecture whose images are wanted.
+    ``lists_budget`` is how many bytes file lists may take in the cache.
     ``grace_days`` is how long retired layers stay; None for ever. ``graphroots`` are patterns of
     directories in which to look for users of layers. ``shared`` says whether other users can read
     the store; None if it isn't set. ``blob_sources`` are directories or web addresses to ask before
@@ -86,6 +94,8 @@ class Settings:
     overlay: Overlay = Overlay.KERNEL
     reuse_from: tuple[str, ...] | None = None
     shared: bool | None = None
+    lists: Lists = Lists.AUTO
+    lists_budget: int = 10 << 30
     grace_days: int | None = 14
     graphroots: tuple[str, ...] = ()
     blob_sources: tuple[str, ...] = ()
@@ -296,6 +306,8 @@ _CHECKS: dict[str, Callable[[object], object]] = {
     "overlay": checks.one_of(Overlay),
     "reuse_from": checks.list_of(checks.path),
     "shared": checks.truth,
+    "lists": checks.one_of(Lists),
+    "lists_budget": checks.whole_number(0, 1 << 50),
     "grace_days": checks.days(0, 3650),
     "graphroots": checks.list_of(checks.path),
     "blob_sources": checks.list_of(checks.place),

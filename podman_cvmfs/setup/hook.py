@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 
 import tomlkit
 
@@ -26,20 +27,26 @@ from podman_cvmfs.setup.record import Manifest
 from podman_cvmfs.setup.request import Plan
 
 _NAME = "podman-cvmfs-prefetch.json"
+_SYSTEM_DROP_IN = "99-podman-cvmfs-hooks.conf"
 _USER_DROP_IN = "98-podman-cvmfs-user-hooks.conf"
+#: Where podman looks unless a file names directories. One that is missing is no error (seen on
+#: podman 4.3, 5.4 and 5.8).
+_USUAL = ("/usr/share/containers/oci/hooks.d",)
 _HEADER = """\
 # Has podman read a container's files early: 'podman-cvmfs setup --prefetch' makes this file,
 # 'podman-cvmfs setup --undo' removes it.
 """
-#: $1 is the store, the rest is the command to call with the directory of the container's layer. The
-#: configuration is one line of JSON without blanks, as Go's encoding/json writes it. In a string a
-#: quotation mark comes after a backslash, so no string looks like the parts that are looked for.
-#: The container's image is ours if a layer below the container's is one of our store.
+#: $1 is the store, $2 the directory of marks, the rest is the command to call. The configuration is
+#: one line of JSON without blanks, as Go's encoding/json writes it. In a string a quotation mark
+#: comes after a backslash, so no string looks like the parts that are looked for. The container's
+#: image is ours if a layer below the container's is one of our store. If its mark has a time in the
+#: future, it was read just before: files in /proc are of this moment.
 SCRIPT = r"""
 config=$(cat; echo x)
 printf %s "${config%x}"
 store=$1
-shift
+marks=$2
+shift 2
 [ -x "$1" ] || exit 0
 set -f
 IFS='"'
@@ -56,40 +63,41 @@ read -r lower <"$layer/lower"
 IFS=:
 for name in $lower; do
     if [ -L "$store/overlay/$name" ]; then
+        mark=$marks/${name#l/}
+        [ "$mark" -nt /proc/self/stat ] && break
         cd /
-        nice -n 19 setsid "$@" --store "$store" --layer "$layer" \
+        setsid "$@" --store "$store" --layer "$layer" --mark "$mark" \
             </dev/null >/dev/null 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
         break
     fi
 done
 exit 0
 """
-#: What decides where the command finds its settings.
-_VARIABLES = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", VARIABLE)
+_COMMAND = ("-q", "prefetch")
+#: What decides where the command finds a user's settings. Root's hook may serve other users, too.
+_USERS_VARIABLES = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
 
 
 def put_hook(plan: Plan, places: Places, generation: Generation, store: str) -> None:
     """Plan the hook for root's podman, or for a user's. Raises InputError for broken files of
     podman."""
     directory = f"{places.user if places.uid else places.admin}/oci/hooks.d"
-    plan.put(f"{directory}/{_NAME}", hook(store))
-    present = read_hook_directories(places, generation)
-    if directory in present:
-        return
-    if not places.uid and not present:
-        # Root's podman looks there by itself, and a user's nowhere.
-        return
+    plan.put(f"{directory}/{_NAME}", hook(store, _marks(places)))
     if places.containers_conf:
         path = places.containers_conf
-        plan.put(path, add(path, read_file(path) or b"", HOOKS, [directory]))
-        return
-    if not places.uid:
-        plan.remarks.append(
-            f"containers.conf sets hooks_dir: add {directory} to it, or podman doesn't read early"
+    else:
+        owner, name = (
+            (places.user, _USER_DROP_IN) if places.uid else (places.admin, _SYSTEM_DROP_IN)
         )
-        return
-    path = f"{places.user}/containers.conf.d/{_USER_DROP_IN}"
-    plan.put(path, _drop_in(directory, present, appends=generation.appends))
+        path = f"{owner}/containers.conf.d/{name}"
+    others = read_hook_directories(places, generation, without=path)
+    if places.containers_conf:
+        data = read_file(path) or b""
+        present = read_hook_directories(places, generation)
+        wanted = [each for each in (*(others or _USUAL), directory) if each not in present]
+        plan.put(path, add(path, data, HOOKS, wanted))
+    elif directory not in others:
+        plan.put(path, _drop_in(directory, others or _USUAL, appends=generation.appends))
 
 
 def has_hook(earlier: Manifest) -> bool:
@@ -97,21 +105,29 @@ def has_hook(earlier: Manifest) -> bool:
     return any(os.path.basename(record.path) == _NAME for record in earlier.files)
 
 
-def hook(store: str) -> bytes:
-    """The file for podman's directory of hooks (oci-hooks(5), version 1.0.0)."""
-    variables = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
+def hook(store: str, marks: str) -> bytes:
+    """The file for podman's directory of hooks (oci-hooks(5), version 1.0.0). ``marks`` is a
+    directory that is made when it is needed; it has a file for each image that was read."""
+    names = (*(_USERS_VARIABLES if os.geteuid() else ()), VARIABLE)
+    variables = {name: os.environ[name] for name in names if os.environ.get(name)}
     variables["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     document = {
         "version": "1.0.0",
         "hook": {
             "path": "/bin/sh",
-            "args": ["sh", "-c", SCRIPT, "podman-cvmfs", store, *_program(), "-q", "prefetch"],
+            "args": ["sh", "-c", SCRIPT, "podman-cvmfs", store, marks, *_program(), *_COMMAND],
             "env": [f"{name}={value}" for name, value in sorted(variables.items())],
         },
         "when": {"always": True},
         "stages": ["precreate"],
     }
     return (json.dumps(document, indent=4) + "\n").encode()
+
+
+def _marks(places: Places) -> str:
+    if not places.uid:
+        return "/run/podman-cvmfs"
+    return f"{os.environ.get('XDG_RUNTIME_DIR') or f'/run/user/{places.uid}'}/podman-cvmfs"
 
 
 def _program() -> list[str]:
@@ -122,11 +138,11 @@ def _program() -> list[str]:
     return [sys.executable, "-m", "podman_cvmfs"]
 
 
-def _drop_in(directory: str, others: list[str], *, appends: bool) -> bytes:
-    """The drop-in of containers.conf that names a user's hooks. ``appends``: this podman can append
-    to the other files' array; otherwise the new one repeats the others' entries."""
+def _drop_in(directory: str, others: Sequence[str], *, appends: bool) -> bytes:
+    """The drop-in of containers.conf that names the directory behind the ``others``. ``appends``:
+    this podman can append to what files say that are read later."""
     array = tomlkit.array()
-    for each in [directory] if appends else [*others, directory]:
+    for each in (*others, directory):
         array.append(each)
     if appends:
         attribute = tomlkit.inline_table()

@@ -11,7 +11,15 @@ from dataclasses import replace
 import tomlkit
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.podman.storage_conf.edit import STORES, VOLUMES, add, remove, set_mount_program
+from podman_cvmfs.podman.composefs import OPTION
+from podman_cvmfs.podman.storage_conf.edit import (
+    STORES,
+    VOLUMES,
+    add,
+    add_mount_option,
+    remove,
+    set_mount_program,
+)
 from podman_cvmfs.podman.storage_conf.effective import (
     Effective,
     Places,
@@ -146,7 +154,9 @@ def _put_drop_in(plan: Plan, places: Places, effective: Effective, request: Setu
     if request.kernel is not None:
         # Empty: what another file names doesn't count.
         data = set_mount_program(path, data, "" if request.kernel else request.mount_program)
-    if request.kernel is not None or not is_enough:
+    if request.exact:
+        data = add_mount_option(path, data, OPTION, effective.options.get("mountopt", ""))
+    if request.kernel is not None or request.exact or not is_enough:
         plan.put(path, data)
         _look_behind(plan, path, effective.files, STORES, appends=True)
     if former:
@@ -237,6 +247,8 @@ def _put_main(plan: Plan, places: Places, effective: Effective, request: SetupRe
     data = add(path, data, STORES, stores, first=bool(places.uid))
     if request.kernel is not None:
         data = set_mount_program(path, data, None if request.kernel else request.mount_program)
+    if request.exact:
+        data = add_mount_option(path, data, OPTION, effective.options.get("mountopt", ""))
     plan.put(path, data)
     if not places.uid and not places.storage_conf:
         ordinary.guard(plan, places, request, path, data)

@@ -21,7 +21,8 @@ class SetupRequest:
     early. ``kernel``: with True the kernel mounts the layers,
     with False ``mount_program`` does. With None this doesn't change, and ``mount_program`` is the
     present one of ordinary users. ``users``: ordinary users get a system's store too. ``older``: an
-    engine beside podman reads no drop-ins of storage.conf.
+    engine beside podman reads no drop-ins of storage.conf. ``exact``: podman commits as the exact
+    view needs it.
     """
 
     store: str
@@ -32,6 +33,7 @@ class SetupRequest:
     users: bool = False
     older: bool = False
     prefetch: bool = False
+    exact: bool = False
 
     @property
     def replaces(self) -> tuple[str, ...]:

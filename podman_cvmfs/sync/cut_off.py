@@ -8,18 +8,18 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from podman_cvmfs.errors import PodmanCvmfsError, RepositoryError, printable
-from podman_cvmfs.plan.make import Candidate
+from podman_cvmfs.plan.make import StorableImage
 from podman_cvmfs.store.layout import OVERLAY
 from podman_cvmfs.store.records import Link, StoreContent
 from podman_cvmfs.sync.complete import Completed
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.sync.trouble import trouble_of
 from podman_cvmfs.usage.unreadable import unreadable
 from podman_cvmfs.usage.vanished import targets
 
 
 def cut_off(
-    wishes: Wishes, current: StoreContent, completed: Completed, unasked: Collection[str]
+    request: SyncRequest, current: StoreContent, completed: Completed, unasked: Collection[str]
 ) -> tuple[Completed, set[str]]:
     """``completed`` without images that can't be read now, with the outages that are the reason;
     and the IDs of layers of ``current`` that can't be read.
@@ -27,7 +27,7 @@ def cut_off(
     Repositories are looked at that have stopped to answer, or whose client tells of errors, but not
     those that are ``unasked``. All others cost a question to their clients.
     """
-    roots = {os.path.abspath(root) for root in wishes.repositories} - {*unasked}
+    roots = {os.path.abspath(root) for root in request.repositories} - {*unasked}
     troubles = {root: said for root in sorted(roots) if (said := trouble_of(root))}
     asked = {*completed.down, *troubles}
     if not asked:
@@ -35,17 +35,17 @@ def cut_off(
     shown: dict[str, list[str]] = {}
     for layer in current.layers.values():
         if layer.repository in asked:
-            for target in targets(f"{wishes.store.path}/{OVERLAY}", layer):
+            for target in targets(f"{request.store.path}/{OVERLAY}", layer):
                 shown.setdefault(target, []).append(layer.layer_id)
-    new = {source: set(_targets(each, asked)) for source, each in completed.candidates.items()}
+    new = {source: set(_targets(each, asked)) for source, each in completed.storable.items()}
     bad = unreadable(dict.fromkeys([*shown, *(path for paths in new.values() for path in paths)]))
     down = {root: _outage(root, said, bad) for root, said in troubles.items()}
     return (
         replace(
             completed,
-            candidates={
+            storable={
                 source: each
-                for source, each in completed.candidates.items()
+                for source, each in completed.storable.items()
                 if bad.isdisjoint(new[source])
             },
             down={**{r: error for r, error in down.items() if error}, **completed.down},
@@ -54,10 +54,10 @@ def cut_off(
     )
 
 
-def _targets(candidate: Candidate, repositories: Collection[str]) -> Iterable[str]:
-    """The directories that the candidate shows, if it is from one of ``repositories``."""
-    if candidate.stored.repository in repositories:
-        for piece in candidate.pieces:
+def _targets(image: StorableImage, repositories: Collection[str]) -> Iterable[str]:
+    """The directories that the image shows, if it is from one of ``repositories``."""
+    if image.stored.repository in repositories:
+        for piece in image.pieces:
             if isinstance(piece.part, Link):
                 yield piece.part.target
 

@@ -21,7 +21,7 @@ from podman_cvmfs.repository import layout
 from podman_cvmfs.repository.served import lies_on_fuse
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.sync.report import SyncReport
-from podman_cvmfs.sync.stamp import FORMAT, generation_of, revision_of, stamp_path
+from podman_cvmfs.sync.stamp import FOR_EVER, FORMAT, generation_of, revision_of, stamp_path
 from podman_cvmfs.util.files import write_whole
 
 #: Coarsest time step of file systems in use, in nanoseconds (NFS and ext3: a second).
@@ -36,7 +36,6 @@ State = dict[str, list[int]]
 _ASK_AGAIN = 24 * 3600
 #: And the site's blob sources: they may get the documents a little later than we need them.
 _ASK_SOURCES_AGAIN = 15 * 60
-_FOR_EVER = 1 << 62
 
 
 def directories_of(repository: str) -> State | None:
@@ -119,13 +118,13 @@ class Stamp:
         expires: int,
         report: Mapping[str, object],
         shown: Iterable[str] = (),
-    ) -> bytes | None:
-        """The stamp to keep after a sync of ``store`` that did everything; None if it can't be
-        made. ``now`` and ``expires`` are in seconds since 1970. ``report`` is the report of later
-        syncs with nothing to do. ``shown`` are the directories that must not become links. Raises
-        OSError."""
-        if self._revision is None and not self._directories:
-            return None
+    ) -> bytes:
+        """The stamp to keep after a sync of ``store`` that did everything.
+
+        ``now`` and ``expires`` are in seconds since 1970. ``report`` is the report of later syncs
+        with nothing to do. ``shown`` are the directories that must not become links. Where a
+        directory was too young, the stamp only tells that the sync was complete; the next sync
+        compares everything. Raises OSError."""
         # CernVM-FS's publishers alone change its files, with a new revision. On another file system
         # the directory's owner can set the attributes that tell a revision.
         is_signed = self._revision is not None and lies_on_fuse(self.repository)
@@ -154,7 +153,7 @@ def keep_stamps(
 ) -> list[str]:
     """Write the stamps after a sync that did everything at the time ``now``. Returns a warning if
     that fails."""
-    expires = _FOR_EVER if report.next_due is None else report.next_due
+    expires = FOR_EVER if report.next_due is None else report.next_due
     if report.synthesised and not settings.offline:
         expires = min(expires, now + _ASK_AGAIN)
     if settings.blob_sources and (report.synthesised or report.unanswered):
@@ -164,9 +163,8 @@ def keep_stamps(
     try:
         for stamp in stamps:
             data = stamp.content(settings.store, wishes, now, expires, unchanged, report.shown)
-            if data is not None:
-                path = stamp_path(settings.cache, settings.store, stamp.repository)
-                write_whole(path, data, inside=settings.cache)
+            path = stamp_path(settings.cache, settings.store, stamp.repository)
+            write_whole(path, data, inside=settings.cache)
     except OSError as err:
         # The store is up to date. The failure only costs one comparison.
         problem = f"can't write to the cache {printable(settings.cache)}: {err.strerror}"

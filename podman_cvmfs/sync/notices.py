@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from podman_cvmfs.errors import printable
 from podman_cvmfs.plan.retirement import is_retired
@@ -13,7 +13,8 @@ from podman_cvmfs.repository.protocol import AnyRepository
 from podman_cvmfs.settings.policy import Overlay, Reuse, View
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.store.strangers import Stranger
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
+from podman_cvmfs.usage.layer_users import User
 from podman_cvmfs.usage.needs import Needs
 
 #: So many users, or files, are named.
@@ -39,20 +40,36 @@ def kept(content: StoreContent, needs: Needs, hidden: Sequence[str]) -> Iterator
         found = {user for layer in layers for user in needs.users.get(layer.layer_id, ())}
         if not found:
             continue
-        users = [str(user) for user in sorted(found)]
-        more = f" and {len(users) - _SHOWN} more" if len(users) > _SHOWN else ""
         yield (
             f"layers of {printable(root)} stay in the store, and pulls of images with these layers "
-            f"fail until it is back: {', '.join(users[:_SHOWN])}{more} (to have the images pulled, "
+            f"fail until it is back: {_some(found)} (to have the images pulled, "
             "remove these containers and images, and sync again)"
         )
 
 
-def owner_notices(repository: AnyRepository, wishes: Wishes) -> Iterator[str]:
+def still_found(content: StoreContent, needs: Needs, refused: set[str]) -> Iterator[str]:
+    """Who keeps layers in the store that pulls may not use, by their IDs: ``refused``. podman looks
+    for a layer by its ID, and a store can't have one for some users alone."""
+    held = refused & content.layers.keys()
+    users = {user for layer in held for user in needs.users.get(layer, ())}
+    if users:
+        yield (
+            "pulls and builds still find layers of the store that they may not use, because "
+            f"{_some(users)} stand on them (remove these containers and images, and sync again)"
+        )
+
+
+def _some(users: Iterable[User]) -> str:
+    texts = [str(user) for user in sorted(users)]
+    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return f"{', '.join(texts[:_SHOWN])}{more}"
+
+
+def owner_notices(repository: AnyRepository, request: SyncRequest) -> Iterator[str]:
     """What it means for containers that all files belong to one other user, or to one group that
     the user's namespace doesn't map."""
     ids = ids_of(repository.tree)
-    if ids is None or (ids[0] == os.geteuid() and repository.root not in wishes.strangers):
+    if ids is None or (ids[0] == os.geteuid() and repository.root not in request.strangers):
         return
     owner = f"user {ids[0]}" if ids[0] != os.geteuid() else f"group {ids[1]}"
     owner = f"the files in {printable(repository.root)} belong to {owner}"
@@ -62,7 +79,7 @@ def owner_notices(repository: AnyRepository, wishes: Wishes) -> Iterator[str]:
             "(podman-cvmfs setup --user) or fuse-overlayfs"
         )
         return
-    if wishes.policy.overlay is Overlay.KERNEL:
+    if request.policy.overlay is Overlay.KERNEL:
         yield (
             f"{owner}: containers can make and remove files in some directories only "
             "(to change all files: podman-cvmfs setup --user --overlay fuse-overlayfs)"
@@ -80,12 +97,12 @@ def place_notices(repository: AnyRepository) -> Iterator[str]:
         yield f"{where} is not used: its name is not that of an architecture"
 
 
-def exact_notices(content: StoreContent, wishes: Wishes) -> Iterator[str]:
+def exact_notices(content: StoreContent, request: SyncRequest) -> Iterator[str]:
     """Why images aren't shown exactly, although the settings ask for that."""
-    if wishes.policy.view is not View.EXACT:
+    if request.policy.view is not View.EXACT:
         return
-    if wishes.not_exact:
-        yield f"no image gets the exact view: {wishes.not_exact}"
+    if request.not_exact:
+        yield f"no image gets the exact view: {request.not_exact}"
         return
     shown = [image for image in content.images.values() if not is_retired(image)]
     others = sum(image.view != View.EXACT.value for image in shown)
@@ -93,10 +110,10 @@ def exact_notices(content: StoreContent, wishes: Wishes) -> Iterator[str]:
         yield f"{others} of {len(shown)} images don't get the exact view: layers lack a file list"
 
 
-def trust_notices(wishes: Wishes) -> Iterator[str]:
+def trust_notices(request: SyncRequest) -> Iterator[str]:
     """Whether pulls can use layers at all."""
-    policy = wishes.policy
-    if len(wishes.repositories) > 1 and policy.reuse_from == () and policy.reuse is not Reuse.NONE:
+    policy = request.policy
+    if len(request.repositories) > 1 and policy.reuse_from == () and policy.reuse is not Reuse.NONE:
         yield (
             "pulls and builds use no layer of the store, since there are several repositories and "
             "the setting reuse_from names none (name those that you trust)"

@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from podman_cvmfs.settings import paths
 from podman_cvmfs.util.foreign_file import read_bounded
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: The format of stamps; ``FILES.md`` tells their keys.
 FORMAT = 2
+#: A stamp with this time in its place never expires.
+FOR_EVER = 1 << 62
 #: Extended attributes of a CernVM-FS mount (client 2.12): the catalogue's revision and its hash.
 _XATTRS = ("user.revision", "user.root_hash")
 #: When the client last failed to fetch a file, in seconds since 1970, or 0 (client 2.12).
@@ -94,12 +96,10 @@ def is_current(
     client is a change. False in every doubt, and on every error.
     """
     try:
-        stamp = json.loads(_read(stamp_path(cache, store, repository)))
+        stamp = read_stamp(cache, store, repository)
         if (
-            stamp["format"] != FORMAT
-            or stamp["wishes"] != wishes
+            stamp["wishes"] != wishes
             or stamp["repository"] != repository
-            or stamp["generation"] != generation_of(store)
             or not stamp["written"] <= now < stamp["expires"]
         ):
             return False
@@ -123,14 +123,21 @@ def is_current(
 
 def last_report(cache: str, store: str, repository: str) -> dict[str, object]:
     """The report of the sync that left the stamp; empty if the stamp has gone meanwhile."""
+    report = read_stamp(cache, store, repository).get("report")
+    return report if isinstance(report, dict) else {}
+
+
+def read_stamp(cache: str, store: str, repository: str) -> dict[str, Any]:
+    """The stamp of the last sync that did everything. It is empty if there is none, or if the store
+    has changed since."""
     try:
-        return dict(json.loads(_read(stamp_path(cache, store, repository)))["report"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _read(path: str) -> bytes:
-    return read_bounded(path, _MAX_STAMP, follow=False)
+        path = stamp_path(cache, store, repository)
+        stamp = json.loads(read_bounded(path, _MAX_STAMP, follow=False))
+        if stamp["format"] == FORMAT and stamp["generation"] == generation_of(store):
+            return dict(stamp)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return {}
 
 
 def generation_of(store: str) -> str:

@@ -2,8 +2,8 @@
 """Finds directories of a repository whose files can't be read while its server is down.
 
 CernVM-FS's client goes on to show what is in its cache. Whether that is all of an image nobody can
-tell. But the first look into its directories needs their catalogue, and a container needs some
-program.
+tell. But the first look into its directories needs their catalogue, and a container needs
+programs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from podman_cvmfs.repository.served import NO_ANSWER, NO_CLIENT
 #: What has not been answered within so many seconds, altogether, can't be read.
 _PATIENCE = 30.0
 #: Directories of programs, without links on their way.
-_PROGRAMS = ("usr/bin", "bin", "usr/sbin", "sbin", "")
+_PROGRAMS = ("usr/local/bin", "usr/bin", "bin", "usr/sbin", "sbin", "")
 _SHELLS = frozenset(["sh", "dash", "bash", "ash", "busybox"])
 
 
@@ -39,7 +39,7 @@ def unreadable(directories: Iterable[str], patience: float = _PATIENCE) -> set[s
 
 
 def can_be_read(directory: str) -> bool:
-    """Whether an image or a layer in ``directory`` can be read: listed, and one of its programs
+    """Whether an image or a layer in ``directory`` can be read: listed, and two of its programs
     opened. CernVM-FS's client fetches what it hasn't got for that. What is closed to this user
     counts as readable."""
     try:
@@ -50,8 +50,7 @@ def can_be_read(directory: str) -> bool:
     except OSError:
         return False
     try:
-        program = _program_in(directory)
-        if program is not None:
+        for program in _programs_in(directory):
             os.close(os.open(program, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as err:
         # A program can be closed to this user, or go away meanwhile.
@@ -59,17 +58,20 @@ def can_be_read(directory: str) -> bool:
     return True
 
 
-def _program_in(root: str) -> str | None:
-    """A file that most containers read: a shell if there is one, else any program. Raises
-    OSError."""
+def _programs_in(root: str) -> set[str]:
+    """Two files that tell most: a shell, which most containers read, and the youngest program,
+    which few other images have. Raises OSError."""
+    shell, youngest = "", (-1.0, "")
     for place in _PROGRAMS:
         directory = f"{root}/{place}"
         if os.path.islink(directory) or not os.path.isdir(directory):
             continue
         with os.scandir(directory) as entries:
-            names = sorted(entries, key=lambda each: (each.name not in _SHELLS, each.name))
-        for entry in names:
+            files = [each for each in entries if each.is_file(follow_symlinks=False)]
+        for entry in files:
+            attributes = entry.stat(follow_symlinks=False)
             # Nothing is fetched for an empty file.
-            if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_size:
-                return entry.path
-    return None
+            if attributes.st_size:
+                youngest = max(youngest, (attributes.st_mtime, entry.path))
+                shell = shell or (entry.path if entry.name in _SHELLS else "")
+    return {path for path in (shell, youngest[1]) if path}

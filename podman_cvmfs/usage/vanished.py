@@ -18,23 +18,27 @@ TREES = tuple(f"/{name}/" for name in FILE_TREES)
 
 
 def vanished_layers(store: str, content: StoreContent, layer_ids: Iterable[str]) -> set[str]:
-    """The layers among ``layer_ids`` whose files have left the repository.
+    """The layers among ``layer_ids`` whose files have left the repository. ``store`` holds
+    ``content``."""
+    overlay = f"{store}/{OVERLAY}"
+    return {
+        layer_id
+        for layer_id in layer_ids
+        if any(map(has_left, targets(overlay, content.layers[layer_id])))
+    }
 
-    ``store`` holds ``content``. A missing repository or an unreadable file proves nothing: the tree
-    that held the files must be there, without the files.
+
+def has_left(directory: str) -> bool:
+    """Whether files that were in ``directory`` have left the repository.
+
+    A missing repository or an unreadable file proves nothing: the tree that held the files must be
+    there, without the files.
     """
-    found = set()
-    trees: dict[str, bool] = {}
-    for layer_id in layer_ids:
-        for target in targets(f"{store}/{OVERLAY}", content.layers[layer_id]):
-            tree = next((target[: target.find(t) + len(t)] for t in TREES if t in target), None)
-            if tree is None:
-                continue
-            if tree not in trees:
-                trees[tree] = _lists_something(tree)
-            if trees[tree] and is_missing(target):
-                found.add(layer_id)
-    return found
+    for tree in TREES:
+        if tree in directory:
+            held = directory[: directory.find(tree) + len(tree)]
+            return is_missing(directory) and _lists_something(held)
+    return False
 
 
 def targets(overlay: str, layer: StoredLayer) -> Iterator[str]:

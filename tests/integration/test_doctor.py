@@ -17,36 +17,11 @@ import pytest
 
 from podman_cvmfs.errors import InputError, PartialError, RepositoryError, StoreError
 from podman_cvmfs.podman.storage_conf.generation import Generation
-from tests.support.cli import succeed
-from tests.support.images import IMAGES, build, push
 from tests.support.many import make_repository
-from tests.support.one_user import HOME, STORE, UID, Machine
+from tests.support.one_user import HOME, STORE, UID
 from tests.support.patient import REPOSITORY, SETTINGS, Patient
-from tests.support.registry import Registry
 
 _CONF = "/etc/containers/storage.conf"
-
-
-@pytest.fixture(scope="module")
-def published(
-    tmp_path_factory: pytest.TempPathFactory, registry_process: Registry
-) -> tuple[Path, str]:
-    """A repository of one image, and the image's name."""
-    registry_process.start()
-    repository = tmp_path_factory.mktemp("published") / "repository"
-    name = push(build(next(each for each in IMAGES if each.name == "t/single:1")), registry_process)
-    succeed("publish", f"http://{name}", "--repository", repository)
-    # Rootless podman starts no container on files of another user, root's own included.
-    subprocess.run(["chown", "-hR", f"{UID}:{UID}", repository], check=True)
-    return repository, name
-
-
-@pytest.fixture
-def patient(machine: Machine, published: tuple[Path, str]) -> Patient:
-    """Everything is well: root and the user run the image."""
-    patient = Patient(machine, *published)
-    patient.do("podman-cvmfs -q setup --users && podman-cvmfs -q sync")
-    return patient
 
 
 def test_the_healthy(patient: Patient) -> None:

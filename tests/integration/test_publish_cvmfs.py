@@ -11,71 +11,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from tests.support import cvmfs_server
 from tests.support.cli import podman_cvmfs
+from tests.support.cvmfs_publisher import NAME, Server
 from tests.support.images import Image, build, push, renamed
 from tests.support.layers import sha256
-from tests.support.namespace import Namespace
 from tests.support.registry import Registry
 
-NAME = "images.example.org"
 LAYERS = ["base", "app", "odd-names", "links", "modes", "delete", "opaque"]
 IMAGE = Image("t/app:1.0", LAYERS, {"Cmd": ["true"]})
-
-
-class Server:
-    """A machine that publishes one repository by the stand-in."""
-
-    def __init__(self, tmp_path: Path, within: Namespace) -> None:
-        self.root = tmp_path / "server"
-        self.tree = self.root / NAME
-        self.staging = tmp_path / "staging"
-        self.within = within
-        self.tree.mkdir(parents=True)
-        served = f"/etc/cvmfs/repositories.d/{NAME}"
-        within.run(["sh", "-c", f"mkdir -p {served} && touch {served}/server.conf"])
-        within.run(["mkdir", f"/cvmfs/{NAME}"])
-        within.run(["mount", "-o", "bind", str(self.tree), f"/cvmfs/{NAME}"])
-        within.run(["mount", "-o", "remount,ro,bind", f"/cvmfs/{NAME}"])
-
-    def argv(self, *words: str | Path) -> list[str]:
-        words = ("publish", *words, "--repository", f"/cvmfs/{NAME}", "--staging", self.staging)
-        return [*map(str, words)]
-
-    def publish(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
-        return podman_cvmfs(*self.argv(*words), within=self.within)
-
-    @property
-    def transactions(self) -> int:
-        log = self.root / f"{NAME}.log"
-        return len(log.read_text().splitlines()) if log.exists() else 0
-
-    def visible(self) -> list[str]:
-        return sorted(os.listdir(self.tree))
-
-    def staged(self) -> list[str]:
-        return [each for each in os.listdir(self.staging / NAME) if "podman-cvmfs" not in each]
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    program = tmp_path / "bin/cvmfs_server"
-    program.parent.mkdir()
-    program.symlink_to(cvmfs_server.__file__)
-    Path(cvmfs_server.__file__).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("PODMAN_CVMFS_TEST_SERVER", str(tmp_path / "server"))
-    for directory in ("/cvmfs", "/etc/cvmfs"):
-        os.makedirs(directory, exist_ok=True)
-    within = Namespace()
-    try:
-        for directory in ("/cvmfs", "/etc/cvmfs"):
-            within.run(["mount", "-t", "tmpfs", "tmpfs", directory])
-        yield Server(tmp_path, within)
-    finally:
-        within.close()
 
 
 def wish_list(tmp_path: Path, names: list[str]) -> Path:

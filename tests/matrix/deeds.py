@@ -118,6 +118,7 @@ class _Deeds:
 
     DEEDS = (
         ("run: a user that the image doesn't know", "run_unknown"),
+        ("run: su as root, on one layer", "become_another"),
         ("run: --userns=keep-id", "keep_ids"),
         ("run: --userns=auto", "choose_ids"),
         ("run: --uidmap", "map_ids"),
@@ -145,6 +146,10 @@ class _Deeds:
         image = self._site.name(APP.name)
         command = ("run", "--rm", "--pull=never", "--user=55", image, "id", "-u")
         _want(self._podman.run(*command).stdout, "55\n")
+
+    def become_another(self) -> None:
+        command = ("run", "--rm", "--pull=never", "--user=0", self._site.name(ONE.name))
+        _want(self._podman.run(*command, "/usr/bin/su", "app", "-c", "id -u").stdout, "1234\n")
 
     def keep_ids(self) -> None:
         self._run_mapped("--userns=keep-id")
@@ -292,7 +297,7 @@ class _Deeds:
         self._prints(self._podman, image, "cat /opt/pulled /etc/tool.conf", "pulled\ntool\n")
 
 
-def _published(site: Site) -> Path:
+def published(site: Site) -> Path:
     """The repository of the images; made on first use."""
     path = site.data / "deeds"
     if not path.exists():
@@ -309,7 +314,7 @@ def _store(bench: Bench, cell: Cell) -> Path:
     fuse = "f" if cell.layout != "kernel" else "k"
     store = site.data / f"d-{'u' if cell.own else 'r'}-{cell.owner}-{cell.view}-{fuse}" / "store"
     if not store.exists():
-        repository = site.shown(_published(site), cell.owner, cell.mount)
+        repository = site.shown(published(site), cell.owner, cell.mount)
         store.parent.mkdir(exist_ok=True)
         options = ("--view", cell.view, "--overlay", cell.layout)
         user = USER if cell.own else None

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from podman_cvmfs.errors import NotInRegistry, RegistryError
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci.documents import Digest
@@ -31,6 +33,10 @@ class Blobs:
         if digest.hex not in self.blobs:
             raise NotInRegistry(f"{name}: no such blob")
         return self.blobs[digest.hex]
+
+    def blob_stream(self, name: ImageName, digest: Digest) -> Iterator[bytes]:
+        """The same in pieces."""
+        yield self.blob(name, digest)
 
     def manifest(self, name: ImageName, reference: str | None = None) -> tuple[bytes, str]:
         """A manifest that is there; RegistryError for any other."""

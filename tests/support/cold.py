@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ class Stage:
         self.target = Target(root / "mount", root / "store", root / "cache")
         self.hooks = root / "hooks"
         self.hooks.mkdir()
+        self.marks = root / "marks"
         (root / "profiles").mkdir()
         settings = root / "config.toml"
         settings.write_text(f'offline = true\nprofiles = "{root / "profiles"}"\n')
@@ -59,7 +61,8 @@ class Stage:
 
     @contextlib.contextmanager
     def cold(self, delay: float) -> Iterator[Mounted]:
-        """The mount of a client that has nothing in its cache."""
+        """The mount of a client that has nothing in its cache. No image has been read until now."""
+        shutil.rmtree(self.marks, ignore_errors=True)
         place = self.root / "client"
         with mounted(self.repository, self.target.repository, place) as client:
             client.tell(delay=delay)
@@ -98,5 +101,6 @@ class Stage:
     def add_hook(self) -> Path:
         """A directory of hooks for ``podman --hooks-dir``, with the one that reads early."""
         with patch.dict(os.environ, {VARIABLE: str(self.settings)}):
-            (self.hooks / "prefetch.json").write_bytes(hook(str(self.target.store)))
+            made = hook(str(self.target.store), str(self.marks))
+        (self.hooks / "prefetch.json").write_bytes(made)
         return self.hooks

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -27,9 +28,8 @@ def main(arguments: list[str]) -> int:
     root = Path(os.environ["PODMAN_CVMFS_TEST_SERVER"])
     command, *options, name = arguments
     lock = root / f"{name}.transaction"
-    if command == "abort":
-        lock.unlink()
-        return 0
+    if command in ("transaction", "publish", "abort"):
+        return _whole(command, root, name, lock)
     if command != "ingest":
         return _die(f"no such command: {command}")
     if options[options.index("-t") + 1] != "-" or options[options.index("-b") + 1] != "/":
@@ -52,6 +52,42 @@ def main(arguments: list[str]) -> int:
     with open(root / f"{name}.log", "a") as log:
         log.write("published\n")
     return 0
+
+
+def _whole(command: str, root: Path, name: str, lock: Path) -> int:
+    """A transaction in which files are changed in ``/cvmfs/NAME`` itself."""
+    kept, tree = root / f"{name}.kept", root / name
+    if command == "transaction":
+        try:
+            lock.touch(exist_ok=False)
+        except FileExistsError:
+            return _die(f"another transaction is already open on {name}")
+        shutil.copytree(tree, kept, symlinks=True)
+        _remount(name, "rw")
+        return 0
+    if not lock.exists():
+        return _die(f"no transaction is open on {name}")
+    if command == "publish" and (root / f"{name}.fails").exists():
+        # The transaction stays open.
+        return _die("Synchronization failed")
+    _remount(name, "ro")
+    if command == "abort":
+        for entry in list(os.scandir(tree)):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
+        shutil.copytree(kept, tree, symlinks=True, dirs_exist_ok=True)
+    else:
+        with open(root / f"{name}.log", "a") as log:
+            log.write("published\n")
+    shutil.rmtree(kept)
+    lock.unlink()
+    return 0
+
+
+def _remount(name: str, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,bind,{how}", f"/cvmfs/{name}"], check=True)
 
 
 def _die(message: str) -> int:

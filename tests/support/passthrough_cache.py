@@ -36,9 +36,9 @@ class State:
     """What changes while the client runs.
 
     ``broken``: "" for a network that works; "fetches" if fetches fail with EIO, as with a server
-    that is down; "all" if everything does. ``delay`` is the seconds that a fetch takes.
-    ``offline``: the client has found no server when it looked for a new revision, as it does every
-    few minutes.
+    that is down; "all" if everything does. ``delay`` is the seconds that a fetch takes. Fetches
+    that fail hold each other up. ``offline``: the client has found no server when it looked for a
+    new revision, as it does every few minutes.
     """
 
     revision: int = 1
@@ -58,7 +58,7 @@ class Cache:
         self._place, self._keeps = place, keeps
         self._kept: set[str] = set()
         self._under_way: dict[str, Future[None]] = {}
-        self._lock = threading.Lock()
+        self._lock, self._downloads = threading.Lock(), threading.Lock()
         self._numbers = itertools.count()
         #: How often what was asked for: "file" and "catalogue" of the server, else by the kernel.
         self.counts: Counter[str] = Counter()
@@ -84,7 +84,7 @@ class Cache:
             raise
 
     def messages(self, state: State) -> str:
-        """What the client has logged, the newest first."""
+        """What the client has logged, the newest last."""
         with self._lock:
             if state.offline and not self._offline:
                 self._count_error(
@@ -93,7 +93,7 @@ class Cache:
             elif self._offline and not state.offline:
                 self._say("recovered from offline mode")
             self._offline = state.offline
-            return "".join(f"{each}\n" for each in reversed(self._said))
+            return "".join(f"{each}\n" for each in self._said)
 
     def _count_error(self, message: str) -> None:
         self.errors, self.last_error = self.errors + 1, int(time.time())
@@ -133,9 +133,12 @@ class Cache:
 
     def _fetch(self, kind: str, key: str, state: State) -> None:
         self.count(kind)
-        time.sleep(state.delay)
         if state.broken:
+            # One thread of the client does all downloads, and waits itself before it tries again.
+            with self._downloads:
+                time.sleep(state.delay)
             raise OSError(errno.EIO, "no server")
+        time.sleep(state.delay)
         name = hashlib.sha1(os.fsencode(key)).hexdigest()
         transaction = f"{self._place}/txn/fetch{next(self._numbers)}"
         os.close(os.open(transaction, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

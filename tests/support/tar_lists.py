@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from podman_cvmfs.cache.blobs import BlobCache
@@ -12,10 +12,10 @@ from podman_cvmfs.lists.entry import Entry
 from podman_cvmfs.lists.from_tar import list_of
 from podman_cvmfs.lists.layer_stream import LayerStream
 from podman_cvmfs.oci.documents import Descriptor, Digest
-from podman_cvmfs.settings.policy import Policy
+from podman_cvmfs.settings.policy import Policy, Reuse, View
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.report import SyncReport
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.sync.run import sync
 from tests.support.images import Built
 from tests.support.layers import Blob
@@ -53,17 +53,15 @@ class TarLists:
 def sync_exact(
     repository: Path,
     store: Path,
-    images: Iterable[Built],
-    names: Sequence[str] = (),
-    policy: Policy = Policy(exact=True),  # noqa: B008
+    lists: TarLists,
+    reuse: Reuse = Reuse.BASE,
 ) -> SyncReport:
-    """Sync ``names``, or all images of ``repository``, with lists for the layers of ``images``."""
+    """Sync all images of ``repository`` into a store of the exact view."""
     return sync(
-        Wishes(
+        SyncRequest(
             repositories=[str(repository)],
-            store=Store(str(store), lists=TarLists(images)),
+            store=Store(str(store), lists=lists),
             cache=BlobCache(str(store.with_name(f"{store.name}-cache"))),
-            requested=names,
-            policy=policy,
+            policy=Policy(View.EXACT, reuse, exact=True),
         )
     )

@@ -15,12 +15,14 @@ import pytest
 
 import podman_cvmfs
 from podman_cvmfs.cache.list_copies import ListCopy, copy_path, keep_copy, read_copy
-from podman_cvmfs.errors import InputError, PodmanCvmfsError, StoreError
+from podman_cvmfs.errors import InputError, PodmanCvmfsError, RepositoryError, StoreError
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.podman import composefs
 from podman_cvmfs.podman.storage_conf import generation
 from podman_cvmfs.podman.storage_conf.places import Places
 from podman_cvmfs.profiles.profile import Profile, Use, parse_profile, render_profile
+from podman_cvmfs.publish.open_repository import OpenRepository
+from podman_cvmfs.publish.ownership import PublishedRecord, read_record
 from podman_cvmfs.repository.whiteouts import Markers, from_json
 from podman_cvmfs.settings.sharing import reads_drop_ins
 from podman_cvmfs.setup import record
@@ -260,3 +262,25 @@ def test_setup(tmp_path: Path) -> None:
             assert _without(path, written, table, key)
             with pytest.raises(PodmanCvmfsError):
                 record.load(str(path))
+
+
+def test_records_of_published_images(tmp_path: Path) -> None:
+    image = Digest.of(b"image")
+    made = PublishedRecord(image, ("registry.example.org/a:1",), (Digest.of(b"layer"),), 1)
+    path = tmp_path / made.path
+    path.parent.mkdir(parents=True)
+    check("Records of published images", json.loads(made.render()))
+    with OpenRepository(str(tmp_path)) as repository:
+        assert read_record(repository, image) is None
+        path.write_bytes(made.render())
+        assert read_record(repository, image) == made
+        for key, (_, absent) in told()["Records of published images"].items():
+            document = json.loads(made.render())
+            del document[key]
+            path.write_text(json.dumps(document))
+            if absent == "refused":
+                with pytest.raises(RepositoryError):
+                    read_record(repository, image)
+            else:
+                found = read_record(repository, image)
+                assert found is not None and found.unused_since is None

@@ -10,13 +10,15 @@ from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import Facts, Presence
 from podman_cvmfs.doctor.finding import Finding
 from podman_cvmfs.errors import printable
-from podman_cvmfs.podman.storage_conf.effective import DRIVERS, is_overlay
+from podman_cvmfs.podman.storage_conf.effective import DATABASES, DRIVERS, is_overlay
 from podman_cvmfs.podman.storage_conf.use import in_words, why_unnamed
 from podman_cvmfs.repository.owners import serve_users
 from podman_cvmfs.util.words import counted
 
 #: With so many images podman 4 takes 0.1 s longer for each command that only looks.
 _MANY = 1000
+#: What podman-run(1) suggests for ``--userns=auto``.
+_AUTO_IDS = "containers:2147483647:2147483648"
 #: How many subordinate IDs a user usually gets.
 _SUBIDS = 65536
 
@@ -146,6 +148,26 @@ def configuration(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def automatic(facts: Facts) -> Iterator[Finding]:
+    """The IDs for automatic user namespaces of root's containers."""
+    if facts.is_root and facts.configuration.userns.startswith("auto") and not facts.user.auto_ids:
+        found = "/etc/subuid and /etc/subgid: not both have a line for containers"
+        cure = f"echo {_AUTO_IDS} | tee --append /etc/subuid /etc/subgid"
+        yield Finding(CONDITIONS["auto-ids-missing"], found, cure)
+
+
+def services(facts: Facts) -> Iterator[Finding]:
+    """Services that start podman with options of their own."""
+    if not facts.services or not facts.is_configured:
+        return
+    first = facts.services[0]
+    more = f" (and {len(facts.services) - 1} more)" if facts.services[1:] else ""
+    found = f"{printable(first.path)} has {printable(' '.join(first.options))}{more}"
+    option = f"--storage-opt=imagestore={facts.store.path}"
+    cure = f"give podman {option} there, too (in a quadlet: GlobalArgs={option})"
+    yield Finding(CONDITIONS["service-without-store"], found, cure, by_hand=True)
+
+
 def _strange_owners(facts: Facts) -> list[int]:
     """The owners of the repositories' files, if no owner is an ordinary user."""
     owners = sorted({owner for each in facts.repositories for owner in each.owners})
@@ -174,17 +196,14 @@ def _driver(facts: Facts) -> Iterator[Finding]:
     # Whatever the files say by then: the other driver refuses the options of this one.
     reset = cures.shell("podman", "--storage-driver", driver, "system", "reset", "--force")
     path = conf.set_in.get("driver")
+    removes = "all its images and containers"
     if driver not in DRIVERS:
-        # podman knows no such driver, so there is nothing to remove.
-        if path and "driver" not in conf.fixed:
-            cure = edits.set_key("driver", "overlay", path)
-            yield Finding(CONDITIONS["driver-not-overlay"], found, cure)
-            return
-        reset = ""
+        # podman can't reset storage of a driver that it doesn't know, but remembers its name.
+        databases = (f"{conf.graphroot}/{name}" for name in DATABASES)
+        reset, removes = cures.shell("rm", "--force", *databases), "podman's database of containers"
     # The destructive command comes last, and runs only if the others succeed..
     if path and "driver" in conf.fixed and not is_overlay(conf.effective.driver):
-        cure = f'set driver = "overlay" in {printable(path)}'
-        cure += f"; then: {reset}" if reset else ""
+        cure = f'set driver = "overlay" in {printable(path)}; then: {reset}'
         yield Finding(CONDITIONS["driver-not-overlay"], found, cure, by_hand=True)
         return
     if path and not is_overlay(conf.effective.driver):
@@ -194,7 +213,7 @@ def _driver(facts: Facts) -> Iterator[Finding]:
     else:
         # .. but set-up refuses while there are images of another driver.
         cure = f"{reset}; {cures.setup(facts)}"
-    found += f"; '{reset}' removes all its images and containers"
+    found += f"; '{reset}' removes {removes}"
     yield Finding(CONDITIONS["driver-not-overlay"], found, cure)
 
 

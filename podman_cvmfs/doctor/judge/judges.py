@@ -5,20 +5,23 @@ from __future__ import annotations
 
 from podman_cvmfs.doctor.facts import Facts
 from podman_cvmfs.doctor.finding import Finding, worst_first
-from podman_cvmfs.doctor.judge import crio, engine, machine, mounts, pulls, store
+from podman_cvmfs.doctor.judge import crio, engine, exact, machine, mounts, pulls, store
 
 _JUDGES = (
     store.session,
     engine.configuration,
     mounts.mounting,
     store.places,
+    engine.services,
     engine.user,
+    engine.automatic,
     machine.repositories,
     machine.clients,
     machine.targets,
     machine.stuck,
     store.contents,
     store.layout,
+    exact.exact,
     machine.cut_off,
     pulls.registries,
     pulls.policy,

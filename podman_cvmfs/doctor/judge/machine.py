@@ -39,7 +39,8 @@ def repositories(facts: Facts) -> Iterator[Finding]:
         if each.presence is Presence.HANGS:
             yield _unmounted(facts, "repository-hangs", f"{path}: {each.problem}", each)
         elif each.presence is Presence.MISSING:
-            yield _unmounted(facts, "repository-missing", f"{path} isn't there", each)
+            inside = " inside this container" if facts.in_container else ""
+            yield _unmounted(facts, "repository-missing", f"{path} isn't there{inside}", each)
         elif each.presence is Presence.CLOSED:
             found = f"{path} can't be listed by this user"
             cure = cures.shell("chmod", "go+rx", each.path)
@@ -74,6 +75,11 @@ def _unmounted(facts: Facts, name: str, found: str, repository: Repository) -> F
         check += "; leave it mounted: containers can use what is cached"
         return replace(finding, cure=check, by_hand=True)
     detach = f"{cures.shell('umount', '--lazy', path)}; " if repository.is_dead else ""
+    if facts.in_container and not repository.in_fstab:
+        top = _CVMFS.rstrip("/") if path.startswith(_CVMFS) else path
+        volume = cures.shell("--volume", f"{top}:{top}:ro,rslave")
+        cure = f"on the host: mount it, and start this container with {volume}"
+        return replace(finding, cure=cure, by_hand=True)
     if repository.in_fstab:
         return replace(finding, cure=detach + cures.shell("mount", path))
     if path.startswith(_CVMFS):

@@ -20,6 +20,7 @@ from podman_cvmfs.doctor.look.engine import (
     look_at_native,
 )
 from podman_cvmfs.doctor.look.machine import (
+    is_container,
     look_at_broken,
     look_at_disks,
     look_at_registries,
@@ -31,10 +32,11 @@ from podman_cvmfs.doctor.look.policy import look_at_policy
 from podman_cvmfs.doctor.look.repository import look_at_repositories
 from podman_cvmfs.doctor.look.store import look_at_contents, look_at_place
 from podman_cvmfs.doctor.look.targets import look_at_targets
+from podman_cvmfs.podman.services import Service, services_without
 from podman_cvmfs.podman.storage_conf.effective import Places
 from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.settings import paths
-from podman_cvmfs.settings.files import COMMAND_LINE, Settings, Signatures, file_that_sets
+from podman_cvmfs.settings.files import COMMAND_LINE, Settings, file_that_sets
 from podman_cvmfs.settings.sharing import files_naming
 from podman_cvmfs.setup.users import shadowed
 from podman_cvmfs.util.probe import HangingError, bounded
@@ -99,14 +101,17 @@ def gather(settings: Settings, seconds: float) -> Facts:
         ),
         units=look_at_units(user.uid != 0 and settings.store != paths.SYSTEM_STORE),
         registries=look_at_registries(store.names),
-        policy=look_at_policy(store.names, settings.signatures is Signatures.IGNORED),
+        policy=look_at_policy(store.names, settings),
         blob_sources=look_at_blob_sources(settings, seconds),
         unreached=_unreached(settings.store, generation, seconds) if named_by else (),
         named_by=named_by,
+        services=_services(settings.store, seconds),
         shared=bool(settings.shared),
         wants_shared=wants_shared,
+        in_container=is_container(),
         has_cvmfs=shutil.which("cvmfs_config") is not None,
         wanted_overlay=settings.overlay.value,
+        not_exact=settings.not_exact if contents.exact else "",
         settings_file=file_that_sets(settings, "overlay"),
         offline=settings.offline,
         given=_given(settings),
@@ -167,6 +172,13 @@ def _same(one: Place, other: Place) -> bool:
     return os.path.normpath(one.path) == os.path.normpath(other.path) or (
         one.real != "" and one.real == other.real
     )
+
+
+def _services(store: str, seconds: float) -> tuple[Service, ...]:
+    try:
+        return bounded(lambda: services_without(store, Places.of_process()), seconds)
+    except (HangingError, OSError):
+        return ()
 
 
 def _unreached(store: str, generation: Generation, seconds: float) -> tuple[str, ...]:

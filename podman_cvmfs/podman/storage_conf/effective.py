@@ -32,7 +32,7 @@ _STORE_OPTIONS = ("imagestore", "additionalimagestore")
 #: The drivers of containers/storage that are in use.
 DRIVERS = ("overlay", "vfs", "btrfs", "zfs")
 #: libpod's database below the graphroot, of podman 4 and of podman 5.
-_DATABASES = ("libpod/bolt_state.db", "db.sql")
+DATABASES = ("libpod/bolt_state.db", "db.sql")
 
 
 @dataclass(frozen=True)
@@ -121,17 +121,21 @@ def names_store(stores: Sequence[str], store: str) -> bool:
     return os.path.realpath(store) in map(os.path.realpath, stores)
 
 
-def read_hook_directories(places: Places, generation: Generation) -> list[str]:
-    """The directories of hooks that containers.conf(5) names. Raises InputError."""
-    array = _Array(HOOKS)
-    for path in containers_files(places, generation.drop_ins):
-        array.read(path, plain(path, read_file(path) or b""))
-    return array.values
+def read_hook_directories(places: Places, generation: Generation, without: str = "") -> list[str]:
+    """The directories of hooks that containers.conf(5) names, as if the file ``without`` weren't
+    there. Raises InputError."""
+    return _containers_array(HOOKS, places, generation, without)
 
 
 def read_volumes(places: Places, generation: Generation, without: str = "") -> list[str]:
     """The volumes that every container gets, as if the file ``without`` weren't there."""
-    array = _Array(VOLUMES)
+    return _containers_array(VOLUMES, places, generation, without)
+
+
+def _containers_array(
+    key: Sequence[str], places: Places, generation: Generation, without: str
+) -> list[str]:
+    array = _Array(key)
     for path in containers_files(places, generation.drop_ins):
         if path != without:
             array.read(path, plain(path, read_file(path) or b""))
@@ -171,7 +175,7 @@ def driver_of(places: Places, effective: Effective) -> tuple[str, str]:
     graphroot = graphroot_of(places, effective)
     found = [name for name in DRIVERS if os.path.isdir(f"{graphroot}/{name}-images")]
     if effective.driver:
-        has_database = any(os.path.exists(f"{graphroot}/{name}") for name in _DATABASES)
+        has_database = any(os.path.exists(f"{graphroot}/{name}") for name in DATABASES)
         # A podman with a database has opened its storage, and that makes this directory.
         if is_overlay(effective.driver) and has_database and found and "overlay" not in found:
             return found[0], f"its database in {graphroot} says so"

@@ -57,6 +57,12 @@ MACHINE_CASES: list[Case] = [
         "a: the",
         "# once the repository is mounted: podman system migrate",
     ),
+    (
+        "repository-missing",
+        repository(replace(ROOT, in_container=True), presence=Presence.MISSING),
+        f"{REPOSITORY} isn't there inside this container",
+        "# on the host: mount it, and start this container with --volume /cvmfs:/cvmfs:ro,rslave",
+    ),
     ("repository-missing", repository(path="/srv/x", empty=True), "empty", "# mount /srv/x"),
     (
         "repository-hangs",

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from podman_cvmfs.doctor import edits
 from podman_cvmfs.doctor.facts import Engine, Native, Presence
+from podman_cvmfs.podman.services import Service
 from podman_cvmfs.usage.broken_layers import BrokenUsers
 from tests.support.doctor_facts import (
     BROKEN,
@@ -131,15 +132,21 @@ PODMAN_CASES: list[Case] = [
         f"{RESET}; {SETUP}",
     ),
     (
-        # There is nothing to remove.
+        # podman can't reset what it doesn't know.
         "driver-not-overlay",
         conf(
             driver="overla",
             effective=replace(EFFECTIVE, driver="overla"),
             set_in={"driver": CONF},
         ),
-        "overla",
-        edits.set_key("driver", "overlay", CONF),
+        "removes podman's database",
+        f"{edits.set_key('driver', 'overlay', CONF)} && rm --force /g/libpod/bolt_state.db /g/d",
+    ),
+    (
+        "driver-not-overlay",
+        replace(ROOT, engine=Engine("4.3.1", driver="overla")),
+        "its database says so",
+        "rm --force /g/libpod/bolt_state.db /g/db.sql",
     ),
     (
         "driver-not-overlay",
@@ -234,6 +241,21 @@ PODMAN_CASES: list[Case] = [
         f"{SETUP} --overlay kernel",
     ),
     (
+        "auto-ids-missing",
+        conf(
+            options(replace(ROOT, user=replace(ROOT.user, auto_ids=False)), mount_program="/f"),
+            userns="auto:size=5",
+        ),
+        "containers",
+        "echo containers:2147483647:2147483648 | tee --append /etc/subuid /etc/subgid",
+    ),
+    (
+        "service-without-store",
+        replace(ROOT, services=(Service("/q/a.container", ("--root=/r",)), Service("/q/b", ()))),
+        "/q/a.container has --root=/r (and 1 more)",
+        f"# give podman --storage-opt=imagestore={STORE} there",
+    ),
+    (
         # The site's own program, or one that an option needs, stays.
         "mount-program-missing",
         conf(options(mount_program="/none"), missing_programs=("/none",), is_own_program=True),
@@ -259,6 +281,13 @@ PODMAN_CASES: list[Case] = [
         "modprobe fuse; chmod 0666 /dev/fuse",
     ),
     ("fuse-overlayfs-slow", options(mount_program="/f"), "/f", f"{SETUP} --overlay kernel"),
+    (
+        # Else podman would keep the program.
+        "fuse-overlayfs-slow",
+        conf(options(mount_program="/f"), remembered_in="/g/overlay/.has-mount-program"),
+        "/f",
+        f"{SETUP} --overlay kernel && rm --force /g/overlay/.has-mount-program",
+    ),
     (
         "fuse-overlayfs-slow",
         options(contents(overlay="fuse-overlayfs"), mount_program="/f"),

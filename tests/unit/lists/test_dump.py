@@ -41,25 +41,24 @@ def test_the_format_is_composefs_own() -> None:
 
 def test_what_is_written() -> None:
     entries = [
-        Entry("", _ROOT.mode, mtime_ns=-1, xattrs=((OPAQUE, b"y"), ("user.a=b", b"= \xff"))),
+        Entry("", _ROOT.mode, mtime_ns=-1, xattrs=(("user.a=b", b"= \xff"),)),
         Entry("-", stat.S_IFLNK | 0o777, target="-", size=1),
-        Entry("a b", stat.S_IFDIR | 0o1777, 1, 2),
+        Entry("a b", stat.S_IFDIR | 0o1777, 1, 2, xattrs=((OPAQUE, b"y"),)),
         Entry("a b/data", stat.S_IFREG | 0o4755, size=3, backing="a b/data"),
         Entry("c", stat.S_IFREG | 0o4755, size=3, hardlink="a b/data"),
         Entry("d\udcff", stat.S_IFCHR),
     ]
     lines = [*write(entries)]
     assert lines == [
-        rb"/ 0 40755 3 0 0 0 -1.999999999 - - - "
-        rb"trusted.overlay.opaque=y user.a\x3db=\x3d\x20\xff" + b"\n",
+        rb"/ 0 40755 3 0 0 0 -1.999999999 - - - user.a\x3db=\x3d\x20\xff" + b"\n",
         b"/- 1 120777 1 0 0 0 0.0 \\x2d - -\n",
-        b"/a\\x20b 0 41777 2 1 2 0 0.0 - - -\n",
+        b"/a\\x20b 0 41777 2 1 2 0 0.0 - - - trusted.overlay.opaque=y\n",
         b"/a\\x20b/data 3 104755 2 0 0 0 0.0 a\\x20b/data - -\n",
         b"/c 3 @104755 2 0 0 0 0.0 /a\\x20b/data - -\n",
         b"/d\\xff 0 20000 1 0 0 0 0.0 - - -\n",
     ]
     assert [*read(lines, "the list")] == entries
-    assert entries[0].is_opaque and entries[-1].is_whiteout
+    assert entries[2].is_opaque and entries[-1].is_whiteout
 
 
 _NAMES = st.binary(min_size=1, max_size=6).map(
@@ -140,6 +139,8 @@ _FILE = b"/a 1 100644 1 0 0 0 0.0 a - -\n"
         (_ROOT_LINE[:-1] + b" user.a\n", "an extended attribute isn't valid"),
         (_ROOT_LINE[:-1] + b" =a\n", "an extended attribute isn't valid"),
         (_ROOT_LINE[:-1] + b" user.a= user.a=\n", "it has an attribute twice"),
+        (_ROOT_LINE[:-1] + b" trusted.overlay.opaque=y\n", "only overlayfs may set"),
+        (_ROOT_LINE + _FILE[:-1] + b" trusted.overlay.redirect=/b\n", "only overlayfs may set"),
         (_ROOT_LINE + b"/a 1 100644\n", "it has 3 fields, not 11"),
         (_ROOT_LINE + b"/" + b"a" * 1024 * 1024, "it is too long"),
         (_ROOT_LINE.replace(b"/ ", b"\0/ "), "it holds a null byte"),

@@ -78,6 +78,8 @@ def test_wrong_ranges_spoil_the_profile(ranges: object) -> None:
     [
         ({"format": 2}, "no profile of format 1"),
         ({"image": "b" * 64}, "another image"),
+        ({"image": "../etc"}, "names no image"),
+        ({"image": 7}, "names no image"),
         ({"files": {}}, "no list"),
         ({"files": ["a"]}, "wrong path"),
         ({"files": [{"path": "a"}] * (MAX_FILES + 1)}, "at most 10000 files"),

@@ -12,6 +12,7 @@ import pytest
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.profiles.shown import ShownImage, shown_image
 from podman_cvmfs.settings.policy import DEFAULT_POLICY, View
+from podman_cvmfs.store.records import StoreContent, StoredLayer
 from tests.support.required import required
 from tests.support.world import World, app
 
@@ -101,6 +102,26 @@ def test_an_image_of_a_store(tmp_path: Path, view: View) -> None:
         assert shown.locate("tmp/file") == os.path.realpath(world.flat(0) / "tmp/file")
     else:
         assert shown.locate("file") == f"{layer}/file"
+
+
+def test_an_exact_layer_shows_the_files_that_its_metadata_name(tmp_path: Path) -> None:
+    overlay = tmp_path / "other/.current/overlay"
+    for piece in "pq":
+        (overlay / piece / "composefs-data").mkdir(parents=True)
+    files = tmp_path / "layerfs"
+    files.mkdir()
+    (files / "file").touch()
+    (overlay / "p/diff").mkdir()
+    (overlay / "p/files").symlink_to(files)
+    (overlay / "q/diff").symlink_to(tmp_path)
+    world = World(tmp_path)
+    world.make("repository", 1)
+    world.sync()
+    image = world.stored(app(0))
+    layer = StoredLayer(image.top_layer or "", "entry", None, 1, exact=True, lowers=("p", "q"))
+    content = StoreContent(layers={layer.layer_id: layer})
+    found = shown_image(str(tmp_path / "other"), content, image)
+    assert found.roots == (str(files),) and found.locate("file") == f"{files}/file"
 
 
 def test_an_image_without_files_is_refused(tmp_path: Path) -> None:

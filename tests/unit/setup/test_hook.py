@@ -14,10 +14,12 @@ import pytest
 
 from podman_cvmfs.podman.storage_conf.effective import read_hook_directories
 from podman_cvmfs.podman.storage_conf.generation import Generation
+from podman_cvmfs.profiles.started import drop_mark, put_mark
 from podman_cvmfs.setup.hook import SCRIPT, hook
 from tests.support.set_up import Machine, every_generation, tree_of, write
 from tests.support.storage_confs import NEW, OLD
 
+USUAL = "/usr/share/containers/oci/hooks.d"
 LINK = "l/ABCDEFGHIJKLM"
 #: Strings that look like what the script looks for.
 ODD = ['"root":{"path":"/false"', "root", ":{", "path", "*", "\n", "\\", "$(touch x)", "\u00e9"]
@@ -32,8 +34,7 @@ def test_set_up_and_undone(root: Path, generation: Generation, uid: int) -> None
     machine.set_up(prefetch=True)
     (file,) = root.glob("*/oci/hooks.d/*.json")
     assert json.loads(file.read_bytes())["stages"] == ["precreate"]
-    if uid:
-        assert read_hook_directories(machine.places, generation) == [str(file.parent)]
+    assert read_hook_directories(machine.places, generation) == [USUAL, str(file.parent)]
     after = tree_of(root)
     # It follows the store without being asked for again.
     assert machine.set_up().changes == []
@@ -43,18 +44,25 @@ def test_set_up_and_undone(root: Path, generation: Generation, uid: int) -> None
 
 
 @pytest.mark.parametrize("generation", [OLD, NEW], ids=["old", "new"])
-def test_directories_of_others_stay(root: Path, generation: Generation) -> None:
+@pytest.mark.parametrize("uid", [0, 1000], ids=["root", "user"])
+def test_directories_of_others_stay(root: Path, generation: Generation, uid: int) -> None:
     write(root / "admin/containers.conf", b'[engine]\nhooks_dir = ["/others"]\n')
-    user = Machine(root, generation, uid=1000)
-    user.set_up(prefetch=True)
-    found = read_hook_directories(user.places, generation)
-    assert found == ["/others", str(root / "user/oci/hooks.d")]
+    machine = Machine(root, generation, uid=uid)
+    machine.set_up(prefetch=True)
+    own = root / ("user" if uid else "admin") / "oci/hooks.d"
+    found = read_hook_directories(machine.places, generation)
+    assert list(dict.fromkeys(found)) == ["/others", str(own)]
 
 
-def test_root_is_told_of_a_directory_that_is_not_read(root: Path) -> None:
-    write(root / "admin/containers.conf", b'[engine]\nhooks_dir = ["/others"]\n')
-    remarks = Machine(root, OLD).set_up(prefetch=True).remarks
-    assert any("sets hooks_dir: add" in remark for remark in remarks)
+def test_a_file_that_the_environment_names_is_edited(root: Path) -> None:
+    conf = write(root / "conf", b"[engine]\n")
+    machine = Machine(root, OLD, containers_conf=str(conf))
+    machine.set_up(prefetch=True)
+    found = read_hook_directories(machine.places, OLD)
+    assert found == [USUAL, str(root / "admin/oci/hooks.d")]
+    assert machine.set_up(prefetch=True).changes == []
+    machine.undo()
+    assert conf.read_bytes() == b"[engine]\n"
 
 
 class Hook:
@@ -71,11 +79,13 @@ class Hook:
         self.store = root / "store"
         (self.store / "overlay/l").mkdir(parents=True)
         (self.store / "overlay" / LINK).symlink_to("../x/diff")
+        self.marks = root / "run/marks"
         self.layer = root / "a b*/layer"
         self.layer.mkdir(parents=True)
 
     def run(self, config: bytes) -> bytes:
-        argv = ["sh", "-c", SCRIPT, "hook", str(self.store), str(self.program), "prefetch"]
+        words = [self.store, self.marks, self.program, "prefetch"]
+        argv = ["sh", "-c", SCRIPT, "hook", *map(str, words)]
         done = subprocess.run(argv, input=config, stdout=subprocess.PIPE, check=True, timeout=20)
         return done.stdout
 
@@ -105,9 +115,24 @@ def test_a_container_on_our_layers_is_read(script: Hook) -> None:
     (script.layer / "lower").write_text(f"l/OTHERS:{LINK}:l/MORE")
     assert script.run(script.config()) == script.config()
     arguments, files = script.called()
-    assert arguments == f"prefetch --store {script.store} --layer {script.layer}"
+    mark = script.marks / LINK[2:]
+    assert arguments == f"prefetch --store {script.store} --layer {script.layer} --mark {mark}"
     # Standard input, output and error, ls's own, and its line of the total.
     assert int(files) <= 6
+
+
+def test_what_was_read_just_before_is_not_read_again(script: Hook) -> None:
+    (script.layer / "lower").write_text(LINK)
+    mark = script.marks / LINK[2:]
+    put_mark(str(mark))
+    assert script.run(script.config()) == script.config()
+    time.sleep(0.1)
+    assert not script.told.exists()
+    os.utime(mark, (time.time() - 1, time.time() - 1))
+    script.run(script.config())
+    assert script.called()
+    drop_mark(str(mark))
+    assert not mark.exists()
 
 
 def test_other_containers_are_left_alone(script: Hook) -> None:
@@ -143,9 +168,9 @@ def test_a_removed_program_keeps_nothing_from_starting(script: Hook) -> None:
 
 
 def test_the_file_names_the_script_and_the_program() -> None:
-    document = json.loads(hook("/store"))
+    document = json.loads(hook("/store", "/run/marks"))
     path, args = document["hook"]["path"], document["hook"]["args"]
     assert os.access(path, os.X_OK)
-    assert args[:5] == ["sh", "-c", SCRIPT, "podman-cvmfs", "/store"]
-    assert os.access(args[5], os.X_OK) and args[-1] == "prefetch"
+    assert args[:6] == ["sh", "-c", SCRIPT, "podman-cvmfs", "/store", "/run/marks"]
+    assert os.access(args[6], os.X_OK) and args[-1] == "prefetch"
     assert document["when"] == {"always": True}

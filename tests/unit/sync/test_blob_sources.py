@@ -21,10 +21,10 @@ from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.registry.web import WebClient
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.sync.from_settings import wishes_of
+from podman_cvmfs.sync.from_settings import request_of
 from podman_cvmfs.sync.new_stamp import Stamp, keep_stamps
 from podman_cvmfs.sync.report import SyncReport
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.sync.run import sync
 from podman_cvmfs.sync.stamp import stamp_path
 from tests.support.blobs import Blobs
@@ -75,9 +75,9 @@ class Node:
         self.cache = BlobCache(str(root / "cache"), self.sources)
 
     def sync(self) -> SyncReport:
-        wishes = self.world.wishes()
-        changed = {**vars(wishes), "store": self.store, "cache": self.cache, "registry": None}
-        return sync(Wishes(**changed))
+        request = self.world.request()
+        changed = {**vars(request), "store": self.store, "cache": self.cache, "registry": None}
+        return sync(SyncRequest(**changed))
 
     def origins(self) -> dict[str, tuple[str, str]]:
         with self.store.opened() as content:
@@ -230,9 +230,9 @@ def test_a_manifest_is_noted_as_lost_only_if_the_registry_does_not_have_it(
 def test_registries_are_asked_for_what_no_source_has(world: World) -> None:
     registry = registry_of(world)
     (world.root / "blobs").mkdir()
-    wishes = world.wishes(registry=registry)
+    request = world.request(registry=registry)
     cache = BlobCache(str(world.root / "cache"), BlobSources([f"{world.root}/blobs"]))
-    report = sync(Wishes(**{**vars(wishes), "cache": cache}))
+    report = sync(SyncRequest(**{**vars(request), "cache": cache}))
     assert not report.failed and len(registry.asked) == 4
 
 
@@ -241,8 +241,8 @@ def test_settings_name_sources(world: World) -> None:
     settings = Settings(
         blob_sources=places, store=f"{world.root}/s", cache=f"{world.root}/c", offline=True
     )
-    wishes, _ = wishes_of(settings, ())
-    assert wishes.cache.sources.places == places and wishes.registry is None
+    request, _ = request_of(settings, ())
+    assert request.cache.sources.places == places and request.registry is None
 
 
 def test_the_next_sync_looks_again_soon(world: World) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.settings.policy import DEFAULT_POLICY, Policy, View
+from podman_cvmfs.verify.store import verify
 from tests.support.osg import add_link, add_root, describe
 from tests.support.world import World, app
 
@@ -200,6 +201,44 @@ def test_what_is_empty_by_right_is_shown(world: World) -> None:
     for policy in _ALL:
         assert not world.sync(policy=policy).failed
         assert image.name in world.names
+
+
+def test_files_that_leave_later(world: World) -> None:
+    """The links stay. The store must not go on to offer what podman can't start."""
+    world.make("repository", 4)
+    images = [Published(world, number) for number in range(4)]
+    world.sync()
+    shutil.rmtree(images[1].root)
+    _missing_root_and_empty_layer(images[2])
+    report = world.sync()
+    assert [notice for notice in report.notices if images[1].name in notice]
+    assert world.stored(images[1].name).view == "layers"
+    assert list(report.failed) == [images[2].name]
+    line = report.failed[images[2].name].line
+    assert f"{images[2].root} is missing: the image has left the store" in line
+    assert world.names.keys() == {app(0), app(1), app(3)}
+    assert not report.warnings
+    for _ in range(2):
+        report = world.sync()
+        assert list(report.failed) == [images[2].name]
+    assert not report.changed and not verify(world.store.path).findings
+    for each in (images[1], images[2]):
+        (each.root / "tmp").mkdir(parents=True)
+    report = world.sync()
+    assert not report.failed and not report.notices
+    assert world.names.keys() == {app(number) for number in range(4)}
+    assert world.stored(images[1].name).view == "flat"
+
+
+def test_a_tree_that_is_away_has_lost_nothing(world: World) -> None:
+    """As between the unmounting and the mounting of a nested repository."""
+    world.make("repository", 2)
+    world.sync()
+    before = world.content
+    (world.repository / ".flat").rename(world.repository / ".away")
+    (world.repository / ".flat").mkdir()
+    assert not world.sync().failed
+    assert world.content == before
 
 
 @pytest.mark.parametrize("state", ["missing", "empty"])

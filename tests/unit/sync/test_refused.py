@@ -18,7 +18,7 @@ from podman_cvmfs.reports.sources import selection_of
 from podman_cvmfs.reports.why import Code, judge
 from podman_cvmfs.repository.collect import collect
 from podman_cvmfs.settings.files import Settings, Signatures
-from podman_cvmfs.sync.from_settings import wishes_of
+from podman_cvmfs.sync.from_settings import request_of
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.run import sync
 from podman_cvmfs.sync.selection import Selection
@@ -61,7 +61,7 @@ def refuse(world: World, requirement: dict[str, str]) -> str:
 
 
 def run(settings: Settings, *images: str) -> SyncReport:
-    return sync(wishes_of(settings, images)[0])
+    return sync(request_of(settings, images)[0])
 
 
 @pytest.mark.parametrize("signatures", Signatures)

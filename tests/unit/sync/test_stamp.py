@@ -12,6 +12,7 @@ import pytest
 
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import PartialError, RegistryError
+from podman_cvmfs.reports.status import status_of
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.store.reader import read_store
@@ -213,6 +214,19 @@ def test_a_directory_changed_just_now_is_not_trusted(repository: Path) -> None:
     assert directories_of(str(repository)) is None
 
 
+def test_the_first_sync_of_a_fresh_repository_is_complete(tmp_path: Path, repository: Path) -> None:
+    """The next one compares everything, though, and status and doctor have nothing to say."""
+    target = target_of(tmp_path, repository)
+    os.utime(repository / REGISTRY)
+    sync_json(target)
+    settings = Settings((str(repository),), store=str(target.store), cache=str(target.cache))
+    content = read_store(str(target.store))
+    assert content is not None
+    (found,) = status_of(settings, content).repositories
+    assert found.synced is not None
+    assert not is_skipped(target)
+
+
 def test_revision_of_a_mount(
     tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,7 +256,6 @@ def test_revision_of_a_mount(
 
     assert not current()
     content = Stamp(str(repository)).content(str(store), "wishes", 100, 200, {})
-    assert content is not None
     path.write_bytes(content)
     calls.clear()
     assert current()

@@ -110,6 +110,6 @@ def test_a_sync_asks_the_settings(tmp_path: Path) -> None:
         (NEVER, (), True),
         (0, (), False),
     ):
-        sync(replace(world.wishes(), grace=grace, graphroots=patterns))
+        sync(replace(world.request(), grace=grace, graphroots=patterns))
         assert app(1) not in world.names
         assert (top in world.content.layers) is stays, (grace, patterns)
