@@ -74,6 +74,10 @@ class RegistryBusy(RegistryError):  # noqa: N818
     later."""
 
 
+class NotInRegistry(RegistryError):  # noqa: N818
+    """A registry, or another server, answers that it doesn't have what it was asked for."""
+
+
 class PartialError(PodmanCvmfsError):
     """Some of the images were done, others failed; each failure has been reported."""
 

@@ -16,6 +16,7 @@ from tests.support.long_tests import is_long
 from tests.support.podman import Host, PodmanUnavailableError, host
 from tests.support.registry import Registry
 from tests.support.required import required
+from tests.support.users import public_directory
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +37,13 @@ def as_root() -> None:
     """The test is root's: only root can become, or give files to, somebody else."""
     if os.geteuid() != 0:
         required("needs root")
+
+
+@pytest.fixture
+def public_place(as_root: None) -> Iterator[Path]:
+    """A directory that only root can change, and that all users reach."""
+    with public_directory() as path:
+        yield path
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Syncs every hostile repository in every way, and publishes every hostile image; arguments go to
-# pytest. Needs root and what tests/run.sh sets up; about four minutes.
+# Runs all attacks that tests/support/attacks.py lists, and syncs every hostile repository in every
+# way; arguments go to pytest. Needs root and what tests/run.sh sets up; about ten minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+python="${PODMAN_CVMFS_VENV:-.venv}/bin/python"
+attacks=$("$python" -m tests.support.attacks)
 export PODMAN_CVMFS_TEST_ALL_WAYS=1
-exec "${PODMAN_CVMFS_VENV:-.venv}/bin/python" -m pytest \
-    tests/fuzz/test_hostile.py tests/fuzz/test_hostile_images.py "$@"
+# shellcheck disable=SC2086
+exec "$python" -m pytest $attacks "$@"

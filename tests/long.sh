@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tests/long.sh: every variant of the tests of which CI takes a part: commits, real layers, upgrades
-# and lock-ups on every podman. An hour or less. Needs root and what tests/run.sh sets up.
+# and lock-ups on every podman, and doctor's cures. An hour or less. Needs root and what tests/run.sh sets up.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-exec "${PODMAN_CVMFS_VENV:-.venv}/bin/python" -m pytest --long tests/matrix tests/integration/test_lock_up.py "$@"
+exec "${PODMAN_CVMFS_VENV:-.venv}/bin/python" -m pytest --long tests/matrix tests/integration/test_lock_up.py tests/unit/doctor/test_cures.py "$@"

@@ -26,6 +26,7 @@ TEXTS = Path(__file__).parent
 OTHERS = {
     ("podman-cvmfs.toml", 5): "settings of podman-cvmfs",
     ("podman-cvmfs-concepts", 7): "how podman runs images from CernVM-FS, and where that differs",
+    ("podman-cvmfs-crio", 7): "images from CernVM-FS in CRI-O, Kubernetes and OpenShift",
     ("podman-cvmfs-security", 7): "who is trusted for what, and what a sync checks",
 }
 _GENERAL = ("podman-cvmfs(1)", "podman-cvmfs.toml(5)", "podman-cvmfs-concepts(7)")

@@ -4,8 +4,10 @@
 Format: a ustar archive (POSIX.1-1988) of plain files ``sha256/<2 hex digits>/<64 hex digits>``, the
 blobs, and before them ``manifests/<2 hex digits>/<64 hex digits>``, notes that say which blobs are
 the manifest of an image and its index: a line each for the image's source ID and their digests.
-They are sorted by name, without owners and times: equal caches give equal bytes. Markers of layers
-are not exported. The other host could not check them, and can find them itself.
+Between these are ``profiles/<2 hex digits>/<64 hex digits>``, start-up profiles: a line for the
+image's source ID, and the profile. All are named by the digest of what they hold. They are sorted
+by name, without owners and times: equal caches give equal bytes. Markers of layers are not
+exported. The other host could not check them, and can find them itself.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from podman_cvmfs.cache.blobs import BlobCache
+from podman_cvmfs.cache.blobs import PROFILES, BlobCache
 from podman_cvmfs.cache.sources import BLOBS, NOTES, path_in_tree
 from podman_cvmfs.errors import InputError, RegistryError, StoreError, printable
 from podman_cvmfs.oci.documents import MAX_DOCUMENT, Digest
@@ -28,7 +30,7 @@ from podman_cvmfs.oci.genuine import Genuine, Index, has_config, judge
 log = logging.getLogger(__name__)
 
 _BLOCK = 512
-_NAME = re.compile(rf"({BLOBS}|{NOTES})/([0-9a-f]{{2}})/(\2[0-9a-f]{{62}})\Z")
+_NAME = re.compile(rf"({BLOBS}|{NOTES}|{PROFILES})/([0-9a-f]{{2}})/(\2[0-9a-f]{{62}})\Z")
 _SIZE = re.compile(rb"([0-7]{11})\0\Z")
 #: More blobs than a hundred times the largest repository has images.
 _MAX_BLOBS = 1_000_000
@@ -49,6 +51,8 @@ class Shipped:
     broken: int = 0
     #: How many notes were new in the cache.
     new_notes: int = 0
+    #: How many start-up profiles there were.
+    profiles: int = 0
 
 
 def export_cache(cache: BlobCache, output: BinaryIO) -> Shipped:
@@ -56,9 +60,13 @@ def export_cache(cache: BlobCache, output: BinaryIO) -> Shipped:
 
     Raises OSError if ``output`` can't be written.
     """
-    blobs = size = broken = 0
+    blobs = size = broken = profiles = 0
     for digest, note in sorted(_notes(cache)):
         output.write(_header(digest, len(note), NOTES) + note + bytes(-len(note) % _BLOCK))
+    for digest, profile in sorted(_profiles(cache)):
+        output.write(_header(digest, len(profile), PROFILES))
+        output.write(profile + bytes(-len(profile) % _BLOCK))
+        profiles += 1
     for digest in cache.held(BLOBS):
         data = cache.get(digest)
         if data is None:
@@ -69,14 +77,15 @@ def export_cache(cache: BlobCache, output: BinaryIO) -> Shipped:
         blobs += 1
         size += len(data)
     output.write(bytes(2 * _BLOCK))
-    return Shipped(blobs, size, broken=broken)
+    return Shipped(blobs, size, broken=broken, profiles=profiles)
 
 
 def import_cache(cache: BlobCache, file: BinaryIO, source: str) -> Shipped:
     """Put all blobs of an archive into ``cache``; ``source`` is what messages call it.
 
     The whole archive is checked before anything changes. If the cache can't take all of it, the
-    cache stays unchanged. A note replaces one of lower worth. Raises InputError for an archive that
+    cache stays unchanged. A note replaces one of lower worth. A profile counts only where the cache
+    has none of its image: that has been recorded here. Raises InputError for an archive that
     differs from the output of ``export_cache``, StoreError, and OSError if ``file`` can't be read.
     """
     if not file.seekable():
@@ -85,19 +94,24 @@ def import_cache(cache: BlobCache, file: BinaryIO, source: str) -> Shipped:
             return import_cache(cache, copy, source)
     start = file.tell()
     notes = []
+    profiles = []
     for kind, _, data in _entries(file, source):
         if kind == NOTES:
             notes.append(_noted(data, printable(source)))
+        elif kind == PROFILES:
+            profiles.append(_profiled(data, printable(source)))
     file.seek(start)
     new: list[Digest] = []
     #: Images with new notes -> their notes before.
     noted: list[tuple[Digest, Sequence[Digest]]] = []
+    #: Images with new profiles.
+    put: list[Digest] = []
     blobs = size = 0
     # What is taken back, too, goes by paths.
     cache.require_own()
     try:
         for kind, digest, data in _entries(file, source):
-            if kind == NOTES:
+            if kind != BLOBS:
                 continue
             blobs += 1
             size += len(data)
@@ -110,10 +124,14 @@ def import_cache(cache: BlobCache, file: BinaryIO, source: str) -> Shipped:
             if _worth(cache, image, documents) > _worth(cache, image, before):
                 cache.keep_manifest_digests(image, documents)
                 noted.append((image, before))
+        for image, profile in profiles:
+            if cache.profile(image, MAX_DOCUMENT) is None:
+                cache.keep_profile(image, profile)
+                put.append(image)
     except BaseException:
-        _take_back(cache, new, noted)
+        _take_back(cache, new, noted, put)
         raise
-    return Shipped(blobs, size, len(new), new_notes=len(noted))
+    return Shipped(blobs, size, len(new), new_notes=len(noted), profiles=len(profiles))
 
 
 def _worth(cache: BlobCache, image: Digest, documents: Sequence[Digest]) -> int:
@@ -141,6 +159,25 @@ def _notes(cache: BlobCache) -> Iterator[tuple[Digest, bytes]]:
         if digests and all(cache.get(digest) is not None for digest in digests):
             note = "".join(f"{each}\n" for each in (image, *digests)).encode()
             yield Digest.of(note), note
+
+
+def _profiles(cache: BlobCache) -> Iterator[tuple[Digest, bytes]]:
+    """The start-up profiles in the cache, with their images, by the digest of both. Whoever uses
+    one checks it."""
+    for image in cache.held(PROFILES):
+        profile = cache.profile(image, MAX_DOCUMENT - _BLOCK)
+        if profile is not None:
+            data = f"{image}\n".encode() + profile
+            yield Digest.of(data), data
+
+
+def _profiled(data: bytes, shown: str) -> tuple[Digest, bytes]:
+    """The image and its profile. Raises InputError for a malformed entry."""
+    image, _, profile = data.partition(b"\n")
+    try:
+        return Digest.parse(image.decode("ascii")), profile
+    except (InputError, UnicodeDecodeError):
+        raise InputError(f"{shown}: not an exported cache: a profile in it is wrong") from None
 
 
 def _noted(note: bytes, shown: str) -> list[Digest]:
@@ -225,9 +262,13 @@ def _spool(file: BinaryIO, copy: BinaryIO) -> None:
 
 
 def _take_back(
-    cache: BlobCache, blobs: list[Digest], noted: list[tuple[Digest, Sequence[Digest]]]
+    cache: BlobCache,
+    blobs: list[Digest],
+    noted: list[tuple[Digest, Sequence[Digest]]],
+    profiles: list[Digest],
 ) -> None:
     made = [(BLOBS, digest) for digest in blobs]
+    made += [(PROFILES, image) for image in profiles]
     # An image may have had several: the first is restored last.
     for image, before in reversed(noted):
         if before:

@@ -34,6 +34,8 @@ from podman_cvmfs.util.foreign_file import read_bounded
 from podman_cvmfs.util.trusted_place import require_own_place
 
 _MARKERS = "layer-markers"
+#: Start-up profiles of images, by their source ID (``profiles/profile.py``).
+PROFILES = "profiles"
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 #: A layer with more markers than fit is looked at again each time.
 _MAX_MARKERS = 64 * 1024 * 1024
@@ -74,7 +76,7 @@ class BlobCache:
         return noted_digests(self._read(NOTES, image_id, MAX_NOTE) or b"")
 
     def held(self, kind: str) -> Iterator[Digest]:
-        """The names of all files of a kind, BLOBS or NOTES, in order. Raises StoreError."""
+        """The names of all files of a kind (BLOBS, NOTES, PROFILES) in order. Raises StoreError."""
         top = f"{self.directory}/{kind}"
         try:
             for directory in sorted(name for name in os.listdir(top) if len(name) == 2):
@@ -107,6 +109,15 @@ class BlobCache:
     def keep_markers(self, repository: str, layer: Digest, markers: Markers) -> None:
         """Keep the markers of a layer. Raises StoreError."""
         self._write(_MARKERS, _of_layer(repository, layer), markers.to_json())
+
+    def profile(self, image_id: Digest, limit: int) -> bytes | None:
+        """The start-up profile of an image, unchecked; None if none of at most ``limit`` bytes is
+        here."""
+        return self._read(PROFILES, image_id, limit)
+
+    def keep_profile(self, image_id: Digest, data: bytes) -> None:
+        """Keep the start-up profile of an image. Raises StoreError."""
+        self._write(PROFILES, image_id, data)
 
     def _path(self, kind: str, digest: Digest) -> str:
         return f"{self.directory}/{path_in_tree(kind, digest)}"

@@ -15,7 +15,13 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from podman_cvmfs.errors import InputError, RegistryError, RegistryUnreachable, printable
+from podman_cvmfs.errors import (
+    InputError,
+    NotInRegistry,
+    RegistryError,
+    RegistryUnreachable,
+    printable,
+)
 from podman_cvmfs.oci.documents import MAX_DOCUMENT, Digest
 from podman_cvmfs.util.foreign_file import read_bounded
 from podman_cvmfs.util.web_address import is_web_address
@@ -108,15 +114,13 @@ class BlobSources:
         return None
 
     def _fetched(self, address: str, place: str, limit: int) -> bytes | None:
-        from podman_cvmfs.registry.web import MissingFileError
-
         with self._lock:
             if self._client is None:
                 assert self._make_client is not None
                 self._client = self._make_client()
         try:
             found = self._client.get(address, f"the blob source {place}", limit)
-        except MissingFileError:
+        except NotInRegistry:
             return None
         return None if found is None else found.data
 

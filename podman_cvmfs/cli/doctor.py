@@ -101,6 +101,7 @@ def _overview(facts: Facts) -> list[list[str]]:
     mounts = mount_program(facts) or "the kernel"
     rows = [
         ["podman", version],
+        *([["CRI-O", _crio(facts)]] if facts.crio.is_there else []),
         ["configuration", ", ".join(conf.effective.files) or "podman's built-in defaults"],
         ["driver", f"{engine.driver or conf.driver}, mounted by {mounts}"],
         *(["variable", f"{name}={value}"] for name, value in conf.environment.items()),
@@ -118,6 +119,12 @@ def _overview(facts: Facts) -> list[list[str]]:
     rows.append(["native library", native])
     rows.append(["systemd", _units(facts)])
     return rows
+
+
+def _crio(facts: Facts) -> str:
+    if facts.crio.problem:
+        return "its configuration can't be read"
+    return "uses the store" if facts.crio.has_store else "doesn't use the store"
 
 
 def _state(facts: Facts) -> str:
@@ -144,6 +151,7 @@ def _as_data(facts: Facts, findings: list[Finding]) -> dict[str, object]:
     conf = facts.configuration
     return {
         "podman": facts.engine.version or None,
+        "crio": facts.crio.has_store if facts.crio.is_there else None,
         "storage_library": facts.native.version or None,
         "configuration": list(conf.effective.files),
         "driver": facts.engine.driver or conf.driver,

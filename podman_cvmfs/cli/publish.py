@@ -5,68 +5,63 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import click
 
-from podman_cvmfs.cli.options import DIRECTORY, arch_option, settings_given
-from podman_cvmfs.errors import InputError, PartialError, PodmanCvmfsError, printable
-from podman_cvmfs.names.reference import ImageName, parse_name
+from podman_cvmfs.cli.options import DIRECTORY, FILE, arch_option, settings_given
+from podman_cvmfs.errors import InputError, PartialError, printable
+from podman_cvmfs.names.reference import parse_name
+from podman_cvmfs.names.spec import ImageSpec
 from podman_cvmfs.oci.platform import Platform
-from podman_cvmfs.publish.present import present_platform
-from podman_cvmfs.publish.publisher import Published, check_directory, publish
+from podman_cvmfs.profiles.profile import MAX_PROFILE, parse_profile, render_profile
+from podman_cvmfs.publish.batch import Outcome, Wanted, publish_all, wanted_by_lists
 from podman_cvmfs.publish.source.budget import parse_size
-from podman_cvmfs.publish.source.image import ImageSource, SourceImage
 from podman_cvmfs.publish.source.open import open_source
+from podman_cvmfs.publish.targets import Target, target_for
 from podman_cvmfs.registry.client import RegistryClient
+from podman_cvmfs.settings.files import Settings
+from podman_cvmfs.settings.paths import default_staging
+from podman_cvmfs.sync.fetch_lists import ListFetcher
+from podman_cvmfs.sync.watch import follow
+from podman_cvmfs.sync.wish_list import read_wish_list
+from podman_cvmfs.util.foreign_file import read_bounded
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _Target:
-    """What is published into, and what the user vouches for."""
-
-    repository: str
-    assume_nosuid: bool
-    max_size: int | None
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """The result for one image, or for an unreadable source."""
-
-    source: str
-    image: SourceImage | None = None
-    published: Published | None = None
-    error: PodmanCvmfsError | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        if self.published is None:
-            status = "failed"
-        else:
-            status = "published" if self.published.changed else "unchanged"
-        document: dict[str, Any] = {
-            "source": self.source,
-            "name": str(self.image.name) if self.image else None,
-            "image_id": self.image.config.digest.hex if self.image else None,
-            "layers": self.published.layers if self.published else 0,
-            "new_layers": self.published.new_layers if self.published else 0,
-            "status": status,
-        }
-        if self.error is not None:
-            document["error"] = self.error.message
-        return document
-
-
 @click.command("publish")
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.argument("sources", metavar="SOURCE...", nargs=-1)
+@click.option(
+    "--wish-list",
+    "wish_lists",
+    metavar="FILE",
+    multiple=True,
+    help="Publish all images that this list wants. A file, or an https:// address.",
+)
+@click.option(
+    "--watch",
+    "interval",
+    metavar="SECONDS",
+    type=click.FloatRange(min=1),
+    help="With --wish-list: keep running, and look at the registries this often.",
+)
 @click.option(
     "--repository",
     required=True,
     type=DIRECTORY,
-    help="The repository. The directory is made if it is missing.",
+    help="The repository. A plain directory is made if it is missing. /cvmfs/NAME is published by "
+    "cvmfs_server, in one transaction.",
+)
+@click.option(
+    "--staging",
+    type=DIRECTORY,
+    help="Where images for /cvmfs/NAME are unpacked. Default: /var/lib/podman-cvmfs/publish; an "
+    "ordinary user's is ~/.local/share/podman-cvmfs/publish.",
 )
 @click.option(
     "--name", metavar="NAME", help="The name of the image, for example example.org/app:1."
@@ -85,6 +80,13 @@ class _Outcome:
     "compressed size.",
 )
 @click.option(
+    "--profile",
+    "profiles",
+    type=FILE,
+    multiple=True,
+    help="Publish this start-up profile with its image. podman-cvmfs profile --output writes one.",
+)
+@click.option(
     "--format",
     "output",
     type=click.Choice(["text", "json"]),
@@ -93,10 +95,14 @@ class _Outcome:
 )
 def command(
     sources: tuple[str, ...],
+    wish_lists: tuple[str, ...],
+    interval: float | None,
+    staging: str | None,
     repository: str,
     name: str | None,
     assume_nosuid: bool,
     max_size: str | None,
+    profiles: tuple[str, ...],
     output: str,
 ) -> None:
     """Unpack images into a repository in DUCC's layout.
@@ -106,69 +112,92 @@ def command(
     (oci-archive:PATH[:TAG]); a file from "podman save" or "docker save" (docker-archive:PATH).
     For a layout or a file the PATH alone is enough.
 
+    A wish list names images in registries. It has one image a line, or it is a recipe in DUCC's
+    form, whose name ends in .yaml. A tag may be a pattern: reg.example.org/group/app:2.*
+
     If an image is for several architectures, the one for --arch is published. If you publish an
     image again, nothing changes. A new image under an old name replaces the old one.
     """
-    if name is not None and len(sources) > 1:
+    if not sources and not wish_lists:
+        raise click.UsageError("give a SOURCE, or --wish-list")
+    if name is not None and (len(sources) > 1 or wish_lists):
         raise InputError("--name is for a single SOURCE", "publish them one by one")
+    if interval is not None and (not wish_lists or output == "json"):
+        raise click.UsageError("--watch is for --wish-list, and makes no report in JSON")
     given = parse_name(name) if name is not None else None
-    settings = settings_given()
-    patience = settings.registries
-    check_directory(repository, assume_nosuid)
-    target = _Target(repository, assume_nosuid, None if max_size is None else parse_size(max_size))
-    outcomes: list[_Outcome] = []
-    client = RegistryClient(
-        timeout=patience.timeout, retries=patience.retries, max_pause=patience.max_pause
-    )
-    with client:
-        for source in sources:
-            outcomes.extend(_publish_source(source, given, target, client, settings.platform))
+    settings = replace(settings_given(), wish_lists=wish_lists)
+    size = None if max_size is None else parse_size(max_size)
+    known = dict(map(_profile, profiles))
+    fetcher = ListFetcher(settings)
+
+    def work(target: Target) -> list[Outcome]:
+        patience = settings.registries
+        client = RegistryClient(
+            timeout=patience.timeout, retries=patience.retries, max_pause=patience.max_pause
+        )
+        with client:
+            wanted = [
+                Wanted(
+                    text,
+                    partial(open_source, text, given, client, settings.platform, target.max_size),
+                )
+                for text in sources
+            ]
+            specs = _specs(settings, fetcher)
+            wanted += wanted_by_lists(specs, client, settings.platform, target)
+            outcomes = []
+            for outcome in publish_all(wanted, target):
+                _tell(outcome, settings.platform, is_quiet=interval is not None)
+                outcomes.append(outcome)
+        return outcomes
+
+    with target_for(repository, staging or default_staging(), assume_nosuid, size) as target:
+        target.profiles = known
+        if interval is not None:
+            follow(lambda: _raise_failures(work(target)), interval, what="publishing")
+            return
+        outcomes = work(target)
     if output == "json":
-        click.echo(json.dumps([outcome.as_json() for outcome in outcomes], indent=1))
+        click.echo(json.dumps([_as_json(outcome) for outcome in outcomes], indent=1))
+    elif len(outcomes) > 1:
+        log.info("%s", _summary(outcomes))
     _raise_failures(outcomes)
 
 
-def _publish_source(
-    text: str,
-    name: ImageName | None,
-    target: _Target,
-    client: RegistryClient,
-    platform: Platform,
-) -> list[_Outcome]:
+def _profile(path: str) -> tuple[str, bytes]:
+    """A profile's image, and its bytes. Raises InputError."""
     try:
-        source = open_source(text, name, client, platform, target.max_size)
-    except PodmanCvmfsError as err:
-        return [_Outcome(text, error=err)]
-    try:
-        images = source.images()
-        for image in images:
-            if not platform.runs(image.config.platform):
-                theirs = printable(str(image.config.platform))
-                log.warning(
-                    "%s is for %s, not for %s: syncs on this architecture leave it out",
-                    image.name,
-                    theirs,
-                    platform,
-                )
-        return [_publish_image(text, source, image, target) for image in images]
-    except PodmanCvmfsError as err:
-        return [_Outcome(text, error=err)]
-    finally:
-        source.close()
+        data = read_bounded(path, MAX_PROFILE)
+    except OSError as err:
+        raise InputError(f"can't read {printable(path)}: {err.strerror}") from None
+    profile = parse_profile(data, None, printable(path))
+    return profile.image, render_profile(profile)
 
 
-def _publish_image(text: str, source: ImageSource, image: SourceImage, target: _Target) -> _Outcome:
-    before, its = present_platform(target.repository, image.name), image.config.platform
-    try:
-        done = publish(
-            target.repository,
-            image,
-            lambda layer: source.layer(image, layer),
-            target.assume_nosuid,
-            target.max_size,
+def _specs(settings: Settings, fetcher: ListFetcher) -> Iterator[ImageSpec]:
+    """What the wish lists want. Raises InputError for one that can't be read."""
+    warnings = [*fetcher.refresh()]
+    for place in settings.wish_lists:
+        wishes = read_wish_list(place, settings.cache)
+        warnings += [*wishes.warnings, *(problem.message for problem in wishes.problems)]
+        yield from wishes.specs
+    for warning in warnings:
+        log.warning("%s", warning)
+
+
+def _tell(outcome: Outcome, platform: Platform, is_quiet: bool) -> None:
+    """Log what was done for an image. A quiet one says nothing of unchanged images."""
+    image, done = outcome.image, outcome.published
+    if image is None or done is None:
+        return
+    its, before = image.config.platform, outcome.before
+    if (done.changed or not is_quiet) and not platform.runs(its):
+        log.warning(
+            "%s is for %s, not for %s: syncs on this architecture leave it out",
+            image.name,
+            printable(str(its)),
+            platform,
         )
-    except PodmanCvmfsError as err:
-        return _Outcome(text, image, error=err)
     if before is not None and before.architecture != its.architecture:
         log.warning(
             "%s was for %s and is now for %s: a repository has one image for each name",
@@ -178,12 +207,37 @@ def _publish_image(text: str, source: ImageSource, image: SourceImage, target: _
         )
     if done.changed:
         log.info("%s: published, %d of %d layers new", image.name, done.new_layers, done.layers)
-    else:
+    elif not is_quiet:
         log.info("%s: unchanged", image.name)
-    return _Outcome(text, image, done)
 
 
-def _raise_failures(outcomes: list[_Outcome]) -> None:
+def _status(outcome: Outcome) -> str:
+    if outcome.published is None:
+        return "failed"
+    return "published" if outcome.published.changed else "unchanged"
+
+
+def _as_json(outcome: Outcome) -> dict[str, Any]:
+    image, done = outcome.image, outcome.published
+    document: dict[str, Any] = {
+        "source": outcome.source,
+        "name": str(image.name) if image else None,
+        "image_id": image.config.digest.hex if image else None,
+        "layers": done.layers if done else 0,
+        "new_layers": done.new_layers if done else 0,
+        "status": _status(outcome),
+    }
+    if outcome.error is not None:
+        document["error"] = outcome.error.message
+    return document
+
+
+def _summary(outcomes: Sequence[Outcome]) -> str:
+    counts = Counter(map(_status, outcomes))
+    return ", ".join(f"{counts[word]} {word}" for word in ("published", "unchanged", "failed"))
+
+
+def _raise_failures(outcomes: Sequence[Outcome]) -> None:
     """Raise the error of a single failure; log several and raise a summary."""
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     if not errors:

@@ -12,17 +12,25 @@ import click
 
 from podman_cvmfs.cli.options import DIRECTORY, setting, settings_given
 from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.podman.crio_conf import RESTART, has_crio
 from podman_cvmfs.podman.storage_conf.effective import Places, read_effective
-from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
+from podman_cvmfs.podman.storage_conf.generation import (
+    OTHER_ENGINES,
+    Generation,
+    find_generation,
+    reads_no_drop_ins,
+)
 from podman_cvmfs.repository.owners import owner_of_first, serve_users
 from podman_cvmfs.settings.advice import on_store
-from podman_cvmfs.settings.policy import Overlay
+from podman_cvmfs.settings.policy import Overlay, View
 from podman_cvmfs.setup import record as records
 from podman_cvmfs.setup.changes import Change, as_diff, make
+from podman_cvmfs.setup.crio import drop_in as crio_drop_in
+from podman_cvmfs.setup.crio import put_crio, put_hint, was_set_up
 from podman_cvmfs.setup.mounts import volumes_for
 from podman_cvmfs.setup.ordinary import LOGGED_IN, were_given
 from podman_cvmfs.setup.plan import plan_setup, serves
-from podman_cvmfs.setup.request import SetupRequest
+from podman_cvmfs.setup.request import Plan, SetupRequest
 from podman_cvmfs.setup.snippet import PROFILE, names_a_store, present_program
 from podman_cvmfs.setup.store import can_be_opened, ensure_store, is_store, open_store
 from podman_cvmfs.setup.users import shadowed
@@ -61,11 +69,29 @@ log = logging.getLogger(__name__)
     help="Also set what podman mounts layers with.",
 )
 @click.option(
+    "--crio",
+    is_flag=True,
+    help="Set up CRI-O as well, with or without podman on the machine. Later runs "
+    "of setup keep this.",
+)
+@click.option(
     "--users/--no-users",
     "users",
     default=None,
     help="Give root's store to ordinary users too, or to root alone. Default: as "
     "in the last run; in the first run root alone.",
+)
+@click.option(
+    "--prefetch",
+    is_flag=True,
+    help="Also have podman read a container's files early, in the background, when it starts the "
+    "container.",
+)
+@click.option(
+    "--exact",
+    is_flag=True,
+    help='Also set mountopt = "metacopy=on" in storage.conf. The exact view needs it: without it '
+    "commits and builds would lose data. Default: only if the settings ask for that view.",
 )
 def command(
     for_user: bool | None,
@@ -73,7 +99,10 @@ def command(
     dry_run: bool,
     repositories: str | None,
     overlay: str | None,
+    crio: bool,
     users: bool | None,
+    prefetch: bool,
+    exact: bool,
 ) -> None:
     """Make podman use the store, or undo that.
 
@@ -88,16 +117,18 @@ def command(
             if root
             else "run it with sudo, or use --user",
         )
-    if users is not None and not root:
-        raise click.UsageError("--users and --no-users are for root")
+    if (users is not None or crio or exact) and not root:
+        raise click.UsageError("--users, --no-users, --crio and --exact are for root")
     manifest_path = records.SYSTEM_MANIFEST if root else records.user_manifest()
     if undo:
         _undo(manifest_path, dry_run)
     else:
         settings = settings_given()
-        generation = find_generation()
         store = Store(settings.store).path
         earlier = records.load(manifest_path)
+        crio = root and (crio or was_set_up(earlier))
+        asks_podman = bool(overlay or users or repositories is not None)
+        generation = _generation(crio and not asks_podman)
         request = SetupRequest(
             store,
             earlier=earlier,
@@ -105,8 +136,13 @@ def command(
             kernel=None if overlay is None else overlay == Overlay.KERNEL.value,
             mount_program=_mount_program(generation, overlay),
             users=root and (were_given(earlier) if users is None else users),
+            older=generation is not None
+            and generation.drop_ins
+            and any(map(reads_no_drop_ins, OTHER_ENGINES)),
+            prefetch=prefetch,
+            exact=root and (exact or settings.view is View.EXACT),
         )
-        _set_up(manifest_path, generation, request, dry_run, settings.repositories)
+        _set_up(manifest_path, generation, request, crio, dry_run, settings.repositories)
 
 
 def _why_no_users(repositories: Sequence[str], request: SetupRequest) -> str:
@@ -126,11 +162,21 @@ def _why_no_users(repositories: Sequence[str], request: SetupRequest) -> str:
     )
 
 
-def _mount_program(generation: Generation, overlay: str | None) -> str | None:
+def _generation(may_lack: bool) -> Generation | None:
+    """podman's generation; None without podman, if it ``may_lack``. Raises InputError."""
+    if shutil.which("podman") is None:
+        if may_lack:
+            return None
+        if has_crio():
+            raise InputError("podman is not in PATH", "use --crio alone to set up CRI-O only")
+    return find_generation()
+
+
+def _mount_program(generation: Generation | None, overlay: str | None) -> str | None:
     """The program to mount layers with. By default it is that of an earlier set-up."""
     if overlay == Overlay.FUSE.value:
         return _fuse_overlayfs()
-    if overlay is not None:
+    if overlay is not None or generation is None:
         return None
     if not generation.drop_ins and (program := present_program()):
         return program
@@ -139,8 +185,9 @@ def _mount_program(generation: Generation, overlay: str | None) -> str | None:
 
 def _set_up(
     manifest_path: str,
-    generation: Generation,
+    generation: Generation | None,
     request: SetupRequest,
+    crio: bool,
     dry_run: bool,
     repositories: Sequence[str],
 ) -> None:
@@ -148,7 +195,11 @@ def _set_up(
     store = request.store
     is_new = not is_store(store)
     opens = request.users and not is_new and can_be_opened(store)
-    plan = plan_setup(places, generation, request)
+    plan = Plan() if generation is None else plan_setup(places, generation, request)
+    if crio:
+        put_crio(plan, request)
+    elif not places.uid:
+        put_hint(plan)
     if request.users:
         why = _why_no_users(repositories, request)
         plan.remarks += [why] if why else []
@@ -169,6 +220,8 @@ def _set_up(
     for change in plan.changes:
         log.info("%s %s", _done(change), change.path)
     _tell(plan.remarks)
+    if generation is None:
+        return
     if request.users and not places.storage_conf:
         for line in shadowed(places, generation, store):
             log.warning("not reached: %s", line)
@@ -190,6 +243,8 @@ def _undo(manifest_path: str, dry_run: bool) -> None:
     changes, remarks = records.plan_undo(manifest)
     if any(change.path == PROFILE for change in changes) and names_a_store():
         remarks.append(LOGGED_IN)
+    if any(change.path == os.path.realpath(crio_drop_in()) for change in changes):
+        remarks.append(RESTART)
     if dry_run:
         click.echo(as_diff(changes), nl=False)
         _tell(remarks)

@@ -19,7 +19,7 @@ from podman_cvmfs.cli.options import FILE, setting, settings_given, store_option
 from podman_cvmfs.errors import printable
 from podman_cvmfs.settings.files import OnOutage, Settings
 from podman_cvmfs.settings.sharing import is_open
-from podman_cvmfs.sync.stamp import is_current, last_report, revision_of, wishes_text
+from podman_cvmfs.sync.stamp import is_current, last_error, last_report, revision_of, wishes_text
 from podman_cvmfs.util.web_address import is_web_address
 
 if TYPE_CHECKING:
@@ -91,7 +91,10 @@ def _follow(
     from podman_cvmfs.sync.watch import follow
 
     def revisions() -> list[object]:
-        return [_revision(root) for root in settings.repositories]
+        hides = settings.on_outage is OnOutage.HIDE
+        return [
+            (_revision(root), last_error(root) if hides else 0) for root in settings.repositories
+        ]
 
     told: list[str] = []
     fetcher = _fetcher(settings, is_watch=True)
@@ -143,12 +146,13 @@ def _run(
     about_lists = fetcher.refresh() if fetcher else ()
     remarks = [*_about_users(settings), *about_lists]
     wishes = wishes_text(settings)
+    hides = settings.on_outage is OnOutage.HIDE
     as_wished = is_open(settings.store) == settings.policy.shared
     if (
         not images
         and as_wished
         and all(
-            is_current(settings.cache, settings.store, root, wishes, now)
+            is_current(settings.cache, settings.store, root, wishes, now, hides)
             for root in settings.repositories
         )
     ):
@@ -184,6 +188,10 @@ def _run(
         show(report, settings.store, warnings, output)
     if told is not None:
         told[:] = warnings
+    if settings.prefetch and settings.wish_lists and not images:
+        from podman_cvmfs.cli.early import read_new
+
+        read_new(settings, [*report.added, *report.moved])
     error = error_of(settings, images, report)
     if error is not None:
         raise error
@@ -191,14 +199,14 @@ def _run(
 
 def _sync(settings: Settings, images: tuple[str, ...]) -> tuple[SyncReport, list[str]]:
     """The sync's report, and warnings about wishes."""
-    from podman_cvmfs.sync.from_settings import wishes_of
+    from podman_cvmfs.sync.from_settings import request_of
     from podman_cvmfs.sync.run import sync
 
-    wishes, warnings = wishes_of(settings, images)
-    report = sync(wishes)
+    request, warnings = request_of(settings, images)
+    report = sync(request)
     if not images:
         warnings += [
             f"in a wish list but not in the repository: {printable(str(spec))}"
-            for spec in wishes.selection.unmatched()
+            for spec in request.selection.unmatched()
         ]
     return report, warnings

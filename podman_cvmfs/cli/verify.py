@@ -73,13 +73,13 @@ def command(
 
 
 def _repair(settings: Settings, verdict: Verdict) -> SyncReport:
-    from podman_cvmfs.sync.from_settings import wishes_of
+    from podman_cvmfs.sync.from_settings import request_of
     from podman_cvmfs.verify.repair import repair
 
-    wishes, warnings = wishes_of(settings, ())
+    request, warnings = request_of(settings, ())
     for warning in warnings:
         log.warning("%s", warning)
-    report = repair(verdict, wishes)
+    report = repair(verdict, request)
     for name, error in report.failed.items():
         log.warning("lost %s: %s", printable(name), error.message)
     return report

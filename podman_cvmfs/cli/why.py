@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import click
@@ -17,6 +18,8 @@ from podman_cvmfs.cli.options import (
     text_or_json,
 )
 from podman_cvmfs.errors import printable
+from podman_cvmfs.podman.crio_conf import has_crio
+from podman_cvmfs.reports.configured import PODMAN, configured_in_crio
 from podman_cvmfs.reports.evidence import Evidence, gather
 from podman_cvmfs.reports.sources import target_of
 from podman_cvmfs.reports.why import Answer, judge
@@ -33,9 +36,15 @@ from podman_cvmfs.reports.why import Answer, judge
     help="The repository. Repeat it for more, in order of preference.",
 )
 @arch_option
+@click.option(
+    "--crio",
+    is_flag=True,
+    help="Say what CRI-O will do with it in a pod. Default: on a machine without podman.",
+)
 @text_or_json
 def command(
     image: str,
+    crio: bool,
     output: str,
 ) -> None:
     """Say what 'podman run IMAGE' will do, and why.
@@ -47,23 +56,24 @@ def command(
     Exit code 0 for a hit, 1 for a miss.
     """
     settings = target_of(settings_given())
-    evidence = gather(image, settings)
+    crio = crio or (has_crio() and shutil.which("podman") is None)
+    evidence = gather(image, settings, configured_in_crio(settings.store) if crio else None)
     answer = judge(evidence)
     if output == "json":
         click.echo(json.dumps(_as_data(evidence, answer), indent=2))
     else:
-        click.echo(_as_text(image, answer))
+        click.echo(_as_text(image, answer, "CRI-O" if crio else "podman run"))
     # A miss is an answer, not an error, so no error is printed.
     sys.exit(0 if answer.hit else 1)
 
 
-def _as_text(image: str, answer: Answer) -> str:
+def _as_text(image: str, answer: Answer, engine: str) -> str:
     lines = [f"{printable(image)}: {'hit' if answer.hit else 'miss'}"]
     for reason in answer.reasons:
         lines.append(f"  - {reason.text}")
         if reason.cure:
             lines.append(f"    -> {reason.cure}")
-    lines.append(f"podman run {answer.podman_run}")
+    lines.append(f"{engine} {answer.podman_run}")
     return "\n".join(lines)
 
 
@@ -81,5 +91,5 @@ def _as_data(evidence: Evidence, answer: Answer) -> dict[str, object]:
             {"code": each.code.value, "text": each.text, "cure": each.cure}
             for each in answer.reasons
         ],
-        "podman_run": answer.podman_run,
+        ("podman_run" if evidence.configured.engine == PODMAN else "crio"): answer.podman_run,
     }

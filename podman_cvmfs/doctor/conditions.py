@@ -21,6 +21,11 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
             _W,
             "podman 4 reads the whole store at every command, and this store is large",
         ),
+        (
+            "repair-removes",
+            _N,
+            "'podman system check --repair' takes these images for damaged and removes them",
+        ),
         ("namespaces-off", _E, "ordinary users can't run containers"),
         ("id-maps-broken", _E, "podman can't map the user's subordinate IDs: every command fails"),
         (
@@ -29,6 +34,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
             "containers have only one user ID: programs that need another one fail",
         ),
         ("mount-unseen", _E, "this user's containers of these images find no files"),
+        ("containers-stuck", _E, "these containers can read no files of their images"),
         ("native-disagrees", _W, "podman may read its configuration differently from this report"),
         ("native-missing", _E, "PODMAN_CVMFS_NATIVE requires the containers/storage library"),
     ),
@@ -53,6 +59,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
             "these users can't start its images, or images pulled onto its layers",
         ),
         ("users-unserved", _N, "podman 5 and older don't give ordinary users the system's stores"),
+        ("service-without-store", _W, "these services' podman doesn't use the store, and pulls"),
         ("mount-program-missing", _E, "podman can't mount anything: every command fails"),
         ("fuse-device-closed", _E, "fuse-overlayfs can't mount anything"),
         (
@@ -68,6 +75,21 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
         ),
         ("userns-fails", _E, "containers of the store's images don't start in this namespace"),
         ("userns-copies", _W, "a container copies its whole image for each mapping of IDs"),
+        ("crio-conf-broken", _E, "CRI-O doesn't start"),
+        ("crio-store-missing", _E, "CRI-O doesn't start"),
+        (
+            "crio-cut-off",
+            _E,
+            "CRI-O can't list images once podman has pulled one onto the store's layers",
+        ),
+        ("crio-not-configured", _N, "CRI-O pulls the store's images"),
+        ("crio-repairs", _W, "a crash of CRI-O can remove all its containers and images"),
+        (
+            "crio-unpinned",
+            _W,
+            "the kubelet counts these images as removed while the disk stays full",
+        ),
+        ("crio-pause", _N, "pods with hostUsers: false don't start"),
         ("force-mask", _E, "without a mount_program no container can be made"),
     ),
     Area.STORE: (
@@ -117,6 +139,12 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
             _N,
             "containers can make and remove files in some directories only, such as /etc and /tmp",
         ),
+        (
+            "exact-loses-data",
+            _E,
+            "commits of containers of these images, and builds on them, lose the content of files",
+        ),
+        ("exact-unusable", _E, "containers of these images don't start"),
         ("files-gone", _E, "containers of these images find no files"),
         ("images-too-deep", _E, "podman 4 can't start containers of these images"),
         (
@@ -144,6 +172,11 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
         ),
         ("repository-hangs", _E, "containers of its images hang"),
         ("repository-broken", _E, "containers of its images fail"),
+        (
+            "fetches-fail",
+            _W,
+            "containers fail where they read files that the client has not cached yet",
+        ),
         ("repository-closed", _E, "this user can't run its images"),
         (
             "starts-may-hang",
@@ -158,6 +191,19 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
     ),
     Area.REGISTRY: (
         ("registries-conf-broken", _E, "podman can't pull and syncs fail"),
+        ("policy-json-broken", _E, "podman can't pull and syncs fail"),
+        (
+            "images-rejected",
+            _W,
+            "podman pulls none of these images, and the next sync takes them out of the store",
+        ),
+        (
+            "images-unsigned",
+            _W,
+            "nobody has checked their signatures: the next sync takes them out of the store",
+        ),
+        ("blob-source-down", _W, "syncs ask the registries; with offline = true they can't"),
+        ("blob-source-wrong", _W, "syncs leave these files out and ask the registries"),
         ("registry-blocked", _N, "the store's images run anyway; podman pulls nothing for them"),
     ),
 }

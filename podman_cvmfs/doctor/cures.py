@@ -15,7 +15,13 @@ from podman_cvmfs.settings.policy import Overlay
 def setup(facts: Facts, *options: str) -> str:
     """``podman-cvmfs setup`` for the user who runs doctor."""
     who = "--system" if facts.is_root else "--user"
-    return shlex.join(["podman-cvmfs", "setup", who, "--store", facts.store.path, *options])
+    words = ["podman-cvmfs", "setup", who, "--store", facts.store.path, *options]
+    return _fresh(facts) + shlex.join(words)
+
+
+def _fresh(facts: Facts) -> str:
+    """What comes before a set-up: STORAGE_OPTS would replace what set-up writes."""
+    return "unset STORAGE_OPTS && " if "STORAGE_OPTS" in facts.configuration.environment else ""
 
 
 def make_store(facts: Facts) -> tuple[str, bool]:
@@ -25,18 +31,30 @@ def make_store(facts: Facts) -> tuple[str, bool]:
     return setup(facts), False
 
 
-def own_store() -> str:
+def own_store(facts: Facts) -> str:
     """Make an ordinary user's own store. podman uses it before root's."""
-    return "podman-cvmfs setup --user && podman-cvmfs sync"
+    return _fresh(facts) + "podman-cvmfs setup --user && podman-cvmfs sync"
 
 
-def use_fuse(facts: Facts) -> str:
-    """Have fuse-overlayfs mount the layers, and lay out the store for it."""
+def use_fuse(facts: Facts) -> tuple[str, bool]:
+    """Have fuse-overlayfs mount the layers, and lay out the store for it; and whether that takes
+    more than one command of this user."""
     chosen = ("--overlay", Overlay.FUSE.value)
     if facts.is_root or facts.is_own:
-        return f"{setup(facts, *chosen)} && {store_command(facts, 'sync', *facts.given, *chosen)}"
-    options = shlex.join(chosen)
-    return f"podman-cvmfs setup --user {options} && podman-cvmfs sync {options}"
+        cure = f"{setup(facts, *chosen)} && {store_command(facts, 'sync', *facts.given, *chosen)}"
+    else:
+        options = shlex.join(chosen)
+        cure = f"{_fresh(facts)}podman-cvmfs setup --user {options} && podman-cvmfs sync {options}"
+    if facts.configuration.has_fuse:
+        return cure, False
+    opening, by_hand = open_fuse(facts)
+    return (f"{opening}; then: {cure}", True) if by_hand else (f"{opening}; {cure}", False)
+
+
+def open_fuse(facts: Facts) -> tuple[str, bool]:
+    """Let everybody use /dev/fuse, and whether this user needs root for that."""
+    command = "modprobe fuse; chmod 0666 /dev/fuse"
+    return (command, False) if facts.is_root else (f"as root: {command}", True)
 
 
 def use_kernel(facts: Facts) -> str:

@@ -6,12 +6,30 @@ Each command prints the changed lines, and fails if it changes no line.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 
 _BLANK = "[[:blank:]]*"
 #: TOML's quotes: a key may stand in them.
 _QUOTE = r'["\x27]?'
+
+
+def is_on_a_line(name: str, text: str) -> bool:
+    """Whether ``set_key`` and ``comment_out`` find the key ``name`` in a file with this ``text``.
+    They don't look into inline tables."""
+    pattern = f"^{_key(name)}".replace(_BLANK, "[ \\t]*").replace(r"\x27", "'")
+    return re.search(pattern, text, re.MULTILINE | re.IGNORECASE) is not None
+
+
+def has_storage(text: str) -> bool | None:
+    """Whether a file with this ``text`` has a line ``[storage]``; None if it says the same in
+    another way, so that nobody can tell where such a line may stand."""
+    lines = [line.strip() for line in text.splitlines()]
+    if any(re.match(r"""\[\s*["']?storage["']?\s*\]""", line, re.IGNORECASE) for line in lines):
+        return True
+    first = next((line for line in lines if line and not line.startswith("#")), "[")
+    return False if first.startswith("[") else None
 
 
 def set_key(name: str, value: str, path: str) -> str:
@@ -24,9 +42,13 @@ def comment_out(name: str, path: str) -> str:
     return _edit(f"^{_key(name)}", "# &", path)
 
 
-def add_to_storage(values: Mapping[str, str], path: str) -> str:
-    """Set keys of the table ``[storage]`` that it doesn't set."""
+def add_to_storage(values: Mapping[str, str], path: str, *, is_there: bool = True) -> str:
+    """Set keys of the table ``[storage]`` that it doesn't set. ``is_there``: the file has this
+    table; else it becomes the last one."""
     lines = r"\n".join(f'{key} = "{value}"' for key, value in values.items())
+    if not is_there:
+        table = rf"\n[storage]\n{lines}\n"
+        return f"{shlex.join(['printf', table])} >> {shlex.quote(path)}"
     table = rf"^{_BLANK}\[{_BLANK}{_QUOTE}storage{_QUOTE}{_BLANK}\].*"
     return _edit(table, rf"&\n{lines}", path)
 

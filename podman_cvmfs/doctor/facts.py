@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from podman_cvmfs.podman.storage_conf.ask import major_of
-from podman_cvmfs.podman.storage_conf.effective import Effective
+from podman_cvmfs.doctor.engine_facts import Configuration as Configuration
+from podman_cvmfs.doctor.engine_facts import Crio as Crio
+from podman_cvmfs.doctor.engine_facts import Engine as Engine
+from podman_cvmfs.doctor.engine_facts import Native as Native
+from podman_cvmfs.podman.services import Service
 from podman_cvmfs.usage.broken_layers import BrokenUsers
 from podman_cvmfs.verify.fault import Fault
 
@@ -22,82 +25,6 @@ class Presence(str, Enum):
     OTHER = "not a directory"
     CLOSED = "closed"
     HANGS = "hangs"
-
-
-@dataclass(frozen=True)
-class Engine:
-    """podman. What it says of its storage is empty for a user who has never used it: asking would
-    make storage."""
-
-    version: str = ""
-    #: Whether it reads drop-ins of storage.conf.
-    drop_ins: bool = False
-    #: Why it doesn't even start, and what helps.
-    problem: str = ""
-    hint: str = ""
-    #: Why it can't open its storage.
-    failure: str = ""
-    #: What it says of its storage.
-    driver: str = ""
-    mount_program: str = ""
-
-    @property
-    def major(self) -> int | None:
-        """The first number of the version."""
-        return major_of(self.version)
-
-
-@dataclass(frozen=True)
-class Native:
-    """What the real containers/storage library reads."""
-
-    #: The value of PODMAN_CVMFS_NATIVE.
-    mode: str = "auto"
-    version: str = ""
-    #: Why it can't be asked.
-    problem: str = ""
-    #: What it said instead of an answer.
-    failure: str = ""
-    driver: str = ""
-    graphroot: str = ""
-    stores: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """storage.conf by our own reading."""
-
-    effective: Effective = field(
-        default_factory=lambda: Effective(None, (), False, "overlay", (), {})
-    )
-    #: Why it can't be read, and what helps.
-    problem: str = ""
-    hint: str = ""
-    driver: str = "overlay"
-    #: What decides the driver.
-    driver_reason: str = ""
-    graphroot: str = ""
-    has_graphroot: bool = False
-    #: The variables that change what podman reads.
-    environment: Mapping[str, str] = field(default_factory=dict)
-    #: Stores that files name without effect, because STORAGE_OPTS replaces them.
-    dropped_stores: tuple[str, ...] = ()
-    #: Keys that ``effective.main`` has to set and doesn't set -> the default value.
-    lacking: Mapping[str, str] = field(default_factory=dict)
-    #: Files with ``{append=true}``, which this podman can't parse.
-    with_append: tuple[str, ...] = ()
-    #: Needed programs that are missing.
-    missing_programs: tuple[str, ...] = ()
-    #: An option, or "driver" -> the file that sets it.
-    set_in: Mapping[str, str] = field(default_factory=dict)
-    #: Whether /dev/fuse can be opened.
-    has_fuse: bool = True
-    #: The shell file that names our store at each login; "" if there is none.
-    profile: str = ""
-    #: The program with which that file has ordinary users' podman mount; "" for the kernel.
-    profile_program: str = ""
-    #: The user namespace that containers get without being told; "" for the usual one.
-    userns: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,6 +61,8 @@ class Contents:
     counts: Mapping[str, int] = field(default_factory=dict)
     #: How many images are shown by their layers.
     by_layers: int = 0
+    #: How many images are shown exactly.
+    exact: int = 0
     #: The value of ``overlay`` that these are laid out for.
     overlay: str = ""
     #: The policy that the store remembers, and the one of the settings.
@@ -160,6 +89,8 @@ class Targets:
     gone: tuple[str, ...] = ()
     #: podman's pause process sees another tree of mounts.
     hidden: tuple[str, ...] = ()
+    #: A repository whose client tells of trouble -> names whose files can't be fetched.
+    unread: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -172,6 +103,10 @@ class Repository:
     problem: str = ""
     #: Whether the program that serves it has gone.
     is_dead: bool = False
+    #: Why its client may fail to fetch files, by its own words.
+    trouble: str = ""
+    #: Whether the client is known to work without its server.
+    is_offline: bool = False
     #: Whether nothing is there.
     empty: bool = False
     #: Whether its layout is unknown.
@@ -256,6 +191,34 @@ class Registries:
 
 
 @dataclass(frozen=True)
+class ImagePolicy:
+    """podman's policy.json, of which podman reads the one at ``path``."""
+
+    path: str = ""
+    #: Why it can't be read, and what helps.
+    problem: str = ""
+    hint: str = ""
+    #: Images of the store that it rejects -> the rule.
+    rejected: Mapping[str, str] = field(default_factory=dict)
+    #: Images of the store for which it demands a signature, if the settings heed that -> the rule.
+    unsigned: Mapping[str, str] = field(default_factory=dict)
+    #: The same rules for all images that it doesn't name; "" for no such rule.
+    rejects_others: str = ""
+    mistrusts_others: str = ""
+
+
+@dataclass(frozen=True)
+class BlobSource:
+    """A blob source of our settings."""
+
+    place: str
+    #: Why it doesn't answer.
+    problem: str = ""
+    #: Digests under which it has other bytes.
+    wrong: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Facts:
     """Everything."""
 
@@ -266,6 +229,7 @@ class Facts:
     user: User = field(default_factory=User)
     now: int = 0
     engine: Engine = field(default_factory=Engine)
+    crio: Crio = field(default_factory=Crio)
     configuration: Configuration = field(default_factory=Configuration)
     native: Native = field(default_factory=Native)
     contents: Contents = field(default_factory=Contents)
@@ -277,19 +241,27 @@ class Facts:
     disks: tuple[Disk, ...] = ()
     units: Units = field(default_factory=Units)
     registries: Registries = field(default_factory=Registries)
+    policy: ImagePolicy = field(default_factory=ImagePolicy)
+    blob_sources: tuple[BlobSource, ...] = ()
     #: A line for each user of this machine whose podman doesn't look into our store, although
     #: ``named_by`` name it to all.
     unreached: tuple[str, ...] = ()
     #: The files that name our store to ordinary users.
     named_by: tuple[str, ...] = ()
+    #: Services whose own options replace podman's, so that they don't use our store.
+    services: tuple[Service, ...] = ()
     #: Whether the settings ask for sharing.
     shared: bool = False
     #: Whether the next sync opens the store to all users.
     wants_shared: bool = False
+    #: Whether podman itself runs inside a container.
+    in_container: bool = False
     #: Whether CernVM-FS's client is installed.
     has_cvmfs: bool = False
     #: ``overlay`` of our settings, and the file where it is set, or could be.
     wanted_overlay: str = "kernel"
+    #: Why podman here can't be given the exact view; "" if it can, or the store doesn't use it.
+    not_exact: str = ""
     settings_file: str = "/etc/podman-cvmfs/config.toml"
     #: ``offline`` of our settings.
     offline: bool = False
@@ -299,6 +271,10 @@ class Facts:
     bad_wish_lists: Mapping[str, str] = field(default_factory=dict)
     #: Users' images and containers that show one layer as their whole root.
     broken: BrokenUsers = field(default_factory=BrokenUsers)
+    #: Names of this user's images that stand on our store's layers.
+    standing: tuple[str, ...] = ()
+    #: Running containers of this user whose root file system answers nothing.
+    stuck: tuple[str, ...] = ()
     #: Warnings about our settings.
     warnings: tuple[str, ...] = ()
 
@@ -308,9 +284,23 @@ class Facts:
         return self.user.uid == 0
 
     @property
+    def lacks_podman(self) -> bool:
+        """Whether this is a machine with CRI-O and without podman."""
+        return self.engine.is_missing and self.crio.is_there
+
+    @property
     def is_own(self) -> bool:
         """Whether our store belongs to this user."""
         return self.store.owner in (None, self.user.uid)
+
+    @property
+    def away(self) -> str:
+        """A repository of the settings that can't be read now; "" if all can."""
+        for each in self.repositories:
+            is_there = each.presence is Presence.THERE and not (each.empty or each.problem)
+            if each.wished and not (is_there and not self.targets.unread.get(each.path)):
+                return each.path
+        return ""
 
     @property
     def stores(self) -> tuple[str, ...]:

@@ -19,6 +19,13 @@ def mount_program(facts: Facts) -> str:
     )
 
 
+def is_given(facts: Facts) -> bool:
+    """Whether the program that mounts the layers must stay: it is the site's own, or an option
+    needs one."""
+    conf = facts.configuration
+    return conf.is_own_program or bool(conf.effective.options.get("force_mask"))
+
+
 def mapped(facts: Facts) -> str:
     """The user namespace that containers get by default, if it changes IDs; else "". The kernel
     can't change IDs for files in another file system."""

@@ -38,8 +38,9 @@ class ImageSpec:
     """One wish: an image, or all images of a repository whose tag matches a pattern.
 
     ``registry`` and ``repository`` are canonical (``docker.io/library/debian``). At least one of
-    ``tag`` and ``digest`` is set. ``scheme`` says how its author would reach the registry; wishes
-    that differ in it alone are equal.
+    ``tag`` and ``digest`` is set. ``scheme`` says how its author would reach the registry, and
+    ``written`` how its author calls it (``registry.hub.docker.com``); wishes that differ in these
+    alone are equal.
     """
 
     registry: str
@@ -47,6 +48,7 @@ class ImageSpec:
     tag: str | None = None
     digest: Digest | None = None
     scheme: str = field(default="https", compare=False)
+    written: str = field(default="", compare=False)
 
     @classmethod
     def parse(cls, text: str) -> ImageSpec:
@@ -60,6 +62,7 @@ class ImageSpec:
         registry, path = _split_registry(rest, scheme)
         path, colon, tag = path.partition(":")
         path = path.strip("/")
+        written = registry
         if registry in DOCKER_HUB_ALIASES:
             registry = DOCKER_HUB
             path = path if "/" in path else f"library/{path}"
@@ -71,7 +74,7 @@ class ImageSpec:
         if is_pattern and (digest is not None or not _TAG_PATTERN.match(tag)):
             raise InputError(f"not a pattern of tags: {_quoted(text)}")
         check_parts(registry, path, tag if colon and not is_pattern else None, text)
-        return cls(registry, path, tag if colon else None, digest, scheme or "https")
+        return cls(registry, path, tag if colon else None, digest, scheme or "https", written)
 
     @property
     def is_pattern(self) -> bool:

@@ -13,5 +13,12 @@ CUSTOMARY = (
 )
 #: Where apt puts what it has fetched; in images these are closed to all but one user.
 FETCHED = ("var/lib/apt/lists/partial", "var/cache/apt/archives/partial")
+#: Where dpkg keeps its database.
+DATABASES = ("var/lib/dpkg", "var/lib/dpkg/info", "var/lib/dpkg/triggers", "var/lib/dpkg/updates")
+#: What apt and dpkg lock; empty, and closed to other users.
+LOCKS = (
+    *("var/lib/apt/lists/lock", "var/cache/apt/archives/lock", "var/lib/dpkg/lock"),
+    *("var/lib/dpkg/lock-frontend", "var/lib/dpkg/triggers/Lock"),
+)
 #: Open to everybody by custom, with a sticky bit.
 STICKY = ("tmp", "var/tmp", "run/lock")

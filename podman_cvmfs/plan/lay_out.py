@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Choose how an image's files are shown, and lay out its layers for that. Pure: no I/O.
 
-There are two views. *flat* shows the image by the publisher's merged root. *layers* shows it by the
-files of each of its layers. A layer with markers is mounted between two directories of the store:
-the upper one hides the marker files, the lower one deletes what they name.
+There are three views. *flat* shows the image by the publisher's merged root. *layers* shows it by
+the files of each of its layers. A layer with markers is mounted between two directories of the
+store: the upper one hides the marker files, the lower one deletes what they name. *exact* shows
+metadata of our own for each layer, made from its file list. Only the content of files is the
+repository's.
 
-In both views the image's top layer has an ID of its own, which no pull asks for. It mounts
+In all views the image's top layer has an ID of its own, which no pull asks for. It mounts
 everything that shows the image as *pieces* (see ``store.layout``). Topmost is the skeleton: local
-directories in which containers make files when they start (see ``skeleton``).
+directories in which containers make files when they start (see ``skeleton``). The exact view needs
+no skeleton, because all its directories are local.
 
 By the records, the base layer and stand-ins lie below the top layer. A stand-in is an empty layer
 with an ID of its own, in the place of each other layer of the image. podman 5 needs them: it
@@ -30,6 +33,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from podman_cvmfs.errors import RepositoryError
+from podman_cvmfs.plan.exact import exact_pieces
 from podman_cvmfs.repository.whiteouts import Markers, parents_of
 from podman_cvmfs.resolve.image import Layer, ResolvedImage
 from podman_cvmfs.resolve.skeleton import Skeleton
@@ -60,8 +64,9 @@ Shown = tuple[StoredLayer, LayerDirectory]
 
 @dataclass(frozen=True)
 class ImageView:
-    """How an image is shown. ``kind`` is flat or layers. It has the image's layers, base first; the
-    layers ``beside`` them in the store, for pulls; and the pieces that all these mount."""
+    """How an image is shown. ``kind`` is flat, layers or exact. It has the image's layers, base
+    first; the layers ``beside`` them in the store, for pulls; and the pieces that all these mount.
+    """
 
     kind: View
     layers: tuple[Shown, ...]
@@ -87,7 +92,10 @@ class _Layout:
     def view(self) -> ImageView:
         image = self._image
         kind = image.shown_by(self._policy)
-        if kind is View.FLAT:
+        skeleton: Skeleton | None = image.skeleton
+        if kind is View.EXACT:
+            files, skeleton = exact_pieces(image.layers), None
+        elif kind is View.FLAT:
             if image.flat is None:
                 raise RepositoryError("the repository has no merged root for it")
             files = [_link_piece(image.flat.path)]
@@ -96,7 +104,8 @@ class _Layout:
             files = self._files(image.layers)
         genuine = self._genuine()
         layers = self._below(genuine[:1])
-        top = self._top(kind, files, layers[-1][0] if layers else None)
+        lowers = self._lowers(skeleton, files)
+        top = self._top(kind, lowers, layers[-1][0] if layers else None)
         if len(image.layers) == 1 and genuine and genuine[0][1].lowers == top[1].lowers:
             # The only layer is the whole image and looks the same, so it serves pulls as well.
             return self._made(kind, (genuine[0],), ())
@@ -117,10 +126,9 @@ class _Layout:
             count = len(self._image.layers)
             raise RepositoryError(f"{flat}{missing} of its {count} layers are missing")
 
-    def _top(self, kind: View, files: Sequence[Piece], parent: StoredLayer | None) -> Shown:
-        """The layer that shows the whole image."""
+    def _top(self, kind: View, lowers: tuple[str, ...], parent: StoredLayer | None) -> Shown:
+        """The layer that shows the whole image by the pieces ``lowers``."""
         image = self._image
-        lowers = self._lowers(image.skeleton, files)
         parent_id = None if parent is None else parent.layer_id
         directory = LayerDirectory(image_layer_id(lowers, parent_id), EMPTY, lowers)
         size = sum(layer.diff_size for layer in image.layers)
@@ -135,6 +143,7 @@ class _Layout:
             size,
             shows=image.source_id.hex,
             merged=kind is View.FLAT,
+            exact=kind is View.EXACT,
             lowers=lowers,
         )
         return stored, directory

@@ -68,7 +68,8 @@ class LayerChoice:
                 for layer in layers:
                     # A layer of layout 4 stays for its users only, and not for ever.
                     since = layer.retired if layer.lowers is None else None
-                    self.layers[layer.layer_id] = replace(layer, retired=since)
+                    kept = layer if layer.retired == since else replace(layer, retired=since)
+                    self.layers[layer.layer_id] = kept
 
     def take(self, shown: Sequence[Shown]) -> None:
         """Take the layers of a laid-out image that are better than the present ones."""
@@ -162,15 +163,17 @@ def refused_layers(current: StoreContent, policy_of: Callable[[str], Policy]) ->
 def freed_images(current: StoreContent, sources: Collection[str], retention: Retention) -> set[str]:
     """The source IDs, among the wanted ``sources``, of images whose layers of layout 4 have no
     users any more: they can be laid out anew completely."""
+    freed = {
+        layer.layer_id
+        for layer in current.layers.values()
+        if layer.lowers is None and layer.retired is not None and not is_held(layer, retention)
+    }
     chosen = frozenset(sources)
     return {
         source
-        for image in current.images.values()
+        for image in (current.images.values() if freed else ())
         for source in image.all_sources & chosen
-        if any(
-            layer.lowers is None and layer.retired is not None and not is_held(layer, retention)
-            for layer in layers_of(current, image)
-        )
+        if any(layer.layer_id in freed for layer in layers_of(current, image))
     }
 
 
@@ -187,17 +190,20 @@ def orphaned_views(
     their repository has withdrawn."""
     found: set[str] = set()
     chosen = frozenset(sources)
-    held = [image for image in current.images.values() if image.all_sources & chosen]
+    held = [
+        (image, layers_of(current, image))
+        for image in current.images.values()
+        if image.all_sources & chosen
+    ]
     # Two repositories may have a layer. The one that has withdrawn it doesn't keep its files.
     homes = {
         (layer.layer_id, image.repository)
-        for image in held
+        for image, layers in held
         if image.all_sources.isdisjoint(left)
-        for layer in layers_of(current, image)
+        for layer in layers
     }
-    for image in held:
+    for image, layers in held:
         if image.top_layer is not None:
-            layers = layers_of(current, image)
             sound = all(
                 serves(each, chosen, gone)
                 and (not each.repository or (each.layer_id, each.repository) in homes)

@@ -31,7 +31,7 @@ from podman_cvmfs.store.records import (
 
 
 @dataclass(frozen=True)
-class Candidate:
+class StorableImage:
     """A complete image, ready to be stored. It holds no other facts about the image, because there
     may be 10,000 of these."""
 
@@ -46,8 +46,8 @@ class Candidate:
     pieces: tuple[Piece, ...] = ()
 
 
-def candidate_of(image: ResolvedImage, view: ImageView, repository: str) -> Candidate:
-    """The candidate for ``image``, to be shown by ``view``, from the directory ``repository``."""
+def storable_image(image: ResolvedImage, view: ImageView, repository: str) -> StorableImage:
+    """``image`` ready to be stored, to be shown by ``view``, from the directory ``repository``."""
     layers = tuple(_from(shown, repository) for shown in view.layers)
     beside = tuple(_from(shown, repository) for shown in view.beside)
     files = ImageFiles(image.config.digest.hex, image.manifest, image.config.raw, image.index)
@@ -69,7 +69,7 @@ def candidate_of(image: ResolvedImage, view: ImageView, repository: str) -> Cand
         index_digest=None if files.index is None else str(Digest.of(files.index)),
         index_size=len(files.index or b""),
     )
-    return Candidate(stored, files, layers, beside, view.pieces)
+    return StorableImage(stored, files, layers, beside, view.pieces)
 
 
 def _from(shown: Shown, repository: str) -> Shown:
@@ -111,7 +111,7 @@ class Plan:
 def make_plan(
     current: StoreContent,
     wanted: Mapping[ImageName, str],
-    candidates: Mapping[str, Candidate],
+    storable: Mapping[str, StorableImage],
     policy: str,
     retention: Retention,
     gone: Collection[str] = (),
@@ -119,37 +119,38 @@ def make_plan(
 ) -> Plan:
     """Plan the store that offers ``wanted`` (name in the repository -> source ID).
 
-    ``candidates`` (by source ID) are complete images, laid out under ``policy``; other wanted
-    images stay as in ``current``. If both have a layer, the candidate's is used if the present one
-    has another policy, or files of a repository that is ``gone``. An image that leaves the store
-    loses its names at once; ``retention`` decides how long the rest stays. ``order`` are the
-    repositories in order of preference: if two have an image or a layer, the earlier one shows it.
+    ``storable`` (by source ID) are complete images, laid out under ``policy``; other wanted
+    images stay as in ``current``. If both have a layer, that of the storable image is used if the
+    present one has another policy, or files of a repository that is ``gone``. An image that leaves
+    the store loses its names at once; ``retention`` decides how long the rest stays. ``order`` are
+    the repositories in order of preference: if two have an image or a layer, the earlier one shows
+    it.
     """
     change = Change.between(current.policy, policy)
     sources = frozenset(wanted.values())
-    kept = _kept(current, sources - candidates.keys())
+    kept = _kept(current, sources - storable.keys())
     image_of = {source: image.image_id for source, image in kept.items()}
-    image_of.update((source, each.stored.image_id) for source, each in candidates.items())
+    image_of.update((source, each.stored.image_id) for source, each in storable.items())
     # Repositories may have one image under several source IDs. The first one makes it, the others
     # only add names.
     present = {image.image_id: image for image in kept.values()}
-    made: dict[str, Candidate] = {}
+    made: dict[str, StorableImage] = {}
     by_preference = sorted(
-        (source for source in wanted.values() if source in candidates),
-        key=lambda source: precedence(candidates[source].stored.repository, order),
+        (source for source in wanted.values() if source in storable),
+        key=lambda source: precedence(storable[source].stored.repository, order),
     )
     for source in by_preference:
-        image_id, repository = image_of[source], candidates[source].stored.repository
+        image_id, repository = image_of[source], storable[source].stored.repository
         former = present.get(image_id)
         if former is None:
-            made.setdefault(image_id, candidates[source])
+            made.setdefault(image_id, storable[source])
         elif precedence(repository, order) < precedence(former.repository, order):
-            made[image_id] = candidates[source]
+            made[image_id] = storable[source]
             del present[image_id]
 
     choice = LayerChoice(current, sources, gone, change, retention, order)
     choice.keep(present.values())
-    in_order = sorted(made.values(), key=lambda candidate: candidate.stored.source_id)
+    in_order = sorted(made.values(), key=lambda each: each.stored.source_id)
     for each in in_order:
         choice.take(each.layers)
         choice.take(each.beside)
@@ -208,7 +209,7 @@ def _listed(
     wanted: Mapping[ImageName, str],
     image_of: Mapping[str, str],
     present: Mapping[str, StoredImage],
-    made: Mapping[str, Candidate],
+    made: Mapping[str, StorableImage],
     change: Change,
 ) -> dict[str, StoredImage]:
     """The records of the images that the store offers, by image ID, with all their names."""

@@ -22,6 +22,8 @@ from podman_cvmfs.store.records import (
 
 #: How long retired layers and files stay by default, in seconds.
 GRACE = 14 * 24 * 3600
+#: The registry in the names of retired images.
+RETIRED_REGISTRY = "retired.podman-cvmfs.invalid"
 #: A grace that doesn't end, in seconds: then not even layers without grace leave the store.
 NEVER = 1 << 40
 #: A correct clock is later than this time, in seconds since 1970.
@@ -113,7 +115,7 @@ def is_retired(image: StoredImage) -> bool:
 def retired_name(image_id: str) -> str:
     """The name of a retired image. podman takes an image without a name for a leftover, and would
     try to remove it with the last image made from it. Nobody owns ``.invalid`` (RFC 2606)."""
-    return f"retired.podman-cvmfs.invalid/image:{image_id[:12]}"
+    return f"{RETIRED_REGISTRY}/image:{image_id[:12]}"
 
 
 def add_retired_images(

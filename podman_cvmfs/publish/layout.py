@@ -36,11 +36,21 @@ def flat_path(config: Digest) -> str:
     return layout.flat_directory(config.hex)
 
 
+def profile_path(config: Digest) -> str:
+    """The start-up profile of the image with this ID."""
+    return layout.profile_file(config.hex)
+
+
 def manifest_path(name: ImageName) -> str:
     """The image's manifest; for a digest-only image DUCC uses the place of its repository's
     manifest."""
     tag = f":{name.tag}" if name.tag else ""
     return layout.manifest_file("", f"{name.registry}/{name.repository}{tag}")
+
+
+def manifest_path_at(link: str) -> str:
+    """The manifest of the image at the public link ``link``."""
+    return layout.manifest_file("", link)
 
 
 def link_target(name: ImageName, config: Digest) -> str:
@@ -53,18 +63,22 @@ def config_path(config: Digest) -> str:
     return f"{layout.image_directory(config.hex)}/{big_data_file(str(config))}"
 
 
+def manifest_blob_path(config: Digest, document: Digest) -> str:
+    """An image's manifest, or its index, with the digest ``document``, beside its configuration."""
+    return f"{layout.image_directory(config.hex)}/{big_data_file(f'manifest-{document}')}"
+
+
 def blob_paths(image: SourceImage) -> dict[str, bytes]:
     """The image's documents, byte for byte, by their paths in DUCC's own image store.
 
     DUCC keeps the configuration there; manifest and index are our addition, so that the image's
     digests can be known without its registry.
     """
-    place = layout.image_directory(image.config.digest.hex)
-    blobs = {config_path(image.config.digest): image.config.raw}
+    config = image.config.digest
+    blobs = {config_path(config): image.config.raw}
     for document in (image.raw_manifest, image.raw_index):
         if document is not None:
-            key = f"manifest-{Digest.of(document)}"
-            blobs[f"{place}/{big_data_file(key)}"] = document
+            blobs[manifest_blob_path(config, Digest.of(document))] = document
     return blobs
 
 

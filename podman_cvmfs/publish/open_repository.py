@@ -24,14 +24,20 @@ _MAX_DOCUMENT = 256 << 20
 class OpenRepository:
     """The directory ``path``, which must exist. To be used in a ``with`` statement.
 
-    Paths below it have "/" and no "..". All methods raise OSError if the disk fails, and
-    RepositoryError if something else is in the place of a directory or a file.
+    What isn't in it is read from the repository in the directory ``below``, if that is given.
+    Nothing is written there. Paths have "/" and no "..". All methods raise OSError if the disk
+    fails, and RepositoryError if something else is in the place of a directory or a file.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, below: str | None = None) -> None:
         self.path = path
         # Links on the way to it are the caller's own choice.
         self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._below = None if below is None else OpenRepository(below)
+        except OSError:
+            os.close(self.fd)
+            raise
 
     def __enter__(self) -> OpenRepository:
         return self
@@ -43,6 +49,8 @@ class OpenRepository:
         trace: TracebackType | None,
     ) -> None:
         os.close(self.fd)
+        if self._below is not None:
+            os.close(self._below.fd)
 
     def shown(self, path: str) -> str:
         """``path`` for a message."""
@@ -92,7 +100,22 @@ class OpenRepository:
             with self.above(path) as fd, self._told(path, path, "regular file"):
                 return read_regular(os.path.basename(path), fd, _MAX_DOCUMENT)
         except FileNotFoundError:
-            return None
+            return None if self._below is None else self._below.read(path)
+
+    def names(self, path: str) -> list[str]:
+        """The names in the directory ``path``, in order; "" is the repository itself.
+
+        There are no names where there is no directory.
+        """
+        found = set() if self._below is None else set(self._below.names(path))
+        try:
+            fd = os.open(".", OPEN_DIRECTORY, dir_fd=self.fd) if not path else self._own(path)
+        except (FileNotFoundError, RepositoryError):
+            return sorted(found)
+        try:
+            return sorted(found.union(os.listdir(fd)))
+        finally:
+            os.close(fd)
 
     def link_target(self, path: str) -> str | None:
         """The target of the symbolic link ``path``; None if there is no link."""
@@ -100,7 +123,7 @@ class OpenRepository:
             with self.above(path) as fd:
                 return os.readlink(os.path.basename(path), dir_fd=fd)
         except FileNotFoundError:
-            return None
+            return None if self._below is None else self._below.link_target(path)
         except OSError as err:
             if err.errno != errno.EINVAL:
                 raise
@@ -116,5 +139,14 @@ class OpenRepository:
 
     def open_directory(self, path: str) -> int:
         """A descriptor of the directory ``path``, to be closed by the caller."""
+        try:
+            return self._own(path)
+        except FileNotFoundError:
+            if self._below is None:
+                raise
+            return self._below.open_directory(path)
+
+    def _own(self, path: str) -> int:
+        """A descriptor of the directory ``path`` that isn't one below."""
         with self.above(path) as fd, self._told(path, path, "directory"):
             return os.open(os.path.basename(path), OPEN_DIRECTORY, dir_fd=fd)

@@ -8,13 +8,15 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 
-from podman_cvmfs.errors import InputError, PodmanCvmfsError, RegistryError
+from podman_cvmfs.errors import InputError, PodmanCvmfsError, RegistryError, RepositoryError
+from podman_cvmfs.lists.layer_stream import LayerStream, WrongBlobError
+from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci.documents import Descriptor, Digest
 from podman_cvmfs.publish import layout, singularity
+from podman_cvmfs.publish.ownership import PublishedRecord, read_record
 from podman_cvmfs.publish.present import check_layer, implied_directories, origins
 from podman_cvmfs.publish.source.budget import Budget
 from podman_cvmfs.publish.source.image import SourceImage
-from podman_cvmfs.publish.source.layer_stream import LayerStream, WrongBlobError
 from podman_cvmfs.publish.unpack.layer import unpack
 from podman_cvmfs.publish.unpack.merge import Layer, Merger
 from podman_cvmfs.publish.workspace import Workspace, write_file
@@ -33,6 +35,12 @@ def told_apart() -> Iterator[None]:
         if err.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
             raise
         raise InputError(f"the image holds an impossible name: {err.strerror}") from None
+
+
+def _removed(name: ImageName, shown: str) -> RepositoryError:
+    return RepositoryError(
+        f"{name}: {shown} was removed while the image was prepared", "publish it again"
+    )
 
 
 class Preparation:
@@ -158,25 +166,40 @@ class Preparation:
         return Layer(root, implied_directories(self._repository, path))
 
     def commit(self) -> bool:
-        """Move everything into place, under the lock; False if nothing had to be changed."""
+        """Move everything into place, under the lock; False if nothing had to be changed.
+
+        Raises OSError, RepositoryError.
+        """
         space, config, name = self._space, self._image.config, self._image.name
-        changed = False
+        changed = is_new = False
         for digest in self._diff_ids:
             path = layout.layer_path(digest)
             if digest in self._new_layers:
-                changed |= space.put_directory(self._new_layers[digest], path)
+                is_new |= space.put_directory(self._new_layers[digest], path)
+            elif not self._repository.has_directory(f"{path}/{layout.LAYERFS}"):
+                raise _removed(name, self._repository.shown(path))
             origin = origins(self._repository, path)
             if str(config.digest) not in origin:
                 origin_json = f"{path}/{layout.ORIGIN_JSON}"
                 changed |= space.put_file(
                     origin_json, layout.render_origin([*origin, str(config.digest)])
                 )
+        flat = layout.flat_path(config.digest)
         if self._flat is not None:
-            changed |= space.put_directory(self._flat, layout.flat_path(config.digest))
+            is_new |= space.put_directory(self._flat, flat)
+        elif not self._repository.has_directory(flat):
+            raise _removed(name, self._repository.shown(flat))
         for path, data in layout.blob_paths(self._image).items():
             changed |= space.put_file(path, data)
         changed |= space.put_file(
             layout.manifest_path(name), layout.manifest_document(self._image.manifest)
         )
-        changed |= space.put_link(name.repository_path, layout.link_target(name, config.digest))
-        return changed
+        target = layout.link_target(name, config.digest)
+        record = read_record(self._repository, config.digest)
+        if record is None and self._flat is not None:
+            # Whoever made the merged root decides when it goes.
+            record = PublishedRecord(config.digest, (), tuple(self._diff_ids))
+        if record is not None and self._repository.link_target(name.repository_path) != target:
+            changed |= space.put_file(record.path, record.named(name.repository_path).render())
+        changed |= space.put_link(name.repository_path, target)
+        return changed or is_new

@@ -17,16 +17,39 @@ from podman_cvmfs.publish.open_repository import OpenRepository
 from podman_cvmfs.publish.source.image import SourceImage
 
 
-def present_platform(directory: str, name: ImageName) -> Platform | None:
+def present_platform(directory: str, below: str | None, name: ImageName) -> Platform | None:
     """The platform of the repository's image with the name ``name``; None if unknown."""
     try:
-        with OpenRepository(directory) as repository:
+        with OpenRepository(directory, below) as repository:
             target = repository.link_target(name.repository_path)
             config = Digest.parse(f"sha256:{os.path.basename(target or '')}")
             data = repository.read(layout.config_path(config))
         return None if data is None else parse_config(data).platform
     except (OSError, InputError, RepositoryError):
         return None
+
+
+def held_document(
+    directory: str, below: str | None, name: ImageName, digest: Digest
+) -> bytes | None:
+    """The config or the manifest with this digest that the repository has for the image ``name``.
+
+    The content is checked. None if it isn't there, or can't be read.
+    """
+    try:
+        with OpenRepository(directory, below) as repository:
+            paths = [layout.config_path(digest)]
+            image_id = os.path.basename(repository.link_target(name.repository_path) or "")
+            with contextlib.suppress(InputError):
+                image = Digest.parse(f"sha256:{image_id}")
+                paths.append(layout.manifest_blob_path(image, digest))
+            for path in paths:
+                data = repository.read(path)
+                if data is not None and Digest.of(data) == digest:
+                    return data
+    except (OSError, RepositoryError):
+        pass
+    return None
 
 
 def is_complete(repository: OpenRepository, image: SourceImage) -> bool:

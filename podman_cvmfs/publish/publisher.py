@@ -65,12 +65,15 @@ def publish(
     open_layer: OpenLayer,
     assume_nosuid: bool = False,
     max_size: int | None = None,
+    below: str | None = None,
+    profile: bytes | None = None,
 ) -> Published:
     """Publish ``image`` in the repository ``directory``, which is made if it is missing.
 
     ``open_layer`` gives a layer's blob. With ``assume_nosuid`` the caller vouches that users reach
     the repository only where it is mounted with nosuid and nodev. ``max_size`` is how many bytes
-    the image may take unpacked; if not given, ``Budget`` says it.
+    the image may take unpacked; if not given, ``Budget`` says it. What the repository ``below``
+    has isn't published again. ``profile`` is the image's start-up profile.
 
     Raises InputError for an image that is damaged or malicious, RepositoryError if the repository
     can't be written, RegistryError from ``open_layer`` or if a registry gave a wrong blob; the
@@ -78,8 +81,8 @@ def publish(
     """
     try:
         make_directory(directory, assume_nosuid)
-        with told_apart(), OpenRepository(directory) as repository:
-            return _publish(repository, image, open_layer, max_size)
+        with told_apart(), OpenRepository(directory, below) as repository:
+            return _publish(repository, image, open_layer, max_size, profile)
     except OSError as err:
         reason = err.strerror or str(err)
         full = err.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -90,10 +93,15 @@ def publish(
 
 
 def _publish(
-    repository: OpenRepository, image: SourceImage, open_layer: OpenLayer, max_size: int | None
+    repository: OpenRepository,
+    image: SourceImage,
+    open_layer: OpenLayer,
+    max_size: int | None,
+    profile: bytes | None,
 ) -> Published:
     layers = {layer.digest: layer for layer in image.manifest.layers}
-    if is_complete(repository, image):
+    told = layout.profile_path(image.config.digest)
+    if is_complete(repository, image) and profile in (None, repository.read(told)):
         return Published(len(layers), 0, False)
     with Workspace(repository) as space, contextlib.ExitStack() as stack:
         preparation = Preparation(space, image, stack, max_size)
@@ -110,6 +118,8 @@ def _publish(
             space.flush()
         with space.locked():
             changed = preparation.commit()
+            if profile is not None:
+                changed |= space.put_file(told, profile)
         return Published(len(layers), new, changed)
 
 

@@ -26,7 +26,7 @@ from podman_cvmfs.publish.lock import locked, open_lock
 from podman_cvmfs.publish.open_repository import OpenRepository
 from podman_cvmfs.publish.unpack.safe_tree import remove, write_all
 
-_LOCK = ".podman-cvmfs-lock"
+LOCK_FILE = ".podman-cvmfs-lock"
 _PREFIX = ".podman-cvmfs-tmp-"
 _OWNER_LOCK = "lock"
 
@@ -73,7 +73,7 @@ class Workspace:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lock under which the repository changes. Raises OSError or RepositoryError."""
-        with locked(_LOCK, self.repository.fd, self.repository.shown(_LOCK)):
+        with locked(LOCK_FILE, self.repository.fd, self.repository.shown(LOCK_FILE)):
             yield
 
     def _remove_abandoned(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable
@@ -26,6 +26,9 @@ class RegistrySource(Protocol):
 
     def blob(self, name: ImageName, digest: Digest) -> bytes:
         """The blob with ``digest``, checked. Raises RegistryError."""
+
+    def blob_stream(self, name: ImageName, digest: Digest) -> Iterator[bytes]:
+        """The blob with ``digest`` in pieces, not checked. Raises RegistryError."""
 
     def manifest(self, name: ImageName, reference: str | None = None) -> tuple[bytes, str]:
         """The manifest or index at a tag or digest, and its media type. Raises RegistryError."""

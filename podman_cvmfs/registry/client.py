@@ -212,5 +212,6 @@ def _summed_up(failures: Sequence[RegistryError]) -> RegistryError:
     last = failures[-1]
     if all(isinstance(error, RegistryUnreachable) for error in failures):
         return last
-    passing = any(isinstance(err, (RegistryUnreachable, RegistryBusy)) for err in failures)
-    return (RegistryBusy if passing else RegistryError)(last.message, last.hint)
+    if any(isinstance(err, (RegistryUnreachable, RegistryBusy)) for err in failures):
+        return RegistryBusy(last.message, last.hint)
+    return last

@@ -13,14 +13,19 @@ from dataclasses import replace
 import requests
 import urllib3
 
-from podman_cvmfs.errors import RegistryError, printable
+from podman_cvmfs.errors import NotInRegistry, RegistryError, printable
 from podman_cvmfs.names.reference import DOCKER_HUB, ImageName
 from podman_cvmfs.oci import documents
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.registry.auth import Authenticator, Door
 from podman_cvmfs.registry.bounds import is_led_away, promised_length
 from podman_cvmfs.registry.connection import distance_of_host
-from podman_cvmfs.registry.failures import TIMEOUTS, BrokenOffError, StalledError, refused
+from podman_cvmfs.registry.failures import (
+    TIMEOUTS,
+    BrokenOffError,
+    StalledError,
+    refused,
+)
 from podman_cvmfs.registry.patience import pause
 from podman_cvmfs.registry.registries_conf import Endpoint
 from podman_cvmfs.registry.transport import CHUNK, Transport
@@ -183,7 +188,7 @@ class EndpointClient:
                 "the image doesn't exist, or needs a login",
             )
         if status == 404:
-            return RegistryError(f"{name}: no such {what} at {host} (HTTP 404)")
+            return NotInRegistry(f"{name}: no such {what} at {host} (HTTP 404)")
         try:
             text = self._body(response, 4096).decode("utf-8", "replace")
             log.debug("%s: HTTP %d: %s", host, status, printable(text)[:200])

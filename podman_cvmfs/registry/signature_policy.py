@@ -3,7 +3,8 @@
 
 podman asks it when it pulls, but not when it starts an image from a store. So images that podman
 wouldn't pull must not get into the store. Format and files: containers-policy.json(5); scopes:
-containers/image v5.36 and v5.40 ``docker/policyconfiguration/naming.go``.
+containers/image v5.36 and v5.40 ``docker/policyconfiguration/naming.go``; which name is asked for:
+``docker/docker_image_src.go`` (``logicalRef``), containers/common ``libimage/pull.go``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from podman_cvmfs.errors import InputError, printable
@@ -128,8 +129,11 @@ def _types(value: object) -> tuple[str, ...]:
 
 def _scopes_of(name: ImageName) -> Iterator[str]:
     """The scopes that fit an image, the best first: itself, its repository, what is above that, the
-    wildcards of its host, and last the default for all registries."""
-    yield str(name)
+    wildcards of its host, and last the default for all registries.
+
+    podman drops the tag of a name that has a digest, too. A mirror's name is never asked for.
+    """
+    yield str(name if name.digest is None else replace(name, tag=None))
     text = f"{name.registry}/{name.repository}"
     while text:
         yield text

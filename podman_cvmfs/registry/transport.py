@@ -43,6 +43,14 @@ log = logging.getLogger(__name__)
 CHUNK = 256 * 1024
 
 
+@dataclass(frozen=True)
+class Way:
+    """The way to a server that somebody else has found; it has no redirects."""
+
+    #: The address of a proxy; None: there is none.
+    proxy: str | None
+
+
 class _WithoutQueries(logging.Filter):
     """Removes the query from addresses that urllib3 logs, because it may hold signatures."""
 
@@ -179,6 +187,7 @@ class Transport:
         allowed: Distance = Distance.HERE,
         kind: str = "",
         is_last: bool = True,
+        way: Way | None = None,
     ) -> requests.Response:
         """Send one request, several times if the failure may be temporary; any status is an answer.
 
@@ -186,7 +195,8 @@ class Transport:
         as in containers/image, its certificates, and whether it is ``insecure``, count for its
         token service and the hosts it redirects to, too, and theirs don't. ``allowed`` is how near
         the host may be: by default anywhere. ``kind`` is the kind of request that a registry
-        limits: it counts manifests more than blobs. Unless ``is_last``, the caller can try another
+        limits: it counts manifests more than blobs. ``way`` replaces the proxies of the
+        environment, and redirects then are answers. Unless ``is_last``, the caller can try another
         way, and a failure doesn't mark the host as unreachable. Raises RegistryError,
         RegistryUnreachable.
         """
@@ -211,7 +221,8 @@ class Transport:
                     auth=_Authorization(authorization),
                     timeout=self._timeout,
                     stream=True,
-                    proxies={"http": None, "https": None} if is_loopback(host) else None,
+                    proxies=_proxies(host, way),
+                    allow_redirects=way is None,
                 )
             except (requests.RequestException, ValueError) as err:
                 if attempt < patience.attempts and may_pass(err):
@@ -310,6 +321,13 @@ class Transport:
                     context.check_hostname = False
                 self._contexts[trust] = context
             return self._contexts[trust]
+
+
+def _proxies(host: str, way: Way | None) -> dict[str, str | None] | None:
+    """The proxies to use, by scheme; None for those of the environment."""
+    if way is not None:
+        return {"http": way.proxy, "https": way.proxy}
+    return {"http": None, "https": None} if is_loopback(host) else None
 
 
 def _trust(registry: str, insecure: bool) -> _Trust:

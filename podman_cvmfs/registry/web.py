@@ -11,9 +11,9 @@ import logging
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from podman_cvmfs.errors import RegistryError, printable
+from podman_cvmfs.errors import NotInRegistry, RegistryError, printable
 from podman_cvmfs.registry.addresses import is_loopback
-from podman_cvmfs.registry.failures import refused
+from podman_cvmfs.registry.failures import StalledError, refused
 from podman_cvmfs.registry.transport import Transport
 from podman_cvmfs.util.web_address import shown_address
 
@@ -41,10 +41,6 @@ class WebFile:
     version: Version
 
 
-class MissingFileError(RegistryError):
-    """The server answers, and has no such file."""
-
-
 class WebClient:
     """Fetches files; may be used from several threads at once. The limits are Transport's."""
 
@@ -60,7 +56,7 @@ class WebClient:
     ) -> WebFile | None:
         """The file at ``url``, of at most ``limit`` bytes; None if ``known`` is its version.
 
-        ``subject`` begins the messages of errors. Raises MissingFileError, RegistryError,
+        ``subject`` begins the messages of errors. Raises NotInRegistry, RegistryError,
         RegistryBusy, RegistryUnreachable.
         """
         headers = {}
@@ -68,7 +64,7 @@ class WebClient:
             headers["If-None-Match"] = known.etag
         if known is not None and known.modified:
             headers["If-Modified-Since"] = known.modified
-        host = urlsplit(url).netloc
+        host, path = urlsplit(url).netloc, urlsplit(url).path
         response = self._transport.request("GET", url, subject, registry=host, headers=headers)
         try:
             for each in (*response.history, response):
@@ -76,13 +72,20 @@ class WebClient:
                 if place.scheme != "https" and not is_loopback(place.netloc):
                     raise RegistryError(f"{subject}: {printable(host)} sends us to an http address")
             if headers and response.status_code == _UNCHANGED:
+                self._transport.answered(host, "", registry=host)
                 return None
             if response.status_code in _MISSING:
+                self._transport.answered(host, "", registry=host)
                 status = response.status_code
-                raise MissingFileError(f"{subject}: {printable(host)} answered HTTP {status}")
+                raise NotInRegistry(f"{subject}: {printable(host)} answered HTTP {status}")
             if response.status_code != 200:
                 raise refused(subject, host, response.status_code)
             data = self._transport.body(response, subject, host, limit)
+            self._transport.answered(host, "", registry=host)
+        except StalledError as err:
+            # A server whose files all come to a halt would cost its time for each of them.
+            document = (subject, path)
+            raise self._transport.timed_out(host, "", document, err, registry=host) from None
         finally:
             response.close()
         log.debug("fetched %s: %d bytes", shown_address(url), len(data))

@@ -1,28 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells whether podman's configuration names a store, and what to do if it doesn't."""
+"""Tells whether the configuration of podman or CRI-O names a store, and what to do if
+not."""
 
 from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from podman_cvmfs.errors import InputError, PodmanCvmfsError, printable
+from podman_cvmfs.podman.crio_conf import (
+    DIRECTORY,
+    RESTART,
+    has_crio,
+)
+from podman_cvmfs.podman.crio_storage import read_crio_storage
+from podman_cvmfs.podman.services import Service, services_without
 from podman_cvmfs.podman.storage_conf.effective import (
     Places,
     as_replaced,
     check_driver,
+    names_store,
     read_effective,
 )
 from podman_cvmfs.podman.storage_conf.generation import find_generation
 from podman_cvmfs.podman.storage_conf.use import Unused, in_words, why_unused
+
+PODMAN, CRIO = "podman", "CRI-O"
 
 
 @dataclass(frozen=True)
 class Configured:
     """Whether podman uses the store; if not, why not and how to change it. ``before`` are the
     additional stores that podman searches before this one, ``after`` the stores that it searches
-    next. ``failure`` is why every podman command fails, "" if they work."""
+    next. ``failure`` is why every podman command fails, "" if they work. ``services`` start podman
+    with options that leave the store out. ``engine`` is podman or CRI-O, ``graphroots`` are its own
+    directories; None: those of whoever runs this."""
 
     used: bool
     problem: str = ""
@@ -30,6 +43,9 @@ class Configured:
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     failure: str = ""
+    services: tuple[Service, ...] = ()
+    engine: str = PODMAN
+    graphroots: tuple[str, ...] | None = None
 
 
 def configured_store(store: str) -> Configured:
@@ -59,15 +75,45 @@ def configured_store(store: str) -> Configured:
         check_driver(places, effective)
     except InputError as err:
         return Configured(False, err.message, err.hint, failure=failure)
-    place = list(map(os.path.realpath, effective.stores)).index(os.path.realpath(store))
-    before, after = effective.stores[:place], effective.stores[place + 1 :]
-    return Configured(True, before=before, after=after, failure=failure)
+    before, after = _around(store, effective.stores)
+    services = services_without(store, places)
+    return Configured(True, before=before, after=after, failure=failure, services=services)
 
 
-def _why_no_store(path: str) -> str:
-    """Why podman fails if its configuration names a store at ``path``; "" if it works."""
+def configured_in_crio(store: str, directory: str = DIRECTORY) -> Configured:
+    """Whether CRI-O, which has its configuration in ``directory``, uses the ``store``."""
+    if not has_crio(directory):
+        return Configured(False, failure="CRI-O is not on this machine", engine=CRIO)
+    try:
+        storage = read_crio_storage(directory)
+    except (PodmanCvmfsError, OSError) as err:
+        reason = err.message if isinstance(err, PodmanCvmfsError) else str(err)
+        return Configured(False, failure=f"CRI-O can't start: {reason}", engine=CRIO)
+    stores = storage.stores
+    found = Configured(
+        names_store(stores, store),
+        failure=next(filter(None, (_why_no_store(each, CRIO) for each in stores)), ""),
+        engine=CRIO,
+        graphroots=tuple(dict.fromkeys([storage.graphroot, *storage.conf.roots])),
+    )
+    if not found.used:
+        cure = printable(shlex.join(["podman-cvmfs", "setup", "--crio", "--store", store]))
+        problem = "CRI-O doesn't use the store"
+        return replace(found, problem=problem, cure=f"{cure}; {RESTART}", after=stores)
+    before, after = _around(store, stores)
+    return replace(found, before=before, after=after)
+
+
+def _around(store: str, stores: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The ``stores`` before ``store``, and those after it."""
+    place = list(map(os.path.realpath, stores)).index(os.path.realpath(store))
+    return stores[:place], stores[place + 1 :]
+
+
+def _why_no_store(path: str, engine: str = PODMAN) -> str:
+    """Why ``engine`` fails if its configuration names a store at ``path``; "" if it works."""
     try:
         os.stat(path)
     except OSError as err:
-        return f"podman fails because its configuration names the store {path}: {err.strerror}"
+        return f"{engine} fails because its configuration names the store {path}: {err.strerror}"
     return ""

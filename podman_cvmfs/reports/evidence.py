@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +24,11 @@ from podman_cvmfs.repository.offers import Offer, Offers
 from podman_cvmfs.repository.owners import strangers_among
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.records import StoreContent, StoredImage, chain_of
+from podman_cvmfs.sync.selection import Selection
+from podman_cvmfs.usage.unreadable import can_be_read
 from podman_cvmfs.usage.vanished import is_missing
+
+_NO_SEARCH = "podman knows no registry to look for a short name in"
 
 
 @dataclass(frozen=True)
@@ -32,16 +36,17 @@ class Evidence:
     """Everything that decides.
 
     ``names`` are the full names that were meant, the best first. ``stored`` is the image in the
-    store, found under ``found_as``. ``missing`` are the places of its files that can't be reached,
-    ``hidden`` the places that only podman can't reach. ``has_left`` says that the files have left
-    the repository, which is there; ``is_closed`` says that they belong to a stranger, so the user
-    may not read all of them. ``platform`` is its platform, ``host`` this machine's.
-    ``published_for`` is the platform of the directory in which it is published, None if it is in no
-    such directory.
+    store, found under ``found_as``. ``missing`` is the first place of its files that can't be
+    reached, ``hidden`` are the places that only podman can't reach. ``has_left`` says that the
+    files have left the repository, which is there; ``is_closed`` says that they belong to a
+    stranger, so the user may not read all of them. ``platform`` is its platform, ``host`` this
+    machine's. ``published_for`` is the platform of the directory in which it is published, None if
+    it is in no such directory.
     ``other_platforms`` are the platforms for which repositories have the image if they lack it for
     this host. ``offers`` are the repositories' images with the names, ``other_tags`` their other
     images that differ in the tag alone. ``down`` are messages about repositories that can't be
     read. ``pulls_from`` are the places from which podman would pull; ``no_pull`` says why it can't.
+    ``is_too_short``: the name lacks its registry, and registries.conf doesn't tell which one.
     ``stores`` are the other additional stores that podman uses. ``refusal`` is the rule of podman's
     policy against the image on offer.
     """
@@ -68,12 +73,14 @@ class Evidence:
     other_tags: tuple[str, ...] = ()
     down: tuple[str, ...] = ()
     pulls_from: tuple[str, ...] = ()
+    is_too_short: bool = False
     no_pull: str = ""
     stores: tuple[str, ...] = ()
 
 
-def gather(text: str, settings: Settings) -> Evidence:
-    """Look for the image ``text`` in store, repositories and podman's configuration.
+def gather(text: str, settings: Settings, configured: Configured | None = None) -> Evidence:
+    """Look for the image ``text`` in store, repositories and podman's configuration, or in the one
+    that ``configured`` describes.
 
     Raises InputError for a malformed name or broken settings, StoreError for a broken store.
     """
@@ -92,10 +99,11 @@ def gather(text: str, settings: Settings) -> Evidence:
     selection = selection_of(settings)
     offers = offers_of(settings, content, selection)
     on_offer = offered(offers)
-    offer = _offer(content, on_offer, stored, found_as, keys)
+    offer = _offer(content, on_offer, stored, found_as, keys, selection)
     # Further meanings of a short name count only until something is found.
     before_ours = keys[: keys.index(found_as) + 1] if found_as in keys else keys
-    configured = configured_store(settings.store)
+    if configured is None:
+        configured = configured_store(settings.store)
     pulls_from, no_pull = _pulls(text, names)
     own = own_copy(own_places(configured), before_ours, stored, content)
     if own is None and (stored is None or not configured.used):
@@ -117,7 +125,8 @@ def gather(text: str, settings: Settings) -> Evidence:
         host=settings.platform,
         other_platforms=_other_platforms(settings, offers, offer, names) if stored is None else (),
         is_closed=stored is not None and bool(strangers_among([stored.repository])),
-        missing=tuple(path for path in shown if not os.path.isdir(path)),
+        # With a dead server each look takes seconds.
+        missing=tuple(itertools.islice((p for p in shown if not can_be_read(p)), 1)),
         hidden=tuple(path for path in shown if is_hidden(path, pause)),
         has_left=stored is not None
         and offers.is_listed(stored.repository)
@@ -131,6 +140,7 @@ def gather(text: str, settings: Settings) -> Evidence:
         down=tuple(f"{printable(root)}: {error.message}" for root, error in offers.down.items()),
         pulls_from=pulls_from,
         no_pull=no_pull,
+        is_too_short=no_pull == _NO_SEARCH,
     )
 
 
@@ -140,11 +150,15 @@ def _offer(
     stored: StoredImage | None,
     found_as: str,
     keys: Sequence[str],
+    selection: Selection,
 ) -> Offer | None:
     """The repositories' images with the name that counts. If the user gave an ID or digest, this is
-    the same image under any name."""
+    the same image under any name. Of a short name's meanings, the first one that podman's policy
+    accepts counts."""
     if stored is None:
-        return next((on_offer[key] for key in keys if key in on_offer), None)
+        found = [on_offer[key] for key in keys if key in on_offer]
+        accepted = (each for each in found if not selection.refusal(each.image.name))
+        return next(accepted, found[0] if found else None)
     if found_as in content.names:
         return on_offer.get(found_as)
     for name in names_of(content, stored):
@@ -198,7 +212,7 @@ def _pulls(text: str, names: Sequence[ImageName]) -> tuple[tuple[str, ...], str]
     if is_short(text) and not conf.search_registries:
         short = text.partition("@")[0].partition(":")[0]
         if short not in conf.aliases:
-            return (), "podman knows no registry to look for a short name in"
+            return (), _NO_SEARCH
     found: dict[str, None] = {}
     refusal = ""
     try:

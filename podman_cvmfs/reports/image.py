@@ -10,7 +10,7 @@ from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.oci.big_data import big_data_file
 from podman_cvmfs.oci.documents import MAX_DOCUMENT, Digest, ImageConfig, parse_config
 from podman_cvmfs.settings.advice import on_store
-from podman_cvmfs.store.layout import CURRENT, IMAGES, OVERLAY
+from podman_cvmfs.store.layout import CURRENT, FILES, IMAGES, OVERLAY
 from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer, chain_of
 from podman_cvmfs.util.foreign_file import read_bounded
 
@@ -94,8 +94,10 @@ def places_of(store: str, layer: StoredLayer) -> tuple[Place, ...]:
     for name, path in paths.items():
         if not os.path.lexists(path):
             break
-        if os.path.islink(path):
-            places.append(Place(name, os.readlink(path), in_store=False))
+        files = f"{os.path.dirname(path)}/{FILES}"
+        if os.path.islink(files) or os.path.islink(path):
+            target = os.readlink(files if os.path.islink(files) else path)
+            places.append(Place(name, target, in_store=False))
         else:
             places.append(Place(name, path, in_store=True))
     if not places:

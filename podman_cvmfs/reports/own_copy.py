@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds images that podman uses instead of the store's: podman's own, or another store's."""
+"""Finds images that an engine uses instead of the store's: its own, or another store's."""
 
 from __future__ import annotations
 
@@ -51,9 +51,11 @@ def own_copy(
 
 
 def own_places(configured: Configured) -> list[str]:
-    """Where podman looks before it looks into our store."""
+    """Where the engine looks before it looks into our store."""
+    if configured.graphroots is not None:
+        return [*configured.graphroots, *configured.before]
     try:
-        own = find_graphroots(passwd=os.devnull, subuid=os.devnull).own
+        own = find_graphroots(passwd=os.devnull, subuid=os.devnull, crio=None).own
     except InputError:
         own = []
     return [*own, *configured.before]

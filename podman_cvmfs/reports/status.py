@@ -3,24 +3,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from podman_cvmfs.oci.documents import MAX_DOCUMENT
 from podman_cvmfs.plan.retirement import NEVER, grace_of, is_retired
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import GENUINE, UNANSWERED
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.layout import CURRENT, SPACER_ID
 from podman_cvmfs.store.records import StoreContent
-from podman_cvmfs.sync.stamp import generation_of, revision_of, stamp_path
-from podman_cvmfs.util.foreign_file import read_bounded
-
-#: A stamp that expires later than this never does, in seconds since 1970.
-_NEVER = 1 << 60
+from podman_cvmfs.sync.stamp import FOR_EVER, read_stamp, revision_of
 
 
 @dataclass(frozen=True)
@@ -114,7 +107,7 @@ def _generation(store: str) -> tuple[int | None, str]:
 
 def _repository(settings: Settings, content: StoreContent, root: str) -> RepositoryStatus:
     images = [image for image in content.images.values() if image.repository == root]
-    stamp = _stamp(settings, root)
+    stamp = read_stamp(settings.cache, settings.store, root)
     revision, problem = None, ""
     try:
         revision = _number(revision_of(root))
@@ -128,20 +121,8 @@ def _repository(settings: Settings, content: StoreContent, root: str) -> Reposit
         problem=problem,
         synced=_whole(stamp.get("written")),
         synced_revision=_number(stamp.get("revision")),
-        expires=expires if expires is not None and expires < _NEVER else None,
+        expires=expires if expires is not None and expires < FOR_EVER else None,
     )
-
-
-def _stamp(settings: Settings, root: str) -> Mapping[str, Any]:
-    """The stamp of a sync that did everything for the present generation; empty without one."""
-    try:
-        path = stamp_path(settings.cache, settings.store, root)
-        stamp = json.loads(read_bounded(path, MAX_DOCUMENT * 16))
-        if stamp["generation"] == generation_of(settings.store):
-            return dict(stamp)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass
-    return {}
 
 
 def _whole(value: object) -> int | None:

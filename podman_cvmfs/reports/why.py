@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Says what podman will do with a name, and why. Pure: no I/O.
+"""Says what podman or CRI-O will do with a name, and why. Pure: no I/O.
 
 The answer is a hit if ``podman run`` starts the image from the store without a pull. A moved tag or
 a made-up config doesn't make it a miss.
@@ -12,6 +12,7 @@ from enum import Enum
 
 from podman_cvmfs.errors import printable
 from podman_cvmfs.podman.pause import RESTART
+from podman_cvmfs.reports.configured import CRIO
 from podman_cvmfs.reports.evidence import Evidence
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.settings.advice import on_store
@@ -30,6 +31,7 @@ class Code(str, Enum):
     GONE = "gone-from-repository"
     RETIRED = "retired"
     CLOSED = "closed-files"
+    SERVICES = "services-without-store"
     NOT_CONFIGURED = "store-not-configured"
     PODMAN_FAILS = "podman-fails"
     OWN_COPY = "own-copy"
@@ -43,6 +45,8 @@ class Code(str, Enum):
     NOT_WISHED = "not-wished"
     REFUSED = "refused-by-policy"
     NOT_IN_REPOSITORY = "not-in-repository"
+    SHORT_NAME = "short-name"
+    PULL_POLICY = "pull-policy"
 
 
 _POLICY_CURE = (
@@ -53,7 +57,7 @@ _POLICY_CURE = (
 _PREVENT = {
     *(Code.NOT_CONFIGURED, Code.PODMAN_FAILS, Code.SHADOWED, Code.ARCHITECTURE, Code.DOWN),
     *(Code.FILES_GONE, Code.UNSEEN),
-    *(Code.NOT_SYNCED, Code.NOT_WISHED, Code.NOT_IN_REPOSITORY),
+    *(Code.NOT_SYNCED, Code.NOT_WISHED, Code.NOT_IN_REPOSITORY, Code.SHORT_NAME),
 }
 
 
@@ -68,7 +72,8 @@ class Reason:
 
 @dataclass(frozen=True)
 class Answer:
-    """Whether the name is a hit, its image ID, the reasons, and what ``podman run`` will do."""
+    """Whether the name is a hit, its image ID, the reasons, and what ``podman run``, or CRI-O, will
+    do."""
 
     hit: bool
     image_id: str | None
@@ -79,6 +84,8 @@ class Answer:
 def judge(evidence: Evidence) -> Answer:
     """Draw the conclusion."""
     reasons = _absent(evidence) if evidence.stored is None else _present(evidence)
+    if _is_crio(evidence):
+        reasons += _kubernetes(evidence)
     found = {reason.code for reason in reasons}
     hit = Code.IN_STORE in found and not _PREVENT & found
     image_id = None if evidence.stored is None else evidence.stored.image_id
@@ -169,15 +176,16 @@ def _own(evidence: Evidence) -> Reason:
     assert own is not None and image is not None
     where = printable(own.place)
     if own.on_ours:
-        return Reason(
-            Code.OWN_COPY, f"podman has its own record of it in {where}, on the store's layers"
-        )
+        text = f"{_engine(evidence)} has its own record of it in {where}, on the store's layers"
+        return Reason(Code.OWN_COPY, text)
     same = "a copy of its own" if own.image_id == image.image_id else "another image of this name"
-    cure = f"podman rmi {printable(evidence.found_as)}"
+    remove = "crictl" if _is_crio(evidence) else "podman"
+    cure = f"{remove} rmi {printable(evidence.found_as)}"
     if own.place in evidence.stores:
-        # podman can't remove images from an additional store.
+        # Nobody can remove images from an additional store.
         cure = f"name {printable(evidence.store)} before it in additionalimagestores"
-    return Reason(Code.SHADOWED, f"podman finds {same} first, {own.image_id[:12]} in {where}", cure)
+    text = f"{_engine(evidence)} finds {same} first, {own.image_id[:12]} in {where}"
+    return Reason(Code.SHADOWED, text, cure)
 
 
 def _absent(evidence: Evidence) -> list[Reason]:
@@ -186,7 +194,7 @@ def _absent(evidence: Evidence) -> list[Reason]:
     offer = evidence.offer
     if evidence.own is not None:
         where = printable(evidence.own.place)
-        text = f"podman has its own copy, {evidence.own.image_id[:12]} in {where}"
+        text = f"{_engine(evidence)} has its own copy, {evidence.own.image_id[:12]} in {where}"
         reasons.append(Reason(Code.SHADOWED, text))
     if evidence.other_platforms:
         there = printable(" and ".join(map(str, evidence.other_platforms)))
@@ -226,6 +234,29 @@ def _absent(evidence: Evidence) -> list[Reason]:
     return reasons + _configuration(evidence)
 
 
+def _kubernetes(evidence: Evidence) -> list[Reason]:
+    """What a pod must say for CRI-O to find the image, and not to ask for it."""
+    if evidence.is_too_short:
+        cure = f"use the full name, {evidence.names[-1]}" if evidence.names else None
+        text = "CRI-O needs the full name: registries.conf tells no registry for short ones"
+        return [Reason(Code.SHORT_NAME, text, cure)]
+    if evidence.stored is None:
+        return []
+    text = (
+        "with imagePullPolicy: Always, the default for the tag latest, CRI-O asks the registry "
+        "first and fails without it"
+    )
+    return [Reason(Code.PULL_POLICY, text, "in the pod: imagePullPolicy: IfNotPresent")]
+
+
+def _engine(evidence: Evidence) -> str:
+    return evidence.configured.engine
+
+
+def _is_crio(evidence: Evidence) -> bool:
+    return _engine(evidence) == CRIO
+
+
 def _configuration(evidence: Evidence) -> list[Reason]:
     """The reasons that come from podman's configuration."""
     configured = evidence.configured
@@ -236,6 +267,15 @@ def _configuration(evidence: Evidence) -> list[Reason]:
     if configured.problem:
         problem = printable(configured.problem)
         reasons.append(Reason(Code.NOT_CONFIGURED, problem, configured.cure))
+    if configured.services:
+        first = configured.services[0]
+        more = f" and {len(configured.services) - 1} more" if configured.services[1:] else ""
+        text = (
+            f"podman in the service {printable(first.path)}{more} has options of its own and "
+            f"leaves the store out: {printable(' '.join(first.options))}"
+        )
+        cure = f"give podman --storage-opt=imagestore={printable(evidence.store)} there, too"
+        reasons.append(Reason(Code.SERVICES, text, cure))
     return reasons
 
 
@@ -256,6 +296,8 @@ def _podman_run(evidence: Evidence, found: set[Code]) -> str:
     own, image = evidence.own, evidence.stored
     if Code.PODMAN_FAILS in found:
         return f"fails: {printable(evidence.configured.failure)}"
+    if Code.SHORT_NAME in found:
+        return "fails: it can't tell which image is meant"
     if own is not None and not (own.on_ours and image):
         return f"starts {own.image_id[:12]} from {printable(own.place)}, without a pull"
     if image is None or Code.NOT_CONFIGURED in found:

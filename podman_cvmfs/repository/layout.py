@@ -28,6 +28,11 @@ Since 2025 DUCC also publishes images for several architectures::
 The client expands the last one. DUCC writes it for images without an index, too. Such an image has
 nothing in ``.multiarch``; only its manifest is there, in the usual place.
 
+Ours, in repositories of either layout; DUCC leaves directories alone that it doesn't know::
+
+    .podman-cvmfs/profiles/<2>/<source ID>    what the image opens when it starts
+    .podman-cvmfs/published/<2>/<source ID>   that the image is ours, and may be removed by us
+
 OSG's layout (cvmfs-singularity-sync)::
 
     <namespace>/<repository>:<tag>        link -> /cvmfs/<itself>/.images/<2>/<62>, absolute
@@ -45,6 +50,10 @@ MULTIARCH = ".multiarch"
 PODMAN_STORE = "podmanStore"
 #: OSG's merged roots.
 OSG_ROOTS = ".images"
+#: Ours: the start-up profiles of images (``profiles/profile.py``).
+PROFILES = ".podman-cvmfs/profiles"
+#: Ours: which images we have published (``publish/ownership.py``).
+PUBLISHED = ".podman-cvmfs/published"
 
 #: DUCC's directories; OSG's repositories have none of them.
 DUCC_PARTS = (LAYERS, METADATA, FLAT)
@@ -59,6 +68,8 @@ LAYERS_JSON = f"{METADATA}/layers.json"
 ORIGIN_JSON = f"{METADATA}/origin.json"
 #: Ours, not DUCC's: directories that a layer's files need but the layer doesn't list.
 IMPLIED_JSON = f"{METADATA}/implied.json"
+#: Ours: the layer's list of files, lines of composefs-dump(5) compressed with zstd.
+FILES_DUMP = f"{METADATA}/files.dump.zst"
 
 #: In the directory that describes an image.
 MANIFEST = "manifest.json"
@@ -99,6 +110,16 @@ def osg_root_of_index(index: str) -> str:
 def image_directory(config: str) -> str:
     """The directory in DUCC's own image store with the config of this digest, in hexadecimal."""
     return f"{PODMAN_STORE}/overlay-images/{config}"
+
+
+def profile_file(source: str) -> str:
+    """The start-up profile of the image that the repository knows by this ID, in hexadecimal."""
+    return f"{PROFILES}/{source[:2]}/{source}"
+
+
+def published_record(source: str) -> str:
+    """The record of the image with this ID, in hexadecimal, that we have published."""
+    return f"{PUBLISHED}/{source[:2]}/{source}"
 
 
 def manifest_file(place: str, path: str) -> str:

@@ -51,6 +51,16 @@ def is_a_strangers(tree: Tree) -> bool:
     return found is not None and (found.st_uid, found.st_gid) != (os.geteuid(), os.getegid())
 
 
+def have_lost_owners(layer: Tree) -> bool:
+    """Whether the files of ``layer`` are shown as one user's, who is neither root nor this user.
+
+    A CernVM-FS client claims all files for one user, or shows DUCC's layers as the repository's
+    user's. Raises RepositoryError.
+    """
+    found = layer.lstat("")
+    return found is not None and found.st_uid not in (0, os.geteuid())
+
+
 def strangers_among(repositories: Sequence[str]) -> frozenset[str]:
     """Those of ``repositories`` whose files are a stranger's, as far as that can be told."""
     found = set()

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The accounts of an image: the user that its config names, and local copies of its account files.
+"""The accounts of an image: the user that its config names, and local copies of its account files
+and of files that programs lock.
 
 podman writes a user that the image doesn't know into its ``/etc/passwd``, and ``useradd`` changes
 that and its neighbours. Kernel overlayfs copies a file up for that, and lets nobody do so with a
-file whose owner the user's namespace doesn't know. Copies in the store are the user's own.
+file whose owner the user's namespace doesn't know. Copies in the store are the user's own. ``dpkg``
+and ``apt`` lock files that are closed to others, which fuse-overlayfs can't open either.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from podman_cvmfs.oci.customary import LOCKS
 from podman_cvmfs.resolve.shown import Stack
 from podman_cvmfs.store.records import Node
 
@@ -71,7 +74,8 @@ def copies_of(stack: Stack) -> Iterator[Node]:
     for path in _WRITTEN:
         yield from _copy(stack, path, _locked(stack, path))
         yield from _copy(stack, f"{path}-", None)
-    yield from _copy(stack, _LOCK, b"")
+    for path in (_LOCK, *LOCKS):
+        yield from _copy(stack, path, b"")
 
 
 def _copy(stack: Stack, path: str, otherwise: bytes | None) -> Iterator[Node]:

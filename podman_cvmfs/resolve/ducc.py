@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import PodmanCvmfsError, RepositoryError
+from podman_cvmfs.lists.known import KnownLists, NoLists
+from podman_cvmfs.lists.maker import ListMaker
 from podman_cvmfs.oci.documents import (
     Descriptor,
     Digest,
@@ -19,13 +22,13 @@ from podman_cvmfs.oci.documents import (
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.repository import layout
 from podman_cvmfs.repository.ducc import Repository
-from podman_cvmfs.repository.owners import is_a_strangers
+from podman_cvmfs.repository.owners import have_lost_owners, is_a_strangers
 from podman_cvmfs.repository.readers import Readers
 from podman_cvmfs.repository.records import PublishedImage, PublishedLayer
 from podman_cvmfs.repository.tree import Tree
 from podman_cvmfs.repository.whiteouts import Markers, scan
 from podman_cvmfs.resolve.config import SYNTHESISED, ConfigLadder
-from podman_cvmfs.resolve.image import FlatRoot, Layer, ResolvedImage, view_shown
+from podman_cvmfs.resolve.image import FileList, FlatRoot, Layer, ResolvedImage, view_shown
 from podman_cvmfs.resolve.manifest import CONVERTED, REBUILT, ManifestLadder, is_readable
 from podman_cvmfs.resolve.shown import ShownRoot
 from podman_cvmfs.resolve.skeleton import Skeleton
@@ -48,6 +51,8 @@ class Resolver:
         registries: RegistryAccess,
         policy: Policy,
         readers: Readers,
+        lists: KnownLists | None = None,
+        maker: ListMaker | None = None,
     ) -> None:
         self._repository = repository
         self._cache = cache
@@ -55,6 +60,9 @@ class Resolver:
         self._manifests = ManifestLadder(repository, cache, registries)
         self._policy = policy
         self._readers = readers
+        self._registries = registries
+        self._lists = lists or NoLists()
+        self._maker = maker
         self._layers: dict[Digest, PublishedLayer | None] = {}
         self._above = Skeletons(repository.tree, policy)
         self._skeletons: dict[tuple[str, str, bool], tuple[Skeleton, Skeleton]] = {}
@@ -69,19 +77,25 @@ class Resolver:
         manifest = self._manifest(published)
         blobs = [layer for layer in manifest.layers if not layer.is_foreign]
         flat, lack = find_merged_root(self._repository, image, blobs)
-        needed = self._needed(blobs, flat)
-        found = self._described(needed, len(blobs))
         config, origin = self._configs.find(
             image,
             lambda: self._described(blobs, len(blobs)),
             None if flat is None else layout.flat_directory(image.image_id.hex),
         )
+        self._make_lists(image, blobs, config, flat)
+        listed = self._listed(blobs)
+        needed = self._needed(blobs, flat, listed is not None)
+        found = self._described(needed, len(blobs))
         layers = self._complete(image, blobs, found, config)
+        if listed is not None:
+            layers = [replace(layer, listed=each) for layer, each in zip(layers, listed)]
+        if flat is not None and len(layers) == 1 and layers[0].files is not None:
+            flat = replace(flat, is_better=have_lost_owners(self._at(layers[0].files)))
         shown_by = view_shown(self._policy, layers, flat)
         if shown_by is View.LAYERS:
             what = f"{lack}, and " if lack else ""
             require_layers(self._repository, layers, f"{image.name}: {what}")
-        elif flat is None:
+        elif shown_by is View.FLAT and flat is None:
             reason = lack or "the repository has no merged root for it"
             raise RepositoryError(f"{image.name}: {reason}", HINT)
         if self._needs_markers(layers, shown_by):
@@ -105,7 +119,7 @@ class Resolver:
             flat=flat,
             manifest_origin=manifest_origin,
             index=None if genuine is None else genuine.index,
-            skeleton=self._skeleton(layers, flat if shown_by is View.FLAT else None, config),
+            skeleton=self._skeleton(layers, flat, config, shown_by),
             givable=self._givable(layers),
             notices=(f"{image.name}: {lack}; its layers show it",) if lack else (),
         )
@@ -122,10 +136,49 @@ class Resolver:
         assert failure is not None
         raise failure
 
-    def _needed(self, blobs: Sequence[Descriptor], flat: FlatRoot | None) -> Sequence[Descriptor]:
+    def _make_lists(
+        self,
+        image: PublishedImage,
+        blobs: Sequence[Descriptor],
+        config: ImageConfig,
+        flat: FlatRoot | None,
+    ) -> None:
+        """Have file lists of all layers, as far as they can be had."""
+        maker = self._maker
+        if maker is None or not (maker.makes and self._policy.exact):
+            return
+        merged = None if flat is None else layout.flat_directory(image.image_id.hex)
+
+        def make(layer: tuple[Descriptor, Digest]) -> None:
+            blob, diff_id = layer
+            if not maker.fetch(image.name, blob, diff_id, self._registries):
+                maker.make(self._repository.tree, blob.digest, merged)
+
+        for _ in self._readers.map(make, zip(blobs, config.diff_ids)):
+            pass
+
+    def _listed(self, blobs: Sequence[Descriptor]) -> list[FileList] | None:
+        """The file lists of the layers ``blobs``; None if one has none, or the policy doesn't use
+        them."""
+        if not self._policy.exact:
+            return None
+        root = self._repository.root
+        found = []
+        for digest in self._readers.map(
+            functools.partial(self._lists.find, root), [blob.digest for blob in blobs]
+        ):
+            if digest is None:
+                return None
+            found.append(FileList(digest, root))
+        return found
+
+    def _needed(
+        self, blobs: Sequence[Descriptor], flat: FlatRoot | None, is_listed: bool
+    ) -> Sequence[Descriptor]:
         """The layers, base first, of which more must be known than the manifest says: each costs
         two requests. A merged root shows the image without them; the client tells its size."""
         by_layers = flat is None or flat.size is None or self._policy.view is View.LAYERS
+        by_layers = by_layers or is_listed
         if by_layers or len(blobs) == 1 or self._policy.reuse is Reuse.ALL:
             return blobs
         return blobs[:1] if self._policy.reuse is Reuse.BASE else []
@@ -188,11 +241,15 @@ class Resolver:
     def _with_markers(self, layer: Layer) -> Layer:
         if layer.files is None:
             return layer
-        markers = self._cache.markers(self._repository.root, layer.blob.digest)
-        if markers is None:
-            markers = scan(self._at(layer.files))
-            if not markers.unread:
-                self._cache.keep_markers(self._repository.root, layer.blob.digest, markers)
+        known = self._cache.markers(self._repository.root, layer.blob.digest)
+        if known is not None:
+            return replace(layer, markers=known)
+        found = None
+        if self._maker is not None:
+            found = self._maker.markers(self._repository.tree, layer.blob.digest)
+        markers = found or scan(self._at(layer.files))
+        if not markers.unread:
+            self._cache.keep_markers(self._repository.root, layer.blob.digest, markers)
         return replace(layer, markers=markers)
 
     def _with_skeletons(self, layers: list[Layer]) -> list[Layer]:
@@ -230,9 +287,11 @@ class Resolver:
         return self._above.givable(roots[0].tree if roots else self._repository.tree)
 
     def _skeleton(
-        self, layers: Sequence[Layer], flat: FlatRoot | None, config: ImageConfig
+        self, layers: Sequence[Layer], flat: FlatRoot | None, config: ImageConfig, shown_by: View
     ) -> Skeleton:
-        if flat is not None:
+        if shown_by is View.EXACT:
+            return Skeleton()
+        if shown_by is View.FLAT and flat is not None:
             return self._above.of_merged(self._at(flat.path), flat.lost_sticky, config)
         return self._above.of_layers(self._roots_of(layers), config)
 

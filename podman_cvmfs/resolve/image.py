@@ -5,12 +5,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from podman_cvmfs.oci.documents import Descriptor, Digest, ImageConfig
 from podman_cvmfs.repository.whiteouts import Markers
 from podman_cvmfs.resolve.manifest import REBUILT
 from podman_cvmfs.resolve.skeleton import Skeleton
 from podman_cvmfs.settings.policy import Policy, View
+
+
+class FileList(NamedTuple):
+    """The list of a layer's files."""
+
+    #: Of the list's content, in hexadecimal.
+    digest: str
+    #: The repository that holds the layer's files: an absolute path.
+    root: str
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,8 @@ class Layer:
     markers: Markers | None = None
     skeleton: Skeleton | None = None
     own_skeleton: Skeleton | None = None
+    #: None where nobody has a list, or the list isn't needed.
+    listed: FileList | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,8 @@ class FlatRoot:
     lost_sticky: tuple[str, ...] = ()
     #: Bytes in all its files, if that is known.
     size: int | None = None
+    #: Whether the image's only layer has lost the owners of its files.
+    is_better: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,13 +83,19 @@ class ResolvedImage:
     notices: tuple[str, ...] = ()
 
     def shown_by(self, policy: Policy) -> View:
-        """How the image is shown under ``policy``: flat or layers."""
+        """How the image is shown under ``policy``: flat, layers or exact."""
         return view_shown(policy, self.layers, self.flat)
 
 
 def view_shown(policy: Policy, layers: Sequence[Layer], flat: FlatRoot | None) -> View:
-    """How an image is shown. A single layer is the whole image, and exact. A merged root has lost
-    some mode bits."""
-    if policy.view is View.LAYERS or (policy.view is View.AUTO and flat is None):
+    """How an image is shown. Its layers are shown exactly if all of them have file lists. Else a
+    single layer is the whole image, and right unless it has lost the owners. Then setuid programs
+    run as a wrong user, and even root's ``su`` fails. A merged root has lost such bits, and may
+    have the owners."""
+    is_listed = all(layer.listed is not None and layer.files is not None for layer in layers)
+    if policy.exact and layers and is_listed:
+        return View.EXACT
+    if policy.view is View.LAYERS or (policy.view is not View.FLAT and flat is None):
         return View.LAYERS
-    return View.LAYERS if len(layers) == 1 and layers[0].files is not None else View.FLAT
+    is_whole = len(layers) == 1 and layers[0].files is not None
+    return View.LAYERS if is_whole and not (flat and flat.is_better) else View.FLAT

@@ -11,11 +11,12 @@ import logging
 from dataclasses import dataclass
 
 from podman_cvmfs.cache.blobs import BlobCache
-from podman_cvmfs.errors import RegistryError
+from podman_cvmfs.errors import NotInRegistry, RegistryError
 from podman_cvmfs.oci.documents import Digest, ImageConfig, Manifest, parse_manifest
-from podman_cvmfs.oci.genuine import Genuine, Index, find_genuine, judge
+from podman_cvmfs.oci.genuine import Genuine, Index, Moved, find_genuine, judge
+from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.podman.features import reads_docker_zstd
-from podman_cvmfs.registry.access import RegistryAccess
+from podman_cvmfs.registry.access import RegistryAccess, RegistrySource
 from podman_cvmfs.repository.ducc import Repository
 from podman_cvmfs.repository.records import PublishedImage
 
@@ -74,24 +75,38 @@ class ManifestLadder:
         platform = image.platform or config.platform
         found, reason = self._registries.ask(
             image.name,
-            lambda registry: find_genuine(
+            lambda registry: self._fetched(registry, image, platform),
+        )
+        if not isinstance(found, Genuine):
+            log.debug("%s: %s", image.name, reason or "the registry has no manifest of it any more")
+            if self._registries.left_open(image.name):
+                return None, UNANSWERED
+            # Hosts that ask this one's cache need not ask again. But one that has another login
+            # may get the manifest that this one is refused.
+            if not reason:
+                self._cache.keep_manifest_digests(image.image_id, ())
+            return None, REBUILT
+        self._cache.keep_manifests(image.image_id, found.raw, found.index)
+        return FoundManifest(found.raw, found.index), GENUINE
+
+    @staticmethod
+    def _fetched(
+        registry: RegistrySource, image: PublishedImage, platform: Platform
+    ) -> Genuine | Moved | None:
+        """What the image's tag or digest leads to; None if the registry doesn't have it. Raises
+        RegistryError."""
+        try:
+            return find_genuine(
                 lambda reference: registry.manifest(image.name.canonical, reference)[0],
                 str(image.name.digest or image.name.tag),
                 image.is_described_by,
                 platform.architecture,
                 platform.variant,
                 f"the manifest of {image.name}",
-            ),
-        )
-        if not isinstance(found, Genuine):
-            log.debug("%s: %s", image.name, reason or "the tag leads to another image by now")
-            if self._registries.left_open(image.name):
-                return None, UNANSWERED
-            # Hosts that ask this one's cache need not ask again.
-            self._cache.keep_manifest_digests(image.image_id, ())
-            return None, REBUILT
-        self._cache.keep_manifests(image.image_id, found.raw, found.index)
-        return FoundManifest(found.raw, found.index), GENUINE
+            )
+        except NotInRegistry as err:
+            log.debug("%s", err.message)
+            return None
 
     def _shared(self, image: PublishedImage) -> tuple[FoundManifest | None, bool]:
         """The manifest that a blob source has, and whether the site knows that it is lost."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from podman_cvmfs.cache.blobs import BlobCache
+from podman_cvmfs.lists.known import KnownLists
+from podman_cvmfs.lists.maker import ListMaker
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.repository.ducc import Repository
 from podman_cvmfs.repository.osg import OsgRepository
@@ -29,9 +31,22 @@ class AnyResolver(Protocol):
         """
 
 
+def _osg_resolver(
+    repository: OsgRepository,
+    cache: BlobCache,
+    registries: RegistryAccess,
+    policy: Policy,
+    readers: Readers,
+    _lists: KnownLists,
+    _maker: ListMaker | None,
+) -> OsgResolver:
+    """It has no layers, so there are no lists of them."""
+    return OsgResolver(repository, cache, registries, policy, readers)
+
+
 _RESOLVERS: Mapping[type, Callable[..., AnyResolver]] = {
     Repository: Resolver,
-    OsgRepository: OsgResolver,
+    OsgRepository: _osg_resolver,
 }
 
 
@@ -41,6 +56,10 @@ def resolver_of(
     registries: RegistryAccess,
     policy: Policy,
     readers: Readers,
+    lists: KnownLists,
+    maker: ListMaker | None,
 ) -> AnyResolver:
-    """The resolver for the layout of ``repository``; ``readers`` read parts of an image."""
-    return _RESOLVERS[type(repository)](repository, cache, registries, policy, readers)
+    """The resolver for the layout of ``repository``; ``readers`` read parts of an image, ``lists``
+    are those of layers, and ``maker`` makes missing ones."""
+    make = _RESOLVERS[type(repository)]
+    return make(repository, cache, registries, policy, readers, lists, maker)

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from podman_cvmfs.repository.tree import LinkedError, Tree, UnreadableError
 from podman_cvmfs.repository.whiteouts import Markers, is_bundle, parents_of
@@ -22,10 +23,18 @@ class ShownRoot:
     tree: Tree
     markers: Markers = field(default_factory=Markers)
 
+    @cached_property
+    def _files(self) -> frozenset[str]:
+        return frozenset(self.markers.files)
+
+    @cached_property
+    def _marked(self) -> frozenset[str]:
+        return self._files.union(self.markers.hidden, self.markers.opaque)
+
     def ends(self, path: str) -> bool:
         """Whether this directory hides everything below it at ``path``."""
         way = [*parents_of(path), path]
-        if not {*self.markers.hidden, *self.markers.files, *self.markers.opaque}.isdisjoint(way):
+        if not self._marked.isdisjoint(way):
             return True
         return any(self._is_no_directory(each) for each in way)
 
@@ -36,8 +45,7 @@ class ShownRoot:
     def lstat(self, path: str) -> os.stat_result | None:
         """The attributes of ``path`` in this directory alone; None if it is missing or can't be
         reached."""
-        gone = {*self.markers.files}
-        if not gone.isdisjoint([path, *parents_of(path)]):
+        if not self._files.isdisjoint([path, *parents_of(path)]):
             return None
         try:
             return self.tree.lstat(path)

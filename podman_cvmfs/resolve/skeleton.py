@@ -25,7 +25,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from podman_cvmfs.oci.customary import CUSTOMARY, FETCHED, STARTS
+from podman_cvmfs.oci.customary import CUSTOMARY, DATABASES, FETCHED, STARTS
 from podman_cvmfs.oci.documents import ImageConfig
 from podman_cvmfs.repository.whiteouts import parents_of
 from podman_cvmfs.resolve.accounts import User, copies_of, user_of
@@ -56,8 +56,8 @@ class Terms:
 @dataclass(frozen=True)
 class Skeleton:
     """The directories, parents first; the ``closed`` ones: the writer can't read them, so their
-    content in the image isn't shown; and copies of the account ``files``. ``bundles`` are files in
-    the root directory that belong to CernVM-FS and not to the image."""
+    content in the image isn't shown; and copies of the account and lock ``files``. ``bundles`` are
+    files in the root directory that belong to CernVM-FS and not to the image."""
 
     directories: tuple[Node, ...] = ()
     closed: tuple[str, ...] = ()
@@ -92,7 +92,7 @@ def skeleton_of(
     work = "" if config is None else config.working_dir
     paths = [*wanted, *lost_sticky, *unread, *volumes, work, *terms.mounts, *own]
     if terms.stranger:
-        paths += FETCHED
+        paths += (*FETCHED, *DATABASES)
         for path in _LISTED:
             paths.extend(stack.notable_below(path))
     found = {""}
@@ -121,8 +121,10 @@ def skeleton_of(
         nodes.append(node)
         if terms.stranger and not stack.is_readable(path):
             closed.append(path)
-    has_copies = terms.stranger and config is not None and any(n.path == "etc" for n in nodes)
-    files = [look.file(each) for each in copies_of(stack)] if has_copies else []
+    there = {node.path for node in nodes}
+    has_copies = terms.stranger and config is not None
+    copies = copies_of(stack) if has_copies else ()
+    files = [look.file(each) for each in copies if os.path.dirname(each.path) in there]
     # Listing each directory would take more than twice as long as all the rest of this function.
     bundles = () if "" in closed else tuple(sorted({*stack.bundles_in("")}))
     closed = [path for path in closed if path]

@@ -9,6 +9,7 @@ files.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 
 from podman_cvmfs.errors import RepositoryError, printable
@@ -42,7 +43,8 @@ def find_merged_root(
     place = layout.flat_directory(image.image_id.hex)
     path = printable(repository.tree.path(place))
     if repository.flat_root(image.image_id) is None:
-        return None, f"its merged root {path} is missing" if image.linked else ""
+        state = _state_of(repository.tree, place)
+        return None, f"its merged root {path} is {state}" if image.linked else ""
     if repository.tree.is_empty(place) and _has_files(repository, blobs):
         return None, f"its merged root {path} is empty"
     return flat_root_at(repository.tree, place), ""
@@ -62,12 +64,20 @@ def _has_files(repository: Repository, blobs: Sequence[Descriptor]) -> bool:
     return False
 
 
+def _state_of(tree: Tree, place: str) -> str:
+    """Why a directory with files isn't used."""
+    attributes = tree.lstat(place)
+    if attributes is not None and stat.S_ISLNK(attributes.st_mode):
+        return "a symbolic link"
+    return "empty" if attributes is not None and stat.S_ISDIR(attributes.st_mode) else "missing"
+
+
 def require_layers(repository: Repository, layers: Sequence[Layer], what: str) -> None:
     """Raise RepositoryError, whose message begins with ``what``, if the files of one of the
     ``layers`` aren't there."""
     for number, layer in enumerate(layers, 1):
         if layer.files is None:
             place = f"{layout.layer_directory(layer.blob.digest.hex)}/{layout.LAYERFS}"
-            state = "missing" if repository.tree.lstat(place) is None else "empty"
+            state = _state_of(repository.tree, place)
             path = printable(repository.tree.path(place))
             raise RepositoryError(f"{what}layer {number} of {len(layers)} is {state}: {path}", HINT)

@@ -17,6 +17,7 @@ from typing import Any
 
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.oci.platform import Platform
+from podman_cvmfs.podman.composefs import obstacle
 from podman_cvmfs.podman.mount_points import mount_points
 from podman_cvmfs.settings import checks, paths
 from podman_cvmfs.settings.checks import HOST, NEVER
@@ -37,6 +38,13 @@ class OnOutage(str, Enum):
 
     KEEP = "keep"
     HIDE = "hide"
+
+
+class Lists(str, Enum):
+    """Where the file lists of layers are from: what is at hand, or the tars in registries."""
+
+    AUTO = "auto"
+    REGISTRY = "registry"
 
 
 class Signatures(str, Enum):
@@ -66,10 +74,12 @@ class Settings:
 
     ``wish_lists`` are files or web addresses; an empty list means all images. ``include`` and
     ``exclude`` are globs of image names. ``arch`` is the architecture whose images are wanted.
+    ``lists_budget`` is how many bytes file lists may take in the cache.
     ``grace_days`` is how long retired layers stay; None for ever. ``graphroots`` are patterns of
     directories in which to look for users of layers. ``shared`` says whether other users can read
     the store; None if it isn't set. ``blob_sources`` are directories or web addresses to ask before
-    any registry.
+    any registry. ``profiles`` is the site's directory of start-up profiles. With ``prefetch`` a
+    sync reads early what the images of wish lists open when they start.
     """
 
     repositories: tuple[str, ...] = (paths.REPOSITORY,)
@@ -84,9 +94,13 @@ class Settings:
     overlay: Overlay = Overlay.KERNEL
     reuse_from: tuple[str, ...] | None = None
     shared: bool | None = None
+    lists: Lists = Lists.AUTO
+    lists_budget: int = 10 << 30
     grace_days: int | None = 14
     graphroots: tuple[str, ...] = ()
     blob_sources: tuple[str, ...] = ()
+    profiles: str = paths.PROFILES
+    prefetch: bool = False
     offline: bool = False
     on_outage: OnOutage = OnOutage.KEEP
     signatures: Signatures = Signatures.REQUIRED
@@ -126,7 +140,29 @@ class Settings:
         shared = is_shared(self.shared, self.store, self.cache)
         is_clear = self.trusted == self.repositories and len(self.repositories) == 1
         reuse_from = None if is_clear else self.trusted
-        return Policy(self.view, self.reuse, self.overlay, shared, mount_points(), reuse_from)
+        is_wished = self.view in (View.AUTO, View.EXACT)
+        return Policy(
+            self.view,
+            self.reuse,
+            self.overlay,
+            shared,
+            mount_points(),
+            reuse_from,
+            exact=is_wished and not self._not_exact(shared),
+        )
+
+    @property
+    def not_exact(self) -> str:
+        """Why no image can be given the exact view here, as a sentence without a full stop; "" if
+        images can."""
+        return self._not_exact(is_shared(self.shared, self.store, self.cache))
+
+    def _not_exact(self, shared: bool) -> str:
+        if self.overlay is not Overlay.KERNEL:
+            return f"{self.overlay.value} can't mount it"
+        if shared:
+            return "podman of ordinary users, who read this store, can't mount it"
+        return obstacle(f"{self.cache}/exact.json")
 
     @property
     def platform(self) -> Platform:
@@ -270,9 +306,13 @@ _CHECKS: dict[str, Callable[[object], object]] = {
     "overlay": checks.one_of(Overlay),
     "reuse_from": checks.list_of(checks.path),
     "shared": checks.truth,
+    "lists": checks.one_of(Lists),
+    "lists_budget": checks.whole_number(0, 1 << 50),
     "grace_days": checks.days(0, 3650),
     "graphroots": checks.list_of(checks.path),
     "blob_sources": checks.list_of(checks.place),
+    "profiles": checks.path,
+    "prefetch": checks.truth,
     "offline": checks.truth,
     "on_outage": checks.one_of(OnOutage),
     "signatures": checks.one_of(Signatures),

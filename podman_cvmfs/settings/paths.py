@@ -9,7 +9,10 @@ import os
 REPOSITORY = "/cvmfs/unpacked.cern.ch"
 #: Root's: the whole system uses them.
 SYSTEM_STORE = "/var/lib/podman-cvmfs/store"
+SYSTEM_STAGING = "/var/lib/podman-cvmfs/publish"
 SYSTEM_CACHE = "/var/cache/podman-cvmfs"
+#: The site's start-up profiles.
+PROFILES = "/etc/podman-cvmfs/profiles"
 
 
 def _user_directory(variable: str, fallback: str) -> str:
@@ -23,6 +26,13 @@ def default_store() -> str:
     if os.geteuid() == 0:
         return SYSTEM_STORE
     return _user_directory("XDG_DATA_HOME", ".local/share") + "/podman-cvmfs/store"
+
+
+def default_staging() -> str:
+    """Where images for a CernVM-FS repository are unpacked before they are published."""
+    if os.geteuid() == 0:
+        return SYSTEM_STAGING
+    return _user_directory("XDG_DATA_HOME", ".local/share") + "/podman-cvmfs/publish"
 
 
 def default_cache() -> str:

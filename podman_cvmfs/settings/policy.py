@@ -9,22 +9,24 @@ from enum import Enum
 from urllib.parse import quote, unquote
 
 #: The number of the layout that this version writes.
-LAYOUT = "6"
-#: Layout 5 has the same form, with fewer local directories and files. The number has gone up so
-#: that a sync lays every store out anew.
-_SAME_FORM = ("5", LAYOUT)
+LAYOUT = "7"
+#: Layouts 5 and 6 have the same form, with fewer local directories and files. The number has gone
+#: up so that a sync lays every store out anew.
+_SAME_FORM = ("5", "6", LAYOUT)
 #: The last layout without pieces. This version can still read it.
 _WITHOUT_PIECES = "4"
 #: Further words of a policy as a store remembers it.
-_SHARED, _MOUNTS, _REUSE_FROM = "shared", "mounts=", "reuse-from="
+_SHARED, _EXACT, _MOUNTS, _REUSE_FROM = "shared", "exact", "mounts=", "reuse-from="
 
 
 class View(str, Enum):
-    """How an image's files are shown: by its merged root, by its layers, or as fits best."""
+    """How an image's files are shown: by its merged root, by its layers, exactly by file lists of
+    its layers, or as fits best."""
 
     AUTO = "auto"
     FLAT = "flat"
     LAYERS = "layers"
+    EXACT = "exact"
 
 
 class Reuse(str, Enum):
@@ -61,6 +63,8 @@ class Policy:
     reuse_from: tuple[str, ...] | None = None
     #: The number of the layout. It increases when layers are laid out differently.
     layout: str = LAYOUT
+    #: Whether podman here can be given the exact view.
+    exact: bool = False
 
     def of(self, repository: str) -> Policy:
         """The policy for images of ``repository``: pulls find its layers only if ``reuse_from``
@@ -78,6 +82,7 @@ class Policy:
         """The text without the number of the layout, which is not a choice."""
         words = [self.view.value, self.reuse.value, self.overlay.value]
         words += [_SHARED] if self.shared else []
+        words += [_EXACT] if self.exact else []
         # In order and quoted, so that equal policies give equal texts without blanks.
         words += [_MOUNTS + ",".join(map(quote, sorted(set(self.mounts))))] if self.mounts else []
         if self.reuse_from is not None:
@@ -98,6 +103,7 @@ class Policy:
                 Reuse(reuse),
                 Overlay(overlay),
                 shared=_SHARED in others,
+                exact=_EXACT in others,
                 mounts=_listed(others, _MOUNTS) or (),
                 reuse_from=_listed(others, _REUSE_FROM),
                 layout=layout,
@@ -146,6 +152,10 @@ class Change(Enum):
             return cls.LAID_OUT
         # The view and the reuse settings only decide which layers are shown and found.
         same = becomes == replace(
-            was, view=becomes.view, reuse=becomes.reuse, reuse_from=becomes.reuse_from
+            was,
+            view=becomes.view,
+            exact=becomes.exact,
+            reuse=becomes.reuse,
+            reuse_from=becomes.reuse_from,
         )
         return cls.OFFERED if same else cls.LAID_OUT

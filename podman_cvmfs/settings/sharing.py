@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from podman_cvmfs.errors import PodmanCvmfsError
+from podman_cvmfs.podman.program import identity
 from podman_cvmfs.podman.storage_conf.places import Places, with_drop_ins
 from podman_cvmfs.settings import paths
 from podman_cvmfs.util.foreign_file import read_bounded
@@ -80,7 +81,7 @@ def reads_drop_ins(cache: str) -> bool:
 
     podman is asked only once; ``cache`` is the directory that keeps the answer.
     """
-    podman, memo = _podman(), f"{cache}/podman.json"
+    podman, memo = identity(), f"{cache}/podman.json"
     try:
         known = json.loads(_text(memo))
         if podman and known["podman"] == podman:
@@ -100,16 +101,6 @@ def reads_drop_ins(cache: str) -> bool:
         data = json.dumps({"podman": podman, "drop_ins": answer})
         write_whole(memo, data.encode(), inside=cache)
     return answer
-
-
-def _podman() -> str:
-    """The identity of podman's program; "" if there is no podman."""
-    for directory in os.get_exec_path():
-        path = os.path.join(directory, "podman")
-        if os.access(path, os.X_OK):
-            found = os.stat(path)
-            return f"{path} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
-    return ""
 
 
 def _environments_naming(store: str) -> Iterator[str]:

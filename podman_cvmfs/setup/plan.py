@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,12 +11,22 @@ from dataclasses import replace
 import tomlkit
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.podman.storage_conf.edit import STORES, VOLUMES, add, remove, set_mount_program
+from podman_cvmfs.podman.composefs import OPTION
+from podman_cvmfs.podman.storage_conf.edit import (
+    STORES,
+    VOLUMES,
+    add,
+    add_mount_option,
+    remove,
+    set_mount_program,
+)
 from podman_cvmfs.podman.storage_conf.effective import (
     Effective,
     Places,
     check_driver,
     containers_files,
+    driver_of,
+    is_overlay,
     names_store,
     read_effective,
     read_volumes,
@@ -26,6 +37,7 @@ from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.podman.storage_conf.toml_file import array_in, plain, read_file, section
 from podman_cvmfs.podman.storage_conf.use import why_unused
 from podman_cvmfs.setup import ordinary
+from podman_cvmfs.setup.hook import has_hook, put_hook
 from podman_cvmfs.setup.mounts import destination, drop_in
 from podman_cvmfs.setup.request import Plan, SetupRequest
 
@@ -65,23 +77,39 @@ def plan_setup(
     the environment of sessions stay as they are.
     """
     effective = read_effective(places, generation)
-    check_driver(places, effective)
     plan = Plan()
+    _look_at_driver(plan, places, effective)
     if places.storage_conf:
         plan.remarks.append(
             f"CONTAINERS_STORAGE_CONF names {printable(places.storage_conf)}: setup "
             "changes only that file, and only commands with this variable use it"
         )
-    if generation.drop_ins and not places.storage_conf:
+    uses_drop_ins = generation.drop_ins and not places.storage_conf
+    if uses_drop_ins and not (request.older and not places.uid):
         _put_drop_in(plan, places, effective, request)
     else:
         _put_main(plan, places, effective, request)
+        if uses_drop_ins:
+            _drop_drop_ins(plan, places, request)
     if not places.uid and not places.storage_conf and environment_files:
         _put_sessions(plan, generation, effective, request)
         ordinary.put_settings(plan, request)
     if request.volumes:
         _put_volumes(plan, places, generation, request.volumes)
+    if request.prefetch or has_hook(request.earlier):
+        put_hook(plan, places, generation, request.store)
     return plan
+
+
+def _look_at_driver(plan: Plan, places: Places, effective: Effective) -> None:
+    """Raises InputError if the configuration chooses another driver than overlay. podman's database
+    can choose one against the configuration; then this makes a remark."""
+    try:
+        check_driver(places, effective)
+    except InputError as err:
+        if not is_overlay(effective.driver):
+            raise
+        plan.remarks.append(f"{err.message}: {err.hint}")
 
 
 def _put_sessions(
@@ -126,13 +154,32 @@ def _put_drop_in(plan: Plan, places: Places, effective: Effective, request: Setu
     if request.kernel is not None:
         # Empty: what another file names doesn't count.
         data = set_mount_program(path, data, "" if request.kernel else request.mount_program)
-    if request.kernel is not None or not is_enough:
+    if request.exact:
+        data = add_mount_option(path, data, OPTION, effective.options.get("mountopt", ""))
+    if request.kernel is not None or request.exact or not is_enough:
         plan.put(path, data)
         _look_behind(plan, path, effective.files, STORES, appends=True)
     if former:
         names = [request.store, *request.replaces]
         plan.take_back(former, request.earlier, lambda found: remove(former, found, STORES, names))
         ordinary.put_drop_in(plan, places, request, name, data)
+
+
+def _drop_drop_ins(plan: Plan, places: Places, request: SetupRequest) -> None:
+    """Take the store out of our drop-ins: storage.conf names it, for engines that read no other
+    file, and podman lists the images of a store twice if it is named twice."""
+    names = [request.store, *request.replaces]
+    packages = [f"{places.vendor}/storage.{each}conf.d" for each in ("", "rootful.")]
+    packaged = filter(os.path.exists, (f"{each}/{SYSTEM_DROP_IN}" for each in packages))
+    is_packaged = names_store(stores_in(packaged), request.store)
+    for kind in ("rootful", "rootless"):
+        path = f"{places.admin}/storage.{kind}.conf.d/{SYSTEM_DROP_IN}"
+        if kind == "rootful" and is_packaged:
+            # One of the same name replaces it.
+            plan.put(path, storage_drop_in([]))
+        else:
+            without = functools.partial(remove, path, key=STORES, values=names)
+            plan.take_back(path, request.earlier, without)
 
 
 def _look_behind(
@@ -200,10 +247,13 @@ def _put_main(plan: Plan, places: Places, effective: Effective, request: SetupRe
     data = add(path, data, STORES, stores, first=bool(places.uid))
     if request.kernel is not None:
         data = set_mount_program(path, data, None if request.kernel else request.mount_program)
+    if request.exact:
+        data = add_mount_option(path, data, OPTION, effective.options.get("mountopt", ""))
     plan.put(path, data)
     if not places.uid and not places.storage_conf:
         ordinary.guard(plan, places, request, path, data)
-    if places.storage_opts and request.store not in stores_of_options(places.storage_opts):
+    options = places.storage_opts
+    if options is not None and request.store not in stores_of_options(options):
         # This holds for every file that podman reads (containers/storage types/options.go). Without
         # an own file of the user, the options have only been added until now.
         plan.remarks.append(
@@ -283,5 +333,6 @@ def _missing(volumes: Sequence[str], present: Sequence[str]) -> list[str]:
 
 def serves(places: Places, generation: Generation, request: SetupRequest) -> bool:
     """Whether podman at ``places`` would use the store with the present files."""
-    effective = read_effective(replace(places, storage_opts=""), generation)
-    return why_unused(request.store, effective) is None
+    effective = read_effective(replace(places, storage_opts=None), generation)
+    driver = driver_of(places, effective)[0]
+    return why_unused(request.store, effective) is None and is_overlay(driver)

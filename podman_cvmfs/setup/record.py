@@ -141,7 +141,7 @@ def plan_undo(manifest: Manifest) -> tuple[list[Change], list[str]]:
             continue
         if not os.path.lexists(record.path):
             remarks.append(f"{record.path} has been removed since set-up: it is not restored")
-        elif record.path.endswith(".conf"):
+        elif is_podmans(record.path):
             remarks.append(
                 f"{record.path} has been changed since set-up: only our entry is removed"
             )
@@ -160,7 +160,7 @@ def undo_of(record: Record, manifest: Manifest) -> tuple[Change | None, bool]:
         return None, True
     if digest in record.written and _digest_or_none(backup) == record.before:
         return Change(record.path, now, backup), True
-    if now is not None and record.path.endswith(".conf"):
+    if now is not None and is_podmans(record.path):
         rest = without_entries(record.path, now, manifest)
         if rest != now:
             return Change(record.path, now, rest), False
@@ -180,6 +180,12 @@ def finish_undo(manifest_path: str, manifest: Manifest) -> None:
         os.unlink(manifest_path)
 
 
+def is_podmans(path: str) -> bool:
+    """Whether ``path`` is a file to whose arrays set-up only adds: a storage.conf or a
+    containers.conf, or a drop-in of one."""
+    return path.endswith(".conf") and "/crio.conf.d/" not in path
+
+
 def without_entries(path: str, data: bytes, manifest: Manifest) -> bytes:
     """``data`` without what set-up added to arrays. Raises InputError for broken TOML."""
     data = remove(path, data, STORES, manifest.stores)
@@ -194,7 +200,7 @@ def _original(record: Record | None, change: Change, manifest: Manifest) -> byte
         backup = read_file(record.backup) if record.before is not None else None
         if _digest_or_none(backup) == record.before:
             return backup
-    if not change.path.endswith(".conf"):
+    if not is_podmans(change.path):
         return None
     # Others have changed it in between, or the backup is lost: restore it without our entry.
     return without_entries(change.path, change.before, manifest)

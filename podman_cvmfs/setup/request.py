@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from podman_cvmfs.podman.storage_conf.toml_file import read_file
 from podman_cvmfs.setup.changes import Change
-from podman_cvmfs.setup.record import Manifest, undo_of
+from podman_cvmfs.setup.record import Manifest, is_podmans, undo_of
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,12 @@ class SetupRequest:
     """The request to set-up.
 
     ``earlier`` are the changes of earlier set-ups; the new store replaces the stores in it.
-    ``volumes`` are entries for containers.conf. ``kernel``: with True the kernel mounts the layers,
+    ``volumes`` are entries for containers.conf. With ``prefetch`` podman reads containers' files
+    early. ``kernel``: with True the kernel mounts the layers,
     with False ``mount_program`` does. With None this doesn't change, and ``mount_program`` is the
-    present one of ordinary users. ``users``: ordinary users get a system's store too.
+    present one of ordinary users. ``users``: ordinary users get a system's store too. ``older``: an
+    engine beside podman reads no drop-ins of storage.conf. ``exact``: podman commits as the exact
+    view needs it.
     """
 
     store: str
@@ -28,6 +31,9 @@ class SetupRequest:
     kernel: bool | None = None
     mount_program: str | None = None
     users: bool = False
+    older: bool = False
+    prefetch: bool = False
+    exact: bool = False
 
     @property
     def replaces(self) -> tuple[str, ...]:
@@ -60,7 +66,7 @@ class Plan:
         for record in earlier.files:
             if record.path == path:
                 change, is_certain = undo_of(record, earlier)
-                if is_certain or path.endswith(".conf"):
+                if is_certain or is_podmans(path):
                     self.changes += [change] if change else []
                     return
         self.put(path, otherwise(before))

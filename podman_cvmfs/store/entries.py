@@ -6,19 +6,36 @@ system can't hold layers."""
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shutil
 import stat
+from collections.abc import Callable, Iterable
+from typing import BinaryIO
 
-from podman_cvmfs.errors import StoreError, printable
-from podman_cvmfs.store.layout import POOL_LAYERS, link_name, lower_of, piece_of_entry
+from podman_cvmfs.errors import InputError, StoreError, printable
+from podman_cvmfs.lists.entry import Entry
+from podman_cvmfs.lists.known import BadListError
+from podman_cvmfs.store.erofs import write_image
+from podman_cvmfs.store.layout import (
+    BLOB,
+    COMPOSEFS,
+    FILES,
+    LIST,
+    POOL_LAYERS,
+    link_name,
+    lower_of,
+    piece_of_entry,
+)
 from podman_cvmfs.store.records import (
+    Data,
     ImageFiles,
     LayerDirectory,
     Link,
     LocalPart,
-    Part,
+    Metadata,
+    Node,
     Piece,
     StoreContent,
 )
@@ -29,6 +46,14 @@ _LINK = re.compile(r"[A-Z2-7]{13}\Z")
 #: In an ordinary user's mount overlayfs reads the first, in root's mount the second. Only root may
 #: write the second. fuse-overlayfs reads both (kernel ``Documentation/filesystems/overlayfs.rst``).
 _OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
+
+
+#: Gives the entries of the file list with a digest. Raises PodmanCvmfsError.
+FileLists = Callable[[str], Iterable[Entry]]
+#: The directory of a piece that shows nothing itself.
+NOTHING = LocalPart((Node("", mode=0o555),))
+#: The file list of a piece with data alone.
+NO_FILES = (Entry("", stat.S_IFDIR | 0o555),)
 
 
 def write_file(path: str, data: bytes) -> None:
@@ -54,14 +79,48 @@ def write_layer_entry(path: str, layer: LayerDirectory) -> None:
     _write_part(f"{path}/diff", layer.part)
 
 
-def write_piece_entry(path: str, piece: Piece) -> None:
-    """Make the directory ``path`` of a piece."""
+def write_piece_entry(path: str, piece: Piece, lists: FileLists) -> None:
+    """Make the directory ``path`` of a piece; ``lists`` has the entries of its file list. Raises
+    BadListError."""
     os.mkdir(path, 0o755)
     write_file(f"{path}/link", piece.link.encode())
-    _write_part(f"{path}/diff", piece.part)
+    part = piece.part
+    if isinstance(part, Metadata):
+        _write_local_part(f"{path}/diff", NOTHING)
+        os.symlink(part.target, f"{path}/{FILES}")
+        try:
+            digest = _write_blob(path, lists(part.digest), part.target[len(part.root) :])
+        except (InputError, StoreError) as err:
+            where = printable(part.target)
+            message = f"the file list of {where} can't be used: {err.message}"
+            raise BadListError(part.digest, message, err.hint) from err
+        write_file(f"{path}/{LIST}", f"{part.digest} {digest}\n".encode())
+    elif isinstance(part, Data):
+        os.symlink(part.root, f"{path}/diff")
+        _write_blob(path, NO_FILES, "")
+    else:
+        _write_part(f"{path}/diff", part)
 
 
-def _write_part(place: str, part: Part) -> None:
+def _write_blob(path: str, entries: Iterable[Entry], data: str) -> str:
+    """Make the metadata of the piece at ``path``, whose data are at the path ``data`` in the
+    repository; return the digest of the blob in hexadecimal."""
+    os.mkdir(f"{path}/{COMPOSEFS}", 0o755)
+    with open(f"{path}/{BLOB}", "xb") as out:
+        write_image(entries, lambda inner: f"{data}/{inner}", out)
+    with open(f"{path}/{BLOB}", "rb") as blob:
+        return digest_of(blob)
+
+
+def digest_of(file: BinaryIO) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    while portion := file.read(1 << 20):
+        digest.update(portion)
+    return digest.hexdigest()
+
+
+def _write_part(place: str, part: Link | LocalPart) -> None:
     if isinstance(part, Link):
         os.symlink(part.target, place)
     else:

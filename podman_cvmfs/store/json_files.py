@@ -136,6 +136,8 @@ def layer_state(layer: StoredLayer) -> dict[str, Any]:
         state["shows"] = layer.shows
     if layer.merged:
         state["merged"] = True
+    if layer.exact:
+        state["exact"] = True
     if layer.alone:
         state["alone"] = True
     if layer.lowers is not None:

@@ -26,6 +26,16 @@ it is ours::
     STORE/pool/layers/<piece id>-<the first 16 digits of it>/
         link                        <link name>, no newline
         diff                        link into the repository, or a directory of our own
+    STORE/pool/layers/<piece id>-<the first 16 digits of it>/, of an exact layer
+        link                        <link name>, no newline
+        diff/                       an empty directory
+        composefs-data/composefs.blob   all metadata of one layer of the image
+        files                       ours: link to the layer's files in the repository
+        list                        ours: the digest of its file list, and the blob's
+    STORE/pool/layers/<piece id>-<the first 16 digits of it>/, of a repository
+        link                        <link name>, no newline
+        diff                        link to the root of the repository
+        composefs-data/composefs.blob   an empty directory
     STORE/pool/images/<image id>-<key>/
         manifest, =<base64 of "sha256:<image id>">,
         =<base64 of "manifest-<digest>"> for the index that lists the manifest, if one does
@@ -38,6 +48,14 @@ container has deleted in what ``lower`` names, and would overlook a ``diff1``
 (``pkg/archive/archive_linux.go``, ConvertWrite). And newer podman finds the layers below another by
 their IDs (``overlay.go`` getLowerLayerIDs, 1.63): the ``diff`` of the real layer of the same ID,
 once somebody has pulled it, takes the place of ours. As ours is empty, that changes nothing.
+
+An *exact* layer mounts only pieces with ``composefs-data``: one for each layer of the image, and
+the repository's below them. podman 5.4 and later mount their blobs (EROFS, see ``erofs``) as
+metadata, and look for the data in each ``diff`` (``drivers/overlay/composefs.go``). So the paths in
+the blobs begin at the repository's root. The kernel refuses a directory that lies inside another
+one of the same mount: no piece of such a layer may lead to files below that root. For a user
+namespace podman 5.4 mounts a copy of ``STORE/overlay`` elsewhere, where relative links lead to
+nothing. So the place of an exact layer in ``overlay`` is an absolute link.
 
 A *retired* directory is one that a layer no longer has. What was made on it finds it by its name in
 ``overlay/l``; newer podman takes the part before ``diff`` in such a link for an ID, so it has a
@@ -60,6 +78,11 @@ from enum import Enum
 FORMAT = 2
 #: Other formats that can be read. In format 1 layers have no pieces, but ``diff1``, ``diff2``, ..
 KNOWN_FORMATS = (1, FORMAT)
+
+#: The directory that makes podman mount a piece's metadata, and the image in it.
+COMPOSEFS, BLOB = "composefs-data", "composefs-data/composefs.blob"
+#: What else we keep of a piece with metadata: a link to the files, and digests.
+FILES, LIST = "files", "list"
 
 CURRENT = ".current"
 GENERATIONS = "generations"
@@ -119,6 +142,12 @@ def link_name(identifier: str, form: Form = Form.PLAIN) -> str:
     if form is not Form.PLAIN:
         number = hashlib.sha256(f"podman-cvmfs {form.value} ".encode() + number).digest()[:9]
     return base64.b32encode(number).decode()[:13]
+
+
+def layer_link(store: str, entry: str, *, is_exact: bool) -> str:
+    """The target of the link ``overlay/<layer id>`` of the store at the absolute path ``store``."""
+    above = store if is_exact else "../../.."
+    return f"{above}/{POOL_LAYERS}/{entry}"
 
 
 def piece_entry(piece_id: str) -> str:

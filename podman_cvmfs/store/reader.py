@@ -87,6 +87,7 @@ def _join(
             compression=record.get("compression", 0),
             shows=ours.get("shows"),
             merged=ours.get("merged", False),
+            exact=ours.get("exact", False),
             alone=ours.get("alone", False),
             outdated=ours.get("outdated", False),
             repository=sys.intern(ours.get("repository", "")),

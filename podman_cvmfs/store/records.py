@@ -58,7 +58,28 @@ class LocalPart:
     nodes: tuple[Node, ...]
 
 
-Part = Union[Link, LocalPart]
+class Metadata(NamedTuple):
+    """A part that shows the files in the directory ``target`` of the repository ``root``, both
+    absolute paths, with the names and attributes of the file list with this ``digest``."""
+
+    target: str
+    root: str
+    digest: str
+
+
+class Data(NamedTuple):
+    """A part that shows nothing. Metadata parts above it find their files in the repository
+    ``root``, an absolute path."""
+
+    root: str
+
+
+Part = Union[Link, LocalPart, Metadata, Data]
+
+
+def files_of_part(part: Part) -> str | None:
+    """Where the files that ``part`` shows lie in a repository; None if they lie in none."""
+    return part.target if isinstance(part, (Link, Metadata)) else None
 
 
 class Piece(NamedTuple):
@@ -93,7 +114,7 @@ class LayerDirectory(NamedTuple):
     the pieces mounted below it, nearest first."""
 
     layer_id: str
-    part: Part
+    part: Link | LocalPart
     lowers: tuple[str, ...] = ()
 
     @property
@@ -159,6 +180,8 @@ class StoredLayer:
     shows: str | None = None
     #: Whether it shows a merged root.
     merged: bool = False
+    #: Whether it shows the image by metadata of its own.
+    exact: bool = False
     #: Layout 4: whether it mounts nothing from below its parent.
     alone: bool = False
     #: Whether the store's policy would lay it out differently.
@@ -205,7 +228,7 @@ class StoredImage:
     manifest_digest: str
     manifest_size: int
     config_size: int
-    #: How it is shown: flat, or layers.
+    #: How it is shown: flat, layers, or exact.
     view: str
     #: Where its config came from.
     config_origin: str

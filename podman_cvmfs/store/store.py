@@ -14,15 +14,14 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from podman_cvmfs.errors import InputError, StoreError, printable
+from podman_cvmfs.lists.known import GoodLists, KnownLists, NoLists
 from podman_cvmfs.store import access, layout
 from podman_cvmfs.store.entries import (
     remove_entry,
     retired_links,
     write_file,
-    write_image_entry,
-    write_layer_entry,
-    write_piece_entry,
 )
+from podman_cvmfs.store.filling import fill_pool
 from podman_cvmfs.store.json_files import images_json, layers_json, state_json
 from podman_cvmfs.store.locks import create_lock_files, podman_locked_out, sync_lock
 from podman_cvmfs.store.reader import read_store
@@ -49,9 +48,16 @@ _BAD_IN_PATH = ':,"\\'
 class Store:
     """The additional image store in the directory ``path``."""
 
-    def __init__(self, path: str, read: Callable[[str], StoreContent | None] = read_store) -> None:
-        """``read`` reads its content. Raises InputError for a path that podman can't mount from."""
+    def __init__(
+        self,
+        path: str,
+        read: Callable[[str], StoreContent | None] = read_store,
+        lists: KnownLists | None = None,
+    ) -> None:
+        """``read`` reads its content; ``lists`` are the file lists that its layers are made from.
+        Raises InputError for a path that podman can't mount from."""
         self._read = read
+        self.lists = GoodLists(lists or NoLists())
         self.path = os.path.abspath(path)
         bad = [c for c in self.path if c in _BAD_IN_PATH or not c.isprintable()]
         if bad:
@@ -138,7 +144,9 @@ class Store:
 
         To be called within ``opened``. ``layers``, ``images`` and ``pieces`` describe at least the
         missing pool entries that ``content`` refers to. With ``anew`` even the same content is
-        written, as the next generation. Raises StoreError; then the store is unchanged.
+        written, as the next generation. Raises
+        StoreError, and BadListError for a file list that can't be written; then the store is
+        unchanged.
         """
         files = _files(content)
         if not anew and all(self._current_bytes(name) == data for name, data in files.items()):
@@ -156,7 +164,7 @@ class Store:
                 if begun:
                     self._build(0, StoreContent(), _files(StoreContent()), made)
                 self._show()
-                self._fill_pool(layers, images, pieces, made)
+                fill_pool(self.path, layers, images, pieces, self.lists, made)
                 self._build(number, content, files, made)
             except BaseException:
                 # An interrupt may arrive just after the switch: then the whole generation is in
@@ -211,29 +219,6 @@ class Store:
         names = os.listdir(f"{self.path}/{layout.GENERATIONS}")
         return [int(name) for name in names if name.isdecimal()]
 
-    def _fill_pool(
-        self,
-        layers: Iterable[LayerDirectory],
-        images: Iterable[ImageFiles],
-        pieces: Iterable[Piece],
-        made: list[str],
-    ) -> None:
-        for piece in pieces:
-            path = f"{self.path}/{layout.POOL_LAYERS}/{piece.entry}"
-            if not os.path.lexists(path):
-                made.append(path)
-                write_piece_entry(path, piece)
-        for layer in layers:
-            path = f"{self.path}/{layout.POOL_LAYERS}/{layer.entry}"
-            if not os.path.lexists(path):
-                made.append(path)
-                write_layer_entry(path, layer)
-        for image in images:
-            path = f"{self.path}/{layout.POOL_IMAGES}/{image.entry}"
-            if not os.path.lexists(path):
-                made.append(path)
-                write_image_entry(path, image)
-
     def _build(
         self, number: int, content: StoreContent, files: dict[str, bytes], made: list[str]
     ) -> None:
@@ -245,7 +230,8 @@ class Store:
         overlay = f"{generation}/{layout.OVERLAY}"
         for layer in content.layers.values():
             layer_id = layer.layer_id
-            os.symlink(f"../../../{layout.POOL_LAYERS}/{layer.entry}", f"{overlay}/{layer_id}")
+            place = f"{overlay}/{layer_id}"
+            os.symlink(layout.layer_link(self.path, layer.entry, is_exact=layer.exact), place)
             os.symlink(f"../{layer_id}/diff", f"{overlay}/l/{layer.link}")
         for piece_id in content.pieces():
             entry = layout.piece_entry(piece_id)

@@ -14,7 +14,7 @@ from podman_cvmfs.repository.offers import Offer, Offers, may_lie_below
 from podman_cvmfs.repository.records import OtherPlatforms
 from podman_cvmfs.sync.held import Held, still_held
 from podman_cvmfs.sync.report import Errors
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ def choose_requested(
     refusal: Callable[[ImageName], str] = lambda name: "",
 ) -> Choice:
     """The offers with the requested names. The store is to have them in addition to its images. It
-    has no image that ``refusal`` gives a rule against."""
+    has no image that ``refusal`` gives a rule against: like podman, a short name then goes on to
+    its next meaning."""
     by_name: dict[ImageName, Offer] = {}
     for offer in offers.offers:
         by_name.setdefault(offer.image.name.canonical, offer)
@@ -51,11 +52,12 @@ def choose_requested(
     for text, names in requested.items():
         found = [by_name[name] for name in names if name in by_name]
         if found:
-            rule = refusal(found[0].image.name)
-            if rule:
-                failed[text] = refused_by(found[0].image.name, rule)
+            accepted = next((each for each in found if not refusal(each.image.name)), None)
+            if accepted is None:
+                name = found[0].image.name
+                failed[text] = refused_by(name, refusal(name))
             else:
-                chosen[text] = found[0]
+                chosen[text] = accepted
             continue
         errors: list[PodmanCvmfsError] = [others[name] for name in names if name in others]
         errors += [
@@ -98,7 +100,7 @@ def refused_by(name: ImageName, rule: str) -> InputError:
 def choose_selected(
     offers: Offers,
     hidden: Collection[str],
-    wishes: Wishes,
+    request: SyncRequest,
     held: Mapping[ImageName, Held],
 ) -> Choice:
     """The wanted offers. The store is to have these. It also keeps images that can't be read now,
@@ -107,31 +109,31 @@ def choose_selected(
     failed: dict[str, PodmanCvmfsError] = {}
     left_out: dict[str, PodmanCvmfsError] = {}
     wanted: dict[ImageName, str] = {}
-    places = [os.path.abspath(root) for root in wishes.repositories]
+    places = [os.path.abspath(root) for root in request.repositories]
     # The names of a repository that is down still count before those of later repositories.
     kept = {
         name: places.index(root)
         for root in offers.down.keys() - hidden
         for name in still_held(held, root)
-        if wishes.selection.wants(name)
+        if request.selection.wants(name)
     }
     for offer in offers.offers:
         if kept.get(offer.image.name, len(places)) < places.index(offer.repository.root):
             continue
-        if offer.image.name not in wanted and wishes.selection.wants(offer.image.name):
+        if offer.image.name not in wanted and request.selection.wants(offer.image.name):
             chosen.append(offer)
             wanted[offer.image.name] = offer.image.image_id.hex
     for name in {offer.image.name: None for offer in offers.offers}:
-        rule = wishes.selection.refusal(name)
-        if rule and wishes.selection.selects(name):
+        rule = request.selection.refusal(name)
+        if rule and request.selection.selects(name):
             left_out[str(name)] = refused_by(name, rule)
     for each in offers.others:
-        if each.name not in wanted and wishes.selection.wants(each.name):
-            left_out[str(each.name)] = _other_platform(each, wishes.platform)
+        if each.name not in wanted and request.selection.wants(each.name):
+            left_out[str(each.name)] = _other_platform(each, request.platform)
     for root, problem in offers.problems:
         failed[problem.path or root] = problem.error
         for name, source in still_held(held, root, problem.path).items():
-            if wishes.selection.wants(name):
+            if request.selection.wants(name):
                 wanted.setdefault(name, source)
     for root in offers.down.keys() - hidden:
         for name, source in still_held(held, root).items():

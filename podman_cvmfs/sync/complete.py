@@ -17,7 +17,7 @@ from podman_cvmfs.errors import (
 )
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.plan.lay_out import mount_bytes, view_of
-from podman_cvmfs.plan.make import Candidate, candidate_of
+from podman_cvmfs.plan.make import StorableImage, storable_image
 from podman_cvmfs.podman.features import SHORT_MOUNT_DATA, mount_data_limit
 from podman_cvmfs.registry.access import RegistryAccess
 from podman_cvmfs.repository.offers import Offer
@@ -27,7 +27,7 @@ from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import UNANSWERED
 from podman_cvmfs.resolve.resolvers import AnyResolver, resolver_of
 from podman_cvmfs.sync.report import Errors
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.util.progress import track
 
 log = logging.getLogger(__name__)
@@ -42,9 +42,9 @@ _PATIENCE = 60.0
 class _Layout:
     """Completes images and lays them out."""
 
-    def __init__(self, wishes: Wishes, readers: Readers) -> None:
-        self._wishes = wishes
-        self._registries = RegistryAccess(wishes.registry)
+    def __init__(self, request: SyncRequest, readers: Readers) -> None:
+        self._request = request
+        self._registries = RegistryAccess(request.registry)
         self._readers = readers
         self._resolvers: dict[str, AnyResolver] = {}
         self.notices: list[str] = []
@@ -55,29 +55,33 @@ class _Layout:
         return self._registries.silent
 
     def _resolver(self, offer: Offer) -> AnyResolver:
-        wishes, repository = self._wishes, offer.repository
+        request, repository = self._request, offer.repository
         if repository.root not in self._resolvers:
             self._resolvers[repository.root] = resolver_of(
                 repository,
-                wishes.cache,
+                request.cache,
                 self._registries,
-                wishes.policy_of(repository.root),
+                request.policy_of(repository.root),
                 self._readers,
+                request.store.lists,
+                request.maker,
             )
         return self._resolvers[repository.root]
 
-    def candidate(self, group: Sequence[Offer]) -> Candidate:
-        """Raises RepositoryError for an image that can't be shown correctly, OtherPlatformError for
+    def storable(self, group: Sequence[Offer]) -> StorableImage:
+        """The image that all offers of ``group`` are of.
+
+        Raises RepositoryError for an image that can't be shown correctly, OtherPlatformError for
         another platform; StoreError."""
         name = group[0].image.name
         image = self._resolver(group[0]).resolve([offer.image for offer in group])
         doubt = self._doubt(group, image.config.platform)
         try:
-            view = view_of(image, self._wishes.policy_of(group[0].repository.root))
+            view = view_of(image, self._request.policy_of(group[0].repository.root))
         except RepositoryError as err:
             raise RepositoryError(f"{name}: {err.message}", err.hint) from None
         lowers = len(view.layers[-1][1].lowers) if view.layers else 0
-        length = mount_bytes(lowers, self._wishes.store.path)
+        length = mount_bytes(lowers, self._request.store.path)
         # podman's version matters only for deep images.
         limit = mount_data_limit() if length > SHORT_MOUNT_DATA else None
         if limit is not None and length > limit:
@@ -87,7 +91,7 @@ class _Layout:
                 "use podman 5, the flat view, or a store with a shorter path",
             )
         self.notices.extend((*doubt, *image.notices))
-        return candidate_of(image, view, group[0].repository.root)
+        return storable_image(image, view, group[0].repository.root)
 
     def _doubt(self, group: Sequence[Offer], stated: Platform) -> list[str]:
         """A notice if the image, whose config says that it is for ``stated``, may not be for the
@@ -96,7 +100,7 @@ class _Layout:
         As in podman, an index counts more than a config, except for the operating system: DUCC
         takes manifests from an index by the architecture alone.
         """
-        name, wanted = group[0].image.name, self._wishes.platform
+        name, wanted = group[0].image.name, self._request.platform
         its = printable(str(stated))
         if not stated.is_readable:
             raise OtherPlatformError(f"{name} is for {its!r}: podman can't read that")
@@ -116,7 +120,7 @@ class Completed:
     """The results of completing images."""
 
     #: The complete ones, by source ID.
-    candidates: Mapping[str, Candidate]
+    storable: Mapping[str, StorableImage]
     #: Names of images that couldn't be completed.
     failed: Errors
     #: Repositories that have stopped to answer, by path. Nothing more was asked of them.
@@ -131,18 +135,18 @@ class Completed:
     waiting: Mapping[str, Sequence[str]]
 
 
-def resolve_all(wishes: Wishes, todo: Mapping[str, list[Offer]]) -> Completed:
+def resolve_all(request: SyncRequest, todo: Mapping[str, list[Offer]]) -> Completed:
     """Complete images, by source ID, in parallel.
 
     Raises InputError for settings of registries that can't be read, StoreError for such a cache.
     """
     healths = _healths(todo.values())
     readers = Readers(is_slow=bool(healths))
-    layout = _Layout(wishes, readers)
+    layout = _Layout(request, readers)
 
-    def resolve(group: list[Offer]) -> Candidate | PodmanCvmfsError:
+    def resolve(group: list[Offer]) -> StorableImage | PodmanCvmfsError:
         try:
-            return layout.candidate(group)
+            return layout.storable(group)
         except (InputError, StoreError):
             raise  # the settings of registries, or the cache: no fault of this image
         except PodmanCvmfsError as err:
@@ -151,14 +155,14 @@ def resolve_all(wishes: Wishes, todo: Mapping[str, list[Offer]]) -> Completed:
     def without(group: list[Offer], seconds: float) -> PodmanCvmfsError | None:
         return _lost_patience(healths.get(group[0].repository.root), seconds)
 
-    candidates: dict[str, Candidate] = {}
+    storable: dict[str, StorableImage] = {}
     failed: dict[str, PodmanCvmfsError] = {}
     left_out: dict[str, PodmanCvmfsError] = {}
     waiting: dict[str, list[str]] = {}
     results = track(readers.map(resolve, todo.values(), without), len(todo), "Reading images")
     for (source, group), result in zip(todo.items(), results):
-        if isinstance(result, Candidate):
-            candidates[source] = result
+        if isinstance(result, StorableImage):
+            storable[source] = result
             stored = result.stored
             if stored.config_origin == SYNTHESISED or stored.manifest_origin == UNANSWERED:
                 for name in (offer.image.name for offer in group):
@@ -175,7 +179,7 @@ def resolve_all(wishes: Wishes, todo: Mapping[str, list[Offer]]) -> Completed:
                 if isinstance(failed.get(str(offer.image.name)), NoAnswerError):
                     del failed[str(offer.image.name)]
     notices = sorted(layout.notices)
-    return Completed(candidates, failed, down, left_out, notices, layout.silent, waiting)
+    return Completed(storable, failed, down, left_out, notices, layout.silent, waiting)
 
 
 def _healths(groups: Iterable[Sequence[Offer]]) -> dict[str, Health]:
@@ -190,6 +194,9 @@ def _lost_patience(health: Health | None, seconds: float) -> PodmanCvmfsError | 
 
     ``seconds`` is how long one image has been waited for; the registry may be slow, too.
     """
+    if health is not None and health.outage is not None:
+        # Reads under way fail one after the other, each after seconds.
+        return health.outage
     waited_for = health.waited_for() if health is not None and seconds > _REMARKABLE else None
     if health is None or waited_for is None:
         return None

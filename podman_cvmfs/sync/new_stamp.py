@@ -21,7 +21,7 @@ from podman_cvmfs.repository import layout
 from podman_cvmfs.repository.served import lies_on_fuse
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.sync.report import SyncReport
-from podman_cvmfs.sync.stamp import FORMAT, generation_of, revision_of, stamp_path
+from podman_cvmfs.sync.stamp import FOR_EVER, FORMAT, generation_of, revision_of, stamp_path
 from podman_cvmfs.util.files import write_whole
 
 #: Coarsest time step of file systems in use, in nanoseconds (NFS and ext3: a second).
@@ -36,7 +36,6 @@ State = dict[str, list[int]]
 _ASK_AGAIN = 24 * 3600
 #: And the site's blob sources: they may get the documents a little later than we need them.
 _ASK_SOURCES_AGAIN = 15 * 60
-_FOR_EVER = 1 << 62
 
 
 def directories_of(repository: str) -> State | None:
@@ -154,7 +153,7 @@ def keep_stamps(
 ) -> list[str]:
     """Write the stamps after a sync that did everything at the time ``now``. Returns a warning if
     that fails."""
-    expires = _FOR_EVER if report.next_due is None else report.next_due
+    expires = FOR_EVER if report.next_due is None else report.next_due
     if report.synthesised and not settings.offline:
         expires = min(expires, now + _ASK_AGAIN)
     if settings.blob_sources and (report.synthesised or report.unanswered):

@@ -11,11 +11,11 @@ from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.repository.offers import Offer, Offers
 from podman_cvmfs.settings.policy import Reuse, View
 from podman_cvmfs.store.records import StoreContent, chain_of
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 
 
 def completed_since(
-    current: StoreContent, wanted: Collection[str], offers: Offers, wishes: Wishes
+    current: StoreContent, wanted: Collection[str], offers: Offers, request: SyncRequest
 ) -> set[str]:
     """The source IDs, among those ``wanted``, of images of ``current`` of which the repository now
     has more. This is the merged root if they are shown by their layers. Or it is the base if an
@@ -27,10 +27,10 @@ def completed_since(
         chain = chain_of(current, image.top_layer) if sources else []
         if len(chain) < 2:
             continue
-        if not chain[0].merged and wishes.policy.view is View.AUTO:
+        if not (chain[0].merged or chain[0].exact) and request.policy.view is View.AUTO:
             rootless |= sources
         elif (
-            not chain[-1].repository and wishes.policy_of(image.repository).reuse is not Reuse.NONE
+            not chain[-1].repository and request.policy_of(image.repository).reuse is not Reuse.NONE
         ):
             baseless |= sources
     groups = offers.by_source(rootless | baseless) if rootless or baseless else {}

@@ -7,12 +7,13 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from podman_cvmfs.errors import printable
+from podman_cvmfs.plan.retirement import is_retired
 from podman_cvmfs.repository.owners import ids_of
 from podman_cvmfs.repository.protocol import AnyRepository
-from podman_cvmfs.settings.policy import Overlay, Reuse
+from podman_cvmfs.settings.policy import Overlay, Reuse, View
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.store.strangers import Stranger
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.usage.layer_users import User
 from podman_cvmfs.usage.needs import Needs
 
@@ -64,11 +65,11 @@ def _some(users: Iterable[User]) -> str:
     return f"{', '.join(texts[:_SHOWN])}{more}"
 
 
-def owner_notices(repository: AnyRepository, wishes: Wishes) -> Iterator[str]:
+def owner_notices(repository: AnyRepository, request: SyncRequest) -> Iterator[str]:
     """What it means for containers that all files belong to one other user, or to one group that
     the user's namespace doesn't map."""
     ids = ids_of(repository.tree)
-    if ids is None or (ids[0] == os.geteuid() and repository.root not in wishes.strangers):
+    if ids is None or (ids[0] == os.geteuid() and repository.root not in request.strangers):
         return
     owner = f"user {ids[0]}" if ids[0] != os.geteuid() else f"group {ids[1]}"
     owner = f"the files in {printable(repository.root)} belong to {owner}"
@@ -78,7 +79,7 @@ def owner_notices(repository: AnyRepository, wishes: Wishes) -> Iterator[str]:
             "(podman-cvmfs setup --user) or fuse-overlayfs"
         )
         return
-    if wishes.policy.overlay is Overlay.KERNEL:
+    if request.policy.overlay is Overlay.KERNEL:
         yield (
             f"{owner}: containers can make and remove files in some directories only "
             "(to change all files: podman-cvmfs setup --user --overlay fuse-overlayfs)"
@@ -96,10 +97,23 @@ def place_notices(repository: AnyRepository) -> Iterator[str]:
         yield f"{where} is not used: its name is not that of an architecture"
 
 
-def trust_notices(wishes: Wishes) -> Iterator[str]:
+def exact_notices(content: StoreContent, request: SyncRequest) -> Iterator[str]:
+    """Why images aren't shown exactly, although the settings ask for that."""
+    if request.policy.view is not View.EXACT:
+        return
+    if request.not_exact:
+        yield f"no image gets the exact view: {request.not_exact}"
+        return
+    shown = [image for image in content.images.values() if not is_retired(image)]
+    others = sum(image.view != View.EXACT.value for image in shown)
+    if others:
+        yield f"{others} of {len(shown)} images don't get the exact view: layers lack a file list"
+
+
+def trust_notices(request: SyncRequest) -> Iterator[str]:
     """Whether pulls can use layers at all."""
-    policy = wishes.policy
-    if len(wishes.repositories) > 1 and policy.reuse_from == () and policy.reuse is not Reuse.NONE:
+    policy = request.policy
+    if len(request.repositories) > 1 and policy.reuse_from == () and policy.reuse is not Reuse.NONE:
         yield (
             "pulls and builds use no layer of the store, since there are several repositories and "
             "the setting reuse_from names none (name those that you trust)"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from podman_cvmfs.cache.blobs import BlobCache
+from podman_cvmfs.lists.maker import ListMaker
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.plan.retirement import GRACE
 from podman_cvmfs.registry.access import RegistrySource
@@ -16,7 +17,7 @@ from podman_cvmfs.sync.selection import Selection
 
 
 @dataclass(frozen=True)
-class Wishes:
+class SyncRequest:
     """The images to bring into a store, and how."""
 
     #: Directories in order of preference: of two images with one name the first wins.
@@ -32,6 +33,10 @@ class Wishes:
     platform: Platform = field(default_factory=Platform.of_host)
     #: How images are laid out.
     policy: Policy = DEFAULT_POLICY
+    #: Makes file lists of layers that have none, and finds markers by catalogues.
+    maker: ListMaker | None = None
+    #: Why the exact view, if it is asked for, can't be given here; "" if it can.
+    not_exact: str = ""
     #: The repositories whose layers other images may use; None: those that ``policy`` tells.
     trusted: Collection[str] | None = None
     #: Whether the settings name the trusted repositories.

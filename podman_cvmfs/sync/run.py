@@ -8,10 +8,11 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from podman_cvmfs.lists.known import BadListError
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.plan.layers import distrusted_layers, freed_images, orphaned_views, refused_layers
-from podman_cvmfs.plan.make import Candidate, Plan, make_plan
-from podman_cvmfs.plan.retirement import NEVER, Retention, is_retired
+from podman_cvmfs.plan.make import Plan, StorableImage, make_plan
+from podman_cvmfs.plan.retirement import Retention, is_retired
 from podman_cvmfs.podman.features import reads_docker_zstd
 from podman_cvmfs.registry.meanings import meanings
 from podman_cvmfs.repository.collect import collect
@@ -25,9 +26,13 @@ from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.store.strangers import Stranger
 from podman_cvmfs.sync.choose import Choice, choose_requested, choose_selected, keep_old
 from podman_cvmfs.sync.complete import resolve_all
+from podman_cvmfs.sync.cut_off import cut_off
+from podman_cvmfs.sync.due import next_due
 from podman_cvmfs.sync.held import held_by, repositories_of
 from podman_cvmfs.sync.newly_complete import completed_since
+from podman_cvmfs.sync.newly_listed import listed_since
 from podman_cvmfs.sync.notices import (
+    exact_notices,
     kept,
     owner_notices,
     place_notices,
@@ -37,52 +42,57 @@ from podman_cvmfs.sync.notices import (
 )
 from podman_cvmfs.sync.replaced import find_replaced, still_shown, tell
 from podman_cvmfs.sync.report import SyncReport
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.sync.trust import with_trust_of
 from podman_cvmfs.usage.linked import ShownDirectories, in_use
 from podman_cvmfs.usage.needs import Needs, find_needs, needed_layers
-from podman_cvmfs.usage.unreadable import unreadable_layers
 from podman_cvmfs.usage.vanished import vanished_layers
 
-#: After so many seconds layers in use beyond their grace are looked at again.
-_LOOK_AGAIN = 24 * 3600
 
-
-def sync(wishes: Wishes) -> SyncReport:
-    """Make the store offer the images of ``wishes``.
+def sync(request: SyncRequest) -> SyncReport:
+    """Make the store offer the images of ``request``.
 
     If the policy has changed, the store is laid out anew. If an image fails, the report says so,
     and its name keeps its old image. Raises RepositoryError if no repository can be read,
     StoreError, or InputError for a malformed name among those requested; then the store is
     unchanged.
     """
-    requested = {text: meanings(text) for text in wishes.requested}
-    wishes = replace(wishes, strangers=strangers_among(wishes.repositories))
-    wishes.cache.require_own()
-    shown = ShownDirectories(wishes.store.path)
-    with wishes.store.opened() as current:
-        strangers = _keep_others_out(wishes, current)
+    requested = {text: meanings(text) for text in request.requested}
+    request = replace(request, strangers=strangers_among(request.repositories))
+    request.cache.require_own()
+    shown = ShownDirectories(request.store.path)
+    with request.store.opened() as current:
+        strangers = _keep_others_out(request, current)
         if requested:
-            wishes = with_trust_of(current, wishes)
-        # What was listed and resolved has gone when the store is written: that, too, takes memory.
-        plan, report = _prepare(current, requested, shown, wishes)
-        changed = wishes.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
-        if wishes.policy.shared:
+            request = with_trust_of(current, request)
+        bad: list[str] = []
+        while True:
+            # What was listed and resolved has gone when the store is written: that, too, takes
+            # memory.
+            plan, report = _prepare(current, requested, shown, request)
+            try:
+                changed = request.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
+                break
+            except BadListError as err:
+                # Its images get another view.
+                request.store.lists.leave_out(err.digest)
+                bad.append(err.line)
+        if request.policy.shared:
             former = Policy.parse(current.policy)
             was_shared = former is not None and former.shared
-            wishes.store.share(plan.content, anew=not was_shared)
+            request.store.share(plan.content, anew=not was_shared)
     listed = [image for image in plan.content.images.values() if not is_retired(image)]
     return replace(
         report,
         changed=changed,
-        warnings=[*report.warnings, *planted(strangers)],
+        warnings=[*report.warnings, *planted(strangers), *bad],
         added=plan.added,
         removed=plan.removed,
         moved=plan.moved,
         images=len(listed),
         synthesised=sum(image.config_origin == SYNTHESISED for image in listed),
         unanswered=sum(image.manifest_origin == UNANSWERED for image in listed),
-        next_due=_next_due(plan.content, wishes, int(time.time())),
+        next_due=next_due(plan.content, request, int(time.time())),
         shown=shown.all(plan.content, in_use(plan.content)),
     )
 
@@ -91,33 +101,36 @@ def _prepare(
     current: StoreContent,
     requested: Mapping[str, Sequence[ImageName]],
     shown: ShownDirectories,
-    wishes: Wishes,
+    request: SyncRequest,
 ) -> tuple[Plan, SyncReport]:
     """Read the repositories and plan the store; the report has the findings so far."""
     held = held_by(current)
     offers = collect(
-        wishes.repositories, repositories_of(held), wishes.platform, wishes.selection.specs
+        request.repositories, repositories_of(held), request.platform, request.selection.specs
     )
-    hidden = offers.down.keys() if wishes.hide_outage else offers.forged
-    if len(offers.down) == len(wishes.repositories) and not hidden:
+    hidden = offers.down.keys() if request.hide_outage else offers.forged
+    if len(offers.down) == len(request.repositories) and not hidden:
         raise next(iter(offers.down.values()))
     choice = (
-        choose_requested(offers, requested, wishes.platform, held, wishes.selection.refusal)
+        choose_requested(offers, requested, request.platform, held, request.selection.refusal)
         if requested
-        else choose_selected(offers, hidden, wishes, held)
+        else choose_selected(offers, hidden, request, held)
     )
     sources = choice.wanted.values()
-    gone = _gone(current, offers, hidden, wishes)
+    gone = _gone(current, offers, hidden, request)
     now = int(time.time())
     retention = Retention(
-        now, wishes.grace, needed_layers(current, now, wishes.grace, wishes.graphroots)
+        now, request.grace, needed_layers(current, now, request.grace, request.graphroots)
     )
     replaced = find_replaced(current, shown, offers.down)
-    to_resolve = _to_resolve(current, offers, choice, gone, wishes)
+    to_resolve = _to_resolve(current, offers, choice, gone, request)
     to_resolve |= replaced.images & set(sources)
     todo = offers.by_source(to_resolve | freed_images(current, sources, retention))
-    completed = resolve_all(wishes, todo)
-    undone = todo.keys() - completed.candidates.keys()
+    completed = resolve_all(request, todo)
+    unread: set[str] = set()
+    if request.hide_outage:
+        completed, unread = cut_off(request, current, completed, offers.down)
+    undone = todo.keys() - completed.storable.keys()
     # Whoever names an image is told of the image.
     down = {**offers.down, **({} if requested else completed.down)}
     failed = {**down, **choice.failed, **completed.failed}
@@ -139,17 +152,14 @@ def _prepare(
         left_out.clear()
     lacking = (each for each in offers.offers if each.image.image_id.hex in undone)
     wanted = keep_old(choice.wanted, held, lacking, left_out)
-    distrusted = distrusted_layers(current, wishes.policy, wishes.policy_of)
-    unread: set[str] = set()
-    if wishes.hide_outage and completed.down:
-        unread = unreadable_layers(wishes.store.path, current, completed.down)
+    distrusted = distrusted_layers(current, request.policy, request.policy_of)
     stuck = _stuck(current, hidden, distrusted, unread) | replaced.images
-    stuck -= completed.candidates.keys()
+    stuck -= completed.storable.keys()
     of_links = tell(replaced, held, wanted, stuck)
     failed.update(of_links.failed)
     wanted = {name: source for name, source in wanted.items() if source not in stuck}
     away = _Away(hidden, completed.down, unread, replaced.layers)
-    plan, of_users = _plan(current, wanted, completed.candidates, away, gone, wishes, retention)
+    plan, of_users = _plan(current, wanted, completed.storable, away, gone, request, retention)
     return plan, SyncReport(
         failed=failed,
         left_out=left_out,
@@ -161,9 +171,10 @@ def _prepare(
             *(
                 notice
                 for each in _repositories(offers)
-                for notice in (*owner_notices(each, wishes), *place_notices(each))
+                for notice in (*owner_notices(each, request), *place_notices(each))
             ),
-            *trust_notices(wishes),
+            *trust_notices(request),
+            *exact_notices(plan.content, request),
         ],
         warnings=[*of_links.warnings, *of_users],
     )
@@ -186,10 +197,10 @@ class _Away:
 def _plan(
     current: StoreContent,
     wanted: Mapping[ImageName, str],
-    candidates: Mapping[str, Candidate],
+    storable: Mapping[str, StorableImage],
     away: _Away,
     gone: Collection[str],
-    wishes: Wishes,
+    request: SyncRequest,
     retention: Retention,
 ) -> tuple[Plan, list[str]]:
     """Plan the next generation; the warnings name layers that stay for their users.
@@ -208,17 +219,17 @@ def _plan(
             layers = layers_of(current, image)
             useless.update(layer.layer_id for layer in layers if not layer.repository)
     useless.update(away.linked)
-    refused = refused_layers(current, wishes.policy_of)
+    refused = refused_layers(current, request.policy_of)
     useless |= refused
     unused = (current.layers[layer_id] for layer_id in current.layers.keys() - used)
     asked = [layer.layer_id for layer in unused if layer.repository not in away.down]
-    useless |= vanished_layers(wishes.store.path, current, asked)
+    useless |= vanished_layers(request.store.path, current, asked)
     needs: Needs | None = None
     if useless:
-        needs = find_needs(current, wishes.grace, patterns=wishes.graphroots)
+        needs = find_needs(current, request.grace, patterns=request.graphroots)
         retention = replace(retention, needed=needs.layers(current), useless=useless)
-    order = [os.path.abspath(root) for root in wishes.repositories]
-    plan = make_plan(current, wanted, candidates, str(wishes.policy), retention, gone, order)
+    order = [os.path.abspath(root) for root in request.repositories]
+    plan = make_plan(current, wanted, storable, str(request.policy), retention, gone, order)
     if needs is None:
         return plan, []
     return plan, [
@@ -229,19 +240,19 @@ def _plan(
     ]
 
 
-def _keep_others_out(wishes: Wishes, current: StoreContent) -> Sequence[Stranger]:
+def _keep_others_out(request: SyncRequest, current: StoreContent) -> Sequence[Stranger]:
     is_old = any(layer.lowers is None for layer in current.layers.values())
-    shared = wishes.policy.shared
-    return wishes.store.keep_others_out(shared, seize=shared and is_old)
+    shared = request.policy.shared
+    return request.store.keep_others_out(shared, seize=shared and is_old)
 
 
 def _gone(
-    current: StoreContent, offers: Offers, hidden: Collection[str], wishes: Wishes
+    current: StoreContent, offers: Offers, hidden: Collection[str], request: SyncRequest
 ) -> set[str]:
     """The repositories whose files layers of the store must no longer show: they are hidden, or no
     longer in the settings."""
     known = {each.root for each in _repositories(offers)}
-    known.update(map(os.path.abspath, wishes.repositories))
+    known.update(map(os.path.abspath, request.repositories))
     return ({layer.repository for layer in current.layers.values()} - known - {""}) | {*hidden}
 
 
@@ -269,7 +280,7 @@ def _to_resolve(
     offers: Offers,
     choice: Choice,
     gone: Collection[str],
-    wishes: Wishes,
+    request: SyncRequest,
 ) -> set[str]:
     """The source IDs of images that the store lacks, or has incomplete.
 
@@ -277,7 +288,7 @@ def _to_resolve(
     one. A manifest without an answer from the registry is tried again too, and so is an image that
     was published incompletely. A converted manifest is no longer needed with a newer podman.
     """
-    if current.policy != str(wishes.policy):
+    if current.policy != str(request.policy):
         return set(choice.wanted.values())
     homes = offers.homes()
     # Published for a platform that fits, whatever their configs say.
@@ -286,7 +297,7 @@ def _to_resolve(
     for image in current.images.values():
         fits = (
             not image.platform
-            or wishes.platform.runs_named(image.platform)
+            or request.platform.runs_named(image.platform)
             or not fitting.isdisjoint(image.all_sources)
         )
         offered = {homes[source] for source in image.all_sources if source in homes}
@@ -297,9 +308,11 @@ def _to_resolve(
         if whole and fits and not image.outdated and not moved:
             present |= image.all_sources
     # What pulls mustn't find any more is laid out anew.
-    distrusted = distrusted_layers(current, wishes.policy, wishes.policy_of)
+    distrusted = distrusted_layers(current, request.policy, request.policy_of)
     present -= _stuck(current, (), distrusted, ())
-    present -= completed_since(current, set(choice.wanted.values()), offers, wishes)
+    wanted = set(choice.wanted.values())
+    present -= completed_since(current, wanted, offers, request)
+    present -= listed_since(current, wanted, request)
     missing = {offer.image.image_id.hex for offer in choice.offers} - present
     left = _left_behind(current, offers)
     return missing | orphaned_views(current, choice.wanted.values(), gone, left)
@@ -325,15 +338,3 @@ def _left_behind(current: StoreContent, offers: Offers) -> set[str]:
 
 def _repositories(offers: Offers) -> list[AnyRepository]:
     return list({offer.repository.root: offer.repository for offer in offers.offers}.values())
-
-
-def _next_due(content: StoreContent, wishes: Wishes, now: int) -> int | None:
-    """The time when the first retired layer is past its grace; for layers still in use, the time to
-    look again. Layers that pulls may not use are looked at in each sync."""
-    grace = wishes.grace
-    if grace != NEVER and refused_layers(content, wishes.policy_of):
-        return now
-    times = [layer.retired for layer in content.layers.values() if layer.retired is not None]
-    times.extend(content.retired_entries.values())
-    dues = [since + grace for since in times]
-    return min(due if due > now else now + _LOOK_AGAIN for due in dues) if dues else None

@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from podman_cvmfs.settings import paths
 from podman_cvmfs.util.foreign_file import read_bounded
@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 
 #: The format of stamps; ``FILES.md`` tells their keys.
 FORMAT = 2
+#: A stamp with this time in its place never expires.
+FOR_EVER = 1 << 62
 #: Extended attributes of a CernVM-FS mount (client 2.12): the catalogue's revision and its hash.
 _XATTRS = ("user.revision", "user.root_hash")
+#: When the client last failed to fetch a file, in seconds since 1970, or 0 (client 2.12).
+_LAST_ERROR = "user.timestamp_last_ioerr"
 #: A longer file is no stamp, in bytes. A directory has about 100 in it.
 _MAX_STAMP = 1 << 28
 #: No wish list is longer, in bytes.
@@ -47,6 +51,15 @@ def revision_of(repository: str) -> list[str] | None:
         return [os.getxattr(repository, name).decode("ascii", "replace") for name in _XATTRS]
     except OSError:
         return None
+
+
+def last_error(repository: str) -> int:
+    """When CernVM-FS's client last failed to fetch a file of ``repository``, in seconds since 1970;
+    0 if it didn't, or tells nothing."""
+    try:
+        return int(os.getxattr(repository, _LAST_ERROR))
+    except (OSError, ValueError):
+        return 0
 
 
 def stamp_path(cache: str, store: str, repository: str) -> str:
@@ -74,22 +87,25 @@ def forget(cache: str) -> None:
         os.close(directory)
 
 
-def is_current(cache: str, store: str, repository: str, wishes: str, now: int) -> bool:
+def is_current(
+    cache: str, store: str, repository: str, wishes: str, now: int, errors_count: bool = False
+) -> bool:
     """Whether the last sync of ``store`` did everything in ``wishes`` and nothing has changed.
 
-    ``now`` is in seconds since 1970. False in every doubt, and on every error.
+    ``now`` is in seconds since 1970. With ``errors_count`` also a failed fetch of CernVM-FS's
+    client is a change. False in every doubt, and on every error.
     """
     try:
-        stamp = json.loads(_read(stamp_path(cache, store, repository)))
+        stamp = read_stamp(cache, store, repository)
         if (
-            stamp["format"] != FORMAT
-            or stamp["wishes"] != wishes
+            stamp["wishes"] != wishes
             or stamp["repository"] != repository
-            or stamp["generation"] != generation_of(store)
             or not stamp["written"] <= now < stamp["expires"]
         ):
             return False
         if stamp["revision"] is not None and stamp["revision"] != revision_of(repository):
+            return False
+        if errors_count and last_error(repository) >= stamp["written"]:
             return False
         for path, times in stamp["directories"].items():
             attributes = os.stat(os.path.join(repository, path), follow_symlinks=False)
@@ -107,14 +123,21 @@ def is_current(cache: str, store: str, repository: str, wishes: str, now: int) -
 
 def last_report(cache: str, store: str, repository: str) -> dict[str, object]:
     """The report of the sync that left the stamp; empty if the stamp has gone meanwhile."""
+    report = read_stamp(cache, store, repository).get("report")
+    return report if isinstance(report, dict) else {}
+
+
+def read_stamp(cache: str, store: str, repository: str) -> dict[str, Any]:
+    """The stamp of the last sync that did everything. It is empty if there is none, or if the store
+    has changed since."""
     try:
-        return dict(json.loads(_read(stamp_path(cache, store, repository)))["report"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _read(path: str) -> bytes:
-    return read_bounded(path, _MAX_STAMP, follow=False)
+        path = stamp_path(cache, store, repository)
+        stamp = json.loads(read_bounded(path, _MAX_STAMP, follow=False))
+        if stamp["format"] == FORMAT and stamp["generation"] == generation_of(store):
+            return dict(stamp)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return {}
 
 
 def generation_of(store: str) -> str:

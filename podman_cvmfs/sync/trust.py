@@ -7,19 +7,19 @@ from dataclasses import replace
 
 from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.store.records import StoreContent
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 
 
-def with_trust_of(current: StoreContent, wishes: Wishes) -> Wishes:
-    """``wishes`` for a sync that only adds images to ``current``.
+def with_trust_of(current: StoreContent, request: SyncRequest) -> SyncRequest:
+    """``request`` for a sync that only adds images to ``current``.
 
     Such a sync may name other repositories than the store was made of. Nobody has said that these
     are trusted, nor that the former ones are trusted no more. So the store keeps its trust, unless
     the settings name the trusted repositories.
     """
     former = Policy.parse(current.policy)
-    if wishes.names_trusted or former is None:
-        return wishes
+    if request.names_trusted or former is None:
+        return request
     trusted = former.reuse_from
     if trusted is None:
         # The only repository was trusted. Layers that pulls may find are from it.
@@ -30,5 +30,5 @@ def with_trust_of(current: StoreContent, wishes: Wishes) -> Wishes:
                 if layer.shows is None and layer.repository
             }
         )
-    policy = replace(wishes.policy, reuse_from=former.reuse_from)
-    return replace(wishes, policy=policy, trusted=trusted)
+    policy = replace(request.policy, reuse_from=former.reuse_from)
+    return replace(request, policy=policy, trusted=trusted)

@@ -20,7 +20,7 @@ from typing import Any
 
 from podman_cvmfs.errors import printable
 from podman_cvmfs.store.layout import OVERLAY, SPACER_ID
-from podman_cvmfs.usage.foreign_store import ForeignStore, name_of
+from podman_cvmfs.usage.foreign_store import ForeignStore, name_of, read_each, too_slow
 
 _ID_DIGITS = 64
 
@@ -56,11 +56,15 @@ def find_broken(graphroots: Sequence[str], stores: Sequence[str] = ()) -> Broken
     additional ``stores``. Raises nothing: the result names unreadable graphroots."""
     found: list[Broken] = []
     unreadable = {}
-    for path in graphroots:
-        graphroot = ForeignStore(path)
-        found += _Look(graphroot, stores).broken()
-        if graphroot.unreadable:
-            unreadable[path] = graphroot.unreadable[0]
+
+    def look(graphroot: ForeignStore) -> tuple[list[Broken], list[str]]:
+        return list(_Look(graphroot, stores).broken()), graphroot.unreadable
+
+    for path, answer in read_each(look, graphroots):
+        broken, problems = ([], [too_slow()]) if answer is None else answer
+        found += broken
+        if problems:
+            unreadable[path] = problems[0]
     return BrokenUsers(tuple(sorted(set(found))), unreadable)
 
 

@@ -9,13 +9,16 @@ Nothing is locked or written: podman replaces its JSON files by renaming.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.oci.documents import parse_json
 from podman_cvmfs.store.layout import IMAGES, IMAGES_JSON, LAYERS, LAYERS_JSON, OVERLAY
 from podman_cvmfs.util.foreign_file import read_bounded
+from podman_cvmfs.util.probe import bounded_each
+
+T = TypeVar("T")
 
 _CONTAINERS = (
     "overlay-containers/containers.json",
@@ -26,6 +29,8 @@ _LAYERS = (f"{LAYERS}/{LAYERS_JSON}", f"{LAYERS}/volatile-{LAYERS_JSON}")
 #: Larger files are not read, in bytes; a layer takes about 500.
 _MAX_JSON = 256 << 20
 _MAX_TEXT = 64 << 10
+#: Reading one store may take so many seconds; waiting for all that take longer, so many together.
+SECONDS, IN_ALL = 60.0, 120.0
 #: The values of these keys are IDs.
 _TEXTS = ("layer", "parent", "image")
 
@@ -109,6 +114,20 @@ class ForeignStore:
         reason = err.message if isinstance(err, InputError) else err.strerror or str(err)
         path = printable(path)
         self.unreadable.append(reason if path in reason else f"{path}: {reason}")
+
+
+def read_each(
+    look: Callable[[ForeignStore], T], paths: Sequence[str]
+) -> Iterator[tuple[str, T | None]]:
+    """Each of these ``paths`` with what ``look`` returns for the store there, which must be
+    picklable; None if reading it takes too long, as on a file system that doesn't answer."""
+    found = bounded_each(lambda path: look(ForeignStore(path)), paths, SECONDS, IN_ALL)
+    return zip(paths, found)
+
+
+def too_slow() -> str:
+    """The message about a store for which ``read_each`` has None."""
+    return f"reading it takes more than {SECONDS:g} seconds"
 
 
 def _is_record(record: object) -> bool:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the directories in which podman keeps containers and pulled images, for all users of this
-machine."""
+machine; and CRI-O's."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from podman_cvmfs.errors import InputError, PodmanCvmfsError, printable
+from podman_cvmfs.podman.crio_conf import DIRECTORY as CRIO
+from podman_cvmfs.podman.crio_conf import read_crio_conf
 from podman_cvmfs.podman.storage_conf.effective import Places, storage_files
 from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.podman.storage_conf.toml_file import plain, section
@@ -51,10 +53,14 @@ def find_graphroots(
     places: Places | None = None,
     passwd: str = _PASSWD,
     subuid: str = _SUBUID,
+    crio: str | None = CRIO,
     patterns: Sequence[str] = (),
 ) -> Graphroots:
     """Find the graphroots of this machine; ``named`` must exist, else InputError. ``patterns`` are
     those of the settings (see ``named_graphroots``).
+
+    CRI-O runs as root, so the directories in its configuration in ``crio`` are root's; None leaves
+    them out.
 
     Other users than root only find graphroots that they can read. Of a directory service's users
     only those in ``subuid`` are looked at: a look into all homes of a site would mount them. A home
@@ -73,6 +79,9 @@ def find_graphroots(
     variables = {**os.environ, "UID": str(places.uid)}
     for path in _graphroots_of(places, variables, conf, found):
         _add(found.own, path, found)
+    if crio is not None and places.uid == 0:
+        for path in _roots_of_crio(crio, found):
+            _add(found.own, path, found)
     found.own_unseen = tuple(found.unseen)
     _add_matches(found, patterns, is_root=places.uid == 0)
 
@@ -147,6 +156,15 @@ def _graphroots_of(
             value = string.Template(value).safe_substitute(variables)
             if value.startswith("/") and "$" not in value and "\0" not in value:
                 yield value
+
+
+def _roots_of_crio(directory: str, found: Graphroots) -> tuple[str, ...]:
+    """The directories in which CRI-O keeps its containers and images, if its files name any."""
+    try:
+        return tuple(each for each in read_crio_conf(directory).roots if os.path.isabs(each))
+    except InputError as err:
+        found.unseen[directory] = err.message
+        return ()
 
 
 def _named_in(path: str) -> list[str]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from podman_cvmfs.errors import printable
 from podman_cvmfs.store.layout import Form, link_name
 from podman_cvmfs.store.records import StoreContent
-from podman_cvmfs.usage.foreign_store import ForeignStore, name_of
+from podman_cvmfs.usage.foreign_store import ForeignStore, name_of, read_each, too_slow
 
 
 @dataclass(frozen=True, order=True)
@@ -48,18 +48,23 @@ class LayerUsers:
 def find_layer_users(content: StoreContent, graphroots: Sequence[str]) -> LayerUsers:
     """Find who in ``graphroots`` uses layers of ``content``.
 
-    Missing files count as empty. Unreadable or malformed ones are in the result.
+    Missing files count as empty. Unreadable or malformed ones are in the result, and so are
+    graphroots that don't answer in time.
     """
     links = {link_name(piece_id): piece_id for piece_id in content.pieces()}
     links.update((link_name(key, form), key) for key in content.layers for form in Form)
     users: dict[str, set[User]] = {}
     unreadable = {}
-    for path in graphroots:
-        graphroot = ForeignStore(path)
-        for layer_id, found in _users_in(graphroot, content, links).items():
-            users.setdefault(layer_id, set()).update(found)
-        if graphroot.problem is not None:
-            unreadable[path] = graphroot.problem
+
+    def look(graphroot: ForeignStore) -> tuple[dict[str, set[User]], str | None]:
+        return _users_in(graphroot, content, links), graphroot.problem
+
+    for path, answer in read_each(look, graphroots):
+        found, problem = ({}, too_slow()) if answer is None else answer
+        for layer_id, its in found.items():
+            users.setdefault(layer_id, set()).update(its)
+        if problem is not None:
+            unreadable[path] = problem
     return LayerUsers(
         {layer_id: tuple(sorted(found)) for layer_id, found in sorted(users.items())}, unreadable
     )

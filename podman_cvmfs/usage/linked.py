@@ -13,9 +13,11 @@ import stat
 from collections.abc import Iterable
 
 from podman_cvmfs.repository.served import NO_ANSWER, NO_CLIENT
-from podman_cvmfs.store.layout import OVERLAY
+from podman_cvmfs.store.layout import OVERLAY, POOL_LAYERS, piece_entry
+from podman_cvmfs.store.piece_target import piece_target
 from podman_cvmfs.store.records import StoreContent, StoredLayer
 from podman_cvmfs.usage.vanished import TREES, targets
+from podman_cvmfs.util.below import OPEN_DIRECTORY
 
 
 def in_use(content: StoreContent) -> list[str]:
@@ -36,23 +38,32 @@ class ShownDirectories:
 
     def __init__(self, store: str) -> None:
         self._overlay = f"{store}/{OVERLAY}"
-        self._of_piece: dict[str, tuple[str, ...]] = {}
+        self._pool = f"{store}/{POOL_LAYERS}"
+        self._of_piece: dict[str, str] = {}
+
+    def _read(self, content: StoreContent, layer_ids: Iterable[str]) -> None:
+        """Read the links of the pieces of these layers."""
+        pieces = {
+            piece_id for each in layer_ids for piece_id in content.layers[each].lowers or ()
+        } - self._of_piece.keys()
+        if not pieces:
+            return
+        try:
+            # There may be 10,000 pieces. From here on the kernel has short ways to them.
+            pool = os.open(self._pool, OPEN_DIRECTORY)
+        except OSError:
+            return
+        try:
+            for piece_id in pieces:
+                self._of_piece[piece_id] = piece_target(piece_entry(piece_id), pool) or ""
+        finally:
+            os.close(pool)
 
     def of(self, layer: StoredLayer) -> Iterable[str]:
-        """Where the pieces of ``layer`` lead to."""
+        """Where the pieces of ``layer`` lead to, once ``on_links`` or ``all`` has looked at it."""
         if layer.lowers is None:
-            yield from targets(self._overlay, layer)
-            return
-        for piece_id in layer.lowers:
-            found = self._of_piece.get(piece_id)
-            if found is None:
-                try:
-                    found = (os.readlink(f"{self._overlay}/{piece_id}/diff"),)
-                except OSError:
-                    # A local directory.
-                    found = ()
-                self._of_piece[piece_id] = found
-            yield from found
+            return targets(self._overlay, layer)
+        return filter(None, map(self._of_piece.get, layer.lowers))
 
     def on_links(self, content: StoreContent, layer_ids: Iterable[str]) -> dict[str, str]:
         """Those of these layers of ``content`` that are reached over a symbolic link: layer ID ->
@@ -61,61 +72,74 @@ class ShownDirectories:
         The repository itself may be reached by one. What can't be looked at isn't found. Once a
         repository doesn't answer, nothing more is asked of it: that may take seconds each time.
         """
-        links: dict[str, str] = {}
-        silent: set[str] = set()
+        layer_ids = list(layer_ids)
+        self._read(content, layer_ids)
+        ways = _Ways()
         found: dict[str, str] = {}
         for layer_id in layer_ids:
             for target in self.of(content.layers[layer_id]):
-                if target not in links:
-                    _look(target, links, silent)
-                if links[target]:
-                    found[layer_id] = links[target]
+                link = ways.first_link(target)
+                if link:
+                    found[layer_id] = link
                     break
         return found
 
     def all(self, content: StoreContent, layer_ids: Iterable[str]) -> list[str]:
         """The directories of these layers of ``content``, and those on the way to them."""
+        layer_ids = list(layer_ids)
+        self._read(content, layer_ids)
         found: set[str] = set()
         for layer_id in layer_ids:
             for target in self.of(content.layers[layer_id]):
-                if target not in found:
-                    found.update(_way(target))
+                path = target
+                while path and path not in found:
+                    found.add(path)
+                    path = _above(path)
         return sorted(found)
 
 
-def _look(target: str, links: dict[str, str], silent: set[str]) -> None:
-    """Note in ``links`` of each directory on the way to ``target`` the first symbolic link on the
-    way to it, "" for none; in ``silent`` its repository, if that doesn't answer."""
-    link = ""
-    way = _way(target)
-    root = os.path.dirname(way[0])
-    for path in way:
-        known = links.get(path)
-        if known is None:
-            is_link = not link and root not in silent and _is_link(path, root, silent)
-            known = links[path] = link or (path if is_link else "")
-        link = known
+class _Ways:
+    """The ways from repositories to directories, each looked at once."""
+
+    def __init__(self) -> None:
+        #: The first symbolic link on the way to each directory, itself included; "" without one.
+        self._links: dict[str, str] = {}
+        #: The repositories that don't answer.
+        self._silent: set[str] = set()
+
+    def first_link(self, path: str) -> str:
+        """The first symbolic link on the way from the repository to ``path``; "" without one."""
+        link = self._links.get(path)
+        if link is None:
+            above = _above(path)
+            link = self.first_link(above) if above else ""
+            if not link and self._is_link(path):
+                link = path
+            self._links[path] = link
+        return link
+
+    def _is_link(self, path: str) -> bool:
+        if self._silent and _root_of(path) in self._silent:
+            return False
+        try:
+            return stat.S_ISLNK(os.lstat(path).st_mode)
+        except OSError as err:
+            if err.errno in NO_ANSWER | NO_CLIENT:
+                self._silent.add(_root_of(path))
+            return False
 
 
-def _way(target: str) -> list[str]:
-    """The directories from the repository's root to ``target``, without that root; only ``target``
-    where nobody knows the root."""
-    starts = [place for place in map(target.find, TREES) if place >= 0]
-    way = [target]
-    if starts:
-        root = min(starts)
-        above = target.rfind("/")
-        while above > root:
-            way.append(target[:above])
-            above = target.rfind("/", 0, above)
-        way.reverse()
-    return way
+def _above(path: str) -> str:
+    """The directory above ``path``; "" if that is the repository, or might be."""
+    end = path.rfind("/")
+    return path[:end] if end > _root_end(path) else ""
 
 
-def _is_link(path: str, root: str, silent: set[str]) -> bool:
-    try:
-        return stat.S_ISLNK(os.lstat(path).st_mode)
-    except OSError as err:
-        if err.errno in NO_ANSWER | NO_CLIENT:
-            silent.add(root)
-        return False
+def _root_of(path: str) -> str:
+    """The repository that ``path`` is in, as far as its name tells."""
+    return path[: _root_end(path)]
+
+
+def _root_end(path: str) -> int:
+    starts = [place for place in map(path.find, TREES) if place >= 0]
+    return min(starts) if starts else path.rfind("/")

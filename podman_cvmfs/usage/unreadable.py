@@ -1,55 +1,77 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds layers of a store whose files can't be read while the repository's server is down.
+"""Finds directories of a repository whose files can't be read while its server is down.
 
 CernVM-FS's client goes on to show what is in its cache. Whether that is all of an image nobody can
-tell; but the first look into its directories needs their catalogue, which the client has if
-anything of the image was ever read.
+tell. But the first look into its directories needs their catalogue, and a container needs
+programs.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Iterable
 
 from podman_cvmfs.repository.readers import Readers
-from podman_cvmfs.store.layout import OVERLAY
-from podman_cvmfs.store.records import StoreContent
-from podman_cvmfs.usage.vanished import targets
+from podman_cvmfs.repository.served import NO_ANSWER, NO_CLIENT
 
 #: What has not been answered within so many seconds, altogether, can't be read.
 _PATIENCE = 30.0
+#: Directories of programs, without links on their way.
+_PROGRAMS = ("usr/local/bin", "usr/bin", "bin", "usr/sbin", "sbin", "")
+_SHELLS = frozenset(["sh", "dash", "bash", "ash", "busybox"])
 
 
-def unreadable_layers(store: str, content: StoreContent, repositories: Collection[str]) -> set[str]:
-    """The IDs of layers of ``content`` that show files of one of these ``repositories``, which are
-    down, and can't be read now."""
-    shown: dict[str, list[str]] = {}
-    for layer in content.layers.values():
-        if layer.repository in repositories:
-            for target in targets(f"{store}/{OVERLAY}", layer):
-                shown.setdefault(target, []).append(layer.layer_id)
-    end = time.monotonic() + _PATIENCE
+def unreadable(directories: Iterable[str], patience: float = _PATIENCE) -> set[str]:
+    """Those of ``directories``, each the root of an image or a layer, that can't be read now, or
+    not within ``patience`` seconds."""
+    asked = list(directories)
+    end = time.monotonic() + patience
 
-    def is_unreadable(target: str) -> bool:
-        return time.monotonic() > end or not _can_be_listed(target)
+    def is_unreadable(directory: str) -> bool:
+        return time.monotonic() > end or not can_be_read(directory)
 
-    def given_up(target: str, seconds: float) -> bool | None:
+    def given_up(directory: str, seconds: float) -> bool | None:
         return True if time.monotonic() > end else None
 
-    answers = Readers(is_slow=True).map(is_unreadable, shown, given_up)
-    return {
-        layer_id
-        for target, unreadable in zip(shown, answers)
-        if unreadable
-        for layer_id in shown[target]
-    }
+    answers = Readers(is_slow=True).map(is_unreadable, asked, given_up)
+    return {directory for directory, answer in zip(asked, answers) if answer}
 
 
-def _can_be_listed(directory: str) -> bool:
+def can_be_read(directory: str) -> bool:
+    """Whether an image or a layer in ``directory`` can be read: listed, and two of its programs
+    opened. CernVM-FS's client fetches what it hasn't got for that. What is closed to this user
+    counts as readable."""
     try:
         with os.scandir(directory) as entries:
             next(entries, None)
+    except PermissionError:
+        return True
     except OSError:
         return False
+    try:
+        for program in _programs_in(directory):
+            os.close(os.open(program, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as err:
+        # A program can be closed to this user, or go away meanwhile.
+        return err.errno not in NO_ANSWER | NO_CLIENT
     return True
+
+
+def _programs_in(root: str) -> set[str]:
+    """Two files that tell most: a shell, which most containers read, and the youngest program,
+    which few other images have. Raises OSError."""
+    shell, youngest = "", (-1.0, "")
+    for place in _PROGRAMS:
+        directory = f"{root}/{place}"
+        if os.path.islink(directory) or not os.path.isdir(directory):
+            continue
+        with os.scandir(directory) as entries:
+            files = [each for each in entries if each.is_file(follow_symlinks=False)]
+        for entry in files:
+            attributes = entry.stat(follow_symlinks=False)
+            # Nothing is fetched for an empty file.
+            if attributes.st_size:
+                youngest = max(youngest, (attributes.st_mtime, entry.path))
+                shell = shell or (entry.path if entry.name in _SHELLS else "")
+    return {path for path in (shell, youngest[1]) if path}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from podman_cvmfs.repository.layout import FILE_TREES
 from podman_cvmfs.store.layout import OVERLAY
+from podman_cvmfs.store.piece_target import piece_target
 from podman_cvmfs.store.records import StoreContent, StoredLayer
 
 #: This is in the path of every file that a layer shows.
@@ -51,11 +52,11 @@ def vanished_files(
 def targets(overlay: str, layer: StoredLayer) -> Iterator[str]:
     """The targets of the links that ``layer`` shows. ``overlay`` is the store's directory of that
     name."""
-    if layer.lowers is None:
-        paths = _parts(f"{overlay}/{layer.layer_id}")
-    else:
-        paths = iter([f"{overlay}/{piece_id}/diff" for piece_id in layer.lowers])
-    for path in paths:
+    if layer.lowers is not None:
+        found = (piece_target(f"{overlay}/{piece_id}") for piece_id in layer.lowers)
+        yield from (target for target in found if target is not None)
+        return
+    for path in _parts(f"{overlay}/{layer.layer_id}"):
         # What is local isn't a link.
         with contextlib.suppress(OSError):
             yield os.readlink(path)

@@ -27,12 +27,12 @@ from podman_cvmfs.resolve.manifest import is_readable
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import (
     ImageFiles,
-    Link,
     Part,
     StoreContent,
     StoredImage,
     StoredLayer,
     chain_of,
+    files_of_part,
 )
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.layers import Layers, shown_blobs
@@ -211,7 +211,7 @@ def _wrong_files(
             yield f"is shown by the layer {top.layer_id}, which shows other layers than the image's"
         return
     parts = [shown[each] for each in top.lowers]
-    links = [TARGET.match(part.target) for part in parts if isinstance(part, Link)]
+    links = [TARGET.match(files_of_part(part) or "") for part in parts]
     for link in filter(None, links):
         if link["merged"] is None:
             is_right = link["source"] in {image.image_id, *image.all_sources}

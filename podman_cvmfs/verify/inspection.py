@@ -25,7 +25,8 @@ class Inspection:
 
     Paths are relative to it, "" is the store itself. ``owner`` is the uid that must own everything
     in the store. ``closed`` are directories with an image's modes that only the owner can read.
-    ``closable`` are directories that may be closed to others as a whole.
+    ``closable`` are directories that may be closed to others as a whole. ``reads_blobs`` says
+    whether the digests of metadata are computed, which takes seconds for gigabytes.
     """
 
     def __init__(self, store: str) -> None:
@@ -35,6 +36,7 @@ class Inspection:
             self.owner = os.lstat(store).st_uid
         self.closed: list[str] = []
         self.closable: frozenset[str] = frozenset()
+        self.reads_blobs = True
         self._found: dict[Fault, None] = {}
 
     @property
@@ -131,6 +133,12 @@ class Inspection:
             self.error(relative, f"has more than {_MAX_FILE} bytes")
             return None
         return data
+
+    def holds(self, relative: str, content: bytes) -> None:
+        """Note it if a file of ours has other content, which must be short text."""
+        data = self.read(relative)
+        if data is not None and data != content:
+            self.error(relative, f"holds {data[:40]!r}, not {content.decode()}")
 
     def link(self, relative: str, target: str | None = None) -> str | None:
         """The target of a symbolic link.

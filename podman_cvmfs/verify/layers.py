@@ -13,12 +13,14 @@ from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.layout import SPACER_ID
 from podman_cvmfs.store.records import (
+    Data,
     LayerDirectory,
-    Link,
+    Metadata,
     Part,
     Piece,
     StoreContent,
     StoredLayer,
+    files_of_part,
 )
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.parts import read_lower, read_part, readings
@@ -50,7 +52,7 @@ def check_layers(look: Inspection, generation: str, content: StoreContent) -> La
     by_link = {layout.link_name(piece_id): piece_id for piece_id in content.pieces()}
     for piece_id in sorted(content.pieces()):
         entry = f"{layout.POOL_LAYERS}/{layout.piece_entry(piece_id)}"
-        _check_place(look, overlay, piece_id, entry, layout.link_name(piece_id))
+        _check_place(look, overlay, piece_id, f"../../../{entry}", layout.link_name(piece_id))
         piece, on_disk = check_piece(look, entry, piece_id)
         if on_disk is not None:
             found.shown[piece_id] = on_disk
@@ -58,7 +60,8 @@ def check_layers(look: Inspection, generation: str, content: StoreContent) -> La
             found.pieces[piece_id] = piece
     for layer_id, layer in content.layers.items():
         entry = f"{layout.POOL_LAYERS}/{layer.entry}"
-        _check_place(look, overlay, layer_id, entry, layer.link)
+        target = layout.layer_link(look.store, layer.entry, is_exact=layer.exact)
+        _check_place(look, overlay, layer_id, target, layer.link)
         directory = _directory(look, f"{generation}/{layout.STATE}", layer, by_link)
         if directory is not None:
             found.directories[layer_id] = directory
@@ -77,8 +80,8 @@ def _only_retired(content: StoreContent) -> set[str]:
     return left - used
 
 
-def _check_place(look: Inspection, overlay: str, identifier: str, entry: str, link: str) -> None:
-    look.link(f"{overlay}/{identifier}", f"../../../{entry}")
+def _check_place(look: Inspection, overlay: str, identifier: str, target: str, link: str) -> None:
+    look.link(f"{overlay}/{identifier}", target)
     look.link(f"{overlay}/l/{link}", f"../{identifier}/diff")
 
 
@@ -205,7 +208,7 @@ def _contradictions(
     for each in sorted({each for each in layer.lowers if layer.lowers.count(each) > 1}):
         yield f"mounts the piece {each} twice, which the kernel refuses"
     parts = [shown[each] for each in layer.lowers if each in shown]
-    links = [part.target for part in parts if isinstance(part, Link)]
+    links = [target for target in map(files_of_part, parts) if target is not None]
     for each in sorted({each for each in links if links.count(each) > 1}):
         yield f"mounts {each!r} twice, which the kernel refuses"
     if not links and len(parts) == len(layer.lowers):
@@ -213,6 +216,7 @@ def _contradictions(
     targets = [TARGET.match(each) for each in links]
     for link, target in zip(links, targets):
         yield from _wrong_target(layer, link, target)
+    yield from _wrong_metadata(layer, parts)
     if layer.merged and len(links) > 1:
         yield "shows a merged root, but also mounts other files"
     if layer.diff_id is not None:
@@ -222,11 +226,26 @@ def _contradictions(
         yield from _above_parent(shown_blobs(layer, shown), shown_blobs(parent, shown))
 
 
+def _wrong_metadata(layer: StoredLayer, parts: Sequence[Part]) -> Iterator[str]:
+    """podman mounts metadata only if the data's root lies below all of it. The kernel mounts
+    nothing beside that root which lies in it."""
+    has_metadata = any(isinstance(part, Metadata) for part in parts)
+    if layer.exact != has_metadata and len(parts) == len(layer.lowers or ()):
+        yield "contradicts the state, which says whether it shows metadata of its own"
+    if not has_metadata:
+        return
+    roots = {part.root for part in parts if isinstance(part, (Metadata, Data))}
+    if not isinstance(parts[-1], Data) or len(roots) > 1:
+        yield "shows metadata, but not the repository with the data at the bottom"
+    elif not all(isinstance(part, Metadata) for part in parts[:-1]):
+        yield "shows metadata and other files, which the kernel refuses"
+
+
 def shown_blobs(layer: StoredLayer, shown: Mapping[str, Part]) -> list[str]:
     """The digests, in hexadecimal, of the unpacked layers that ``layer`` shows, nearest first. They
     are read from the targets of its pieces, as far as these are known."""
     parts = [shown[each] for each in layer.lowers or () if each in shown]
-    found = [TARGET.match(part.target) for part in parts if isinstance(part, Link)]
+    found = [TARGET.match(files_of_part(part) or "") for part in parts]
     return [match["blob"] for match in found if match and match["blob"]]
 
 

@@ -13,7 +13,7 @@ import re
 import stat
 from collections.abc import Iterator
 
-from podman_cvmfs.store.records import Link, LocalPart, Node, Part
+from podman_cvmfs.store.records import Link, LocalPart, Node
 from podman_cvmfs.util.foreign_file import read_bounded
 from podman_cvmfs.verify.inspection import Inspection, kind_of
 from podman_cvmfs.verify.strangers import note_stranger
@@ -25,7 +25,7 @@ _MOST = 1024 * 1024
 _LOWER = re.compile(r"l/([A-Z2-7]{13})\Z")
 
 
-def read_part(look: Inspection, path: str) -> Part | None:
+def read_part(look: Inspection, path: str) -> Link | LocalPart | None:
     """The part that the ``diff`` in the pool directory ``path`` shows; None, and a finding, if it
     can't be read. ``look.closed`` gets the directories that only the store's owner can read."""
     place = f"{path}/diff"
@@ -97,7 +97,7 @@ def read_lower(data: bytes) -> list[str] | None:
     return names if len(names) == len(matches) else None
 
 
-def readings(part: Part) -> Iterator[Part]:
+def readings(part: Link | LocalPart) -> Iterator[Link | LocalPart]:
     """The parts that may look like this on disk: with all owners, no owners or one user's alone;
     with or without times; with or without setgid bits inherited from the parent directory."""
     if isinstance(part, Link):

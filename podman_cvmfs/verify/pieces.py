@@ -9,6 +9,7 @@ from podman_cvmfs.repository.layout import FLAT_PATTERN, LAYER_FILES_PATTERN, OS
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.records import Link, LocalPart, Part, Piece
 from podman_cvmfs.verify.inspection import Inspection
+from podman_cvmfs.verify.metadata import read_metadata_piece
 from podman_cvmfs.verify.parts import read_part, readings
 
 #: So many directories are named.
@@ -25,10 +26,10 @@ def check_piece(look: Inspection, entry: str, piece_id: str) -> tuple[Piece | No
     names = look.names(entry)
     if names is None:
         return None, None
+    if layout.COMPOSEFS in names:
+        return read_metadata_piece(look, entry, names, piece_id)
     look.no_others(entry, names, {"link", "diff"})
-    link, name = look.read(f"{entry}/link"), layout.link_name(piece_id)
-    if link is not None and link != name.encode():
-        look.error(f"{entry}/link", f"holds {link[:40]!r}, not {name}")
+    look.holds(f"{entry}/link", layout.link_name(piece_id).encode())
     part = read_part(look, entry)
     if part is None:
         return None, None
@@ -42,7 +43,7 @@ def check_piece(look: Inspection, entry: str, piece_id: str) -> tuple[Piece | No
     return None, part
 
 
-def _others_directories(look: Inspection, part: Part) -> str:
+def _others_directories(look: Inspection, part: Link | LocalPart) -> str:
     """Directories in a part that don't belong to the store's owner. An image's users may own some,
     strangers may not."""
     nodes = () if isinstance(part, Link) else part.nodes

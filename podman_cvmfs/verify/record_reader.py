@@ -187,6 +187,7 @@ class RecordReader:
             compression=compression,
             shows=_hex_id_or_none(ours.get("shows"), "image shown"),
             merged=_get(ours, "merged", bool, False),
+            exact=_get(ours, "exact", bool, False),
             alone=_get(ours, "alone", bool, False),
             outdated=_get(ours, "outdated", bool, False),
             repository=_get(ours, "repository", str, ""),
@@ -226,7 +227,7 @@ class RecordReader:
         if normal_time(created) != created:
             raise _WrongError(f"has a malformed time of creation: {created[:80]!r}")
         view, origin = _get(ours, "view", str), _get(ours, "config", str)
-        if view not in (View.FLAT.value, View.LAYERS.value):
+        if view not in (View.FLAT.value, View.LAYERS.value, View.EXACT.value):
             raise _WrongError(f"has the unknown view {view[:80]!r}")
         manifest_origin = _get(ours, "manifest", str)
         if manifest_origin not in (GENUINE, REBUILT, UNANSWERED, CONVERTED):

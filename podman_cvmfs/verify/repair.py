@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from podman_cvmfs.cache.blobs import BlobCache
+from podman_cvmfs.lists.known import KnownLists
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.resolve.manifest import GENUINE
 from podman_cvmfs.settings.policy import Policy
@@ -31,7 +32,7 @@ from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Piece, StoreC
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.store.strangers import clean_pool
 from podman_cvmfs.sync.report import SyncReport
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.sync.run import sync
 from podman_cvmfs.verify.salvage import Salvage, good_configs, salvage
 from podman_cvmfs.verify.store import Verdict
@@ -41,43 +42,43 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
-def repair(verdict: Verdict, wishes: Wishes) -> SyncReport:
-    """Repair the store of ``wishes``, whose faults are in ``verdict``; return the sync's report.
+def repair(verdict: Verdict, request: SyncRequest) -> SyncReport:
+    """Repair the store of ``request``, whose faults are in ``verdict``; return the sync's report.
 
-    Lost parts come from the repositories of ``wishes``, under the store's policy. Without a record
-    of its content, the store gets the images that ``wishes`` select. A lost image that no
+    Lost parts come from the repositories of ``request``, under the store's policy. Without a record
+    of its content, the store gets the images that ``request`` selects. A lost image that no
     repository has leaves the store. Raises RepositoryError if something is lost and no repository
     can be read, StoreError.
     """
-    wishes.store.require_own()
-    path = wishes.store.path
+    request.store.require_own()
+    path = request.store.path
     saved = salvage(path, verdict)
-    _keep_documents(path, verdict, saved, wishes.cache)
-    store = _MendedStore(path, saved)
+    _keep_documents(path, verdict, saved, request.cache)
+    store = _MendedStore(path, saved, request.store.lists)
     if saved.lost == ():
         with store.opened() as content:
             store.replace(content, (), ())
         return SyncReport(images=len(content.images), changed=True)
     return sync(
         replace(
-            wishes,
+            request,
             store=store,
             requested=saved.lost or (),
-            policy=_policy(saved, wishes),
+            policy=_policy(saved, request),
             hide_outage=False,
         )
     )
 
 
-def _policy(saved: Salvage, wishes: Wishes) -> Policy:
+def _policy(saved: Salvage, request: SyncRequest) -> Policy:
     """The policy for lost parts: the store's, as far as it is known."""
     former = saved.policy
     if former is None:
-        return wishes.policy
+        return request.policy
     if former.is_written:
         return former
     # In earlier versions every store was open to all users. That was not the user's decision.
-    return replace(wishes.policy, view=former.view, reuse=former.reuse, overlay=former.overlay)
+    return replace(request.policy, view=former.view, reuse=former.reuse, overlay=former.overlay)
 
 
 def _keep_documents(store: str, verdict: Verdict, saved: Salvage, cache: BlobCache) -> None:
@@ -93,8 +94,8 @@ def _keep_documents(store: str, verdict: Verdict, saved: Salvage, cache: BlobCac
 class _MendedStore(Store):
     """The store at ``path``, with the content ``saved`` instead of its own."""
 
-    def __init__(self, path: str, saved: Salvage) -> None:
-        super().__init__(path, lambda path: self._saved_content)
+    def __init__(self, path: str, saved: Salvage, lists: KnownLists) -> None:
+        super().__init__(path, lambda path: self._saved_content, lists)
         self._saved = saved
         self._saved_content = saved.content
 
@@ -130,7 +131,9 @@ class _MendedStore(Store):
         wrong = (content.entries() | kept) - self._saved.sound
         try:
             for entry in sorted(wrong & known_pieces.keys()):
-                write = functools.partial(write_piece_entry, piece=known_pieces[entry])
+                write = functools.partial(
+                    write_piece_entry, piece=known_pieces[entry], lists=self.lists.entries
+                )
                 _put(f"{self.path}/{layout.POOL_LAYERS}/{entry}", write)
             for entry in sorted(wrong & known_layers.keys()):
                 write = functools.partial(write_layer_entry, layer=known_layers[entry])

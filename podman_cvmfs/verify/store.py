@@ -73,6 +73,7 @@ def verify(store: str) -> Verdict:
 def glance(store: str) -> tuple[Fault, ...]:
     """Examine the store without its layers' targets: repositories aren't read."""
     look = Inspection(os.path.abspath(store))
+    look.reads_blobs = False
     generation = current_generation(look)
     if generation is not None:
         _examine_inside(look, generation)

@@ -17,7 +17,7 @@ from podman_cvmfs.repository.served import NoAnswerError, ServedTree, health_of,
 from podman_cvmfs.repository.tree import LinkedError, Tree
 from podman_cvmfs.settings.advice import on_store, repair_of
 from podman_cvmfs.store import layout
-from podman_cvmfs.store.records import Link, Piece, StoreContent, StoredLayer
+from podman_cvmfs.store.records import Metadata, Piece, StoreContent, StoredLayer, files_of_part
 from podman_cvmfs.verify.fault import Kind
 from podman_cvmfs.verify.inspection import Inspection
 from podman_cvmfs.verify.pieces import TARGET
@@ -46,9 +46,11 @@ def check_targets(
     links: list[tuple[str, str, Tree, str]] = []
     gone: set[str] = set()
     for piece_id, piece in pieces.items():
-        if not isinstance(piece.part, Link):
+        target = files_of_part(piece.part)
+        if target is None:
             continue
-        target, place = piece.part.target, f"{layout.POOL_LAYERS}/{piece.entry}/diff"
+        name = layout.FILES if isinstance(piece.part, Metadata) else "diff"
+        place = f"{layout.POOL_LAYERS}/{piece.entry}/{name}"
         match = TARGET.match(target)
         root = match["root"] if match else None
         if root not in known and any(layer.retired is None for layer in users.get(piece_id, ())):

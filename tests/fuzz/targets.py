@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from podman_cvmfs.errors import PodmanCvmfsError
+from podman_cvmfs.lists.layer_stream import decompress
 from podman_cvmfs.names import reference
 from podman_cvmfs.names.spec import ImageSpec
 from podman_cvmfs.oci import documents, times
-from podman_cvmfs.publish.source.layer_stream import decompress
 from podman_cvmfs.registry import auth, registries_conf
 from podman_cvmfs.registry.credentials import VARIABLE as AUTH_VARIABLE
 from podman_cvmfs.registry.credentials import CredentialStore

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 
 from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
 from tests.support.cli import Target, podman_cvmfs, succeed
+from tests.support.cvmfs_publisher import Server, publishing_machine
 from tests.support.ducc_sample import Sample
 from tests.support.images import IMAGES, Built, build, push
-from tests.support.one_user import STORE, Machine
+from tests.support.one_user import STORE, UID, Machine
+from tests.support.patient import Patient
 from tests.support.podman import Host, Podman, running
 from tests.support.registry import Registry
 
@@ -96,3 +99,32 @@ def _fill(machine: Machine, sample: Sample, *options: str) -> Machine:
     done = podman_cvmfs(*target.argv("--offline", *options), within=machine.namespace)
     assert done.returncode == 0, done.stderr
     return machine
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A machine that publishes a CernVM-FS repository."""
+    with publishing_machine(tmp_path, monkeypatch) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def published(
+    tmp_path_factory: pytest.TempPathFactory, registry_process: Registry
+) -> tuple[Path, str]:
+    """A repository of one image, and the image's name."""
+    registry_process.start()
+    repository = tmp_path_factory.mktemp("published") / "repository"
+    name = push(build(next(each for each in IMAGES if each.name == "t/single:1")), registry_process)
+    succeed("publish", f"http://{name}", "--repository", repository)
+    # Rootless podman starts no container on files of another user, root's own included.
+    subprocess.run(["chown", "-hR", f"{UID}:{UID}", repository], check=True)
+    return repository, name
+
+
+@pytest.fixture
+def patient(machine: Machine, published: tuple[Path, str]) -> Patient:
+    """Everything is well: root and the user run the image."""
+    patient = Patient(machine, *published)
+    patient.do("podman-cvmfs -q setup --users && podman-cvmfs -q sync")
+    return patient

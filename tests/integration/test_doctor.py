@@ -17,36 +17,11 @@ import pytest
 
 from podman_cvmfs.errors import InputError, PartialError, RepositoryError, StoreError
 from podman_cvmfs.podman.storage_conf.generation import Generation
-from tests.support.cli import succeed
-from tests.support.images import IMAGES, build, push
 from tests.support.many import make_repository
-from tests.support.one_user import HOME, STORE, UID, Machine
+from tests.support.one_user import HOME, STORE, UID
 from tests.support.patient import REPOSITORY, SETTINGS, Patient
-from tests.support.registry import Registry
 
 _CONF = "/etc/containers/storage.conf"
-
-
-@pytest.fixture(scope="module")
-def published(
-    tmp_path_factory: pytest.TempPathFactory, registry_process: Registry
-) -> tuple[Path, str]:
-    """A repository of one image, and the image's name."""
-    registry_process.start()
-    repository = tmp_path_factory.mktemp("published") / "repository"
-    name = push(build(next(each for each in IMAGES if each.name == "t/single:1")), registry_process)
-    succeed("publish", f"http://{name}", "--repository", repository)
-    # Rootless podman starts no container on files of another user, root's own included.
-    subprocess.run(["chown", "-hR", f"{UID}:{UID}", repository], check=True)
-    return repository, name
-
-
-@pytest.fixture
-def patient(machine: Machine, published: tuple[Path, str]) -> Patient:
-    """Everything is well: root and the user run the image."""
-    patient = Patient(machine, *published)
-    patient.do("podman-cvmfs -q setup --users && podman-cvmfs -q sync")
-    return patient
 
 
 def test_the_healthy(patient: Patient) -> None:
@@ -95,6 +70,28 @@ def test_driver_vfs(patient: Patient) -> None:
     done = patient.run(found.cure("driver-not-overlay"))
     assert "overlay" in done.stdout, done.stderr
     assert not patient.path("/var/lib/containers/storage/vfs-images").exists()
+    assert patient.works()
+    assert patient.doctor().errors == []
+
+
+def test_the_database_says_vfs_and_the_configuration_overlay(patient: Patient) -> None:
+    """What is left of a podman that was used before anybody chose a driver."""
+    patient.run("podman system reset --force")
+    conf = patient.path(_CONF)
+    text = conf.read_text()
+    conf.write_text('[storage]\ndriver = "vfs"\nrunroot = "/run/containers/storage"\n'
+                    'graphroot = "/var/lib/containers/storage"\n')  # fmt: skip
+    patient.do("podman images -q")
+    conf.write_text(text)
+    assert not patient.works()
+    said = patient.run(f"podman-cvmfs setup --store {STORE}").stderr
+    assert "storage driver vfs (its database in" in said and "now uses" not in said, said
+    assert "already uses" not in said and "podman doesn't use" in said, said
+    why = patient.run(f"podman-cvmfs why {patient.image}")
+    assert why.returncode and "storage driver vfs (its database in" in why.stdout, why.stdout
+    found = patient.doctor()
+    assert (found.code, found.errors) == (InputError.exit_code, ["driver-not-overlay"])
+    patient.run(found.cure("driver-not-overlay"))
     assert patient.works()
     assert patient.doctor().errors == []
 

@@ -14,7 +14,8 @@ from podman_cvmfs.doctor.facts import Client
 from podman_cvmfs.doctor.look import client as look_client
 from podman_cvmfs.doctor.look.client import look_at_clients
 from podman_cvmfs.usage.graphroots import Graphroots
-from tests.support.cli import podman_cvmfs
+from tests.integration.conftest import Gallery
+from tests.support.cli import Target, podman_cvmfs
 from tests.support.mounted import Mounted, mounted
 from tests.support.podman import Host, running
 
@@ -103,3 +104,30 @@ def test_who_may_not_see_the_process_asks_the_settings(
         _settings(monkeypatch, settings)
         (found,) = look_at_clients([str(client.mountpoint)], 10)
         assert found.cache == expected
+
+
+def test_containers_that_a_crashed_client_has_cut_off(
+    gallery: Gallery, tmp_path: Path, podman_host: Host
+) -> None:
+    places = (tmp_path / "mount", tmp_path / "store", tmp_path / "cache")
+    with mounted(gallery.target.repository, places[0], tmp_path / "client") as client:
+        Target(*places).sync("--offline")
+        with running(tmp_path / "podman", stores=[places[1]], on=podman_host) as podman:
+            image = gallery.name("t/single:1")
+            podman.run("run", "--detach", "--name=here", "--pull=never", image, "sleep", "100")
+
+            def conditions() -> dict[str, str]:
+                env = ["env", *(f"{name}={value}" for name, value in podman.env.items())]
+                options = ("--repository", places[0], "--store", places[1])
+                done = podman_cvmfs(
+                    *("-q", "doctor", "--format", "json"),
+                    *options,
+                    within=podman.namespace,
+                    prefix=env,
+                )
+                listed = json.loads(done.stdout)["findings"]
+                return {each["condition"]: each["found"] for each in listed}
+
+            assert "containers-stuck" not in conditions()
+            client.die()
+            assert conditions()["containers-stuck"].startswith("here: ")

@@ -196,9 +196,40 @@ def test_the_kernel_remembers(client: Mounted) -> None:
 
 def test_a_crash_leaves_a_mount_that_answers_nothing(client: Mounted) -> None:
     (client.mountpoint / "dir/1").read_text()
-    client.die()
+    client.die(unmounts=False)
     assert _error((client.mountpoint / "dir/1").read_text) == errno.ENOTCONN
     assert is_mounted(client.mountpoint)
+
+
+def test_a_crashed_client_is_unmounted_except_for_who_uses_it(client: Mounted) -> None:
+    used = os.open(client.mountpoint / "dir", os.O_RDONLY)
+    try:
+        client.die()
+        assert not is_mounted(client.mountpoint) and os.listdir(client.mountpoint) == []
+        assert _error(lambda: os.listdir(used)) == errno.ENOTCONN
+    finally:
+        os.close(used)
+
+
+def test_the_client_tells_of_its_failures(client: Mounted) -> None:
+    def told() -> tuple[int, int, str]:
+        names = ("nioerr", "timestamp_last_ioerr", "logbuffer")
+        errors, last, log = (os.getxattr(client.mountpoint, f"user.{name}") for name in names)
+        return int(errors), int(last), log.decode()
+
+    assert told() == (0, 0, "")
+    client.tell(broken="fetches", delay=0.3)
+    began = time.time()
+    with ThreadPoolExecutor(4) as pool:
+        files = [client.mountpoint / f"dir/{number}" for number in range(4)]
+        assert all(pool.map(lambda each: _error(each.read_text) == errno.EIO, files))
+    assert time.time() - began > 1.2, "one after the other"
+    errors, last, log = told()
+    assert errors == 4 and int(began) <= last <= time.time() and "EIO (06) on /dir/3" in log
+    client.tell(broken="fetches", offline=True)
+    assert told()[0] == 5 and told()[2].endswith("entering offline mode\n")
+    client.tell()
+    assert told()[2].endswith("recovered from offline mode\n")
 
 
 def test_a_mount_goes_away_under_who_uses_it(client: Mounted) -> None:

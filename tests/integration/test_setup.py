@@ -206,7 +206,7 @@ def test_user_whose_images_are_in_vfs_goes_on_working(
     assert made.returncode == 0, made.stderr
     said = shared.set_up("--users")
     if not generation.drop_ins:
-        assert "not reached: u: has images of the driver vfs" in said
+        assert "not reached: u: podman uses the storage driver vfs" in said
         done = shared.user("podman images -q")
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
 

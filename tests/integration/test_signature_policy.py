@@ -11,8 +11,10 @@ from typing import Any
 
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.names.reference import parse_name
+from podman_cvmfs.names.short import possible_names
 from podman_cvmfs.registry.signature_policy import parse_signature_policy
 from tests.support.images import IMAGES, build, push
+from tests.support.podman import Host, running
 from tests.support.registry import Registry
 
 ACCEPT = [{"type": "insecureAcceptAnything"}]
@@ -68,4 +70,44 @@ def test_the_same_answers(tmp_path: Path, registry_process: Registry) -> None:
             refusal = err.message
         if (done.returncode == 0) != (refusal == ""):
             wrong[text] = (done.stderr, refusal)
+    assert not wrong
+
+
+def test_which_name_is_asked_for(
+    tmp_path: Path, registry_process: Registry, podman_host: Host
+) -> None:
+    """The name that is pulled, without the tag if it has a digest; a short one as it was
+    completed. Where a mirror has the image doesn't matter."""
+    registry_process.start()
+    image = build(IMAGES[0])
+    push(image, registry_process)
+    address, path, tag = registry_process.address, image.repository, image.tag
+    both = f"{address}/{path}:{tag}@{image.digest}"
+    rules = [
+        (f"example.invalid/{path}:{tag}", "example.invalid", True),
+        (f"example.invalid/{path}:{tag}", address, False),
+        (both, f"{address}/{path}@{image.digest}", True),
+        (both, f"{address}/{path}:{tag}", False),
+        (f"short:{tag}", f"{address}/{path}", True),
+        (f"short:{tag}", "docker.io", False),
+    ]
+    aliases = {"short": f"{address}/{path}"}
+    wrong = []
+    with running(
+        tmp_path, stores=[], insecure=[address], aliases=aliases, on=podman_host
+    ) as podman:
+        conf = tmp_path / "etc/registries.conf"
+        mirrored = f'prefix = "example.invalid"\nlocation = "{address}"\ninsecure = true\n'
+        conf.write_text(f"{conf.read_text()}[[registry]]\n{mirrored}")
+        policy = tmp_path / "home/.config/containers/policy.json"
+        for name, scope, is_refused in rules:
+            document = {"default": ACCEPT, "transports": {"docker": {scope: REJECT}}}
+            policy.write_text(json.dumps(document))
+            done = podman.run("pull", name, check=False)
+            if done.returncode == 0:
+                podman.run("rmi", name)
+            found = parse_signature_policy(policy.read_bytes(), str(policy))
+            [meant] = possible_names(name, aliases, ())
+            if not (bool(done.returncode) == bool(found.refusal(meant)) == is_refused):
+                wrong.append((name, scope, done.stderr, found.refusal(meant)))
     assert not wrong

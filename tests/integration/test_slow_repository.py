@@ -78,7 +78,11 @@ def test_a_dead_server_is_found_out_once(client: Mounted, target: Target, delay:
     assert "doesn't answer" in failed[str(client.mountpoint)]
     assert client.requests() - before < _IMAGES and seconds < 10
     client.tell()
-    assert _report(target)[0] == 0 and len(_names(target)) == _IMAGES
+    # Fetches that were under way fail one after the other, also for others who wait for them.
+    until = time.monotonic() + 20
+    while _report(target)[0] != 0:
+        assert time.monotonic() < until
+    assert len(_names(target)) == _IMAGES
 
 
 @pytest.fixture
@@ -113,12 +117,93 @@ def test_what_is_cached_stays_when_an_outage_hides_the_rest(
     code, report, _ = _report(target, "--on-outage", "keep")
     assert (code, report["removed"]) == (RepositoryError.exit_code, [])
     assert _names(target) == before
+    # 28 fetches fail one after the other.
+    half_cached.tell(broken="fetches", revision=2, delay=0.3, offline=True)
     code, report, _ = _report(target, "--on-outage", "hide")
     assert code == RepositoryError.exit_code
     assert _names(target) == {f"{REGISTRY}/project/app{n}:{n}" for n in (1, 2)}
     half_cached.tell(revision=2)
     assert _report(target, "--on-outage", "hide")[0] == 0
     assert len(_names(target)) == _IMAGES and faults(target.store) == []
+
+
+@pytest.fixture
+def without_files(repository: Path, target: Target, tmp_path: Path) -> Iterator[Mounted]:
+    """A client that knows the names of everything, and holds the content of one image's program;
+    its server is down."""
+    for flat in (repository / ".flat").glob("??/*"):
+        (flat / "bin").mkdir(exist_ok=True)
+        (flat / "bin/sh").write_text(f"{flat}")
+    with mounted(repository, target.repository, tmp_path / "client") as client:
+        assert _report(target, "--on-outage", "hide")[0] == 0
+        for flat in (target.repository / ".flat").glob("??/*"):
+            os.listdir(flat)
+        (target.repository / REGISTRY / "project/app3:3/bin/sh").read_text()
+        client.tell(broken="fetches", delay=0.01)
+        yield client
+
+
+def test_files_that_are_not_cached_are_an_outage_once_the_client_has_met_it(
+    without_files: Mounted, target: Target
+) -> None:
+    hide, kept = ("--on-outage", "hide"), f"{REGISTRY}/project/app3:3"
+    # Nobody has missed anything yet.
+    assert _report(target, *hide)[1]["changed"] is False
+    with pytest.raises(OSError):
+        (target.repository / REGISTRY / "project/app4:4/bin/sh").read_text()
+    for _ in range(2):
+        code, report, _ = _report(target, *hide)
+        failed = report["failed"]
+        assert code == RepositoryError.exit_code and isinstance(failed, dict)
+        assert "has failed to fetch a file" in failed[str(target.repository)]
+        assert _names(target) == {kept}
+    without_files.tell()
+    assert _report(target, *hide)[0] == 0 and len(_names(target)) == _IMAGES
+    assert faults(target.store) == []
+
+
+def test_a_client_that_is_offline_is_asked_for_files(
+    without_files: Mounted, target: Target
+) -> None:
+    without_files.tell(broken="fetches", offline=True)
+    code, report, _ = _report(target, "--on-outage", "hide")
+    assert code == RepositoryError.exit_code and len(_names(target)) == 1
+    failed = report["failed"]
+    assert isinstance(failed, dict)
+    assert "can't reach its server" in failed[str(target.repository)]
+
+
+def test_why_tells_of_files_that_can_not_be_fetched(without_files: Mounted, target: Target) -> None:
+    for number, is_down in ((3, False), (4, True)):
+        name = f"{REGISTRY}/project/app{number}:{number}"
+        places = ("--repository", target.repository, "--store", target.store)
+        done = podman_cvmfs("why", *places, name)
+        assert ("some of its files can't be reached" in done.stdout) == is_down, done.stdout
+
+
+def test_doctor_tells_of_files_that_can_not_be_fetched(
+    without_files: Mounted, target: Target
+) -> None:
+    def found() -> dict[str, str]:
+        places = ("--repository", target.repository, "--store", target.store)
+        done = podman_cvmfs("-q", "doctor", "--format", "json", *places)
+        listed = json.loads(done.stdout)["findings"]
+        return {each["condition"]: f"{each['found']}; {each['cure']}" for each in listed}
+
+    assert {"fetches-fail", "repository-broken"}.isdisjoint(found())
+    without_files.tell(broken="fetches", offline=True)
+    told = found()["repository-broken"]
+    assert "can't reach its server" in told and f"files of {_IMAGES - 1} names" in told, told
+    assert "check network, proxy and server" in told and "umount" not in told
+    # Once it is back, all that the store shows gets cached.
+    without_files.tell()
+    for flat in (target.repository / ".flat").glob("??/*"):
+        (flat / "bin/sh").read_text()
+    assert {"fetches-fail", "repository-broken"}.isdisjoint(found())
+    without_files.tell(broken="fetches", offline=True)
+    assert "can't reach its server" in found()["fetches-fail"]
+    without_files.tell()
+    assert {"fetches-fail", "repository-broken"}.isdisjoint(found())
 
 
 def test_an_image_that_is_asked_for_fails_under_its_name(
@@ -187,7 +272,7 @@ def test_files_that_left_the_repository(
         (tmp_path / "gone").rename(flat)
     assert look_at_targets(str(target.store), [str(target.repository)], 20) == Targets()
     # The client has crashed: then it is not that a file has left.
-    client.die()
+    client.die(unmounts=False)
     answer = json.loads(podman_cvmfs("why", name, *places, "--format", "json").stdout)
     assert "repository-down" in [each["code"] for each in answer["reasons"]]
     done = podman_cvmfs("verify", "--store", target.store)

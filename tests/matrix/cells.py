@@ -19,8 +19,8 @@ UNMAPPED = 65534
 class Cell:
     """One combination.
 
-    ``rootless``; ``fuse``: mounted by fuse-overlayfs; ``view`` flat or layers; ``owner`` of the
-    repository's files (see ``site.OWNERS``); ``own``: the store is the user's, written by the
+    ``rootless``; ``fuse``: mounted by fuse-overlayfs; ``view`` flat, layers or exact; ``owner`` of
+    the repository's files (see ``site.OWNERS``); ``own``: the store is the user's, written by the
     user, else root's; ``layout``: sync's ``--overlay``; ``mountopt``: storage.conf's;
     ``with_users``: root shares the store, and looks into it. ``mount``: the repository is as
     DUCC leaves it and as CernVM-FS's client shows it, else it is a plain directory of ours.
@@ -54,12 +54,20 @@ class Cell:
         return " ".join(words)
 
 
+#: The exact view, on a mount with a stranger's files, and in plain directories of root's.
+EXACT = (
+    Cell(False, False, "exact", "foreign", mountopt="metacopy=on", mount=True),
+    Cell(False, False, "exact", mountopt="metacopy=on"),
+)
+
+
 def cells() -> Iterator[Cell]:
     """All combinations that make sense, in plain directories and on a mount."""
     for cell in _plain_cells():
         yield cell
         if _is_on_mounts(cell):
             yield replace(cell, mount=True)
+    yield from EXACT
 
 
 def _is_on_mounts(cell: Cell) -> bool:
@@ -229,6 +237,8 @@ def rules(cell: Cell, layers: int, there: Tree | None = None) -> Sequence[Rule]:
     """What may differ in a cell from podman's own pull on kernel overlay, of an image of so many
     ``layers``; ``there`` is what its pull shows on the cell's own overlay."""
     found = list(RULES[cell.view])
+    if cell.view == "exact":
+        return found
     if there is not None:
         found.append(as_pulled_there(there))
     if cell.owner != "root":
@@ -239,9 +249,7 @@ def rules(cell: Cell, layers: int, there: Tree | None = None) -> Sequence[Rule]:
     if cell.with_users and cell.view == "layers":
         found.append(writers_own)
     if not cell.rootless:
-        # DUCC loses the owners in layers, and an image of one layer is shown by that.
-        lost = cell.owner == "foreign" or (cell.mount and layers == 1)
-        return [*found, foreign_owners, guessed_owners] if lost else found
+        return [*found, foreign_owners, guessed_owners] if cell.owner == "foreign" else found
     if cell.owner == "user":
         return [*found, users_own]
     found += [unmapped_owners, unreadable_files]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.matrix import change_scripts as scripts
 from tests.matrix.bench import Bench, Outcome
-from tests.matrix.cells import Cell, rules
+from tests.matrix.cells import EXACT, Cell, rules
 from tests.matrix.guest import Guest
 from tests.matrix.host import USER
 from tests.matrix.listing import Listed
@@ -38,6 +38,7 @@ CELLS = (
     Cell(True, False, "flat", "foreign", True, mount=True),
     Cell(True, False, "layers", "foreign", True, mount=True),
     Cell(True, False, "layers", "user", True, mount=True),
+    *EXACT,
 )
 
 
@@ -73,8 +74,8 @@ def run(bench: Bench, cell: Cell, images: Sequence[str] = (), short: bool = Fals
     user = USER if cell.rootless else None
     refused: set[str] = set()
     for image in chosen:
-        wanted = on_pulled(bench, cell.rootless, image, short)
-        with bench.fresh(stores=[store], user=user) as podman:
+        wanted = on_pulled(bench, cell.rootless, image, short, cell.mountopt)
+        with bench.fresh(stores=[store], user=user, mountopt=cell.mountopt) as podman:
             seen = make(podman, bench.site.name(image), short)
         outcome.images += 1
         strange = cell.rootless and cell.owner != "user"
@@ -225,15 +226,16 @@ def mount_points(each: Difference, wanted: Tree, seen: Tree) -> bool:
     return each.field in ("mode", "mtime") and each.path in (*MOUNT_POINTS, b"etc/mtab")
 
 
-_truths: dict[tuple[Path, str, bool, str, bool], Changed] = {}
+_truths: dict[tuple[Path, str, bool, str, bool, str], Changed] = {}
 
 
-def on_pulled(bench: Bench, rootless: bool, image: str, short: bool) -> Changed:
-    """The truth: the changes made in the image as podman pulls it into empty storage."""
-    key = (bench.site.data, bench.version, rootless, image, short)
+def on_pulled(bench: Bench, rootless: bool, image: str, short: bool, mountopt: str = "") -> Changed:
+    """The truth: the changes made in the image as podman pulls it into empty storage. With some of
+    the options ``mountopt`` it tells other lines in ``podman diff``."""
+    key = (bench.site.data, bench.version, rootless, image, short, mountopt)
     if key not in _truths:
         _published(bench.site)
-        with bench.fresh(user=USER if rootless else None) as podman:
+        with bench.fresh(user=USER if rootless else None, mountopt=mountopt) as podman:
             podman.run("pull", "--quiet", bench.site.name(image))
             _truths[key] = make(podman, bench.site.name(image), short)
     return _truths[key]

@@ -5,7 +5,7 @@ namespaces."""
 from __future__ import annotations
 
 from tests.matrix.bench import Bench, Outcome
-from tests.matrix.cells import Cell
+from tests.matrix.cells import EXACT, Cell
 from tests.matrix.guest import Guest
 from tests.matrix.listing import Listed
 from tests.matrix.site import Site, SyncError
@@ -139,4 +139,5 @@ MAPPED = (
     Cell(False, False, "layers", "foreign", mount=True),
     Cell(True, False, "flat", "foreign", True, mount=True),
     Cell(True, True, "flat", "foreign", True, mount=True),
+    *EXACT,
 )

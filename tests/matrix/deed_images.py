@@ -37,6 +37,11 @@ AS_ROOT: Mapping[str, str] = {
         "cd /var/lib/dpkg; cp -p status status-new; echo more >> status-new;"
         "ln status status-old; mv status-new status; grep -q more status"
     ),
+    "locks its database (as dpkg -i)": (
+        "cd /var/lib/dpkg; for f in lock lock-frontend triggers/Lock ../apt/lists/lock; do"
+        " : > $f; done; echo x > updates/tmp.i; rm updates/tmp.i;"
+        "echo /usr > info/new.list-new; mv info/new.list-new info/new.list"
+    ),
     "fetches lists (as apt-get update)": (
         "cd /var/lib/apt/lists; echo list > partial/new; chown _apt partial/new;"
         "mv partial/new new; chown root new; [ $(cat new) = list ]"
@@ -126,8 +131,12 @@ LAYERS["deeds-base"] = [
     file("usr/bin/su", BUSYBOX.read_bytes(), 0o4755),
     directory("var/lib/dpkg"),
     file("var/lib/dpkg/status", "Package: tool\n"),
+    *(file(f"var/lib/dpkg/{name}", "", 0o640) for name in ("lock", "lock-frontend")),
+    *(directory(f"var/lib/dpkg/{name}") for name in ("info", "triggers", "updates")),
+    file("var/lib/dpkg/triggers/Lock", "", 0o640),
     directory("var/lib/apt"),
     directory("var/lib/apt/lists"),
+    file("var/lib/apt/lists/lock", "", 0o640),
     directory("var/lib/apt/lists/partial", 0o700, _APT),
 ]
 LAYERS["deeds-files"] = [

@@ -118,6 +118,7 @@ class _Deeds:
 
     DEEDS = (
         ("run: a user that the image doesn't know", "run_unknown"),
+        ("run: su as root, on one layer", "become_another"),
         ("run: --userns=keep-id", "keep_ids"),
         ("run: --userns=auto", "choose_ids"),
         ("run: --uidmap", "map_ids"),
@@ -145,6 +146,10 @@ class _Deeds:
         image = self._site.name(APP.name)
         command = ("run", "--rm", "--pull=never", "--user=55", image, "id", "-u")
         _want(self._podman.run(*command).stdout, "55\n")
+
+    def become_another(self) -> None:
+        command = ("run", "--rm", "--pull=never", "--user=0", self._site.name(ONE.name))
+        _want(self._podman.run(*command, "/usr/bin/su", "app", "-c", "id -u").stdout, "1234\n")
 
     def keep_ids(self) -> None:
         self._run_mapped("--userns=keep-id")

@@ -137,7 +137,7 @@ FAILURES = (
     ),
     # What root does.
     Failure(
-        ("root: becomes another user (su)",),
+        ("root: becomes another user (su)", "run: su as root, on one layer"),
         _su_of_a_stranger,
         ("can't set groups: Operation not permitted",),
         "`su` is setuid and runs as the owner that is shown, not as root",

@@ -117,7 +117,7 @@ def pulls(bench: Bench, view: str, reuse: str, fuse: bool = False, mount: bool =
         known = {blob.digest for blob in built.blobs[: shared.prefix]}
         offered = {built.blobs[at].digest for at in _offered(shared, reuse)}
         # A fresh podman for each: layers of one pull must not serve the next.
-        with bench.fresh(stores=[place], fuse=fuse) as podman:
+        with bench.fresh(stores=[place], fuse=fuse, mountopt=_mountopt(view)) as podman:
             mark = len(bench.site.registry.since(0))
             done = podman.run("pull", "--quiet", name, check=False)
             fetched = [each for each in bench.site.registry.since(mark) if each.is_blob]
@@ -132,6 +132,10 @@ def pulls(bench: Bench, view: str, reuse: str, fuse: bool = False, mount: bool =
         outcome.images += 1
     outcome.said = f"{outcome.images} same, {again} bytes again"
     return outcome
+
+
+def _mountopt(view: str) -> str:
+    return "metacopy=on" if view == "exact" else ""
 
 
 def _offered(shared: Shared, reuse: str) -> list[int]:
@@ -156,14 +160,14 @@ def made(bench: Bench, view: str, reuse: str, fuse: bool = False, mount: bool = 
     place, stated = store(bench, view, reuse, fuse, mount), _stated(view, mount)
     said = []
     bases = [bench.site.name(image) for image in ("t/delete:1", "t/app:1", "t/opaque:1")]
-    with bench.fresh(fuse=fuse) as podman:
+    with bench.fresh(fuse=fuse, mountopt=_mountopt(view)) as podman:
         podman.run("pull", "--quiet", *bases)
         wanted = {}
         for name in bases:
             wanted[name] = _build(podman, name)
             committed = _commit(podman, name)
             wanted[f"{name} committed"] = podman.listings([committed])[committed]
-    with bench.fresh(stores=[place], fuse=fuse) as podman:
+    with bench.fresh(stores=[place], fuse=fuse, mountopt=_mountopt(view)) as podman:
         for name in bases:
             carried = [("the store's", name)]
             try:

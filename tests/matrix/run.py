@@ -44,7 +44,8 @@ def run_cell(bench: Bench, cell: Cell, images: Sequence[str] | None = None) -> O
 def map_ids(bench: Bench, cell: Cell) -> Outcome:
     """Try the user namespaces in one cell."""
     user = USER if cell.rootless else None
-    with bench.fresh(stores=[store_of(bench, cell)], user=user, fuse=cell.fuse) as podman:
+    options = {"user": user, "fuse": cell.fuse, "mountopt": cell.mountopt}
+    with bench.fresh(stores=[store_of(bench, cell)], **options) as podman:
         return Outcome(said=checks.namespaces(bench, cell, podman))
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from podman_cvmfs.settings.policy import Reuse
+from tests.matrix import change_scripts
 from tests.matrix.host import FOREIGN, USER, Machine, User, interpreter
 from tests.support.cli import succeed
 from tests.support.comparison import EXTRA
@@ -19,6 +21,7 @@ from tests.support.ducc_losses import lossy_copy
 from tests.support.images import IMAGES, build, deep, push
 from tests.support.mounted import Mounted
 from tests.support.registry import Registry
+from tests.support.tar_lists import TarLists, sync_exact
 
 #: Owners of a repository's files: as published (by root); one foreign user's, as a default
 #: CernVM-FS client shows them; the user's own, as where the user has mounted it.
@@ -120,8 +123,13 @@ class Site:
 
         Returns what it said; raises SyncError. The code under test, or another release's in the
         directory ``code``, runs on this machine, with its own Python; only the version of podman is
-        asked for by it, so a stand-in answers for the other machine's.
+        asked for by it, so a stand-in answers for the other machine's. The exact view needs file
+        lists: it is written by this process, which has them.
         """
+        if "exact" in options:
+            reuse = options[options.index("--reuse") + 1] if "--reuse" in options else "base"
+            sync_exact(repository, store, self._lists(), Reuse(reuse))
+            return ""
         cache = store.with_name(f"{store.name}-cache")
         if user is not None:
             for path in (store.parent, cache):
@@ -130,6 +138,11 @@ class Site:
         places = ["--repository", str(repository), "--store", str(store), "--cache", str(cache)]
         words = ("sync", "--offline", *places, *options)
         return self.command(*words, user=user, version=version, code=code)
+
+    def _lists(self) -> TarLists:
+        """The file lists of all layers, as their tars tell them."""
+        changed = [build(image) for image in change_scripts.IMAGES]
+        return TarLists([*self.images.values(), *self.deep.values(), *changed])
 
     def command(self, *args: str, user: User | None, version: str, code: Path | None = None) -> str:
         """Run ``podman-cvmfs ARGS`` so; return what it said. Raises SyncError."""

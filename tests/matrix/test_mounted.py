@@ -32,6 +32,7 @@ def test_deeds_end_as_stated(bench: Bench, cell: Cell) -> None:
     "cell",
     [
         Cell(False, False, "layers", "foreign", mount=True),
+        Cell(False, False, "flat", "root", mount=True),
         Cell(True, False, "flat", "foreign", own=True, mount=True),
     ],
     ids=lambda cell: cell.name.replace(" ", "-"),

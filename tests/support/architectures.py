@@ -15,7 +15,7 @@ from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.report import SyncReport
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.sync.run import sync
 from tests.support.many import REGISTRY
 
@@ -69,7 +69,7 @@ def publish_in(repository: Path, number: int, directory: str, name: str) -> None
 
 def sync_for(root: Path, repository: Path, platform: Platform, *names: str) -> SyncReport:
     where = (Store(str(root / "store")), BlobCache(str(root / "cache")))
-    return sync(Wishes([str(repository)], *where, requested=names, platform=platform))
+    return sync(SyncRequest([str(repository)], *where, requested=names, platform=platform))
 
 
 def listed(root: Path) -> dict[str, str]:

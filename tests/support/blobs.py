@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from podman_cvmfs.errors import RegistryError
+from collections.abc import Iterator
+
+from podman_cvmfs.errors import NotInRegistry, RegistryError
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci.documents import Digest
 
@@ -29,8 +31,12 @@ class Blobs:
         if self.error:
             raise self.error
         if digest.hex not in self.blobs:
-            raise RegistryError(f"{name}: no such blob")
+            raise NotInRegistry(f"{name}: no such blob")
         return self.blobs[digest.hex]
+
+    def blob_stream(self, name: ImageName, digest: Digest) -> Iterator[bytes]:
+        """The same in pieces."""
+        yield self.blob(name, digest)
 
     def manifest(self, name: ImageName, reference: str | None = None) -> tuple[bytes, str]:
         """A manifest that is there; RegistryError for any other."""
@@ -38,5 +44,5 @@ class Blobs:
         if self.error:
             raise self.error
         if str(reference) not in self.manifests:
-            raise RegistryError(f"{name}: no such image")
+            raise NotInRegistry(f"{name}: no such image")
         return self.manifests[str(reference)], ""

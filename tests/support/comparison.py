@@ -162,4 +162,5 @@ def merged(each: Difference, wanted: Tree, seen: Tree) -> bool:
 RULES: Mapping[str, tuple[Rule, ...]] = {
     "layers": (root_is_the_containers, undated_directories),
     "flat": (root_is_the_containers, merged),
+    "exact": (root_is_the_containers, undated_directories),
 }

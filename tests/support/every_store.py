@@ -146,8 +146,8 @@ def _listen(watch: Watch) -> None:
     start, run = subprocess.Popen.__init__, subprocess.run
     enter, remove = Namespace.run, shutil.rmtree
 
-    def begin_known(store: Store, path: str, *others: Any) -> None:
-        begin(store, path, *others)
+    def begin_known(store: Store, path: str, *others: Any, **options: Any) -> None:
+        begin(store, path, *others, **options)
         watch.know(store.path)
 
     def replace_judged(store: Store, *args: Any, **options: Any) -> bool:

@@ -265,7 +265,13 @@ def _blob(layer: str) -> Blob:
 
 def build(image: Image, architecture: str = _ARCHITECTURES[platform.machine()]) -> Built:
     """Build the image's layers, configuration and manifest. Nothing is written."""
-    blobs = tuple(_blob(layer) for layer in image.layers)
+    return image_of(image, tuple(_blob(layer) for layer in image.layers), architecture)
+
+
+def image_of(
+    image: Image, blobs: tuple[Blob, ...], architecture: str = _ARCHITECTURES[platform.machine()]
+) -> Built:
+    """Build the configuration and manifest of an image with these layers."""
     config = json.dumps(
         {
             "architecture": architecture,

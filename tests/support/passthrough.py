@@ -14,8 +14,11 @@ of ``Options``, serves it until it is unmounted. What it has of a client (2.12, 
 * without a server, what is in the cache is shown, and all else is an error;
 * the kernel remembers names, attributes and pages, so that what is warm is quick.
 
-What it doesn't have: chunks, counters of anything but bytes, and catalogues that somebody could
-fetch. What DUCC loses before any client comes is in ``ducc_losses``.
+The catalogues of layers and merged roots can be fetched from its server, on loopback. The others
+have hashes, but nobody can fetch them.
+
+What it doesn't have: chunks, and counters of anything but bytes. What DUCC loses before any client
+comes is in ``ducc_losses``.
 """
 
 from __future__ import annotations
@@ -35,6 +38,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tests.support import catalogues
+from tests.support.catalogues import Server
 from tests.support.passthrough_cache import Cache, State, catalogues_above, is_last
 
 #: The first libfuse in which the number of threads has a bound (ChangeLog.rst of libfuse).
@@ -54,7 +59,7 @@ class Options:
     is too small for any file, so that each ``open`` fetches. ``remembered`` is for how many seconds
     the kernel may answer by itself. ``control`` is a file with the fields of ``State``, looked at
     before each answer. ``attributes`` false: the client hides its own. ``host`` is the address of
-    its server.
+    its server; "" is one of its own, which serves catalogues. ``proxy`` is what it calls its proxy.
     """
 
     backing: str
@@ -66,7 +71,8 @@ class Options:
     remembered: float = 60.0
     repository: str = "unpacked.example.org"
     attributes: bool = True
-    host: str = "http://127.0.0.1:1"
+    host: str = ""
+    proxy: str = "DIRECT"
 
 
 class Repository:
@@ -78,6 +84,27 @@ class Repository:
         self._options = options
         self._cache = Cache(options.cache, options.keeps)
         self._state, self._state_is_of = State(), (0, 0)
+        self._catalogues: dict[tuple[int, str], str] = {}
+        self._objects: dict[str, bytes] = {}
+        self._host = options.host or Server(self._object).address
+
+    def _object(self, name: str) -> bytes | None:
+        """An object of the server, by its hash and suffix."""
+        state = self._now()
+        self._cache.count("object")
+        time.sleep(state.delay)
+        return None if state.broken else self._objects.get(name)
+
+    def _hash(self, catalogue: str, revision: int) -> str:
+        """The hash of the catalogue of a layer or a merged root, which is made on demand."""
+        key = revision, catalogue
+        if key not in self._catalogues:
+            found, stored = catalogues.stored(
+                catalogues.database(self._options.backing + catalogue, catalogue)
+            )
+            self._objects[f"{found}C"] = stored
+            self._catalogues[key] = found
+        return self._catalogues[key]
 
     def _now(self) -> State:
         """The state as the control file has it."""
@@ -163,7 +190,7 @@ class Repository:
         if name == COUNTS:
             return json.dumps(self._cache.counts).encode()
         real = self._real(path, "getxattr", below=name == "user.catalog_counters")
-        shown = self._attributes(path, real) if self._options.attributes else {}
+        shown = self._attributes(path, real, name) if self._options.attributes else {}
         if name == "user.hash" and shown and stat.S_ISREG(os.lstat(real).st_mode):
             found = os.lstat(real)
             return _digest(real, found.st_mtime_ns, found.st_ino).encode()
@@ -171,23 +198,31 @@ class Repository:
             raise OSError(errno.ENODATA, name)
         return shown[name].encode()
 
-    def _attributes(self, path: str, real: str) -> dict[str, str]:
+    def _attributes(self, path: str, real: str, name: str = "") -> dict[str, str]:
         options, state = self._options, self._now()
         root_hash = hashlib.sha1(f"{options.repository} {state.revision}".encode()).hexdigest()
         catalogue = next(reversed(catalogues_above(path, os.path.isdir(real))), "")
-        catalogue_hash = hashlib.sha1(f"{root_hash} {catalogue}".encode()).hexdigest()
+        is_fetchable = is_last(catalogue) and name == "user.catalog_counters"
+        catalogue_hash = (
+            self._hash(catalogue, state.revision)
+            if is_fetchable
+            else hashlib.sha1(f"{root_hash} {catalogue}".encode()).hexdigest()
+        )
         fetched = self._cache.counts["file"] + self._cache.counts["catalogue"]
         return {
             "user.catalog_counters": f"catalog_hash: {catalogue_hash if catalogue else root_hash}\n"
             f"catalog_mountpoint: {catalogue}\n"
             f"{_counted(options.backing + catalogue) if is_last(catalogue) else ''}",
             "user.fqrn": options.repository,
-            "user.host": f"{options.host}/cvmfs/{options.repository}",
+            "user.host": f"{self._host}/cvmfs/{options.repository}",
+            "user.logbuffer": self._cache.messages(state),
             "user.ndownload": str(fetched),
+            "user.nioerr": str(self._cache.errors),
             "user.pid": str(os.getpid()),
-            "user.proxy": "DIRECT",
+            "user.proxy": options.proxy,
             "user.revision": str(state.revision),
             "user.root_hash": root_hash,
+            "user.timestamp_last_ioerr": str(self._cache.last_error),
             "user.version": "2.12.7.0",
         }
 

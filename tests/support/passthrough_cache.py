@@ -14,7 +14,7 @@ import os
 import re
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -25,6 +25,8 @@ _CATALOGUES = re.compile(
 )
 #: Those with no other below them: a layer's, a merged root's.
 _LAST = re.compile(r"/\.layers/.*/layerfs|/\.flat/.*/.*")
+#: So many of its last messages a client remembers.
+_MESSAGES = 10
 #: No catalogue's directory is deeper.
 _DEPTH = 4
 
@@ -34,12 +36,15 @@ class State:
     """What changes while the client runs.
 
     ``broken``: "" for a network that works; "fetches" if fetches fail with EIO, as with a server
-    that is down; "all" if everything does. ``delay`` is the seconds that a fetch takes.
+    that is down; "all" if everything does. ``delay`` is the seconds that a fetch takes. Fetches
+    that fail hold each other up. ``offline``: the client has found no server when it looked for a
+    new revision, as it does every few minutes.
     """
 
     revision: int = 1
     delay: float = 0.0
     broken: str = ""
+    offline: bool = False
 
 
 class Cache:
@@ -53,10 +58,14 @@ class Cache:
         self._place, self._keeps = place, keeps
         self._kept: set[str] = set()
         self._under_way: dict[str, Future[None]] = {}
-        self._lock = threading.Lock()
+        self._lock, self._downloads = threading.Lock(), threading.Lock()
         self._numbers = itertools.count()
         #: How often what was asked for: "file" and "catalogue" of the server, else by the kernel.
         self.counts: Counter[str] = Counter()
+        #: How many fetches of files have failed, and when the last one did.
+        self.errors, self.last_error = 0, 0
+        self._said: deque[str] = deque(maxlen=_MESSAGES)
+        self._offline = False
         for name in ("txn", *(f"{number:02x}" for number in range(256))):
             os.makedirs(f"{place}/{name}", exist_ok=True)
 
@@ -67,7 +76,31 @@ class Cache:
 
     def have_file(self, path: str, state: State) -> None:
         """Have what is in the file ``path``. Raises OSError if the server can't be reached."""
-        self._have("file", path, state, self._keeps)
+        try:
+            self._have("file", path, state, self._keeps)
+        except OSError:
+            with self._lock:
+                self._count_error(f"EIO (06) on {path}")
+            raise
+
+    def messages(self, state: State) -> str:
+        """What the client has logged, the newest last."""
+        with self._lock:
+            if state.offline and not self._offline:
+                self._count_error(
+                    "warning, could not apply updated catalog revision, entering offline mode"
+                )
+            elif self._offline and not state.offline:
+                self._say("recovered from offline mode")
+            self._offline = state.offline
+            return "".join(f"{each}\n" for each in self._said)
+
+    def _count_error(self, message: str) -> None:
+        self.errors, self.last_error = self.errors + 1, int(time.time())
+        self._say(message)
+
+    def _say(self, message: str) -> None:
+        self._said.append(f"[{time.strftime('%d %b %Y %H:%M:%S')}] {message}")
 
     def have_catalogues(self, path: str, state: State, *, below: bool = False) -> None:
         """Have the catalogues that know of ``path``, ``below``: of what is in it. Raises OSError if
@@ -100,9 +133,12 @@ class Cache:
 
     def _fetch(self, kind: str, key: str, state: State) -> None:
         self.count(kind)
-        time.sleep(state.delay)
         if state.broken:
+            # One thread of the client does all downloads, and waits itself before it tries again.
+            with self._downloads:
+                time.sleep(state.delay)
             raise OSError(errno.EIO, "no server")
+        time.sleep(state.delay)
         name = hashlib.sha1(os.fsencode(key)).hexdigest()
         transaction = f"{self._place}/txn/fetch{next(self._numbers)}"
         os.close(os.open(transaction, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

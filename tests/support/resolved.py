@@ -9,7 +9,7 @@ from dataclasses import replace
 from podman_cvmfs.names.reference import parse_repository_path
 from podman_cvmfs.oci.documents import Descriptor, Digest, layer_ids, parse_config
 from podman_cvmfs.plan.lay_out import ImageView, view_of
-from podman_cvmfs.plan.make import Plan, candidate_of, make_plan
+from podman_cvmfs.plan.make import Plan, make_plan, storable_image
 from podman_cvmfs.plan.retirement import Retention
 from podman_cvmfs.repository.whiteouts import DirectoryFacts, Markers
 from podman_cvmfs.resolve.image import FlatRoot, Layer, ResolvedImage
@@ -52,13 +52,13 @@ def plan(
     policy: Policy = DEFAULT_POLICY,
 ) -> Plan:
     """Plan for ``wanted`` (path -> image); only the image at ``new``, if given, is resolved."""
-    candidates = {
-        found.source_id.hex: candidate_of(found, view_of(found, policy), "/r")
+    storable = {
+        found.source_id.hex: storable_image(found, view_of(found, policy), "/r")
         for path, found in wanted.items()
         if new in (None, path)
     }
     names = {parse_repository_path(path): found.source_id.hex for path, found in wanted.items()}
-    return make_plan(current, names, candidates, str(policy), Retention(now))
+    return make_plan(current, names, storable, str(policy), Retention(now))
 
 
 def below(view: ImageView, directory: LayerDirectory) -> list[Part]:

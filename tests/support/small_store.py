@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from podman_cvmfs.names.reference import parse_repository_path
 from podman_cvmfs.plan.lay_out import view_of
-from podman_cvmfs.plan.make import candidate_of, make_plan
+from podman_cvmfs.plan.make import make_plan, storable_image
 from podman_cvmfs.plan.retirement import Retention
 from podman_cvmfs.resolve.skeleton import Skeleton
 from podman_cvmfs.settings.policy import Policy
@@ -22,13 +22,13 @@ def put(store: Store, letters: str, now: int = 1000) -> bool:
         replace(image(letter, f"z{letter}"), skeleton=Skeleton((Node(""), Node(letter))))
         for letter in letters
     ]
-    candidates = {
-        each.source_id.hex: candidate_of(each, view_of(each, Policy()), "/r") for each in images
+    storable = {
+        each.source_id.hex: storable_image(each, view_of(each, Policy()), "/r") for each in images
     }
     names = {
         parse_repository_path(f"r/{letter}:1"): each.source_id.hex
         for letter, each in zip(letters, images)
     }
     with store.opened() as current:
-        plan = make_plan(current, names, candidates, "p", Retention(now))
+        plan = make_plan(current, names, storable, "p", Retention(now))
         return store.replace(plan.content, plan.layers, plan.images, plan.pieces)

@@ -77,7 +77,7 @@ SHAPES = {
 every_shape = pytest.mark.parametrize("data", SHAPES.values(), ids=list(SHAPES))
 
 
-def places_below(root: Path, uid: int = 0, **options: str) -> Places:
+def places_below(root: Path, uid: int = 0, **options: str | None) -> Places:
     """The places of a machine, which are there, below ``root``."""
     names = ("vendor", "admin", "user", "graph")
     for name in names:

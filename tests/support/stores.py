@@ -20,7 +20,7 @@ from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.report import SyncReport
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.sync.run import sync
 from tests.support.many import make_repository
 from tests.support.released import LAYOUT_4, released
@@ -86,7 +86,9 @@ class Spoilt:
         """Sync the store, offline."""
         cache = BlobCache(str(self.root / "cache"))
         roots = [str(self.repository)]
-        return sync(Wishes(roots, Store(str(self.path)), cache, None, names, policy=self.policy))
+        return sync(
+            SyncRequest(roots, Store(str(self.path)), cache, None, names, policy=self.policy)
+        )
 
     @property
     def content(self) -> StoreContent:

@@ -8,8 +8,8 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+from podman_cvmfs.lists.layer_stream import LayerStream
 from podman_cvmfs.oci.documents import Descriptor, Digest
-from podman_cvmfs.publish.source.layer_stream import LayerStream
 from podman_cvmfs.publish.unpack.layer import unpack
 from tests.support.layers import MTIME, padded
 

@@ -19,7 +19,7 @@ from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer, layers_of
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.report import SyncReport
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.sync.run import sync
 from podman_cvmfs.sync.selection import Selection
 from tests.support.blobs import Blobs
@@ -48,7 +48,7 @@ class World:
         """A repository of images of three layers, of which the lowest ``shared`` are common."""
         return make_repository(self.root / name, images, layers=3, shared=shared)
 
-    def wishes(
+    def request(
         self,
         *names: str,
         repositories: Sequence[Path] = (),
@@ -57,10 +57,10 @@ class World:
         without: str | None = None,
         policy: Policy = DEFAULT_POLICY,
         hide_outage: bool = False,
-    ) -> Wishes:
+    ) -> SyncRequest:
         """What a sync is to do. ``everything`` is wanted whatever the wish list has."""
         listed = None if everything or self.wish_list is None else self.wish_list
-        return Wishes(
+        return SyncRequest(
             repositories=[str(each) for each in repositories or [self.repository]],
             store=self.store,
             cache=BlobCache(str(self.root / "cache")),
@@ -77,8 +77,8 @@ class World:
         )
 
     def sync(self, *names: str, **how: Any) -> SyncReport:
-        """Sync, as ``wishes`` says."""
-        return sync(self.wishes(*names, **how))
+        """Sync, as ``request`` says."""
+        return sync(self.request(*names, **how))
 
     def sync_from(self, *repositories: Path, **how: Any) -> SyncReport:
         """Sync from other repositories than ``repository``."""

@@ -15,9 +15,14 @@ import pytest
 
 import podman_cvmfs
 from podman_cvmfs.cache.list_copies import ListCopy, copy_path, keep_copy, read_copy
-from podman_cvmfs.errors import PodmanCvmfsError, StoreError
+from podman_cvmfs.errors import InputError, PodmanCvmfsError, RepositoryError, StoreError
 from podman_cvmfs.oci.documents import Digest
+from podman_cvmfs.podman import composefs
 from podman_cvmfs.podman.storage_conf import generation
+from podman_cvmfs.podman.storage_conf.places import Places
+from podman_cvmfs.profiles.profile import Profile, Use, parse_profile, render_profile
+from podman_cvmfs.publish.open_repository import OpenRepository
+from podman_cvmfs.publish.ownership import PublishedRecord, read_record
 from podman_cvmfs.repository.whiteouts import Markers, from_json
 from podman_cvmfs.settings.sharing import reads_drop_ins
 from podman_cvmfs.setup import record
@@ -184,6 +189,24 @@ def test_markers() -> None:
         assert from_json(json.dumps(rest).encode()) is None
 
 
+def test_profiles() -> None:
+    profile = Profile("a" * 64, (Use("x", ((0, 1),)),))
+    document = json.loads(render_profile(profile))
+    (entry,) = document["files"]
+    check("Start-up profiles", document)
+    check("Of a file in a profile", entry)
+    for heading, table in (("Start-up profiles", document), ("Of a file in a profile", entry)):
+        for key, (_, absent) in told()[heading].items():
+            value = table.pop(key)
+            data = json.dumps(document).encode()
+            if absent == "no profile":
+                with pytest.raises(InputError):
+                    parse_profile(data, profile.image, "it")
+            else:
+                assert parse_profile(data, profile.image, "it").files == (Use("x"),)
+            table[key] = value
+
+
 def test_podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 
@@ -202,6 +225,30 @@ def test_podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert reads_drop_ins(str(tmp_path)) and len(asked) == number
 
 
+def test_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    podman, conf = tmp_path / "bin/podman", tmp_path / "storage.conf"
+    podman.parent.mkdir()
+    podman.write_text(f"#!/bin/sh\necho >> {tmp_path}/asked; echo podman version 4.3.1\n")
+    podman.chmod(0o755)
+    conf.write_text('[storage.options.overlay]\nmountopt = "metacopy=on"\n')
+    monkeypatch.setenv("PATH", f"{podman.parent}:/usr/bin:/bin")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(composefs, "has_erofs", lambda: True)
+    places = Places(0, "/none", "/none", "/none", "/none", storage_conf=str(conf))
+    path = tmp_path / "exact.json"
+
+    def asked() -> int:
+        assert composefs.obstacle(str(path), places) == "podman 4.3.1 is older than 5.4"
+        return (tmp_path / "asked").read_text().count("\n")
+
+    assert (asked(), asked()) == (1, 1)
+    known = json.loads(path.read_text())
+    check("`exact.json`", known)
+    for number, key in enumerate(told()["`exact.json`"], 2):
+        assert _without(path, known, known, key)
+        assert asked() == number
+
+
 def test_setup(tmp_path: Path) -> None:
     path, edited = tmp_path / "setup.json", tmp_path / "storage.conf"
     change = Change(str(edited), None, b"[storage]\n")
@@ -215,3 +262,25 @@ def test_setup(tmp_path: Path) -> None:
             assert _without(path, written, table, key)
             with pytest.raises(PodmanCvmfsError):
                 record.load(str(path))
+
+
+def test_records_of_published_images(tmp_path: Path) -> None:
+    image = Digest.of(b"image")
+    made = PublishedRecord(image, ("registry.example.org/a:1",), (Digest.of(b"layer"),), 1)
+    path = tmp_path / made.path
+    path.parent.mkdir(parents=True)
+    check("Records of published images", json.loads(made.render()))
+    with OpenRepository(str(tmp_path)) as repository:
+        assert read_record(repository, image) is None
+        path.write_bytes(made.render())
+        assert read_record(repository, image) == made
+        for key, (_, absent) in told()["Records of published images"].items():
+            document = json.loads(made.render())
+            del document[key]
+            path.write_text(json.dumps(document))
+            if absent == "refused":
+                with pytest.raises(RepositoryError):
+                    read_record(repository, image)
+            else:
+                found = read_record(repository, image)
+                assert found is not None and found.unused_since is None

@@ -26,10 +26,12 @@ ROOMS = (
     "repository",  # what lies in /cvmfs
     "registry",  # what registries have
     "cache",  # what was found out once
+    "lists",  # every entry of a layer or an image
     "store",  # the on-disk format
     "resolve",  # an offer -> a complete image
     "plan",  # wanted against present
     "usage",  # who stands on the store's layers
+    "profiles",  # what images open when they start
     "sync",  # drives all those
     "publish",  # fills a repository
     "verify",  # examines and mends a store
@@ -147,7 +149,7 @@ _SAME_EVERYWHERE = {"log"}
 def _defined(tree: ast.Module) -> Iterator[str]:
     """The names that a module gives to something at its top, but not to type variables."""
     for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield node.name
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             if isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "TypeVar":
@@ -163,7 +165,7 @@ def _is_private(name: str) -> bool:
 def _made(tree: ast.Module) -> Iterator[str]:
     """The private names that a module makes anywhere: functions, classes, variables, attributes."""
     for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield node.name
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id

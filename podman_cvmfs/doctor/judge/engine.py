@@ -3,23 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from podman_cvmfs.doctor import cures, edits
 from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import Facts, Presence
 from podman_cvmfs.doctor.finding import Finding
-from podman_cvmfs.doctor.mounting import mount_program, needs_fuse
 from podman_cvmfs.errors import printable
-from podman_cvmfs.podman.storage_conf.effective import is_overlay
+from podman_cvmfs.podman.storage_conf.effective import DATABASES, DRIVERS, is_overlay
 from podman_cvmfs.podman.storage_conf.use import in_words, why_unnamed
 from podman_cvmfs.repository.owners import serve_users
 from podman_cvmfs.util.words import counted
 
 #: With so many images podman 4 takes 0.1 s longer for each command that only looks.
 _MANY = 1000
-#: Kernel overlayfs for ordinary users: Linux 5.13 (with SELinux; without, 5.11).
-_ROOTLESS_OVERLAY = (5, 13)
 #: How many subordinate IDs a user usually gets.
 _SUBIDS = 65536
 
@@ -27,7 +24,7 @@ _SUBIDS = 65536
 def engine(facts: Facts) -> Iterator[Finding]:
     """podman itself."""
     podman = facts.engine
-    if podman.problem:
+    if podman.problem and not facts.lacks_podman:
         hint = podman.hint or "install podman"
         yield Finding(CONDITIONS["podman-broken"], podman.problem, hint, by_hand=True)
     if podman.failure:
@@ -104,7 +101,7 @@ def configuration(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             CONDITIONS["storage-conf-incomplete"],
             f"{printable(conf.effective.main)} doesn't set {' and '.join(conf.lacking)}",
-            edits.add_to_storage(conf.lacking, conf.effective.main),
+            *_add(facts, conf.lacking),
         )
     state = f"is {facts.engine.version}" if facts.engine.version else "doesn't start"
     for path in conf.with_append:
@@ -114,21 +111,23 @@ def configuration(facts: Facts) -> Iterator[Finding]:
             edits.remove_append(path),
         )
     yield from _driver(facts)
-    if conf.dropped_stores:
+    is_ours = facts.is_configured or facts.store.path in conf.dropped_stores
+    if conf.dropped_stores and is_ours:
         stores = ", ".join(map(printable, conf.dropped_stores))
         found = f"STORAGE_OPTS is set and replaces {stores} in storage.conf"
         yield Finding(CONDITIONS["options-replaced"], found, "unset STORAGE_OPTS")
-    elif not facts.is_configured:
+    elif not facts.is_configured and not facts.lacks_podman:
         yield from _not_configured(facts)
     elif _leaves_users_out(facts):
         found = "the settings share the store, but no login script names it to ordinary users"
         cure = cures.setup(facts, "--users")
+        by_hand = False
         if conf.effective.main and not conf.effective.driver:
             # Set-up leaves them out then: podman 4 would take vfs for them.
             found += f", and {printable(conf.effective.main)} sets no driver"
-            driver = edits.add_to_storage({"driver": "overlay"}, conf.effective.main)
-            cure = f"{driver} && {cure}"
-        yield Finding(CONDITIONS["users-unserved"], found, cure)
+            driver, by_hand = _add(facts, {"driver": "overlay"})
+            cure = f"{driver}; then: {cure}" if by_hand else f"{driver} && {cure}"
+        yield Finding(CONDITIONS["users-unserved"], found, cure, by_hand)
     owners = _strange_owners(facts)
     if facts.is_root and conf.profile and not conf.profile_program and owners:
         found = (
@@ -145,6 +144,18 @@ def configuration(facts: Facts) -> Iterator[Finding]:
             f"each of these users: podman-cvmfs setup --user --store {facts.store.path}",
             by_hand=True,
         )
+
+
+def services(facts: Facts) -> Iterator[Finding]:
+    """Services that start podman with options of their own."""
+    if not facts.services or not facts.is_configured:
+        return
+    first = facts.services[0]
+    more = f" (and {len(facts.services) - 1} more)" if facts.services[1:] else ""
+    found = f"{printable(first.path)} has {printable(' '.join(first.options))}{more}"
+    option = f"--storage-opt=imagestore={facts.store.path}"
+    cure = f"give podman {option} there, too (in a quadlet: GlobalArgs={option})"
+    yield Finding(CONDITIONS["service-without-store"], found, cure, by_hand=True)
 
 
 def _strange_owners(facts: Facts) -> list[int]:
@@ -175,16 +186,34 @@ def _driver(facts: Facts) -> Iterator[Finding]:
     # Whatever the files say by then: the other driver refuses the options of this one.
     reset = cures.shell("podman", "--storage-driver", driver, "system", "reset", "--force")
     path = conf.set_in.get("driver")
+    removes = "all its images and containers"
+    if driver not in DRIVERS:
+        # podman can't reset storage of a driver that it doesn't know, but remembers its name.
+        databases = (f"{conf.graphroot}/{name}" for name in DATABASES)
+        reset, removes = cures.shell("rm", "--force", *databases), "podman's database of containers"
     # The destructive command comes last, and runs only if the others succeed..
+    if path and "driver" in conf.fixed and not is_overlay(conf.effective.driver):
+        cure = f'set driver = "overlay" in {printable(path)}; then: {reset}'
+        yield Finding(CONDITIONS["driver-not-overlay"], found, cure, by_hand=True)
+        return
     if path and not is_overlay(conf.effective.driver):
         cure = f"{edits.set_key('driver', 'overlay', path)} && {reset}"
     elif conf.effective.driver:
-        cure = f"{cures.setup(facts)} && {reset}"
+        cure = reset
     else:
         # .. but set-up refuses while there are images of another driver.
         cure = f"{reset}; {cures.setup(facts)}"
-    found += f"; '{reset}' removes all its images and containers"
+    found += f"; '{reset}' removes {removes}"
     yield Finding(CONDITIONS["driver-not-overlay"], found, cure)
+
+
+def _add(facts: Facts, values: Mapping[str, str]) -> tuple[str, bool]:
+    """How keys get into ``[storage]`` of the main file, and whether that is to be done by hand."""
+    path, is_there = facts.configuration.effective.main or "", facts.configuration.has_table
+    if is_there is None:
+        lines = " and ".join(f'{key} = "{value}"' for key, value in values.items())
+        return f"set {lines} in the table storage of {printable(path)}", True
+    return edits.add_to_storage(values, path, is_there=is_there), False
 
 
 def _not_configured(facts: Facts) -> Iterator[Finding]:
@@ -193,7 +222,7 @@ def _not_configured(facts: Facts) -> Iterator[Finding]:
         return  # Nothing that could be configured.
     if facts.store.presence is Presence.CLOSED and not facts.is_own:
         found = f"{printable(facts.store.path)} can be read by its owner only"
-        yield Finding(CONDITIONS["store-not-configured"], found, cures.own_store())
+        yield Finding(CONDITIONS["store-not-configured"], found, cures.own_store(facts))
         return
     if conf.profile and conf.effective.inherited:
         driver = facts.engine.driver or conf.driver
@@ -212,58 +241,6 @@ def _not_configured(facts: Facts) -> Iterator[Finding]:
     yield Finding(CONDITIONS["store-not-configured"], found, cure, by_hand)
 
 
-def mounting(facts: Facts) -> Iterator[Finding]:
-    """The program that mounts the layers, and options that don't work with a read-only store."""
-    conf = facts.configuration
-    options = conf.effective.options
-    if conf.problem:
-        return
-    program = mount_program(facts)
-    if program and program in conf.missing_programs:
-        yield Finding(
-            CONDITIONS["mount-program-missing"],
-            f"mount_program is {printable(program)}, which isn't there or can't be run",
-            cures.setup(facts, "--overlay", "kernel"),
-        )
-    elif program:
-        yield from _fuse(facts, program)
-    if options.get("use_composefs") == "true" and (facts.engine.major or 5) >= 5:
-        missing = [each for each in conf.missing_programs if each != program]
-        found = "use_composefs is set"
-        if not facts.is_root:
-            found += ", which podman refuses for ordinary users"
-        elif missing:
-            found += f", and there is no {printable(missing[0])}"
-        name = "composefs-unusable" if missing or not facts.is_root else "composefs"
-        yield Finding(CONDITIONS[name], found, _unset(facts, "use_composefs"))
-    if options.get("force_mask") and not program:
-        found = "force_mask is set, but the kernel mounts layers"
-        yield Finding(CONDITIONS["force-mask"], found, _unset(facts, "force_mask"))
-
-
-def _fuse(facts: Facts, program: str) -> Iterator[Finding]:
-    if not facts.configuration.has_fuse:
-        yield Finding(
-            CONDITIONS["fuse-device-closed"],
-            f"podman mounts with {printable(program)}, but /dev/fuse can't be opened",
-            "modprobe fuse; chmod 0666 /dev/fuse",
-        )
-    fit = facts.is_root or (facts.is_own and facts.user.kernel >= _ROOTLESS_OVERLAY)
-    options = facts.configuration.effective.options
-    if fit and options.get("mount_program") and not needs_fuse(facts):
-        yield Finding(
-            CONDITIONS["fuse-overlayfs-slow"],
-            f"podman mounts with {printable(program)} although the kernel could mount",
-            cures.use_kernel(facts),
-        )
-
-
-def _unset(facts: Facts, option: str) -> str:
-    path = facts.configuration.set_in.get(option)
-    # Else it is from the environment.
-    return edits.comment_out(option, path) if path else "unset STORAGE_OPTS"
-
-
 def native(facts: Facts) -> Iterator[Finding]:
     """Whether the real library reads the configuration as we do."""
     theirs, conf = facts.native, facts.configuration
@@ -277,9 +254,12 @@ def native(facts: Facts) -> Iterator[Finding]:
         found = f"containers/storage {theirs.version} can't read it: {theirs.failure}"
         yield Finding(CONDITIONS["native-disagrees"], found, by_hand, by_hand=True)
         return
+    # podman's database may have another driver. The library reads the configuration alone.
+    driver = conf.driver if "STORAGE_DRIVER" in conf.environment else conf.effective.driver
+    driver = driver or conf.driver
     for what, here, there in (
         ("additional stores", conf.effective.stores, theirs.stores),
-        ("driver", (conf.driver,), (theirs.driver or conf.driver,)),
+        ("driver", (driver,), (theirs.driver or driver,)),
         ("graphroot", (conf.graphroot,), (theirs.graphroot,)),
     ):
         if here != there:

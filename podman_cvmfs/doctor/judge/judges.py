@@ -5,25 +5,32 @@ from __future__ import annotations
 
 from podman_cvmfs.doctor.facts import Facts
 from podman_cvmfs.doctor.finding import Finding, worst_first
-from podman_cvmfs.doctor.judge import engine, machine, store
+from podman_cvmfs.doctor.judge import crio, engine, exact, machine, mounts, pulls, store
 
 _JUDGES = (
     store.session,
     engine.configuration,
-    engine.mounting,
+    mounts.mounting,
     store.places,
+    engine.services,
     engine.user,
     machine.repositories,
     machine.clients,
     machine.targets,
+    machine.stuck,
     store.contents,
     store.layout,
+    exact.exact,
     machine.cut_off,
-    machine.registries,
+    pulls.registries,
+    pulls.policy,
+    pulls.blob_sources,
     machine.disks,
     engine.native,
     machine.units,
+    crio.crio,
     engine.engine,
+    crio.repair,
 )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judges repositories, registries, disks, systemd's units and users' images. Pure."""
+"""Judges repositories, disks, systemd's units and users' images. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from podman_cvmfs.doctor.mounting import mount_program
 from podman_cvmfs.errors import printable
 from podman_cvmfs.podman.pause import RESTART
 from podman_cvmfs.usage.broken_layers import cure_of
-from podman_cvmfs.util.words import counted
 
 _CVMFS = "/cvmfs/"
 #: With this setting the client moves fetched files within one directory of its cache. Such a move
@@ -40,7 +39,8 @@ def repositories(facts: Facts) -> Iterator[Finding]:
         if each.presence is Presence.HANGS:
             yield _unmounted(facts, "repository-hangs", f"{path}: {each.problem}", each)
         elif each.presence is Presence.MISSING:
-            yield _unmounted(facts, "repository-missing", f"{path} isn't there", each)
+            inside = " inside this container" if facts.in_container else ""
+            yield _unmounted(facts, "repository-missing", f"{path} isn't there{inside}", each)
         elif each.presence is Presence.CLOSED:
             found = f"{path} can't be listed by this user"
             cure = cures.shell("chmod", "go+rx", each.path)
@@ -49,6 +49,11 @@ def repositories(facts: Facts) -> Iterator[Finding]:
             yield _unmounted(facts, "repository-broken", f"{path}: {each.problem}", each)
         elif each.empty:
             yield _unmounted(facts, "repository-missing", f"{path} is empty", each)
+        elif unread := facts.targets.unread.get(each.path, ()):
+            found = f"{path}: {each.trouble}; files of {_named(unread)} can't be read"
+            yield _unmounted(facts, "repository-broken", found, each)
+        elif each.is_offline:
+            yield _unmounted(facts, "fetches-fail", f"{path}: {each.trouble}", each)
         elif each.foreign:
             yield Finding(
                 CONDITIONS["repository-foreign"],
@@ -61,7 +66,7 @@ def repositories(facts: Facts) -> Iterator[Finding]:
 def _unmounted(facts: Facts, name: str, found: str, repository: Repository) -> Finding:
     finding = Finding(CONDITIONS[name], found, here=_without_images(facts, repository))
     path = repository.path
-    if repository.problem and not repository.is_dead:
+    if (repository.problem or repository.trouble) and not repository.is_dead:
         # The client may still serve what is in its cache; another one would begin with an empty
         # mount, or not at all.
         check = "check network, proxy and server"
@@ -70,12 +75,20 @@ def _unmounted(facts: Facts, name: str, found: str, repository: Repository) -> F
         check += "; leave it mounted: containers can use what is cached"
         return replace(finding, cure=check, by_hand=True)
     detach = f"{cures.shell('umount', '--lazy', path)}; " if repository.is_dead else ""
+    if facts.in_container and not repository.in_fstab:
+        top = _CVMFS.rstrip("/") if path.startswith(_CVMFS) else path
+        volume = cures.shell("--volume", f"{top}:{top}:ro,rslave")
+        cure = f"on the host: mount it, and start this container with {volume}"
+        return replace(finding, cure=cure, by_hand=True)
     if repository.in_fstab:
         return replace(finding, cure=detach + cures.shell("mount", path))
     if path.startswith(_CVMFS):
         if not facts.has_cvmfs:
-            install = "install and set up CernVM-FS's client, or name another repository"
-            return replace(finding, cure=install, by_hand=True)
+            cure = "install and set up CernVM-FS's client, or name another repository"
+            if repository.synced is not None or path in facts.contents.repositories:
+                # It has been there, with a client that isn't in PATH.
+                cure = f"mount {printable(path)} again, as it was for the last sync"
+            return replace(finding, cure=cure, by_hand=True)
         probe = cures.shell("cvmfs_config", "probe", path[len(_CVMFS) :])
         return replace(finding, cure=detach + probe)
     return replace(finding, cure=f"mount {printable(path)}", by_hand=True)
@@ -111,6 +124,17 @@ def _named(names: Sequence[str]) -> str:
     return f"{len(names)} names{more}" if len(names) > 1 else printable(names[0])
 
 
+def stuck(facts: Facts) -> Iterator[Finding]:
+    """Running containers that a crashed client has cut off from their image."""
+    if facts.stuck:
+        more = f" and {len(facts.stuck) - _SHOWN} more" if facts.stuck[_SHOWN:] else ""
+        found = f"{', '.join(facts.stuck[:_SHOWN])}{more}: the image's file system doesn't answer"
+        restart = "once the repository is mounted: podman stop, then podman start, for each"
+        if not facts.is_root:
+            restart = f"once the repository is mounted: {RESTART}, then podman start for each"
+        yield Finding(CONDITIONS["containers-stuck"], found, restart, by_hand=True)
+
+
 def clients(facts: Facts) -> Iterator[Finding]:
     """Whether kernel overlayfs and CernVM-FS's client can wait for each other. overlayfs holds the
     rename lock of its file system while it asks the client. Each thread of the client may be
@@ -127,22 +151,6 @@ def clients(facts: Facts) -> Iterator[Finding]:
             f"one file system with the graphroot {printable(graphroots[0])}{more}",
             f"put {_SAME_DIRECTORY} in /etc/cvmfs/default.local and run 'cvmfs_config reload'; "
             "or move the cache or the graphroot to another file system",
-            by_hand=True,
-        )
-
-
-def registries(facts: Facts) -> Iterator[Finding]:
-    """registries.conf."""
-    conf = facts.registries
-    if conf.problem:
-        hint = conf.hint or "correct the file"
-        yield Finding(CONDITIONS["registries-conf-broken"], conf.problem, hint, by_hand=True)
-    if conf.blocked:
-        name = next(iter(conf.blocked))
-        yield Finding(
-            CONDITIONS["registry-blocked"],
-            f"{counted(len(conf.blocked), 'name')} of the store, such as {printable(name)}",
-            "nothing: registries.conf says so",
             by_hand=True,
         )
 

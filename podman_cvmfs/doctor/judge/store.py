@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from podman_cvmfs.doctor import cures
 from podman_cvmfs.doctor.conditions import CONDITIONS
@@ -12,6 +13,7 @@ from podman_cvmfs.doctor.facts import Facts, Place, Presence
 from podman_cvmfs.doctor.finding import Finding
 from podman_cvmfs.doctor.judge.access import access, closed_to_user
 from podman_cvmfs.doctor.mounting import (
+    is_given,
     is_strange,
     layout_used,
     mapped,
@@ -206,11 +208,20 @@ def _images(facts: Facts) -> Iterator[Finding]:
             cure, by_hand = sync, False
         yield Finding(CONDITIONS["manifests-rebuilt"], found, cure, by_hand)
     if counts.get("retired_images"):
-        yield Finding(
+        retired = Finding(
             CONDITIONS["images-retired"],
             counted(counts["retired_images"], "image"),
             cures.store_command(facts, "prune"),
         )
+        if away := facts.away:
+            # A sync may have hidden them.
+            retired = replace(
+                retired,
+                cure=f"{printable(away)} can't be read: cure that, then sync",
+                by_hand=True,
+                here="a sync shows them again if their repository is back and still has them",
+            )
+        yield retired
 
 
 def _freshness(facts: Facts) -> Iterator[Finding]:
@@ -243,7 +254,7 @@ def _policy_changed(facts: Facts) -> Finding:
     has, wants = Policy.parse(inside.policy), Policy.parse(inside.policy_wanted)
     used, fuse = layout_used(facts), Overlay.FUSE.value
     if needs_fuse(facts) and used != fuse and fuse in (facts.wanted_overlay, inside.overlay):
-        return Finding(condition, found, cures.use_fuse(facts))
+        return Finding(condition, found, *cures.use_fuse(facts))
     is_right = used != facts.wanted_overlay and inside.overlay == used
     if is_right and has is not None and wants is not None and has.layout == wants.layout:
         # The store is right, and a sync by the settings would spoil it.
@@ -270,19 +281,22 @@ def layout(facts: Facts) -> Iterator[Finding]:
             f"{counted(inside.by_layers, 'image')} laid out for {inside.overlay}, but "
             f"podman mounts with {printable(program or 'the kernel')}"
         )
-        if needs_fuse(facts):
+        by_hand = False
+        # podman keeps the program that its storage was first mounted with: no setting changes it.
+        is_kept = program and not facts.configuration.effective.options.get("mount_program")
+        can_not = not program and not facts.configuration.has_fuse
+        if needs_fuse(facts) and not program:
             # With the kernel there would only be another finding.
-            cure = cures.sync(facts) if program else cures.use_fuse(facts)
+            cure, by_hand = cures.use_fuse(facts)
             found += cures.fuse_stays(facts)
-        elif facts.wanted_overlay == used:
+        elif program and (needs_fuse(facts) or is_given(facts)):
             cure = cures.sync(facts)
-        elif program and not facts.configuration.effective.options.get("mount_program"):
-            # podman keeps the program that its storage was first mounted with: no setting changes
-            # it.
+            found += cures.fuse_stays(facts)
+        elif facts.wanted_overlay == used or is_kept or can_not:
             cure = cures.sync(facts)
         else:
             cure = cures.setup(facts, "--overlay", facts.wanted_overlay)
-        yield Finding(CONDITIONS["overlay-mismatch"], found, cure)
+        yield Finding(CONDITIONS["overlay-mismatch"], found, cure, by_hand)
     yield from _namespaces(facts)
     for each in facts.repositories:
         owners = " and ".join(map(str, each.owners))
@@ -293,10 +307,10 @@ def layout(facts: Facts) -> Iterator[Finding]:
         elif are_foreign(each.owners, facts.user.uid) and not program:
             if facts.is_own:
                 found += cures.fuse_stays(facts)
-                yield Finding(CONDITIONS["owner-kept"], found, cures.use_fuse(facts))
+                yield Finding(CONDITIONS["owner-kept"], found, *cures.use_fuse(facts))
                 yield from _behind(facts)
             else:
-                yield Finding(CONDITIONS["owner-unmapped"], found, cures.own_store())
+                yield Finding(CONDITIONS["owner-unmapped"], found, cures.own_store(facts))
 
 
 def _namespaces(facts: Facts) -> Iterator[Finding]:
@@ -309,9 +323,9 @@ def _namespaces(facts: Facts) -> Iterator[Finding]:
     found += cures.fuse_stays(facts)
     cure = cures.use_fuse(facts)
     if facts.is_root:
-        yield Finding(CONDITIONS["userns-fails"], found, cure)
+        yield Finding(CONDITIONS["userns-fails"], found, *cure)
     elif not is_strange(facts):
-        yield Finding(CONDITIONS["userns-copies"], found, cure)
+        yield Finding(CONDITIONS["userns-copies"], found, *cure)
 
 
 def _behind(facts: Facts) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ import subprocess
 from dataclasses import replace
 from typing import Any
 
+from podman_cvmfs.doctor import edits
 from podman_cvmfs.doctor.facts import Configuration, Engine, Native
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.podman.storage_conf.edit import STORES
@@ -54,7 +55,9 @@ def look_at_engine() -> tuple[Engine, Generation]:
     try:
         generation = find_generation()
     except InputError as err:
-        return Engine(problem=err.message, hint=err.hint or ""), Generation("", False, False)
+        is_missing = shutil.which("podman") is None
+        engine = Engine(problem=err.message, hint=err.hint or "", is_missing=is_missing)
+        return engine, Generation("", False, False)
     return Engine(generation.version, generation.drop_ins), generation
 
 
@@ -85,9 +88,11 @@ def _ask() -> tuple[str, str, str]:
         return info.stdout, "", ""
     # It also looks at other things than storage, such as cgroups.
     listed = _podman("ps", "--quiet")
-    if listed.returncode == 0:
-        overwritten = _OVERWRITTEN.search(listed.stderr)
-        return "", "", overwritten[1] if overwritten else ""
+    overwritten = _OVERWRITTEN.search(listed.stderr)
+    driver = overwritten[1] if overwritten else ""
+    if listed.returncode == 0 or driver:
+        # That other driver refuses the options of overlay, so podman may fail because of it.
+        return "", "", driver
     return "", _last_line(listed.stderr) or f"exit status {listed.returncode}", ""
 
 
@@ -122,10 +127,15 @@ def _remembered_program(graphroot: str) -> str:
     return (shutil.which("fuse-overlayfs") or "") if remembered else ""
 
 
-def look_at_configuration(generation: Generation, store: str) -> Configuration:
-    """The configuration as podman of ``generation`` reads it, with what concerns our ``store``."""
-    places = Places.of_process()
+def look_at_configuration(
+    generation: Generation, store: str, places: Places | None = None
+) -> Configuration:
+    """The configuration as podman of ``generation`` reads it, with what concerns our ``store``.
+    ``places`` are those of whoever runs this, unless given."""
+    places = places or Places.of_process()
     environment = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
+    if places.storage_opts is not None:
+        environment["STORAGE_OPTS"] = places.storage_opts
     try:
         effective = read_effective(places, generation)
         effective, dropped = as_replaced(effective, generation, places)
@@ -138,6 +148,7 @@ def look_at_configuration(generation: Generation, store: str) -> Configuration:
         # podman 5 makes up for a file that the environment names.
         strict = older and not (places.storage_conf and (generation.major or 5) > 4)
         lacking = _lacking(effective) if strict and not places.uid else {}
+        set_in, fixed = _set_in(effective)
         userns = os.environ.get("PODMAN_USERNS") or read_userns(places, generation)
     except (InputError, OSError) as err:
         hint = err.hint or "" if isinstance(err, InputError) else ""
@@ -145,7 +156,8 @@ def look_at_configuration(generation: Generation, store: str) -> Configuration:
         return Configuration(problem=message, hint=hint, environment=environment)
     if "STORAGE_DRIVER" in environment:
         driver, reason = environment["STORAGE_DRIVER"], "STORAGE_DRIVER says so"
-    programs = [effective.options.get("mount_program", "")]
+    program = effective.options.get("mount_program", "")
+    programs = [program]
     if effective.options.get("use_composefs") == "true":
         programs.append(shutil.which(_MKCOMPOSEFS) or _MKCOMPOSEFS)
     return Configuration(
@@ -159,7 +171,11 @@ def look_at_configuration(generation: Generation, store: str) -> Configuration:
         lacking=lacking,
         with_append=with_append,
         missing_programs=tuple(each for each in programs if each and not os.access(each, os.X_OK)),
-        set_in=_set_in(effective),
+        set_in=set_in,
+        fixed=fixed,
+        has_table=edits.has_storage(_text(effective.main)) if effective.main else True,
+        is_own_program=bool(program)
+        and os.path.basename(os.path.realpath(program)) != "fuse-overlayfs",
         has_fuse=os.access("/dev/fuse", os.R_OK | os.W_OK),
         profile=_profile(store),
         profile_program=_profile_program(),
@@ -177,8 +193,8 @@ def _lacking(effective: Effective) -> dict[str, str]:
     return {key: value for key, value in _DIRECTORIES.items() if not storage.get(key)}
 
 
-def _set_in(effective: Effective) -> dict[str, str]:
-    """Option, or "driver" -> the last file that sets it."""
+def _set_in(effective: Effective) -> tuple[dict[str, str], frozenset[str]]:
+    """Option, or "driver" -> the last file that sets it; and those that no command can change."""
     found: dict[str, str] = {}
     for path in effective.files:
         content = plain(path, read_file(path) or b"")
@@ -189,7 +205,17 @@ def _set_in(effective: Effective) -> dict[str, str]:
         found.update((key, path) for table in tables for key in table)
         if "driver" in section(path, content, "storage"):
             found["driver"] = path
-    return found
+    texts = {path: _text(path) for path in effective.files}
+    fixed = (
+        key
+        for key, path in found.items()
+        if not (os.access(path, os.W_OK) and edits.is_on_a_line(key, texts[path]))
+    )
+    return found, frozenset(fixed)
+
+
+def _text(path: str) -> str:
+    return (read_file(path) or b"").decode("utf-8", "replace")
 
 
 def _with_append(effective: Effective) -> list[str]:
@@ -203,7 +229,7 @@ def _with_append(effective: Effective) -> list[str]:
 
 def _profile(store: str) -> str:
     try:
-        text = (read_file(PROFILE) or b"").decode("utf-8", "replace")
+        text = _text(PROFILE)
     except InputError:
         return ""
     return PROFILE if f"overlay.imagestore={store}" in text else ""

@@ -8,7 +8,10 @@ import shutil
 import time
 
 from podman_cvmfs.doctor.facts import Configuration, Contents, Facts, Native, Place, Presence
+from podman_cvmfs.doctor.look.blob_sources import look_at_blob_sources
 from podman_cvmfs.doctor.look.client import look_at_clients
+from podman_cvmfs.doctor.look.containers import look_at_stuck
+from podman_cvmfs.doctor.look.crio import look_at_crio, look_at_standing
 from podman_cvmfs.doctor.look.engine import (
     as_spelt,
     ask_podman,
@@ -17,6 +20,7 @@ from podman_cvmfs.doctor.look.engine import (
     look_at_native,
 )
 from podman_cvmfs.doctor.look.machine import (
+    is_container,
     look_at_broken,
     look_at_disks,
     look_at_registries,
@@ -24,13 +28,15 @@ from podman_cvmfs.doctor.look.machine import (
     look_at_user,
     look_at_wish_lists,
 )
+from podman_cvmfs.doctor.look.policy import look_at_policy
 from podman_cvmfs.doctor.look.repository import look_at_repositories
 from podman_cvmfs.doctor.look.store import look_at_contents, look_at_place
 from podman_cvmfs.doctor.look.targets import look_at_targets
+from podman_cvmfs.podman.services import Service, services_without
 from podman_cvmfs.podman.storage_conf.effective import Places
 from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.settings import paths
-from podman_cvmfs.settings.files import COMMAND_LINE, Settings, file_that_sets
+from podman_cvmfs.settings.files import COMMAND_LINE, Settings, Signatures, file_that_sets
 from podman_cvmfs.settings.sharing import files_naming
 from podman_cvmfs.setup.users import shadowed
 from podman_cvmfs.util.probe import HangingError, bounded
@@ -72,13 +78,19 @@ def gather(settings: Settings, seconds: float) -> Facts:
         user=user,
         now=int(time.time()),
         engine=engine,
+        crio=look_at_crio(settings.store, store.names, configuration.graphroot, seconds),
         configuration=configuration,
         native=_native(configuration, seconds),
         contents=contents,
         others=others,
         repositories=repositories,
         clients=look_at_clients(there, seconds),
-        targets=look_at_targets(settings.store, mounted, seconds * _FULL_LOOK),
+        targets=look_at_targets(
+            settings.store,
+            mounted,
+            seconds * _FULL_LOOK,
+            [each.path for each in repositories if each.trouble],
+        ),
         disks=look_at_disks(
             {
                 "store": settings.store,
@@ -89,12 +101,17 @@ def gather(settings: Settings, seconds: float) -> Facts:
         ),
         units=look_at_units(user.uid != 0 and settings.store != paths.SYSTEM_STORE),
         registries=look_at_registries(store.names),
+        policy=look_at_policy(store.names, settings.signatures is Signatures.IGNORED),
+        blob_sources=look_at_blob_sources(settings, seconds),
         unreached=_unreached(settings.store, generation, seconds) if named_by else (),
         named_by=named_by,
+        services=_services(settings.store, seconds),
         shared=bool(settings.shared),
         wants_shared=wants_shared,
+        in_container=is_container(),
         has_cvmfs=shutil.which("cvmfs_config") is not None,
         wanted_overlay=settings.overlay.value,
+        not_exact=settings.not_exact if contents.exact else "",
         settings_file=file_that_sets(settings, "overlay"),
         offline=settings.offline,
         given=_given(settings),
@@ -102,6 +119,8 @@ def gather(settings: Settings, seconds: float) -> Facts:
         broken=look_at_broken(
             (settings.store, *(each.path for each in others)), seconds, settings.graphroots
         ),
+        standing=look_at_standing(settings.store, seconds) if named else (),
+        stuck=_stuck(configuration, seconds),
         warnings=settings.warnings,
     )
 
@@ -114,6 +133,15 @@ def _configuration(generation: Generation, store: str, seconds: float) -> Config
             problem=f"podman's configuration or graphroot doesn't answer in {seconds:g} seconds",
             hint="see what hangs with 'podman --log-level=debug info'",
         )
+
+
+def _stuck(configuration: Configuration, seconds: float) -> tuple[str, ...]:
+    if not configuration.has_graphroot:
+        return ()
+    try:
+        return bounded(lambda: look_at_stuck(configuration.graphroot, seconds), seconds + 1)
+    except (HangingError, OSError):
+        return ()
 
 
 def _native(configuration: Configuration, seconds: float) -> Native:
@@ -144,6 +172,13 @@ def _same(one: Place, other: Place) -> bool:
     return os.path.normpath(one.path) == os.path.normpath(other.path) or (
         one.real != "" and one.real == other.real
     )
+
+
+def _services(store: str, seconds: float) -> tuple[Service, ...]:
+    try:
+        return bounded(lambda: services_without(store, Places.of_process()), seconds)
+    except (HangingError, OSError):
+        return ()
 
 
 def _unreached(store: str, generation: Generation, seconds: float) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ UNITS = (
 )
 _PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,Result"
 _SYSTEMCTL_TIMEOUT = 10
+_CONTAINER = ("/run/.containerenv", "/.dockerenv")
 #: Where subordinate IDs usually begin (SUB_UID_MIN in login.defs(5)).
 _FIRST_ID = 100_000
 #: Where the kernel says whether ordinary users may make user namespaces; 0: they may not.
@@ -33,6 +34,11 @@ _SWITCHES = (
     "/proc/sys/user/max_user_namespaces",
     "/proc/sys/kernel/unprivileged_userns_clone",
 )
+
+
+def is_container() -> bool:
+    """Whether this runs inside a container that podman or docker has made: both leave a file."""
+    return any(map(os.path.exists, _CONTAINER))
 
 
 def look_at_user() -> User:

@@ -16,6 +16,7 @@ from podman_cvmfs.repository.served import NO_CLIENT
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.sync.stamp import revision_of
+from podman_cvmfs.sync.trouble import is_offline, trouble_of
 from podman_cvmfs.util.probe import HangingError, bounded
 
 _FSTAB = "/etc/fstab"
@@ -70,6 +71,8 @@ def _look(path: str) -> Repository:
     names = set(os.listdir(path))
     return Repository(
         path,
+        trouble=trouble_of(path),
+        is_offline=is_offline(path),
         empty=not names,
         foreign=names.isdisjoint(PARTS),
         owners=owners_in(path),

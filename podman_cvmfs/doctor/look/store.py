@@ -133,6 +133,7 @@ def _contents(path: str, wanted: str) -> Contents:
     return Contents(
         counts=counts_of(content),
         by_layers=sum(image.view == View.LAYERS.value for image in shown),
+        exact=sum(image.view == View.EXACT.value for image in shown),
         overlay="" if policy is None else policy.overlay.value,
         policy=content.policy,
         policy_wanted=wanted,

@@ -29,15 +29,17 @@ def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     return env
 
 
-def ask(option: str, env: Mapping[str, str], *more: str) -> subprocess.CompletedProcess[str]:
-    """Run podman with ``option`` and ``more``. Raises InputError where there is none or it can't be
-    run.
+def ask(
+    option: str, env: Mapping[str, str], *more: str, program: str = "podman"
+) -> subprocess.CompletedProcess[str]:
+    """Run podman, or another ``program``, with ``option`` and ``more``. Raises InputError where
+    there is none or it can't be run.
 
     podman may have failed: look at the exit status.
     """
     try:
         return subprocess.run(
-            ["podman", option, *more],
+            [program, option, *more],
             env=env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -46,9 +48,9 @@ def ask(option: str, env: Mapping[str, str], *more: str) -> subprocess.Completed
             timeout=_TIMEOUT,
         )
     except FileNotFoundError:
-        raise InputError("podman is not in PATH", "install podman first") from None
+        raise InputError(f"{program} is not in PATH", f"install {program} first") from None
     except (OSError, subprocess.SubprocessError) as err:
-        raise InputError(f"can't run podman: {printable(str(err))}") from err
+        raise InputError(f"can't run {program}: {printable(str(err))}") from err
 
 
 def ask_version(env: Mapping[str, str]) -> str:

@@ -17,6 +17,9 @@ from podman_cvmfs.podman.storage_conf.toml_file import BOM, parse, refuse_capita
 #: Table and key of the two arrays we add to.
 STORES = ("storage", "options", "additionalimagestores")
 VOLUMES = ("containers", "volumes")
+HOOKS = ("engine", "hooks_dir")
+#: Of the two places the one that wins.
+_MOUNT_OPTIONS = ("storage", "options", "overlay", "mountopt")
 #: Where the program that mounts the layers may be named; the last one wins.
 _MOUNT_PROGRAM = (
     ("storage", "options", "mount_program"),
@@ -95,6 +98,24 @@ def set_mount_program(path: str, data: bytes, program: str | None) -> bytes:
             table[key] = program
 
     return _edit(path, data, change, *_MOUNT_PROGRAM)
+
+
+def add_mount_option(path: str, data: bytes, option: str, present: str) -> bytes:
+    """Return ``data`` with ``option`` among the options of mounts. ``present`` are those in force,
+    separated by commas. Raises InputError."""
+    words = [word for word in present.split(",") if word.strip()]
+    if option in words:
+        return data
+
+    def change(document: Any) -> None:
+        table = document
+        for name in _MOUNT_OPTIONS[:-1]:
+            if name not in table:
+                table[name] = tomlkit.table()
+            table = table[name]
+        table[_MOUNT_OPTIONS[-1]] = ",".join([*words, option])
+
+    return _edit(path, data, change, _MOUNT_OPTIONS)
 
 
 def _as_plain(item: Any) -> object:

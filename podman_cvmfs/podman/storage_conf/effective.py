@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.podman.storage_conf.edit import STORES, VOLUMES
+from podman_cvmfs.podman.storage_conf.edit import HOOKS, STORES, VOLUMES
 from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.podman.storage_conf.places import Places as Places
 from podman_cvmfs.podman.storage_conf.places import containers_files as containers_files
@@ -27,7 +27,12 @@ from podman_cvmfs.podman.storage_conf.toml_file import (
 )
 
 _OVERLAY_NAMES = ("overlay", "overlay2")
-_DRIVERS = ("overlay", "vfs", "btrfs", "zfs")
+#: Options that name one store (containers/storage ``drivers/overlay/overlay.go``).
+_STORE_OPTIONS = ("imagestore", "additionalimagestore")
+#: The drivers of containers/storage that are in use.
+DRIVERS = ("overlay", "vfs", "btrfs", "zfs")
+#: libpod's database below the graphroot, of podman 4 and of podman 5.
+DATABASES = ("libpod/bolt_state.db", "db.sql")
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,8 @@ def read_effective(places: Places, generation: Generation) -> Effective:
     inherited = not generation.drop_ins and bool(places.uid) and main in system_mains(places)
     driver = ""
     array = _Array(STORES)
-    options: dict[str, str] = {}
+    # [storage.options], and [storage.options.overlay].
+    tables: tuple[dict[str, str], dict[str, str]] = ({}, {})
     for path in files:
         data = read_file(path) or b""
         # Without a version it doesn't even start, maybe for that.
@@ -71,13 +77,16 @@ def read_effective(places: Places, generation: Generation) -> Effective:
         storage = section(path, content, "storage")
         driver = str(storage.get("driver") or driver)
         if not inherited:
-            options.update(_options_in(path, content))
+            for table, more in zip(tables, _options_in(path, content)):
+                table.update(more)
             array.read(path, content)
     stores = array.values
+    # An empty text for the driver doesn't hide the one for all drivers.
+    options = {**tables[0], **{key: value for key, value in tables[1].items() if value}}
     if not generation.drop_ins and places.uid and (inherited or main is None):
         # Only where the user has no file of his own are the options of the environment added.
-        stores += stores_of_options(places.storage_opts)
-        options.update(other_options(places.storage_opts))
+        stores += stores_of_options(places.storage_opts or "")
+        options.update(other_options(places.storage_opts or ""))
     return Effective(main, tuple(files), inherited, driver, tuple(stores), options)
 
 
@@ -90,7 +99,7 @@ def as_replaced(
     environment's options take the place of its own.
     """
     options = places.storage_opts
-    if not options or effective.inherited or not (effective.main or generation.drop_ins):
+    if options is None or effective.inherited or not (effective.main or generation.drop_ins):
         return effective, ()
     stores = tuple(stores_of_options(options))
     dropped = tuple(each for each in effective.stores if each not in stores)
@@ -112,9 +121,21 @@ def names_store(stores: Sequence[str], store: str) -> bool:
     return os.path.realpath(store) in map(os.path.realpath, stores)
 
 
+def read_hook_directories(places: Places, generation: Generation, without: str = "") -> list[str]:
+    """The directories of hooks that containers.conf(5) names, as if the file ``without`` weren't
+    there. Raises InputError."""
+    return _containers_array(HOOKS, places, generation, without)
+
+
 def read_volumes(places: Places, generation: Generation, without: str = "") -> list[str]:
     """The volumes that every container gets, as if the file ``without`` weren't there."""
-    array = _Array(VOLUMES)
+    return _containers_array(VOLUMES, places, generation, without)
+
+
+def _containers_array(
+    key: Sequence[str], places: Places, generation: Generation, without: str
+) -> list[str]:
+    array = _Array(key)
     for path in containers_files(places, generation.drop_ins):
         if path != without:
             array.read(path, plain(path, read_file(path) or b""))
@@ -132,25 +153,33 @@ def read_userns(places: Places, generation: Generation) -> str:
 
 
 def check_driver(places: Places, effective: Effective) -> None:
-    """Raise InputError where images are kept with another driver than overlay.
-
-    Without a driver in the configuration podman takes the one whose images are there.
-    """
+    """Raise InputError where images are kept with another driver than overlay."""
     driver, reason = driver_of(places, effective)
     if not is_overlay(driver):
+        change = "" if is_overlay(effective.driver) else "change the driver to overlay; then "
         raise InputError(
             f"podman uses the storage driver {printable(driver)} ({printable(reason)}); "
             "the store needs overlay",
-            "change the driver to overlay; 'podman system reset' removes the other one's images",
+            f"{change}'podman --storage-driver {printable(driver)} system reset' removes the other "
+            "driver's images and containers",
         )
 
 
 def driver_of(places: Places, effective: Effective) -> tuple[str, str]:
-    """The storage driver, and what decides it, as a phrase. Raises InputError."""
-    if effective.driver:
-        return effective.driver, f"{_last_that_sets('driver', effective)} says so"
+    """The storage driver, and what decides it, as a phrase. Raises InputError.
+
+    Without a driver in the configuration podman takes the driver whose images are there. A podman
+    that has a database keeps to the driver of its first command (libpod ``runtime.go``,
+    ``mergeDBConfig``), whatever the configuration says.
+    """
     graphroot = graphroot_of(places, effective)
-    found = [name for name in _DRIVERS if os.path.isdir(f"{graphroot}/{name}-images")]
+    found = [name for name in DRIVERS if os.path.isdir(f"{graphroot}/{name}-images")]
+    if effective.driver:
+        has_database = any(os.path.exists(f"{graphroot}/{name}") for name in DATABASES)
+        # A podman with a database has opened its storage, and that makes this directory.
+        if is_overlay(effective.driver) and has_database and found and "overlay" not in found:
+            return found[0], f"its database in {graphroot} says so"
+        return effective.driver, f"{_last_that_sets('driver', effective)} says so"
     driver = "overlay" if "overlay" in found or not found else found[0]
     return driver, f"{graphroot} has its images"
 
@@ -163,14 +192,14 @@ def is_overlay(driver: str) -> bool:
 def stores_of_options(options: str) -> list[str]:
     """The additional stores that a value of STORAGE_OPTS names."""
     pairs = (option.partition("=") for option in options.split(","))
-    return [value for key, _, value in pairs if key.rpartition(".")[2] == "imagestore"]
+    return [value for key, _, value in pairs if key.rpartition(".")[2] in _STORE_OPTIONS]
 
 
 def other_options(options: str) -> dict[str, str]:
     """The options of the overlay driver but stores that a value of STORAGE_OPTS names."""
     pairs = (option.partition("=") for option in options.split(","))
     named = {key.rpartition(".")[2]: value for key, _, value in pairs if key}
-    return {key: value for key, value in named.items() if key != "imagestore"}
+    return {key: value for key, value in named.items() if key not in _STORE_OPTIONS}
 
 
 def graphroot_of(places: Places, effective: Effective) -> str:
@@ -193,18 +222,15 @@ def _storage_in(path: str) -> dict[str, Any]:
     return section(path, plain(path, read_file(path) or b""), "storage")
 
 
-def _options_in(path: str, content: Mapping[str, Any]) -> dict[str, str]:
-    """The texts in ``[storage.options]`` and, before them, ``[storage.options.overlay]``."""
-    tables = [
-        section(path, content, "storage", "options"),
-        section(path, content, "storage", "options", "overlay"),
-    ]
-    return {
-        key: str(value).lower() if isinstance(value, bool) else value
-        for table in tables
-        for key, value in table.items()
-        if isinstance(value, (str, bool))
-    }
+def _options_in(path: str, content: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """The texts in ``[storage.options]``, then those in ``[storage.options.overlay]``
+    (containers/storage ``pkg/config/config.go``, GetGraphDriverOptions)."""
+    for names in (("storage", "options"), ("storage", "options", "overlay")):
+        yield {
+            key: str(value).lower() if isinstance(value, bool) else value
+            for key, value in section(path, content, *names).items()
+            if isinstance(value, (str, bool))
+        }
 
 
 @dataclass

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from podman_cvmfs.errors import InputError
 from podman_cvmfs.podman.storage_conf.ask import ask, ask_version, broken, environment, major_of
 
 #: A storage.conf that every version takes; with ``{append=true}`` in the array, only
@@ -28,6 +29,10 @@ additionalimagestores = [{token}]
 #: A containers.conf that every version takes; with the token, containers/common 0.57 and later.
 _CONTAINERS = "[containers]\nvolumes = [{token}]\n"
 _TOKEN = "{append=true}"
+#: Engines that may be older than podman, and that can be asked.
+OTHER_ENGINES = ("buildah",)
+#: The key that an error about the token names.
+_KEY = "additionalimagestores"
 
 
 @dataclass(frozen=True)
@@ -74,3 +79,21 @@ def find_generation(environ: Mapping[str, str] | None = None) -> Generation:
             if plain.returncode:
                 raise broken(plain)
     return Generation(version, drop_ins, appends)
+
+
+def reads_no_drop_ins(program: str, environ: Mapping[str, str] | None = None) -> bool:
+    """Whether ``program``, an engine beside podman, is there and reads no drop-ins of storage.conf.
+
+    It says so by its complaint about the token: engines load storage.conf before anything else.
+    False if it can't be asked. skopeo loads storage.conf too late for that.
+    """
+    with tempfile.TemporaryDirectory(prefix="podman-cvmfs-") as scratch:
+        path = f"{scratch}/storage.conf"
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(_STORAGE.replace("{token}", _TOKEN))
+        env = {**environment(environ), "CONTAINERS_STORAGE_CONF": path}
+        try:
+            done = ask("--help", env, program=program)
+        except InputError:
+            return False
+    return _KEY in done.stderr

@@ -34,8 +34,8 @@ class Places:
     containers_conf: str | None = None
     #: One that the environment has read after all others, by containers/storage 1.63 and later.
     storage_override: str | None = None
-    #: STORAGE_OPTS.
-    storage_opts: str = ""
+    #: STORAGE_OPTS; None where it isn't set. Set to nothing, it replaces options all the same.
+    storage_opts: str | None = None
 
     @classmethod
     def of_process(cls, environ: Mapping[str, str] | None = None) -> Places:
@@ -54,7 +54,7 @@ class Places:
             storage_conf=environ.get("CONTAINERS_STORAGE_CONF") or None,
             containers_conf=environ.get("CONTAINERS_CONF") or None,
             storage_override=environ.get("CONTAINERS_STORAGE_CONF_OVERRIDE") or None,
-            storage_opts=environ.get("STORAGE_OPTS", ""),
+            storage_opts=environ.get("STORAGE_OPTS"),
         )
 
     @classmethod

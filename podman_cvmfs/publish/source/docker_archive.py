@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.lists.layer_stream import compression
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.oci import documents
 from podman_cvmfs.oci.documents import Descriptor, Digest, ImageConfig, Manifest
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.publish.source.files import Files, read
 from podman_cvmfs.publish.source.image import SourceImage, archive_name, checked_image
-from podman_cvmfs.publish.source.layer_stream import compression
 
 MANIFEST = "manifest.json"
 

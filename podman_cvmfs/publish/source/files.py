@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import IO, Protocol
 
 from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.lists.layer_stream import compression, decompress
 from podman_cvmfs.oci import documents
 from podman_cvmfs.publish.source.budget import Budget
-from podman_cvmfs.publish.source.layer_stream import compression, decompress
 from podman_cvmfs.util.below import directory, open_regular
 
 _CHUNK = 256 * 1024

@@ -8,15 +8,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.names.reference import ImageName, split_domain
+from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.names.spec import ImageSpec
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.publish.source.docker_archive import MANIFEST, DockerArchive
 from podman_cvmfs.publish.source.files import DirectoryFiles, TarFiles
 from podman_cvmfs.publish.source.image import ImageSource
 from podman_cvmfs.publish.source.oci_layout import OciLayout
-from podman_cvmfs.publish.source.registry import RegistrySource
-from podman_cvmfs.registry.addresses import is_loopback
+from podman_cvmfs.publish.source.registry import RegistrySource, check_host, check_scheme
 from podman_cvmfs.registry.client import RegistryClient
 
 _FORMS = (
@@ -60,23 +59,15 @@ def _registry(
     scheme: str, rest: str, name: ImageName | None, client: RegistryClient, platform: Platform
 ) -> RegistrySource:
     host = rest.partition("/")[0]
-    if scheme == "http" and not is_loopback(host):
-        raise InputError(
-            f"http:// is only for registries on this machine, not {printable(host)[:300]}",
-            "use https://",
-        )
+    check_scheme(scheme, host)
     if "/" not in rest:
         raise InputError(f"not an image in a registry: {printable(rest)[:300]}", _FORMS)
     # After a scheme the first word is the registry, as in a wish list.
     asked = ImageSpec.parse(f"{scheme}://{rest}").name
     if asked is None:
         raise InputError(f"a pattern, not an image: {printable(rest)[:300]}", _FORMS)
-    if name is None and split_domain(rest)[0] is None:
-        raise InputError(
-            f"podman has no name for an image of the registry {host}: it would take that for a "
-            "part of Docker Hub",
-            f"give the image a name with --name, or write the registry with its port: {host}:443",
-        )
+    if name is None:
+        check_host(host)
     # The repository has the registry by the name the user gave, as DUCC does; Docker Hub's
     # aliases matter to those who look for the image.
     return RegistrySource(client, asked, name or replace(asked, registry=host), platform)

@@ -21,8 +21,9 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from podman_cvmfs.errors import InputError
+from podman_cvmfs.lists.layer_stream import LayerStream
+from podman_cvmfs.lists.tar_headers import FILE_TYPES, MAX_ID, headers, raw, xattrs_of
 from podman_cvmfs.publish.source.budget import ENTRY
-from podman_cvmfs.publish.source.layer_stream import LayerStream
 from podman_cvmfs.publish.unpack import attributes
 from podman_cvmfs.publish.unpack.attributes import DEFAULT_DIRECTORY, Attributes
 from podman_cvmfs.publish.unpack.cursor import Cursor
@@ -48,31 +49,8 @@ WHITEOUT = b".wh."
 META = b".wh..wh."
 OPAQUE = b".wh..wh..opq"
 
-_XATTR_RECORD = "SCHILY.xattr."
-_FILE_TYPES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE, tarfile.GNUTYPE_SPARSE)
-_MAX_ID = 2**32 - 2
 #: Times outside what file systems hold (64-bit nanoseconds) are cut off there.
 _MAX_TIME = 2**63 - 1
-
-
-class _StrictInfo(tarfile.TarInfo):
-    """A header. tarfile reads a broken one as the end of the archive; here it is an error."""
-
-    @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> Any:
-        try:
-            return super().fromtarfile(archive)
-        except (tarfile.EOFHeaderError, tarfile.EmptyHeaderError):  # type: ignore[attr-defined]
-            raise tarfile.EOFHeaderError("end of archive") from None  # type: ignore[attr-defined]
-        except tarfile.HeaderError as err:
-            raise InputError(f"the tar archive is damaged: {err}") from None
-
-
-class _NoGlobals(dict):  # type: ignore[type-arg]
-    """Global PAX headers, forgotten at once: podman's tar reader doesn't apply them either."""
-
-    def __setitem__(self, key: object, value: object) -> None:
-        pass
 
 
 def unpack(stream: LayerStream, root: int) -> frozenset[bytes]:
@@ -84,25 +62,9 @@ def unpack(stream: LayerStream, root: int) -> frozenset[bytes]:
     """
     work = _Unpacking(root, stream)
     try:
-        # tarfile reads the first header at once. UTF-8 with surrogates keeps any bytes.
-        archive = tarfile.TarFile(
-            fileobj=stream,  # type: ignore[arg-type]
-            tarinfo=_StrictInfo,
-            encoding="utf-8",
-            errors="surrogateescape",
-            pax_headers=_NoGlobals(),
-        )
-        # Asked for more, Python 3.9's tarfile would go back in an archive without any member.
-        has_any = archive.firstmember is not None  # type: ignore[attr-defined]
-        info = archive.next() if has_any else None
-        while info is not None:
-            # tarfile remembers all members, for a random access that a stream hasn't.
-            archive.members.clear()  # type: ignore[attr-defined]
+        for info in headers(stream):
             work.add(info)
-            info = archive.next()
         stream.finish()
-    except tarfile.TarError as err:
-        raise InputError(f"the tar archive is damaged: {err}") from None
     except (ValueError, OverflowError, RecursionError) as err:
         raise InputError(f"the tar archive is damaged: {type(err).__name__}") from None
     finally:
@@ -139,7 +101,7 @@ class _Unpacking:
             tarfile.CHRTYPE: self._device,
             tarfile.BLKTYPE: self._device,
             tarfile.FIFOTYPE: self._pipe,
-            **dict.fromkeys(_FILE_TYPES, self._file),
+            **dict.fromkeys(FILE_TYPES, self._file),
         }
 
     def _implied(self, path: bytes) -> None:
@@ -149,7 +111,7 @@ class _Unpacking:
 
     def add(self, info: tarfile.TarInfo) -> None:
         """Make the file that ``info`` describes; the stream stands at its contents."""
-        path = _bytes(info.name)
+        path = raw(info.name)
         self._budget.spend(ENTRY)
         parts = split_path(path)
         maker = self._makers.get(info.type)
@@ -196,14 +158,14 @@ class _Unpacking:
             os.close(fd)
 
     def _symlink(self, entry: _Entry) -> None:
-        target = _bytes(entry.info.linkname)
+        target = raw(entry.info.linkname)
         if not target or b"\0" in target or len(target) > MAX_PATH:
             raise InputError(f"{shown(entry.path)!r} is a link to an impossible name")
         self._make(entry, lambda: os.symlink(target, entry.name, dir_fd=entry.parent))
         attributes.apply_special(entry.attributes, entry.name, entry.parent)
 
     def _hard_link(self, entry: _Entry) -> None:
-        target = split_path(_bytes(entry.info.linkname))
+        target = split_path(raw(entry.info.linkname))
         problem = InputError(f"{shown(entry.path)!r} is a hard link to a file that is not there")
         if not target:
             raise problem
@@ -271,19 +233,10 @@ class _Unpacking:
         return frozenset(implied)
 
 
-def _bytes(text: str) -> bytes:
-    """A name as it stands in the archive."""
-    return text.encode("utf-8", "surrogateescape")
-
-
 def _attributes(info: tarfile.TarInfo, path: bytes) -> Attributes:
-    if not (0 <= info.uid <= _MAX_ID and 0 <= info.gid <= _MAX_ID):
+    if not (0 <= info.uid <= MAX_ID and 0 <= info.gid <= MAX_ID):
         raise InputError(f"{shown(path)!r} has an impossible owner: {info.uid}:{info.gid}")
-    xattrs = {
-        key[len(_XATTR_RECORD) :]: _bytes(value)
-        for key, value in info.pax_headers.items()
-        if key.startswith(_XATTR_RECORD) and attributes.is_kept(key[len(_XATTR_RECORD) :])
-    }
+    xattrs = {key: value for key, value in xattrs_of(info).items() if attributes.is_kept(key)}
     # tarfile makes a float of a PAX time, too coarse for nanoseconds.
     try:
         nanoseconds = int(Decimal(info.pax_headers.get("mtime", info.mtime)) * 1_000_000_000)

@@ -61,6 +61,8 @@ class Site:
                 "doctor": only,
                 "images": only,
                 "inspect": [name, *store],
+                "prefetch": [name, *store],
+                "profile": [name, *store, "--trace", str(self.root / "trace")],
                 "prune": store,
                 "publish": [f"oci:{self.root}/layout", "--repository", str(self.root / "new")],
                 "setup": ["--dry-run", *store],
@@ -78,6 +80,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     make_repository(root / "repository", 30)
     write_layout([build(image) for image in IMAGES[:2]], root / "layout")
     (root / "config.toml").write_text("offline = true\n")
+    (root / "trace").write_text("")
     (root / "home").mkdir()
     target = Target(root / "repository", root / "store", root / "cache")
     site = Site(target, root)

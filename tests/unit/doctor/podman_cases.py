@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from podman_cvmfs.doctor import edits
 from podman_cvmfs.doctor.facts import Engine, Native, Presence
+from podman_cvmfs.podman.services import Service
 from podman_cvmfs.usage.broken_layers import BrokenUsers
 from tests.support.doctor_facts import (
     BROKEN,
@@ -94,6 +95,12 @@ PODMAN_CASES: list[Case] = [
         "doesn't set runroot",
         edits.add_to_storage({"runroot": "/run/s"}, CONF),
     ),
+    (
+        "storage-conf-incomplete",
+        conf(lacking={"runroot": "/run/s"}, has_table=None),
+        "doesn't set runroot",
+        '# set runroot = "/run/s" in the table storage of /etc',
+    ),
     ("storage-conf-append", conf(with_append=(CONF,)), "is 4.3.1", edits.remove_append(CONF)),
     (
         "storage-conf-append",
@@ -116,13 +123,41 @@ PODMAN_CASES: list[Case] = [
         "driver-not-overlay",
         replace(ROOT, engine=Engine("4.3.1", driver="vfs")),
         "its database says so",
-        f"{SETUP} && {RESET}",
+        RESET,
     ),
     (
         "driver-not-overlay",
         conf(driver="vfs", effective=replace(EFFECTIVE, driver="")),
         "removes all its images",
         f"{RESET}; {SETUP}",
+    ),
+    (
+        # podman can't reset what it doesn't know.
+        "driver-not-overlay",
+        conf(
+            driver="overla",
+            effective=replace(EFFECTIVE, driver="overla"),
+            set_in={"driver": CONF},
+        ),
+        "removes podman's database",
+        f"{edits.set_key('driver', 'overlay', CONF)} && rm --force /g/libpod/bolt_state.db /g/d",
+    ),
+    (
+        "driver-not-overlay",
+        replace(ROOT, engine=Engine("4.3.1", driver="overla")),
+        "its database says so",
+        "rm --force /g/libpod/bolt_state.db /g/db.sql",
+    ),
+    (
+        "driver-not-overlay",
+        conf(
+            driver="vfs",
+            effective=replace(EFFECTIVE, driver="vfs"),
+            set_in={"driver": CONF},
+            fixed=frozenset({"driver"}),
+        ),
+        "vfs",
+        f'# set driver = "overlay" in {CONF}; then: {RESET}',
     ),
     (
         "driver-not-overlay",
@@ -137,6 +172,17 @@ PODMAN_CASES: list[Case] = [
         "unset STORAGE_OPTS",
     ),
     ("store-not-configured", replace(ROOT, is_configured=False), CONF, SETUP),
+    (
+        # The variable would replace what set-up writes.
+        "store-not-configured",
+        conf(
+            replace(ROOT, is_configured=False),
+            environment={"STORAGE_OPTS": ""},
+            dropped_stores=("/other",),
+        ),
+        CONF,
+        f"unset STORAGE_OPTS && {SETUP}",
+    ),
     (
         "store-not-configured",
         conf(
@@ -195,6 +241,31 @@ PODMAN_CASES: list[Case] = [
         f"{SETUP} --overlay kernel",
     ),
     (
+        "service-without-store",
+        replace(ROOT, services=(Service("/q/a.container", ("--root=/r",)), Service("/q/b", ()))),
+        "/q/a.container has --root=/r (and 1 more)",
+        f"# give podman --storage-opt=imagestore={STORE} there",
+    ),
+    (
+        # The site's own program, or one that an option needs, stays.
+        "mount-program-missing",
+        conf(options(mount_program="/none"), missing_programs=("/none",), is_own_program=True),
+        "/none",
+        f"# install /none, or correct mount_program in {CONF}",
+    ),
+    (
+        "mount-program-missing",
+        conf(options(mount_program="/none", force_mask="0755"), missing_programs=("/none",)),
+        "/none",
+        "# install /none",
+    ),
+    (
+        "fuse-device-closed",
+        conf(options(USER, mount_program="/f"), has_fuse=False),
+        "/dev/fuse",
+        "# as root: modprobe fuse; chmod 0666 /dev/fuse",
+    ),
+    (
         "fuse-device-closed",
         conf(options(mount_program="/f"), has_fuse=False),
         "/dev/fuse",
@@ -232,4 +303,10 @@ PODMAN_CASES: list[Case] = [
         "# as the owner of /g: podman rm",
     ),
     ("force-mask", options(force_mask="0755"), "force_mask", edits.comment_out("force_mask", CONF)),
+    (
+        "force-mask",
+        conf(options(force_mask="0755"), fixed=frozenset({"force_mask"})),
+        "force_mask",
+        f"# take force_mask out of {CONF}",
+    ),
 ]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from podman_cvmfs.doctor.facts import Presence
+from podman_cvmfs.podman.composefs import NAIVE_DIFF_OFF
 from tests.support.doctor_facts import (
     DAMAGED,
     EFFECTIVE,
@@ -238,6 +239,18 @@ STORE_CASES: list[Case] = [
         ),
     ),
     ("owner-foreign", repository(owners=(999,)), "999", "# to show the images'"),
+    (
+        "exact-loses-data",
+        replace(contents(exact=2), not_exact=NAIVE_DIFF_OFF),
+        "2 images",
+        f"{SETUP} --exact",
+    ),
+    (
+        "exact-unusable",
+        replace(contents(exact=1), not_exact="podman 5.3 is older than 5.4"),
+        "podman 5.3",
+        SYNC,
+    ),
     ("images-too-deep", contents(too_deep=("a.org/b:1",)), "a.org/b:1", f"{SYNC} --view flat"),
     ("images-synthesised", counts(synthesised=2), "2 images", SYNC),
     (

@@ -9,11 +9,12 @@ from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import Facts
 from podman_cvmfs.doctor.finding import Level
 from podman_cvmfs.doctor.judge.judges import judge
+from tests.unit.doctor.crio_cases import CRIO_CASES
 from tests.unit.doctor.machine_cases import MACHINE_CASES
 from tests.unit.doctor.podman_cases import PODMAN_CASES
 from tests.unit.doctor.store_cases import STORE_CASES
 
-TABLE = [*PODMAN_CASES, *STORE_CASES, *MACHINE_CASES]
+TABLE = [*PODMAN_CASES, *STORE_CASES, *MACHINE_CASES, *CRIO_CASES]
 
 
 @pytest.mark.parametrize(("name", "facts", "told", "cure"), TABLE)

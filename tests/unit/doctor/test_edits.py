@@ -82,6 +82,30 @@ def test_what_older_podman_can_not_parse(path: Path, array: str) -> None:
     assert _run(edits.remove_append(str(path)), path) == {"a": ["/a", "/b"]}
 
 
+@pytest.mark.parametrize("text", ["", "# mine", '[storage.options]\nsize = ""', "\n[a]\nb = 1\n"])
+def test_a_table_that_is_missing(path: Path, text: str) -> None:
+    path.write_text(text)
+    assert edits.has_storage(text) is False
+    command = edits.add_to_storage({"runroot": "/r", "graphroot": "/g"}, str(path), is_there=False)
+    assert subprocess.run(["sh", "-c", command]).returncode == 0
+    storage = plain("f", path.read_bytes())["storage"]
+    assert (storage["runroot"], storage["graphroot"]) == ("/r", "/g")
+    assert path.read_text().startswith(text)
+
+
+def test_where_no_table_may_be_added() -> None:
+    for text in ('storage.driver = "overlay"', 'storage = {driver = "vfs"}', '# x\nsize = "1"\n'):
+        assert edits.has_storage(text) is None
+    assert edits.has_storage('\n [ "Storage" ] # here\n')
+
+
+def test_keys_that_no_command_finds() -> None:
+    for text in ('driver = "vfs"', "  'Driver'=\"x\"", 'storage . driver = "x"', '"driver" = "x"'):
+        assert edits.is_on_a_line("driver", f"[storage]\n{text}\n"), text
+    for text in ('storage = {driver = "vfs"}', '# driver = "vfs"', 'driver_priority = "x"'):
+        assert not edits.is_on_a_line("driver", text), text
+
+
 def test_what_can_not_be_changed_fails(path: Path) -> None:
     text = 'storage = {driver = "vfs"}\n'
     path.write_text(text)

@@ -141,3 +141,10 @@ def test_the_worst_comes_first() -> None:
     facts = counts(repository(presence=Presence.MISSING), images=0, retired_images=1)
     levels = [each.condition.level for each in worst_first(judge(facts))]
     assert levels == [Level.ERROR, Level.WARNING, Level.NOTE]
+
+
+def test_images_that_are_hidden_while_their_repository_is_away_are_not_to_be_pruned() -> None:
+    facts = repository(counts(retired_images=1), empty=True)
+    (found,) = [each for each in judge(facts) if each.condition.name == "images-retired"]
+    assert "prune" not in found.cure and "can't be read" in found.cure
+    assert "shows them again" in found.means

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from podman_cvmfs.names.reference import ImageName, parse_repository_path, podman_names
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.plan.lay_out import view_of
-from podman_cvmfs.plan.make import candidate_of, make_plan
+from podman_cvmfs.plan.make import make_plan, storable_image
 from podman_cvmfs.plan.retirement import GRACE, Retention, is_retired
 from podman_cvmfs.resolve.image import ResolvedImage
 from podman_cvmfs.settings.policy import DEFAULT_POLICY
@@ -100,8 +100,8 @@ def test_no_input_puts_a_name_on_two_images(
         now += later
         wanted = _of_one_image(offer)
         names = {parse_repository_path(path): each for path, each in wanted.items()}
-        candidates = {
-            each.source.hex: candidate_of(each.image, view_of(each.image, DEFAULT_POLICY), "/r")
+        storable = {
+            each.source.hex: storable_image(each.image, view_of(each.image, DEFAULT_POLICY), "/r")
             for number, each in enumerate(names.values())
             if number not in failing
         }
@@ -111,8 +111,8 @@ def test_no_input_puts_a_name_on_two_images(
             for source in stored.all_sources
         }
         sources = {name: each.source.hex for name, each in names.items()}
-        plan = make_plan(content, sources, candidates, str(DEFAULT_POLICY), Retention(now))
-        image_of = {**kept, **{s: each.stored.image_id for s, each in candidates.items()}}
+        plan = make_plan(content, sources, storable, str(DEFAULT_POLICY), Retention(now))
+        image_of = {**kept, **{s: each.stored.image_id for s, each in storable.items()}}
         resolved = {name: image_of[s] for name, s in sources.items() if s in image_of}
         _check(plan.content, resolved)
         content = plan.content

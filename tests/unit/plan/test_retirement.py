@@ -10,7 +10,7 @@ import pytest
 from podman_cvmfs.names.reference import parse_repository_path
 from podman_cvmfs.plan.lay_out import view_of
 from podman_cvmfs.plan.layers import freed_images, orphaned_views
-from podman_cvmfs.plan.make import candidate_of, make_plan
+from podman_cvmfs.plan.make import make_plan, storable_image
 from podman_cvmfs.plan.retirement import GRACE, Retention, is_retired, retired_since
 from podman_cvmfs.settings.policy import DEFAULT_POLICY
 from podman_cvmfs.store.layout import SPACER_ID, piece_of_entry
@@ -85,14 +85,14 @@ def test_a_piece_outlives_its_layers_only_for_what_still_names_it() -> None:
     base = one.layers[0].layer_id
     moved = replace(one, layers=tuple(replace(e, files=f"/s{e.files}") for e in one.layers))
     names = {parse_repository_path("r/x:1"): one.source_id.hex}
-    candidates = {one.source_id.hex: candidate_of(moved, view_of(moved, DEFAULT_POLICY), "/s/r")}
+    storable = {one.source_id.hex: storable_image(moved, view_of(moved, DEFAULT_POLICY), "/s/r")}
 
     def after(now: int, needed: tuple[str, ...] = ()) -> StoreContent:
         retention = Retention(now, needed=needed)
         return make_plan(second, names, {}, str(DEFAULT_POLICY), retention).content
 
     second = make_plan(
-        first, names, candidates, str(DEFAULT_POLICY), Retention(2000), gone={"/r"}
+        first, names, storable, str(DEFAULT_POLICY), Retention(2000), gone={"/r"}
     ).content
     old = set(first.layers[base].lowers or ()) - set(second.layers[base].lowers or ())
     assert old and old <= second.pieces()
@@ -141,17 +141,17 @@ def test_a_layer_of_layout_4_stays_as_it_is_while_something_stands_on_it() -> No
     )
     spacer = StoredLayer(SPACER_ID, f"{SPACER_ID}-{'2' * 16}", None, 0, lowers=None)
     layers = {each.layer_id: each for each in (old_base, old_top, spacer)}
-    made = candidate_of(one, view_of(one, DEFAULT_POLICY), "/r")
+    made = storable_image(one, view_of(one, DEFAULT_POLICY), "/r")
     stored = replace(made.stored, top_layer=chain_top, published=("r/x:1",))
     old = StoreContent(
         "4 auto base kernel", {stored.image_id: stored}, layers, {"r/x:1": stored.image_id}
     )
     names = {parse_repository_path("r/x:1"): one.source_id.hex}
-    candidates = {one.source_id.hex: made}
+    storable = {one.source_id.hex: made}
 
     def laid_out(needed: tuple[str, ...], now: int = 2000) -> StoreContent:
         retention = Retention(now, needed=needed)
-        return make_plan(old, names, candidates, str(DEFAULT_POLICY), retention).content
+        return make_plan(old, names, storable, str(DEFAULT_POLICY), retention).content
 
     first = laid_out(())
     assert first.layers[base] == replace(
@@ -167,7 +167,7 @@ def test_a_layer_of_layout_4_stays_as_it_is_while_something_stands_on_it() -> No
     def later(now: int, needed: tuple[str, ...] = ()) -> tuple[set[str], StoreContent]:
         retention = Retention(now, needed=needed)
         freed = freed_images(first, source, retention)
-        found = {key: each for key, each in candidates.items() if key in freed}
+        found = {key: each for key, each in storable.items() if key in freed}
         return freed, make_plan(first, names, found, first.policy, retention).content
 
     assert later(2000 + GRACE - 1) == (set(), first)

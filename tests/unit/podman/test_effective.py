@@ -11,9 +11,11 @@ import pytest
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.podman.storage_conf.edit import STORES, add
 from podman_cvmfs.podman.storage_conf.effective import (
+    as_replaced,
     check_driver,
     driver_of,
     graphroot_of,
+    other_options,
     read_effective,
     read_volumes,
     stores_of_options,
@@ -186,7 +188,38 @@ def test_another_driver_is_refused(tmp_path: Path, generation: Generation) -> No
         check_driver(places, read_effective(places, generation))
 
 
+@pytest.mark.parametrize("generation", [OLD, NEW])
+@pytest.mark.parametrize("database", ["libpod/bolt_state.db", "db.sql"])
+def test_a_database_keeps_to_the_driver_of_podman_s_first_command(
+    tmp_path: Path, generation: Generation, database: str
+) -> None:
+    places = places_below(tmp_path)
+    write_conf(tmp_path / "admin/storage.conf", driver="overlay")
+    (tmp_path / "graph/vfs-images").mkdir()
+    (tmp_path / "graph" / database).parent.mkdir(exist_ok=True)
+    (tmp_path / "graph" / database).touch()
+    with pytest.raises(InputError, match=r"driver vfs \(its database .*says so") as told:
+        check_driver(places, read_effective(places, generation))
+    assert (told.value.hint or "").startswith("'podman --storage-driver vfs system reset' removes")
+    (tmp_path / "graph/overlay-images").mkdir()
+    check_driver(places, read_effective(places, generation))
+
+
 def test_stores_of_storage_opts() -> None:
     assert stores_of_options("") == []
-    options = "overlay.mountopt=nodev,overlay.imagestore=/a,imagestore=/b"
-    assert stores_of_options(options) == ["/a", "/b"]
+    options = "overlay.mountopt=nodev,overlay.imagestore=/a,imagestore=/b,additionalimagestore=/c"
+    assert stores_of_options(options) == ["/a", "/b", "/c"]
+    assert other_options(options) == {"mountopt": "nodev"}
+
+
+@pytest.mark.parametrize("generation", [OLD, NEW], ids=["old", "new"])
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_storage_opts_set_to_nothing_replaces_all(
+    tmp_path: Path, generation: Generation, uid: int
+) -> None:
+    unset = places_below(tmp_path, uid)
+    write_conf(tmp_path / ("user" if uid else "admin") / "storage.conf", "/a", driver="overlay")
+    for options, expected in ((None, (("/a",), ())), ("", ((), ("/a",)))):
+        places = replace(unset, storage_opts=options)
+        found, dropped = as_replaced(read_effective(places, generation), generation, places)
+        assert (found.stores, dropped) == expected

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.podman.storage_conf.generation import Generation, find_generation
+from podman_cvmfs.podman.storage_conf.generation import (
+    Generation,
+    find_generation,
+    reads_no_drop_ins,
+)
 from tests.support.set_up import write
 
 
@@ -32,3 +36,18 @@ def test_podman_that_can_t_start_is_told(tmp_path: Path) -> None:
         find_generation(fake_podman(tmp_path, script))
     with pytest.raises(InputError, match="not in PATH"):
         find_generation({"PATH": str(tmp_path / "none"), "HOME": "/"})
+
+
+@pytest.mark.parametrize(
+    ("script", "older"),
+    [
+        ("grep -q append $CONTAINERS_STORAGE_CONF && echo bad additionalimagestores >&2", True),
+        ("echo something else >&2; exit 1", False),
+        ("exit 0", False),
+    ],
+)
+def test_another_engine_is_asked_too(tmp_path: Path, script: str, older: bool) -> None:
+    write(tmp_path / "engine", f"#!/bin/sh\n{script}\n".encode()).chmod(0o755)
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": "/"}
+    assert reads_no_drop_ins("engine", environ) == older
+    assert not reads_no_drop_ins("no-such-engine", environ)

@@ -19,6 +19,8 @@ from podman_cvmfs.errors import (
     RegistryError,
     RepositoryError,
 )
+from podman_cvmfs.profiles.profile import Profile, Use, render_profile
+from podman_cvmfs.repository.layout import profile_file
 from tests.support.layers import Blob, file, pack, sha256
 from tests.support.layouts import LAYERS, NAME, Layout, config, images_of
 
@@ -49,6 +51,26 @@ def test_command(layout: Layout, tmp_path: Path) -> None:
     assert (repository / NAME / "top").read_text() == "top"
     said, _ = run(layout.path, "--repository", repository)
     assert said == [{**wanted, "new_layers": 0, "status": "unchanged"}]
+
+
+def test_a_profile_is_published_with_its_image(layout: Layout, tmp_path: Path) -> None:
+    layout.add(layout.image(config()), NAME)
+    repository, file = tmp_path / "repository", tmp_path / "profile"
+    image_id = sha256(config())[7:]
+    data = render_profile(Profile(image_id, (Use("top"),)))
+    file.write_bytes(data)
+    run(layout.path, "--repository", repository)
+    for status in ("published", "unchanged"):
+        said, error = run(layout.path, "--repository", repository, "--profile", file)
+        assert (error, said[0]["status"]) == (None, status)
+    assert (repository / profile_file(image_id)).read_bytes() == data
+    # It stays without being given again.
+    assert run(layout.path, "--repository", repository)[0][0]["status"] == "unchanged"
+    file.write_bytes(data.replace(b"top", b"../top"))
+    assert isinstance(
+        run(layout.path, "--repository", repository, "--profile", file)[1], InputError
+    )
+    assert (repository / profile_file(image_id)).read_bytes() == data
 
 
 def test_one_failure_stops_nobody(layout: Layout, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from tests.support.layers import CAPABILITY, directory, file
 from tests.support.memory_images import Images, put
 from tests.support.required import required
 from tests.support.trees import snapshot
+from tests.support.users import answer_of
 
 _USER = 12345
 _NAME = "example.org/a:1"
@@ -39,19 +39,9 @@ def images() -> Images:
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
-    """A directory that all users reach."""
-    if os.geteuid() != 0:
-        required("only root can give files away")
-    with tempfile.TemporaryDirectory(prefix="exposure-") as path:
-        os.chmod(path, 0o755)
-        yield Path(path)
-
-
-@pytest.fixture
-def mounted(place: Path) -> Iterator[Path]:
+def mounted(public_place: Path) -> Iterator[Path]:
     """A file system with nosuid and nodev."""
-    path = place / "mounted"
+    path = public_place / "mounted"
     path.mkdir()
     options = ["-o", "nosuid,nodev,mode=0755,size=64m"]
     if subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", path]).returncode:
@@ -68,23 +58,20 @@ def _mode(path: Path) -> int:
 
 def _reached_by_a_user(path: Path) -> bool:
     """Whether an ordinary user sees anything in the directory."""
-    child = os.fork()
-    if child == 0:
-        code = 1
+
+    def is_reached() -> bool:
         try:
-            os.setgroups([])
-            os.setgid(_USER)
-            os.setuid(_USER)
-            code = 0 if os.listdir(path) else 1
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            return bool(os.listdir(path))
+        except OSError:
+            return False
+
+    return answer_of(_USER, is_reached)
 
 
 def test_a_new_repository_is_closed(
-    place: Path, images: Images, caplog: pytest.LogCaptureFixture
+    public_place: Path, images: Images, caplog: pytest.LogCaptureFixture
 ) -> None:
-    repository = place / "repository"
+    repository = public_place / "repository"
     put(repository, images, images.image(_NAME, _RIGHTS))
     assert _mode(repository) == 0o700
     assert not _reached_by_a_user(repository)
@@ -97,8 +84,10 @@ def test_a_new_repository_is_closed(
     assert caplog.text.count("mode 0700") == 1 and _mode(repository) == 0o700
 
 
-def test_an_open_one_is_refused_before_anything_is_written(place: Path, images: Images) -> None:
-    repository = place / "repository"
+def test_an_open_one_is_refused_before_anything_is_written(
+    public_place: Path, images: Images
+) -> None:
+    repository = public_place / "repository"
     repository.mkdir(mode=0o755)
     before = snapshot(repository)
     with pytest.raises(RepositoryError, match="other users of this machine") as caught:
@@ -111,27 +100,29 @@ def test_an_open_one_is_refused_before_anything_is_written(place: Path, images: 
 
 
 @pytest.mark.parametrize("mode", [0o711, 0o710, 0o701, 0o755])
-def test_whoever_can_enter_reaches_it(place: Path, mode: int) -> None:
-    (place / "repository").mkdir()
-    (place / "repository").chmod(mode)
+def test_whoever_can_enter_reaches_it(public_place: Path, mode: int) -> None:
+    (public_place / "repository").mkdir()
+    (public_place / "repository").chmod(mode)
     with pytest.raises(RepositoryError):
-        check_exposure(str(place / "repository"), False)
+        check_exposure(str(public_place / "repository"), False)
 
 
-def test_a_closed_directory_above_is_enough(place: Path, images: Images) -> None:
+def test_a_closed_directory_above_is_enough(public_place: Path, images: Images) -> None:
     """Thus it can be mounted elsewhere for users, with nosuid and read-only."""
-    repository = place / "closed/repository"
+    repository = public_place / "closed/repository"
     repository.mkdir(parents=True)
-    (place / "closed").chmod(0o700)
+    (public_place / "closed").chmod(0o700)
     put(repository, images, images.image(_NAME, _RIGHTS))
     assert _mode(repository) == 0o755
     # A link to it is no way in; the directory itself counts.
-    (place / "link").symlink_to(repository)
-    check_exposure(str(place / "link"), False)
+    (public_place / "link").symlink_to(repository)
+    check_exposure(str(public_place / "link"), False)
 
 
-def test_the_caller_vouches(place: Path, images: Images, caplog: pytest.LogCaptureFixture) -> None:
-    repository = place / "repository"
+def test_the_caller_vouches(
+    public_place: Path, images: Images, caplog: pytest.LogCaptureFixture
+) -> None:
+    repository = public_place / "repository"
     publish(str(repository), images.image(_NAME, _RIGHTS), images.layer, assume_nosuid=True)
     assert _mode(repository) == 0o755 and not caplog.text
     with pytest.raises(RepositoryError):
@@ -155,23 +146,25 @@ def test_a_mount_with_nosuid_and_nodev_is_open(mounted: Path, images: Images) ->
                 check_exposure(str(mounted), False)
 
 
-def test_root_publishes_only_where_root_alone_can_write(place: Path, images: Images) -> None:
+def test_root_publishes_only_where_root_alone_can_write(public_place: Path, images: Images) -> None:
     """Whoever owns the directory, or one above, could lead root out of it."""
     for name in ("theirs", "open"):
-        (place / name / "repository").mkdir(parents=True)
-        (place / name / "repository").chmod(0o700)
-    os.chown(place / "theirs", _USER, _USER)
-    (place / "open").chmod(0o777)
-    before = snapshot(place)
+        (public_place / name / "repository").mkdir(parents=True)
+        (public_place / name / "repository").chmod(0o700)
+    os.chown(public_place / "theirs", _USER, _USER)
+    (public_place / "open").chmod(0o777)
+    before = snapshot(public_place)
     for path in ("theirs", "theirs/repository", "theirs/new", "open/repository", "open/new"):
         with pytest.raises(InputError, match="root doesn't work"):
-            put(place / path, images, images.image(_NAME, _RIGHTS))
-    assert snapshot(place) == before and images.asked == 0
+            put(public_place / path, images, images.image(_NAME, _RIGHTS))
+    assert snapshot(public_place) == before and images.asked == 0
 
 
-def test_a_directory_that_appears_meanwhile(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (place / "tmp").mkdir()
-    (place / "tmp").chmod(0o1777)
+def test_a_directory_that_appears_meanwhile(
+    public_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (public_place / "tmp").mkdir()
+    (public_place / "tmp").chmod(0o1777)
     mkdir = os.mkdir
 
     def faster(path: str, mode: int) -> None:
@@ -181,12 +174,12 @@ def test_a_directory_that_appears_meanwhile(place: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "mkdir", faster)
     with pytest.raises(InputError, match="belongs to user 12345"):
-        make_directory(str(place / "tmp/repository"), True)
+        make_directory(str(public_place / "tmp/repository"), True)
 
 
-def test_an_ordinary_user_s_setuid_files_are_no_more_exposed(place: Path) -> None:
+def test_an_ordinary_user_s_setuid_files_are_no_more_exposed(public_place: Path) -> None:
     """They would give others that user's rights."""
-    os.chown(place, _USER, _USER)
+    os.chown(public_place, _USER, _USER)
     code = f"""
 import os, sys
 os.setgroups([]); os.setgid({_USER}); os.setuid({_USER})
@@ -200,7 +193,7 @@ except RepositoryError: print("refused")
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=place,
+        cwd=public_place,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         capture_output=True,
         text=True,

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from podman_cvmfs.lists.layer_stream import LayerStream
 from podman_cvmfs.oci.documents import Descriptor, Digest
-from podman_cvmfs.publish.source.layer_stream import LayerStream
 from podman_cvmfs.publish.unpack.layer import unpack
 from podman_cvmfs.publish.unpack.merge import Layer, Merger
 from tests.support.layers import (

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from podman_cvmfs.errors import RegistryBusy, RegistryError, RegistryUnreachable
+from podman_cvmfs.errors import NotInRegistry, RegistryBusy, RegistryError, RegistryUnreachable
 from podman_cvmfs.names.reference import ImageName, parse_name
 from podman_cvmfs.oci import documents
 from podman_cvmfs.oci.documents import Digest
@@ -151,6 +151,7 @@ def test_refusals(
     with pytest.raises(RegistryError, match=message) as caught:
         client.manifest(name)
     assert not isinstance(caught.value, RegistryUnreachable)
+    assert isinstance(caught.value, NotInRegistry) == (status == 404)
     assert str(name) in caught.value.message
     assert caught.value.message.isprintable()
 

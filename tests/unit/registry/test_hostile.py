@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from podman_cvmfs.errors import InputError, RegistryError
+from podman_cvmfs.lists.layer_stream import LayerStream
 from podman_cvmfs.names.reference import ImageName, parse_name
 from podman_cvmfs.oci import documents
 from podman_cvmfs.oci.documents import Descriptor, Digest
-from podman_cvmfs.publish.source.layer_stream import LayerStream
 from podman_cvmfs.registry.addresses import looked_up
 from podman_cvmfs.registry.client import RegistryClient
 from podman_cvmfs.registry.credentials import CredentialStore

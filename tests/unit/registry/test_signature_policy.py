@@ -44,6 +44,8 @@ def policy(
         ("quay.io/a/b:1", "quay.io/a/b:1", True),
         ("quay.io/a/b:1", "quay.io/a/b:2", False),
         (f"quay.io/a/b@sha256:{HEX}", f"quay.io/a/b@sha256:{HEX}", True),
+        (f"quay.io/a/b@sha256:{HEX}", f"quay.io/a/b:1@sha256:{HEX}", True),
+        ("quay.io/a/b:1", f"quay.io/a/b:1@sha256:{HEX}", False),
         ("docker.io/library/debian", "debian:12", True),
         ("docker.io/library", "index.docker.io/library/debian:12", True),
         ("*.example.org", "a.b.example.org/x:1", True),

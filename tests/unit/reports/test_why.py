@@ -232,6 +232,12 @@ def test_storage_opts_takes_the_place_of_the_file(
     assert answer.podman_run == f"starts eeeeeeeeeeee from {tmp_path}/other, without a pull"
 
 
+def test_storage_opts_set_to_nothing(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE_OPTS", "")
+    answer = judge(ask(name(1)))
+    assert not answer.hit and "unset STORAGE_OPTS" in [each.cure for each in answer.reasons]
+
+
 def test_absent_from_ours_but_in_a_later_store(ask: Ask, tmp_path: Path, target: Target) -> None:
     empty(target.store)
     (tmp_path / "later").mkdir()

@@ -103,6 +103,25 @@ def test_a_read_that_fails_is_no_absent_file(
         copies(shown)
 
 
+def test_what_apt_and_dpkg_lock_is_copied_where_its_directory_is_local(tmp_path: Path) -> None:
+    shown = root(tmp_path)
+    for path in ("var/lib/dpkg/lock", "var/lib/dpkg/triggers/Lock", "var/lib/apt/lists/lock"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch(mode=0o640)
+    config = parse_config(b'{"rootfs": {"diff_ids": []}}')
+    found = skeleton_of([shown], Terms(uid=1000, stranger=True), config)
+    assert {"var/lib/dpkg", "var/lib/dpkg/triggers"} <= {each.path for each in found.directories}
+    files = {each.path: (each.mode, each.content) for each in found.files}
+    assert files == dict.fromkeys(
+        ("var/lib/dpkg/lock", "var/lib/dpkg/triggers/Lock", "var/lib/apt/lists/lock"),
+        (0o640, b""),
+    )
+    (tmp_path / "var/lib/dpkg").chmod(0o700)
+    shared = Terms(uid=1000, stranger=True, shared=True)
+    paths = [each.path for each in skeleton_of([shown], shared, config).files]
+    assert paths == ["var/lib/apt/lists/lock"]
+
+
 @pytest.mark.parametrize("stranger", [True, False])
 def test_only_files_of_a_stranger_are_copied(tmp_path: Path, stranger: bool) -> None:
     shown = root(tmp_path, passwd=PASSWD)

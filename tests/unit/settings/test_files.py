@@ -75,9 +75,13 @@ reuse = "none"
 overlay = "fuse-overlayfs"
 reuse_from = ["/cvmfs/c", "/cvmfs/b"]
 shared = true
+lists = "registry"
+lists_budget = 1000
 grace_days = 3
 graphroots = ["/scratch/$USER/storage"]
 blob_sources = ["https://www.example.org/blobs", "/mnt/blobs/"]
+profiles = "/srv/profiles"
+prefetch = true
 offline = true
 on_outage = "hide"
 signatures = "ignored"
@@ -103,7 +107,9 @@ def test_everything(etc: Path) -> None:
         View.LAYERS, Reuse.NONE, Overlay.FUSE, shared=True, reuse_from=("/cvmfs/b",)
     )
     assert (found.grace_days, found.offline, found.on_outage) == (3, True, OnOutage.HIDE)
+    assert (found.profiles, found.prefetch) == ("/srv/profiles", True)
     assert found.signatures is module.Signatures.IGNORED
+    assert (found.lists, found.lists_budget) == (module.Lists.REGISTRY, 1000)
     assert found.registries == module.RegistrySettings(5.0, 0, 0.5)
     assert (found.files, found.warnings) == ((f"{etc}/config.toml",), ())
     lines = ALL.splitlines()

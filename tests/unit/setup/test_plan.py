@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.podman.storage_conf.effective import read_volumes
+from podman_cvmfs.podman.storage_conf.effective import read_effective, read_volumes
 from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.podman.storage_conf.toml_file import plain
 from podman_cvmfs.repository.owners import owner_of_first
@@ -167,6 +167,35 @@ def test_overlay_is_switched(root: Path) -> None:
         assert overlay["mount_program"] == "/bin/fo"
         machine.undo()
         assert (root / "admin/storage.conf").read_bytes() == fuse
+
+
+@pytest.mark.parametrize("generation", [OLD, NEW], ids=["old", "new"])
+@pytest.mark.parametrize(
+    ("present", "after"),
+    [
+        (b"", "metacopy=on"),
+        (b'mountopt = "nodev"', "nodev,metacopy=on"),
+        (b'mountopt = "nodev,metacopy=on"', "nodev,metacopy=on"),
+    ],
+)
+def test_podman_is_made_to_commit_as_the_exact_view_needs(
+    root: Path, generation: Generation, present: bytes, after: str
+) -> None:
+    conf = root / "admin/storage.conf"
+    before = DEBIAN.replace(b'mountopt = "nodev"', present)
+    write(conf, before)
+    machine = Machine(root, generation)
+    machine.set_up()
+    assert _mount_options(machine) == (present.partition(b'"')[2].decode().rstrip('"'))
+    machine.set_up(exact=True)
+    assert _mount_options(machine) == after
+    machine.undo()
+    assert conf.read_bytes() == before
+
+
+def _mount_options(machine: Machine) -> str:
+    """Those in force."""
+    return read_effective(machine.places, machine.generation).options.get("mountopt", "")
 
 
 def test_later_drop_in_that_replaces_is_told(root: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,20 +15,21 @@ import pytest
 from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.cache.export_tree import export_tree
 from podman_cvmfs.cache.sources import BlobSources
+from podman_cvmfs.errors import NotInRegistry, RegistryError
 from podman_cvmfs.oci.big_data import big_data_file
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.registry.web import WebClient
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.sync.from_settings import wishes_of
+from podman_cvmfs.sync.from_settings import request_of
 from podman_cvmfs.sync.new_stamp import Stamp, keep_stamps
 from podman_cvmfs.sync.report import SyncReport
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.sync.run import sync
 from podman_cvmfs.sync.stamp import stamp_path
 from tests.support.blobs import Blobs
 from tests.support.cli import podman_cvmfs, succeed
-from tests.support.http import Handler, Server
+from tests.support.http import Handler, Server, give, in_turn
 from tests.support.settled import age
 from tests.support.world import World, app
 
@@ -72,9 +75,9 @@ class Node:
         self.cache = BlobCache(str(root / "cache"), self.sources)
 
     def sync(self) -> SyncReport:
-        wishes = self.world.wishes()
-        changed = {**vars(wishes), "store": self.store, "cache": self.cache, "registry": None}
-        return sync(Wishes(**changed))
+        request = self.world.request()
+        changed = {**vars(request), "store": self.store, "cache": self.cache, "registry": None}
+        return sync(SyncRequest(**changed))
 
     def origins(self) -> dict[str, tuple[str, str]]:
         with self.store.opened() as content:
@@ -175,12 +178,61 @@ def test_a_source_that_is_down_is_said_once(
     assert caplog.text.count(f"the blob source {world.root}/missing is not there") == 1
 
 
+def test_a_source_whose_files_all_come_to_a_halt_costs_its_time_a_few_times(
+    world: World, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    over = threading.Event()
+
+    def stall(handler: Handler) -> None:
+        handler.close_connection = True
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\nabc")
+        over.wait(5)
+
+    server.answers["/"] = stall
+    source = BlobSources([f"http://{server.address}"], lambda: WebClient(0.1, 0, 1.0))
+    try:
+        for number in range(8):
+            assert source.blob(Digest(f"{number}" * 64)) is None
+    finally:
+        over.set()
+    assert len(server.requests) == 3
+    assert "doesn't come in time" in caplog.text
+
+
+def test_a_source_whose_files_come_to_a_halt_now_and_then_stays_in_use(
+    world: World, server: Server
+) -> None:
+    def stall(handler: Handler) -> None:
+        handler.close_connection = True
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n")
+        time.sleep(0.3)
+
+    server.answers["/"] = in_turn(stall, stall, give(b"", 404), stall, stall, give(b"good"))
+    source = BlobSources([f"http://{server.address}"], lambda: WebClient(0.1, 0, 1.0))
+    for number in range(5):
+        assert source.blob(Digest(f"{number}" * 64)) is None
+    assert source.blob(Digest.of(b"good")) == b"good"
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_a_manifest_is_noted_as_lost_only_if_the_registry_does_not_have_it(
+    world: World, is_refused: bool
+) -> None:
+    """A refusal depends on the login, and other hosts may have another one."""
+    kind = RegistryError if is_refused else NotInRegistry
+    report = world.sync(registry=Blobs({}, kind("it denies access, or doesn't have it")))
+    assert not report.failed and not report.unanswered
+    notes = [each for each in (world.root / "cache/manifests").rglob("*") if each.is_file()]
+    assert len(notes) == (0 if is_refused else 4)
+    assert world.stored(app(0)).manifest_origin == "rebuilt"
+
+
 def test_registries_are_asked_for_what_no_source_has(world: World) -> None:
     registry = registry_of(world)
     (world.root / "blobs").mkdir()
-    wishes = world.wishes(registry=registry)
+    request = world.request(registry=registry)
     cache = BlobCache(str(world.root / "cache"), BlobSources([f"{world.root}/blobs"]))
-    report = sync(Wishes(**{**vars(wishes), "cache": cache}))
+    report = sync(SyncRequest(**{**vars(request), "cache": cache}))
     assert not report.failed and len(registry.asked) == 4
 
 
@@ -189,8 +241,8 @@ def test_settings_name_sources(world: World) -> None:
     settings = Settings(
         blob_sources=places, store=f"{world.root}/s", cache=f"{world.root}/c", offline=True
     )
-    wishes, _ = wishes_of(settings, ())
-    assert wishes.cache.sources.places == places and wishes.registry is None
+    request, _ = request_of(settings, ())
+    assert request.cache.sources.places == places and request.registry is None
 
 
 def test_the_next_sync_looks_again_soon(world: World) -> None:

@@ -111,6 +111,6 @@ def test_verify_finds_what_an_older_podman_cannot_read(
     verdict = verify(world.store.path)
     (fault,) = verdict.findings
     assert "only podman 5.7 and later can read" in fault.what
-    repair(verdict, world.wishes(registry=registry))
+    repair(verdict, world.request(registry=registry))
     assert world.stored(app(0)).manifest_origin == "converted"
     assert not verify(world.store.path).findings

@@ -76,6 +76,12 @@ def _file_for_root(image: Published) -> None:
     image.root.touch()
 
 
+def _link(directory: Path) -> None:
+    aside = directory.with_name("aside")
+    directory.rename(aside)
+    directory.symlink_to(aside)
+
+
 def _missing_root_and_empty_layer(image: Published) -> None:
     shutil.rmtree(image.root)
     _empty(image.layer)
@@ -104,6 +110,16 @@ _CASES: dict[str, tuple[Callable[[Published], None], tuple[Policy, ...], str]] =
         "its merged root {root} is missing",
     ),
     "empty root": (lambda image: _empty(image.root), (_FLAT,), "its merged root {root} is empty"),
+    "link for a root": (
+        lambda image: _link(image.root),
+        (_FLAT,),
+        "its merged root {root} is a symbolic link",
+    ),
+    "link for a layer": (
+        lambda image: _link(image.layer),
+        (_LAYERS,),
+        "layer 3 of 3 is a symbolic link: {layer} ",
+    ),
     "file for a root": (_file_for_root, (_FLAT,), "its merged root {root} is missing"),
     "missing root, empty layer": (_missing_root_and_empty_layer, _ALL, "merged root {root} is "),
     "empty root, missing layer": (_empty_root_and_missing_layer, _ALL, "merged root {root} is "),
@@ -118,7 +134,7 @@ _CASES: dict[str, tuple[Callable[[Published], None], tuple[Policy, ...], str]] =
         "{manifest} is not valid JSON",
     ),
 }
-_TOLD = ("missing root", "empty root", "file for a root")
+_TOLD = ("missing root", "empty root", "link for a root", "file for a root")
 
 
 @pytest.mark.parametrize("policy", _ALL, ids=lambda policy: policy.view.value)

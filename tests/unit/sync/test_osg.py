@@ -350,6 +350,6 @@ def test_a_damaged_store_is_mended(world: OsgWorld) -> None:
     for path in (world.root / "store/pool").rglob("manifest"):
         path.write_text("{}")
     shutil.rmtree(next((world.root / "store/pool/layers").iterdir()))
-    repair(verify(world.store.path), world.wishes())
+    repair(verify(world.store.path), world.request())
     assert not [f for f in verify(world.store.path).findings if f.severity is Severity.ERROR]
     assert world.names == before

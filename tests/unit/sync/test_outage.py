@@ -16,7 +16,7 @@ from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.repository.tree import Tree
 from podman_cvmfs.sync.report import SyncReport
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.sync.run import sync
 from podman_cvmfs.usage.layer_users import User
 from podman_cvmfs.usage.needs import Needs
@@ -109,7 +109,7 @@ def test_two_repositories_with_one_name(world: World, tmp_path: Path) -> None:
 
     def sync_both(*repositories: Path) -> SyncReport:
         cache = BlobCache(str(world.root / "cache"))
-        return sync(Wishes([str(each) for each in repositories], world.store, cache))
+        return sync(SyncRequest([str(each) for each in repositories], world.store, cache))
 
     sync_both(world.repository, other)
     images = {image.published[0]: image.repository for image in world.content.images.values()}

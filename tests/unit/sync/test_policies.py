@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 
@@ -14,6 +15,7 @@ from podman_cvmfs.settings.policy import DEFAULT_POLICY, Overlay, Policy, Reuse,
 from podman_cvmfs.store.records import chain_of
 from podman_cvmfs.verify.store import verify
 from tests.support.many import make_repository
+from tests.support.required import required
 from tests.support.shown import hex_of, hides_markers, lowers, nested, whiteout
 from tests.support.world import World, app
 
@@ -139,6 +141,27 @@ def test_an_image_of_one_layer_shown_by_it_has_no_marker_files(world: World) -> 
     whiteout(repository, "blob (0, 0)")
     world.sync_from(repository, policy=BY_LAYERS)
     assert hides_markers(world, world.layers(0)[0])
+
+
+@pytest.mark.parametrize("view", [View.AUTO, View.FLAT])
+def test_an_image_whose_only_layer_has_lost_its_owners_is_shown_by_the_merged_root(
+    world: World, view: View
+) -> None:
+    """DUCC's layers have lost them, and most clients claim all files."""
+    if os.geteuid() != 0:
+        required("only root gives files away")
+    make_repository(world.repository, 1, layers=1, shared=0)
+    blob = hex_of("blob (0, 0)")
+    os.chown(world.repository / ".layers" / blob[:2] / blob / "layerfs", 999, 999)
+    world.sync(policy=Policy(view))
+    assert world.stored(app(0)).view == View.FLAT.value
+    assert [each.diff_id for each in world.advertised()] == [Digest(hex_of("diff (0, 0)"))]
+    world.sync(policy=BY_LAYERS)
+    assert world.stored(app(0)).view == View.LAYERS.value
+    other = World(world.root / "other")
+    os.chown(world.repository / ".layers" / blob[:2] / blob / "layerfs", 0, 0)
+    other.sync_from(world.repository, policy=Policy(view))
+    assert other.stored(app(0)).view == View.LAYERS.value
 
 
 # ---------------------------------------------------------------------- what has been removed

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +18,12 @@ from podman_cvmfs.reports.sources import selection_of
 from podman_cvmfs.reports.why import Code, judge
 from podman_cvmfs.repository.collect import collect
 from podman_cvmfs.settings.files import Settings, Signatures
-from podman_cvmfs.sync.from_settings import wishes_of
+from podman_cvmfs.sync.from_settings import request_of
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.run import sync
 from podman_cvmfs.sync.selection import Selection
 from podman_cvmfs.sync.stamp import wishes_text
+from tests.support.many import REGISTRY
 from tests.support.set_up import write
 from tests.support.world import World, app
 
@@ -59,7 +61,7 @@ def refuse(world: World, requirement: dict[str, str]) -> str:
 
 
 def run(settings: Settings, *images: str) -> SyncReport:
-    return sync(wishes_of(settings, images)[0])
+    return sync(request_of(settings, images)[0])
 
 
 @pytest.mark.parametrize("signatures", Signatures)
@@ -99,6 +101,26 @@ def test_whoever_names_it_is_told(world: World) -> None:
     report = run(settings, app(2))
     assert "rejects" in report.failed[app(2)].message
     assert set(world.names) == {app(0), app(1)}
+
+
+def test_a_short_name_goes_on_to_the_next_meaning(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """podman tries the next registry in its list when it may not take the image of the first."""
+    other = "other.example.org"
+    for directory in (world.repository, world.repository / ".metadata"):
+        shutil.copytree(directory / REGISTRY, directory / other, symlinks=True)
+    conf = world.root / "registries.conf"
+    conf.write_text(f'unqualified-search-registries = ["{REGISTRY}", "{other}"]\n')
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(conf))
+    refuse(world, {"type": "reject"})
+    second = app(2).replace(REGISTRY, other)
+    settings = settings_of(world)
+    evidence = gather("project/app2:2", settings)
+    assert evidence.offer is not None and str(evidence.offer.image.name) == second
+    assert not evidence.refusal and evidence.pulls_from == (second,)
+    report = run(settings, "project/app2:2")
+    assert list(report.added) == [second] and not report.failed
 
 
 def test_images_says_which_rule(world: World) -> None:

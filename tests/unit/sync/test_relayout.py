@@ -14,7 +14,7 @@ from podman_cvmfs.repository.offers import Offer
 from podman_cvmfs.settings.policy import Overlay, Policy, Reuse
 from podman_cvmfs.store.records import chain_of
 from podman_cvmfs.sync.complete import Completed, resolve_all
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.verify.store import verify
 from tests.support.many import make_repository
 from tests.support.shown import lowers, mounted, nested
@@ -155,9 +155,9 @@ def test_what_can_only_be_shown_by_its_layers_is_not_resolved_each_time(
     shutil.copytree(other, below, symlinks=True, dirs_exist_ok=True)
     resolved: list[str] = []
 
-    def noting(wishes: Wishes, todo: dict[str, list[Offer]]) -> object:
+    def noting(request: SyncRequest, todo: dict[str, list[Offer]]) -> object:
         resolved.extend(todo)
-        return resolve_all(wishes, todo)
+        return resolve_all(request, todo)
 
     monkeypatch.setattr("podman_cvmfs.sync.run.resolve_all", noting)
     for repository in (same, below):
@@ -184,9 +184,9 @@ def test_layers_of_a_stranger_are_not_for_pulls(
     assert all(layer.shows is not None for layer in listed if layer.repository)
     todo: list[str] = []
 
-    def count(wishes: Wishes, offers: dict[str, list[Offer]]) -> Completed:
+    def count(request: SyncRequest, offers: dict[str, list[Offer]]) -> Completed:
         todo.extend(offers)
-        return resolve_all(wishes, offers)
+        return resolve_all(request, offers)
 
     monkeypatch.setattr("podman_cvmfs.sync.run.resolve_all", count)
     assert not world.sync_from(repository, policy=policy).changed

@@ -82,6 +82,9 @@ def test_an_image_whose_files_became_a_link_leaves_the_store(world: World, place
     assert f"{replaced} is a symbolic link" in report.failed[app(1)].message
     assert set(world.names) == kept
     assert not any(str(flat) in os.readlink(each) for each in _links(world))
+    # The image isn't in the store any more, and the next sync gives the same reason.
+    again = world.sync().failed[app(1)].message
+    assert f"{replaced} is a symbolic link" in again
     replaced.unlink()
     (world.root / "aside").rename(replaced)
     assert not world.sync().failed

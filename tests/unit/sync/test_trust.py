@@ -81,8 +81,8 @@ def test_the_settings_decide_for_images_that_are_added_too(
     world: World, ours: Path, theirs: Path
 ) -> None:
     world.sync_from(ours)
-    wishes = world.wishes(app(1), repositories=(ours, theirs), policy=trusting(theirs))
-    sync(replace(wishes, names_trusted=True))
+    request = world.request(app(1), repositories=(ours, theirs), policy=trusting(theirs))
+    sync(replace(request, names_trusted=True))
     assert offering(world) == {"theirs"}
 
 

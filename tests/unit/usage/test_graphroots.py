@@ -82,7 +82,7 @@ def test_named_graphroots_are_searched(tmp_path: Path) -> None:
     link.symlink_to(tmp_path / "scratch/ann")
     missing = f"{tmp_path}/not-mounted/*"
     patterns = [f"{tmp_path}/scratch/$USER/storage", missing]
-    found = find_graphroots((), places_of(tmp_path), "/none", "/none", patterns)
+    found = find_graphroots((), places_of(tmp_path), "/none", "/none", patterns=patterns)
     assert found.others == [ann]
     assert found.unseen == {missing: "No such file or directory"}
     assert found.own_unseen == (missing,)
@@ -110,6 +110,6 @@ def test_a_sync_asks_the_settings(tmp_path: Path) -> None:
         (NEVER, (), True),
         (0, (), False),
     ):
-        sync(replace(world.wishes(), grace=grace, graphroots=patterns))
+        sync(replace(world.request(), grace=grace, graphroots=patterns))
         assert app(1) not in world.names
         assert (top in world.content.layers) is stays, (grace, patterns)

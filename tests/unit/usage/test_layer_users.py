@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
@@ -16,8 +17,11 @@ from podman_cvmfs.errors import InputError
 from podman_cvmfs.podman.storage_conf.effective import Places
 from podman_cvmfs.store.layout import link_name
 from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer
+from podman_cvmfs.usage import foreign_store
+from podman_cvmfs.usage.broken_layers import find_broken
 from podman_cvmfs.usage.graphroots import find_graphroots
 from podman_cvmfs.usage.layer_users import User, find_layer_users
+from podman_cvmfs.util.foreign_file import read_bounded
 
 BASE, MIDDLE, TOP = (letter * 64 for letter in "abc")
 IMAGE = "d" * 64
@@ -274,6 +278,20 @@ def test_drop_ins_are_read(tmp_path: Path, passwd: str) -> None:
     assert find_graphroots([], places(tmp_path), passwd, "/none").own == [other]
 
 
+def test_cri_o_has_roots_of_its_own(tmp_path: Path, passwd: str) -> None:
+    root, images = make(tmp_path / "srv/crio"), make(tmp_path / "srv/images")
+    crio = tmp_path / "crio"
+    (crio / "crio.conf.d").mkdir(parents=True)
+    (crio / "crio.conf").write_text(f'[crio]\nroot = "{root}"\n')
+    (crio / "crio.conf.d/10-images").write_text(f'[crio]\nimagestore = "{images}"\n')
+    find = functools.partial(find_graphroots, [], passwd=passwd, subuid="/none", crio=str(crio))
+    assert find(places(tmp_path)).own == [root, images]
+    # CRI-O runs as root.
+    assert not find(places(tmp_path, 1001)).own
+    (crio / "crio.conf").write_text("[crio")
+    assert find(places(tmp_path)).own_unseen == (str(crio),)
+
+
 def test_a_broken_storage_conf_is_told(tmp_path: Path, passwd: str) -> None:
     mine = tmp_path / "etc/storage.conf"
     hers = tmp_path / "ann/.config/containers/storage.conf"
@@ -301,3 +319,32 @@ def test_users_of_a_directory_service_are_known_from_subuid(tmp_path: Path, pass
 def test_a_named_directory_must_be_a_graphroot(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no graphroot"):
         find_graphroots([str(tmp_path)], places(tmp_path))
+
+
+@pytest.fixture
+def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A graphroot whose files can be opened and never read: a reader that sleeps stands for its
+    file system."""
+    path = tmp_path / "hanging"
+
+    def wait(name: str, limit: int) -> bytes:
+        if name.startswith(f"{path}/"):
+            time.sleep(1000)
+        return read_bounded(name, limit)
+
+    monkeypatch.setattr("podman_cvmfs.usage.foreign_store.read_bounded", wait)
+    monkeypatch.setattr(foreign_store, "SECONDS", 0.5)
+    return path
+
+
+def test_a_graphroot_that_never_answers_costs_its_time(tmp_path: Path, hanging: Path) -> None:
+    graphroot = Graphroot(tmp_path / "answers")
+    graphroot.write("containers", [{"id": "c1", "layer": "own", "image": IMAGE}])
+    Graphroot(hanging).write("containers", [])
+    started = time.monotonic()
+    uses = find_layer_users(content(), [str(hanging), str(graphroot.path)])
+    assert time.monotonic() - started < 10
+    assert [user.graphroot for user in uses.layers[TOP]] == [str(graphroot.path)]
+    slow = {str(hanging): "reading it takes more than 0.5 seconds"}
+    assert uses.unreadable == slow
+    assert find_broken([str(hanging), str(graphroot.path)]).unreadable == slow

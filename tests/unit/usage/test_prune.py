@@ -15,7 +15,7 @@ import pytest
 from podman_cvmfs.errors import InputError, StoreError
 from podman_cvmfs.names.reference import parse_repository_path
 from podman_cvmfs.plan.lay_out import view_of
-from podman_cvmfs.plan.make import candidate_of, make_plan
+from podman_cvmfs.plan.make import make_plan, storable_image
 from podman_cvmfs.plan.retirement import GRACE, NEVER, Retention, is_retired, retired_name
 from podman_cvmfs.resolve.image import FlatRoot, ResolvedImage
 from podman_cvmfs.settings.policy import Policy, View
@@ -69,8 +69,8 @@ class Site:
     def sync(self, *wanted: str, now: int = START, view: View = View.AUTO) -> None:
         """Make the store hold just these images, each given by its layers."""
         images = [self.image(letters) for letters in wanted]
-        candidates = {
-            each.source_id.hex: candidate_of(each, view_of(each, Policy(view=view)), "/r")
+        storable = {
+            each.source_id.hex: storable_image(each, view_of(each, Policy(view=view)), "/r")
             for each in images
         }
         names = {
@@ -78,7 +78,7 @@ class Site:
             for letters, each in zip(wanted, images)
         }
         with self.store.opened() as current:
-            plan = make_plan(current, names, candidates, str(view), Retention(now))
+            plan = make_plan(current, names, storable, str(view), Retention(now))
             self.store.replace(plan.content, plan.layers, plan.images, plan.pieces)
 
     @property

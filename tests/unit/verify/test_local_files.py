@@ -13,7 +13,7 @@ import pytest
 
 from podman_cvmfs.names.reference import parse_repository_path
 from podman_cvmfs.plan.lay_out import view_of
-from podman_cvmfs.plan.make import candidate_of, make_plan
+from podman_cvmfs.plan.make import make_plan, storable_image
 from podman_cvmfs.plan.retirement import Retention
 from podman_cvmfs.resolve.skeleton import Skeleton
 from podman_cvmfs.settings.policy import Policy
@@ -35,11 +35,11 @@ def store(tmp_path: Path) -> Path:
     skeleton = Skeleton((Node(""), Node("etc", mode=0o775)), files=(PASSWD,))
     found = replace(image("a", "a"), skeleton=skeleton)
     made = Store(str(tmp_path / "store"))
-    candidate = candidate_of(found, view_of(found, Policy()), str(repository))
+    storable = storable_image(found, view_of(found, Policy()), str(repository))
     names = {parse_repository_path("r/a:1"): found.source_id.hex}
     with made.opened() as current:
         plan = make_plan(
-            current, names, {found.source_id.hex: candidate}, str(Policy()), Retention(1000)
+            current, names, {found.source_id.hex: storable}, str(Policy()), Retention(1000)
         )
         made.replace(plan.content, plan.layers, plan.images, plan.pieces)
     subprocess.run(["chown", "-hR", f"{USER}:{USER}", made.path], check=True)

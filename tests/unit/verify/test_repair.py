@@ -17,7 +17,7 @@ from podman_cvmfs.settings.policy import Policy, View
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.report import SyncReport
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.verify.fault import Severity
 from podman_cvmfs.verify.repair import repair
 from podman_cvmfs.verify.store import verify
@@ -44,7 +44,7 @@ def mend(store: Spoilt, repository: Path | None = None) -> SyncReport:
     """Repair ``store``, offline."""
     cache = BlobCache(str(store.root / "cache"))
     roots = [str(repository or store.repository)]
-    return repair(verify(str(store.path)), Wishes(roots, Store(str(store.path)), cache))
+    return repair(verify(str(store.path)), SyncRequest(roots, Store(str(store.path)), cache))
 
 
 def offered(store: Spoilt) -> dict[str, str]:

@@ -6,12 +6,12 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Iterator
+from typing import Protocol
 
 import zstandard
 
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.oci.documents import Descriptor, Digest
-from podman_cvmfs.publish.source.budget import Budget
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -24,6 +24,26 @@ _MAGIC_LENGTH = 6
 _PIECE = 1 << 20
 #: tarfile asks for no more than this at once unless an extended header is absurdly large.
 _MAX_HEADER = 16 << 20
+
+
+class Allowance(Protocol):
+    """What may be unpacked; both methods are told of bytes, and may raise InputError."""
+
+    def earn(self, count: int) -> None:
+        """Note that ``count`` bytes were read, as they are stored."""
+
+    def spend(self, count: int) -> None:
+        """Take ``count`` bytes that are unpacked."""
+
+
+class _NoBudget:
+    """Anything may be unpacked."""
+
+    def earn(self, count: int) -> None:
+        pass
+
+    def spend(self, count: int) -> None:
+        pass
 
 
 class WrongBlobError(InputError):
@@ -134,8 +154,9 @@ class LayerStream:
     """The uncompressed tar of one layer, readable forwards, while both its digests are computed.
 
     ``chunks`` are the blob as stored; ``descriptor`` says what digest and size it must have,
-    ``diff_id`` what digest the tar inside must have, ``budget`` what the whole image may take. It
-    offers what tarfile wants of a file: ``read``, ``tell`` and a ``seek`` that only goes forwards.
+    ``diff_id`` what digest the tar inside must have, ``budget`` what may be unpacked, by default
+    anything. It offers what tarfile wants of a file: ``read``, ``tell`` and a ``seek`` that only
+    goes forwards.
     """
 
     def __init__(
@@ -143,9 +164,9 @@ class LayerStream:
         chunks: Iterator[bytes],
         descriptor: Descriptor,
         diff_id: Digest,
-        budget: Budget | None = None,
+        budget: Allowance | None = None,
     ) -> None:
-        self.budget = budget or Budget()
+        self.budget: Allowance = budget or _NoBudget()
         self._descriptor = descriptor
         self._diff_id = diff_id
         self._blob_hash = hashlib.sha256()

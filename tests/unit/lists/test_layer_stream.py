@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from podman_cvmfs.errors import InputError
+from podman_cvmfs.lists.layer_stream import LayerStream, compression, decompress
 from podman_cvmfs.oci.documents import Descriptor, Digest
 from podman_cvmfs.publish.source.budget import Budget
-from podman_cvmfs.publish.source.layer_stream import LayerStream, compression, decompress
 
 DATA = os.urandom(3000) + b"a" * 3_000_000 + os.urandom(70_000)
 

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the rest of the project asks for file lists: whether a layer has one, and its entries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from podman_cvmfs.errors import StoreError
+from podman_cvmfs.lists.entry import Entry
+from podman_cvmfs.oci.documents import Digest
+
+
+class BadListError(StoreError):
+    """The file list with the digest ``digest`` is gone or damaged, or no store can hold it."""
+
+    def __init__(self, digest: str, message: str, hint: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.digest = digest
+
+
+class KnownLists(Protocol):
+    """The file lists of layers; safe to use from several threads."""
+
+    def find(self, repository: str, layer: Digest) -> str | None:
+        """The digest, in hexadecimal, of the list of the layer whose blob has the digest ``layer``
+        and whose files are in ``repository``; None if there is no list."""
+
+    def entries(self, digest: str) -> Iterable[Entry]:
+        """The list with this digest. Raises InputError or StoreError if it is gone or damaged."""
+
+
+class NoLists:
+    """No layer has a list."""
+
+    def find(self, repository: str, layer: Digest) -> str | None:
+        """None."""
+        return None
+
+    def entries(self, digest: str) -> Iterable[Entry]:
+        """Raises StoreError."""
+        raise StoreError(f"the file list {digest} is gone", "sync again")
+
+
+class GoodLists:
+    """The lists of ``lists`` without those that turned out to be bad."""
+
+    def __init__(self, lists: KnownLists) -> None:
+        self._lists = lists
+        self._bad: set[str] = set()
+
+    def find(self, repository: str, layer: Digest) -> str | None:
+        """As ``KnownLists.find``."""
+        digest = self._lists.find(repository, layer)
+        return None if digest in self._bad else digest
+
+    def entries(self, digest: str) -> Iterable[Entry]:
+        """As ``KnownLists.entries``."""
+        return self._lists.entries(digest)
+
+    def leave_out(self, digest: str) -> None:
+        """From now on no layer has the list ``digest``."""
+        self._bad.add(digest)

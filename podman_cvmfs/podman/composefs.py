@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether podman here mounts and commits layers with metadata of their own.
+
+podman 5.4 and later mount them, as root. But ``commit`` and ``build`` lose data on such layers
+unless podman compares directories file by file: a file whose attributes were changed is committed
+with null bytes as its content. podman decides that from storage.conf alone
+(containers/storage 1.57 and 1.64, ``drivers/overlay/overlay.go``, useNaiveDiff). ``podman info``
+tells the decision.
+
+Even a sync with nothing to do needs the answer. So this module imports little, and the answer is
+kept until podman, its configuration or the kernel changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+
+from podman_cvmfs.podman.program import identity
+from podman_cvmfs.podman.storage_conf.places import Places, system_mains, with_drop_ins
+from podman_cvmfs.util.foreign_file import read_bounded
+
+#: These variables lead podman to other configuration.
+_VARIABLES = (
+    "CONTAINERS_CONF",
+    "CONTAINERS_STORAGE_CONF",
+    "CONTAINERS_STORAGE_CONF_OVERRIDE",
+    "STORAGE_OPTS",
+)
+#: Without one of these words in storage.conf podman doesn't compare file by file.
+_WORDS = re.compile(r"metacopy=on|redirect_dir=on|use_composefs", re.IGNORECASE)
+#: What to write into storage.conf.
+OPTION = "metacopy=on"
+#: The obstacle on most machines.
+NAIVE_DIFF_OFF = (
+    "podman would lose data in commits and builds, because storage.conf lacks "
+    f'mountopt = "{OPTION}"'
+)
+#: The first kernel with data-only lower directories, without which the data's directories show.
+_KERNEL = (6, 5)
+_PODMAN = (5, 4)
+_ALL_IDS = ["0", "0", "4294967295"]
+#: Longer files are not read, in bytes.
+_MOST = 1 << 20
+
+
+def obstacle(memo: str, places: Places | None = None) -> str:
+    """Why podman here can't be given layers with metadata of their own, as a sentence without a
+    full stop; "" if it can. ``memo`` is the file that keeps podman's answer. ``places`` are
+    podman's, by default those of this process."""
+    if os.geteuid() != 0 or _systems("/proc/self/uid_map").split() != _ALL_IDS:
+        return "only root on the machine itself can mount it"
+    if not has_erofs():
+        return f"the kernel has no EROFS, or is older than {_version(_KERNEL)}"
+    texts = {path: _text(path) for path in _files(places or Places.of_process())}
+    set_here = {name: os.environ.get(name, "") for name in _VARIABLES}
+    if not any(map(_WORDS.search, [*texts.values(), *set_here.values()])):
+        return NAIVE_DIFF_OFF
+    asked = json.dumps([identity(), texts, set_here, os.uname().release])
+    key = hashlib.sha256(asked.encode(errors="surrogateescape")).hexdigest()
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        known = json.loads(_text(memo))
+        if known["asked"] == key:
+            return str(known["obstacle"])
+    found = _ask()
+    from podman_cvmfs.errors import PodmanCvmfsError
+    from podman_cvmfs.util.files import write_whole
+
+    # If the answer can't be written, podman is asked again next time.
+    with contextlib.suppress(OSError, PodmanCvmfsError):
+        data = json.dumps({"asked": key, "obstacle": found}).encode()
+        write_whole(memo, data, inside=os.path.dirname(memo))
+    return found
+
+
+def has_erofs() -> bool:
+    """Whether the kernel can mount such metadata: it has EROFS, or a module for it, and overlayfs
+    with directories for data alone."""
+    release = os.uname().release
+    found = re.match(r"(\d+)\.(\d+)", release)
+    if found is None or (int(found[1]), int(found[2])) < _KERNEL:
+        return False
+    if "\terofs\n" in _systems("/proc/filesystems"):
+        return True
+    modules = f"/lib/modules/{release}"
+    return any(
+        "/erofs.ko" in _systems(f"{modules}/{name}") for name in ("modules.dep", "modules.builtin")
+    )
+
+
+def _ask() -> str:
+    from podman_cvmfs.errors import InputError
+    from podman_cvmfs.podman.storage_conf.ask import ask, ask_version, environment
+
+    env = environment()
+    try:
+        version = ask_version(env)
+        numbers = tuple(int(word) for word in re.findall(r"\d+", version)[:2])
+        if numbers < _PODMAN:
+            return f"podman {version} is older than {_version(_PODMAN)}"
+        env.update({name: os.environ[name] for name in _VARIABLES if name in os.environ})
+        template = '{{index .Store.GraphStatus "Native Overlay Diff"}}'
+        done = ask("info", env, "--format", template)
+    except InputError as err:
+        return err.message
+    if done.returncode:
+        return "podman info fails"
+    return "" if done.stdout.strip() == "false" else NAIVE_DIFF_OFF
+
+
+def _files(places: Places) -> list[str]:
+    """The files from which podman may take its storage options, whatever its version."""
+    named = [places.storage_conf, places.storage_override]
+    found = [*system_mains(places), *with_drop_ins(places, "storage"), *filter(None, named)]
+    return list(dict.fromkeys(found))
+
+
+def _version(numbers: tuple[int, int]) -> str:
+    return ".".join(map(str, numbers))
+
+
+def _systems(path: str) -> str:
+    """The text of a file of the kernel's, which has no size beforehand; "" if it can't be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _text(path: str) -> str:
+    """The text of a file; "" if it can't be read."""
+    try:
+        return read_bounded(path, _MOST).decode("utf-8", "replace")
+    except OSError:
+        return ""

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The HTTP front: passes all requests on to the registry, and waits where a tag is pushed.
+
+Paths and errors are those of the OCI distribution specification 1.1 (sections "Push", "Errors").
+The registry behind it keeps blobs and manifests, and decides who may do what: logins are passed on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
+from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.names.reference import ImageName, check_parts
+from podman_cvmfs.publish.front.batches import Batches
+from podman_cvmfs.publish.front.events import MAX_EVENTS, pushed
+
+log = logging.getLogger(__name__)
+
+_MANIFEST = re.compile(r"/v2/(?P<repository>[a-z0-9._/-]{1,255})/manifests/(?P<tag>[\w.-]{1,128})")
+#: As registries bound it, in bytes.
+_MAX_MANIFEST = 4 << 20
+_CHUNK = 1 << 16
+#: RFC 9110, 7.6.1: they are between two neighbours only.
+_HOP_BY_HOP = (
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+)
+#: Seconds until the registry is given up: to connect, and between two reads.
+_CONNECT, _READ = 30, 300
+
+
+@dataclass(frozen=True)
+class Front:
+    """What the front needs to know. ``name`` is what users call it: host, or host and port.
+
+    ``upstream`` is the address of the registry. Notifications need ``token``; without one they are
+    refused.
+    """
+
+    name: str
+    upstream: str
+    batches: Batches
+    token: str | None = None
+
+
+def application(front: Front) -> web.Application:
+    """The application, to be served by aiohttp."""
+    handler = _Handler(front)
+    app = web.Application(client_max_size=max(_MAX_MANIFEST, MAX_EVENTS))
+    app.cleanup_ctx.append(handler.connected)
+    app.router.add_get("/healthz", handler.health)
+    app.router.add_get("/metrics", handler.metrics)
+    app.router.add_post("/notifications", handler.notified)
+    app.router.add_route("*", "/v2{rest:.*}", handler.passed_on)
+    # Where a registry gives its tokens itself.
+    app.router.add_route("*", "/{rest:(auth|token|service).*}", handler.passed_on)
+    return app
+
+
+class _Handler:
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self._session: aiohttp.ClientSession
+
+    async def connected(self, app: web.Application) -> AsyncIterator[None]:
+        """Keep connections to the registry as long as the application runs."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_READ)
+        async with aiohttp.ClientSession(
+            timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+        ) as self._session:
+            yield
+
+    async def passed_on(self, request: web.Request) -> web.StreamResponse:
+        """Any request to the registry. The answer to a pushed tag waits until it is published."""
+        match = _MANIFEST.fullmatch(request.path)
+        try:
+            if request.method != "PUT" or match is None:
+                body = request.content if request.can_read_body else None
+                async with self._asked(request, body) as answer:
+                    return await _copied(request, answer)
+            try:
+                data = await request.read()
+            except web.HTTPRequestEntityTooLarge:
+                return _error(413, "MANIFEST_INVALID", "the manifest is too large")
+            async with self._asked(request, data) as answer:
+                if answer.status not in (200, 201):
+                    return await _copied(request, answer)
+                headers, status = _headers(answer.headers), answer.status
+                content = await answer.read()
+        except (aiohttp.ClientError, asyncio.TimeoutError) as err:
+            log.error("the registry %s: %s", self._front.upstream, printable(str(err)))
+            return _error(502, "UNAVAILABLE", "the registry behind this one doesn't answer")
+        name = ImageName(self._front.name, match["repository"], match["tag"])
+        failure = await self._front.batches.publish(name)
+        if failure is not None:
+            log.error("%s: %s", name, failure)
+            # Clients show the text of answers from 400 to 499 only.
+            return _error(422, "UNKNOWN", f"pushed, but not published: {failure}")
+        headers.popall("Content-Length", None)
+        return web.Response(status=status, headers=headers, body=content)
+
+    @contextlib.asynccontextmanager
+    async def _asked(
+        self, request: web.Request, body: bytes | aiohttp.StreamReader | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        headers = _headers(request.headers)
+        # The registry makes its addresses of what the client calls it.
+        headers["X-Forwarded-Proto"] = request.scheme
+        async with self._session.request(
+            request.method,
+            URL(self._front.upstream + request.raw_path, encoded=True),
+            headers=headers,
+            data=body,
+            allow_redirects=False,
+        ) as answer:
+            yield answer
+
+    async def notified(self, request: web.Request) -> web.Response:
+        """A notification of another registry: publish what was pushed there, and don't wait."""
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        token = self._front.token
+        if token is None or not hmac.compare_digest(given.encode(), token.encode()):
+            return _error(401, "UNAUTHORIZED", "notifications need the token")
+        try:
+            names = pushed(await request.read())
+        except InputError as err:
+            return _error(400, "UNKNOWN", err.message)
+        for repository, tag in names:
+            self._front.batches.begin(ImageName(self._front.name, repository, tag))
+        return web.Response(status=202)
+
+    async def health(self, request: web.Request) -> web.Response:
+        """Whether the registry answers."""
+        try:
+            async with self._session.get(f"{self._front.upstream}/v2/") as answer:
+                is_well = answer.status in (200, 401)
+        except (aiohttp.ClientError, asyncio.TimeoutError):
+            is_well = False
+        if is_well:
+            return web.Response(text="ok\n")
+        return web.Response(status=503, text="the registry behind this one doesn't answer\n")
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Counts, in Prometheus's text format 0.0.4."""
+        lines = []
+        for key, value in vars(self._front.batches.counts).items():
+            metric = f"podman_cvmfs_registry_{key}_total"
+            lines += [f"# TYPE {metric} counter", f"{metric} {value}"]
+        return web.Response(text="\n".join(lines) + "\n")
+
+
+def checked_name(name: str) -> str:
+    """``name`` if users can call a registry so. Raises InputError."""
+    check_parts(name, "image", "tag", name)
+    return name
+
+
+def _headers(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """The headers that are passed on."""
+    named = {each.strip().lower() for each in headers.get("Connection", "").split(",")}
+    return CIMultiDict(
+        (key, value)
+        for key, value in headers.items()
+        if key.lower() not in _HOP_BY_HOP and key.lower() not in named
+    )
+
+
+async def _copied(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+    """The registry's answer, in pieces."""
+    response = web.StreamResponse(status=answer.status, headers=_headers(answer.headers))
+    await response.prepare(request)
+    async for piece in answer.content.iter_chunked(_CHUNK):
+        await response.write(piece)
+    await response.write_eof()
+    return response
+
+
+def _error(status: int, code: str, message: str) -> web.Response:
+    document = {"errors": [{"code": code, "message": printable(message)}]}
+    return web.json_response(document, status=status)

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""File lists of layers on a mount as CernVM-FS's client shows it, by catalogues and without."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from podman_cvmfs.cache.blobs import BlobCache
+from podman_cvmfs.lists.catalogues import Catalogues
+from podman_cvmfs.lists.entry import Entry
+from podman_cvmfs.lists.kept import KeptLists, Source
+from podman_cvmfs.lists.maker import ListMaker
+from podman_cvmfs.lists.source import ListSource
+from podman_cvmfs.oci.documents import Digest
+from podman_cvmfs.registry.objects import ObjectClient
+from podman_cvmfs.repository.layout import LAYERFS, flat_directory, layer_directory
+from podman_cvmfs.repository.served import open_tree
+from podman_cvmfs.repository.whiteouts import scan
+from podman_cvmfs.settings.policy import Policy, View
+from podman_cvmfs.store.reader import read_store
+from podman_cvmfs.store.store import Store
+from podman_cvmfs.sync.request import SyncRequest
+from podman_cvmfs.sync.run import sync
+from tests.support.blobs import Blobs
+from tests.support.catalogues import Server
+from tests.support.ducc_losses import lossy_copy
+from tests.support.images import LAYERS
+from tests.support.layers import Blob, pack
+from tests.support.memory_images import Images, put
+from tests.support.mounted import Mounted, mounted
+from tests.support.unpacked_layer import listed
+
+pytestmark = pytest.mark.usefixtures("as_root")
+
+_NAMES = ("base", "app", "odd-names", "links", "modes", "delete", "opaque", "turn")
+#: What neither layers nor merged roots have kept, and what upper layers have replaced.
+_REPLACED = {"var/lib/data/b", "usr/share/kind", "usr/share/thing"}
+
+
+@dataclass
+class Site:
+    """A repository that DUCC could have written, and an image in it."""
+
+    repository: Path
+    blobs: dict[str, Blob]
+    merged: str
+    registry: Blobs
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    place = tmp_path_factory.mktemp("lists")
+    blobs = {name: pack(LAYERS[name]) for name in _NAMES}
+    images = Images()
+    image = images.of_blobs("registry.example.org/t/all:1", [*blobs.values()])
+    put(place / "exact", images, image)
+    lossy_copy(place / "exact", place / "lossy")
+    registry = Blobs({digest.hex: data for digest, data in images.blobs.items()})
+    registry.blobs[image.config.digest.hex] = image.config.raw
+    return Site(place / "lossy", blobs, flat_directory(image.config.digest.hex), registry)
+
+
+@pytest.fixture
+def client(site: Site, tmp_path: Path) -> Iterator[Mounted]:
+    with mounted(site.repository, tmp_path / "mount", tmp_path / "client") as found:
+        yield found
+
+
+def _source(client: Mounted, tmp_path: Path, kept: KeptLists | None = None) -> ListSource:
+    cache = str(tmp_path / "cache")
+    tree = open_tree(str(client.mountpoint))
+    catalogues = Catalogues(cache, ObjectClient(timeout=5))
+    return ListSource(tree, kept or KeptLists(cache, 1 << 30), catalogues)
+
+
+def _lost(entry: Entry) -> Entry:
+    """An entry without what DUCC loses everywhere: attributes, and parts of seconds."""
+    xattrs = tuple(each for each in entry.xattrs if each[0] == "trusted.overlay.opaque")
+    return entry._replace(xattrs=xattrs, mtime_ns=entry.mtime_ns // 10**9 * 10**9)
+
+
+def _told(site: Site, name: str) -> dict[str, Entry]:
+    """The list of a layer as it is by its tar, without what DUCC loses everywhere."""
+    entries = {each.path: each for each in listed(site.blobs[name])[0]}
+    found = {}
+    for path, entry in entries.items():
+        if entry.hardlink is not None:
+            first = entries[entry.hardlink]
+            backing = path if first.backing else None
+            entry = Entry(*(*entry[:7], first.target, backing, None, ()))
+        found[path] = _lost(entry)
+    return found
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_catalogues_tell_layers_as_their_tars_do(
+    name: str, site: Site, client: Mounted, tmp_path: Path
+) -> None:
+    kept = KeptLists(str(tmp_path / "cache"), 1 << 30)
+    layer = Digest.parse(site.blobs[name].digest)
+    found = _source(client, tmp_path, kept).find(layer, site.merged)
+    assert found is not None and found[0] is Source.CATALOGUE
+    seen = {each.path: each for each in kept.entries(found[1])}
+    wanted = _told(site, name)
+    assert seen.keys() == wanted.keys()
+    for path in wanted.keys() - _REPLACED - {""}:
+        entry = wanted[path]
+        if entry.is_directory and not entry.mtime_ns:
+            entry = Entry(*(*entry[:5], seen[path].mtime_ns, *entry[6:]))
+        assert seen[path] == entry, path
+    assert kept.find(str(client.mountpoint), layer) == found[1]
+    assert kept.find("/elsewhere", layer) is None
+
+
+def test_markers_by_catalogues_are_those_of_the_files(
+    site: Site, client: Mounted, tmp_path: Path
+) -> None:
+    source = _source(client, tmp_path)
+    tree = open_tree(str(client.mountpoint))
+    for name, blob in site.blobs.items():
+        layer = Digest.parse(blob.digest)
+        found = source.markers(layer)
+        assert found == scan(tree.at(f"{layer_directory(layer.hex)}/{LAYERFS}")), name
+
+
+def test_a_list_costs_two_requests_and_nothing_the_next_time(
+    site: Site, client: Mounted, tmp_path: Path
+) -> None:
+    layer = Digest.parse(site.blobs["base"].digest)
+    before = client.counts()
+    first = _source(client, tmp_path).find(layer)
+    after = client.counts()
+    assert after.get("object", 0) - before.get("object", 0) == 1
+    assert after.get("readdir", 0) - before.get("readdir", 0) <= 1  # of the mount point
+    assert _source(client, tmp_path).find(layer) == first
+    assert client.counts().get("object") == after.get("object")
+
+
+def test_catalogues_come_through_the_clients_proxy(site: Site, tmp_path: Path) -> None:
+    proxy = Server(lambda name: None)
+    try:
+        with mounted(
+            site.repository, tmp_path / "mount", tmp_path / "client", proxy=proxy.address
+        ) as client:
+            layer = Digest.parse(site.blobs["app"].digest)
+            found = _source(client, tmp_path).find(layer)
+            assert found is not None and found[0] is Source.WALK
+            (asked,) = proxy.asked
+            assert asked.startswith("http://127.0.0.1:") and asked.endswith("C")
+            assert client.counts().get("object", 0) == 0
+    finally:
+        proxy.close()
+
+
+@pytest.mark.parametrize("options", [{"attributes": False}, {"host": "http://127.0.0.1:1"}])
+def test_without_catalogues_the_files_are_asked(
+    options: dict[str, object], site: Site, tmp_path: Path
+) -> None:
+    kept = KeptLists(str(tmp_path / "cache"), 1 << 30)
+    with mounted(site.repository, tmp_path / "m", tmp_path / "client", **options) as client:
+        layer = Digest.parse(site.blobs["delete"].digest)
+        found = _source(client, tmp_path, kept).find(layer, site.merged)
+    assert found is not None and found[0] is Source.WALK
+    seen = {each.path: each for each in kept.entries(found[1])}
+    assert seen.keys() == _told(site, "delete").keys()
+    assert seen["var/lib/data/a"].is_whiteout
+    changed = seen["var/lib/data/b"]
+    assert (changed.uid, stat.S_IMODE(changed.mode)) == (999, 0o644)
+
+
+def test_a_published_list_comes_first(site: Site, client: Mounted, tmp_path: Path) -> None:
+    """And a broken one is passed over."""
+    kept = KeptLists(str(tmp_path / "cache"), 1 << 30)
+    layer = Digest.parse(site.blobs["opaque"].digest)
+    entries, _ = listed(site.blobs["opaque"])
+    digest = kept.keep("/elsewhere", layer, entries, Source.PUBLISHED)
+    data = (tmp_path / f"cache/lists/{digest[:2]}/{digest}").read_bytes()
+    place = site.repository / layer_directory(layer.hex) / ".metadata/files.dump.zst"
+    try:
+        for written, source in ((b"broken", Source.CATALOGUE), (data, Source.PUBLISHED)):
+            place.write_bytes(written)
+            with mounted(site.repository, tmp_path / "m", tmp_path / "client") as fresh:
+                other = KeptLists(str(tmp_path / f"cache-{source.value}"), 1 << 30)
+                found = _source(fresh, tmp_path, other).find(layer)
+            assert found is not None and found[0] is source
+            assert (found[1] == digest) == (source is Source.PUBLISHED)
+    finally:
+        place.unlink()
+
+
+def _synced(
+    site: Site, client: Mounted, tmp_path: Path, policy: Policy, asks_registries: bool = False
+) -> tuple[str, KeptLists]:
+    """The view of the image after a sync, and the lists that it kept."""
+    kept = KeptLists(str(tmp_path / "cache"), 1 << 30)
+    store = tmp_path / "store"
+    report = sync(
+        SyncRequest(
+            repositories=[str(client.mountpoint)],
+            store=Store(str(store), lists=kept),
+            cache=BlobCache(str(tmp_path / "cache")),
+            registry=lambda: site.registry,
+            requested=["registry.example.org/t/all:1"],
+            policy=policy,
+            maker=ListMaker(kept, asks_registries=asks_registries),
+        )
+    )
+    assert not report.failed
+    content = read_store(str(store))
+    assert content is not None
+    (image,) = content.images.values()
+    return image.view, kept
+
+
+@pytest.mark.parametrize("source", [Source.CATALOGUE, Source.REGISTRY])
+def test_a_sync_makes_the_lists_that_it_needs(
+    source: Source, site: Site, client: Mounted, tmp_path: Path
+) -> None:
+    view, kept = _synced(site, client, tmp_path, Policy(exact=True), source is Source.REGISTRY)
+    assert view == View.EXACT.value
+    for name, blob in site.blobs.items():
+        note = kept.note(str(client.mountpoint), Digest.parse(blob.digest))
+        assert note is not None and note[0] is source, name
+        split = kept.tar_split(Digest.parse(blob.diff_id))
+        assert split == (listed(blob)[1] if source is Source.REGISTRY else None)
+
+
+def test_whiteouts_need_no_listing_of_directories(
+    site: Site, client: Mounted, tmp_path: Path
+) -> None:
+    view, _ = _synced(site, client, tmp_path, Policy(View.LAYERS))
+    assert view == View.LAYERS.value
+    assert client.counts()["object"] == len(site.blobs)
+    # Skeletons look into a few directories.
+    assert client.counts()["readdir"] < 40

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A short form of the matrix for the exact view: nothing differs from a pull.
+
+``python -m tests.matrix --only exact`` runs all of it.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.matrix import change_scripts, changes
+from tests.matrix.bench import Bench
+from tests.matrix.cells import EXACT
+from tests.matrix.run import map_ids, run_cell, store_of
+
+#: Images with many layers, setuid bits, links and deletions.
+_FEW = ("t/app:1", "t/app:2", "t/opaque:1", "t/twice:1", "v/alternating:1")
+_MOUNT = EXACT[0]
+#: Podman 4 takes no notice of metadata.
+_NEWER = pytest.mark.parametrize("bench", ["trixie", "sid"], indirect=True)
+
+
+@_NEWER
+def test_containers_see_exactly_what_a_pull_gives(bench: Bench) -> None:
+    outcome = run_cell(bench, _MOUNT, _FEW)
+    assert outcome.problems == []
+    assert outcome.images == len(_FEW)
+
+
+@_NEWER
+def test_commits_and_builds_keep_what_was_changed(bench: Bench) -> None:
+    outcome = changes.run(bench, _MOUNT, change_scripts.FEW[:1], short=True)
+    assert outcome.problems == []
+
+
+@_NEWER
+def test_user_namespaces_copy_nothing(bench: Bench) -> None:
+    assert map_ids(bench, _MOUNT).said == "keep-id works, auto works, uidmap works"
+
+
+@_NEWER
+def test_podman_is_known_to_lose_data_without_the_setting(bench: Bench) -> None:
+    """If it doesn't any more, the setting needn't be asked for."""
+    store = store_of(bench, _MOUNT)
+    name = bench.site.name("t/single:1")
+    with bench.fresh(stores=[store]) as podman:
+        script = "chmod 0755 /etc/passwd"
+        podman.run("run", "--name=one", "--pull=never", name, "sh", "-c", script)
+        podman.run("commit", "--quiet", "one", "localhost/lost")
+        read = podman.run("run", "--rm", "localhost/lost", "cat", "/etc/passwd")
+    assert set(read.stdout) == {"\0"}
