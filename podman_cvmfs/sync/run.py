@@ -75,7 +75,7 @@ def sync(request: SyncRequest) -> SyncReport:
                 break
             except BadListError as err:
                 # Its images get another view.
-                request.store.lists.leave_out(err.digest)
+                request.store.lists.leave_out(err.digests)
                 bad.append(err.line)
         if request.policy.shared:
             former = Policy.parse(current.policy)

@@ -17,6 +17,7 @@ from podman_cvmfs.lists.entry import Entry
 from podman_cvmfs.oci.documents import Digest, parse_manifest
 from podman_cvmfs.settings.policy import Policy, View
 from podman_cvmfs.store.layout import BLOB
+from podman_cvmfs.store.metadata_size import metadata_bytes
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.run import sync
@@ -127,6 +128,22 @@ def test_a_bad_list_costs_its_images_the_exact_view_only(exact: _Exact) -> None:
     assert not report.failed and exact.views == ["exact", "flat"]
     (warning,) = report.warnings
     assert "line 3 is no entry" in warning and str(exact.world.repository) in warning
+    assert verify(exact.store.path).findings == ()
+
+
+def test_metadata_keep_within_their_budget(exact: _Exact) -> None:
+    exact.sync()
+    size = (exact.pieces(0)[0] / BLOB).stat().st_size
+    assert (
+        metadata_bytes(exact.store.path) == 4 * size + (exact.pieces(0)[-1] / BLOB).stat().st_size
+    )
+    exact.sync(Policy())
+    shutil.rmtree(exact.store.path)
+    exact.store = Store(exact.store.path, lists=exact.lists, budget=3 * size)
+    report = exact.sync()
+    assert not report.failed and sorted(exact.views) == ["exact", "flat"]
+    (warning,) = report.warnings
+    assert "1 layer can't be shown exactly" in warning and "lists_budget" in warning
     assert verify(exact.store.path).findings == ()
 
 
