@@ -25,7 +25,7 @@ from podman_cvmfs.repository.whiteouts import scan
 from podman_cvmfs.settings.policy import Policy, View
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.sync.request import Wishes
+from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.sync.run import sync
 from tests.support.blobs import Blobs
 from tests.support.catalogues import Server
@@ -203,7 +203,7 @@ def _synced(
     kept = KeptLists(str(tmp_path / "cache"), 1 << 30)
     store = tmp_path / "store"
     report = sync(
-        Wishes(
+        SyncRequest(
             repositories=[str(client.mountpoint)],
             store=Store(str(store), lists=kept),
             cache=BlobCache(str(tmp_path / "cache")),
