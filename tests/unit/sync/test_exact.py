@@ -59,8 +59,8 @@ class _Exact:
         self.store = Store(world.store.path, lists=self.lists)
 
     def sync(self, policy: Policy = EXACT, not_exact: str = "") -> SyncReport:
-        wishes = self.world.wishes(policy=policy)
-        return sync(replace(wishes, store=self.store, not_exact=not_exact))
+        request = self.world.request(policy=policy)
+        return sync(replace(request, store=self.store, not_exact=not_exact))
 
     @property
     def views(self) -> list[str]:
@@ -163,7 +163,7 @@ def test_damage_is_found_and_repaired(exact: _Exact, damage: str) -> None:
         (piece / damage).write_text("nonsense")
     verdict = verify(exact.store.path)
     assert verdict.errors
-    repair(verdict, replace(exact.world.wishes(policy=EXACT), store=exact.store))
+    repair(verdict, replace(exact.world.request(policy=EXACT), store=exact.store))
     assert verify(exact.store.path).errors == 0
     assert exact.views == ["exact", "exact"]
 
