@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from podman_cvmfs.lists.kept import KeptLists
 from podman_cvmfs.plan.retirement import NEVER, grace_of, is_retired
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import GENUINE, UNANSWERED
@@ -46,7 +47,8 @@ class Due:
 class Status:
     """A store. ``changed`` (seconds since 1970) is when a sync or prune last changed it, None if
     nothing has been written yet. ``cache`` is the directory with the records of syncs. ``counts``
-    are by kind, in the order to show them."""
+    are by kind, in the order to show them. ``lists`` is how many bytes file lists take in the
+    cache, and ``lists_budget`` how many they may."""
 
     store: str
     cache: str
@@ -57,6 +59,8 @@ class Status:
     counts: Mapping[str, int]
     repositories: tuple[RepositoryStatus, ...]
     due: tuple[Due, ...]
+    lists: int = 0
+    lists_budget: int = 0
 
 
 def status_of(settings: Settings, content: StoreContent) -> Status:
@@ -73,6 +77,8 @@ def status_of(settings: Settings, content: StoreContent) -> Status:
         counts=counts_of(content),
         repositories=repositories,
         due=_due(settings, content, repositories),
+        lists=KeptLists(settings.cache, settings.lists_budget).size(),
+        lists_budget=settings.lists_budget,
     )
 
 
