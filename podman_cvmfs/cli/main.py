@@ -27,6 +27,7 @@ COMMANDS = {
     "doctor": "Find why podman fails or is slow with the store, and how to cure it.",
     "images": "List the images of the repository and of the store.",
     "inspect": "Show images of the store with their layers and files.",
+    "lists": "Make exact lists of the files of images, from their registries.",
     "prefetch": "Read early what images open when they start.",
     "profile": "Record what an image opens when it starts.",
     "prune": "Remove old layers that nobody uses.",

@@ -74,6 +74,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
             "the store's layers are not in composefs form, and this has not been tested",
         ),
         ("userns-fails", _E, "containers of the store's images don't start in this namespace"),
+        ("auto-ids-missing", _E, "no container can be made: automatic namespaces have no IDs"),
         ("userns-copies", _W, "a container copies its whole image for each mapping of IDs"),
         ("crio-conf-broken", _E, "CRI-O doesn't start"),
         ("crio-store-missing", _E, "CRI-O doesn't start"),

@@ -61,6 +61,10 @@ def use_kernel(facts: Facts) -> str:
     """Have the kernel mount the layers, and lay out the store for it."""
     chosen = ("--overlay", Overlay.KERNEL.value)
     command = setup(facts, *chosen)
+    remembered = facts.configuration.remembered_in
+    if remembered:
+        # Without it podman looks into its storage, whether the kernel can mount all of that.
+        command += f" && {shell('rm', '--force', remembered)}"
     if facts.contents.overlay != Overlay.FUSE.value:
         return command
     return f"{command} && {store_command(facts, 'sync', *facts.given, *chosen)}"

@@ -107,6 +107,9 @@ class Configuration:
     has_table: bool | None = True
     #: Whether ``mount_program`` is the site's own program, not fuse-overlayfs.
     is_own_program: bool = False
+    #: The file in which podman's storage remembers that a program mounts its layers, whatever the
+    #: options say; "" if it doesn't.
+    remembered_in: str = ""
     #: Whether /dev/fuse can be opened.
     has_fuse: bool = True
     #: The shell file that names our store at each login; "" if there is none.

@@ -148,6 +148,8 @@ class User:
     #: How many subordinate IDs the user has; None where a directory service knows.
     subuids: int | None = None
     subgids: int | None = None
+    #: Whether there are subordinate IDs for containers of root in automatic user namespaces.
+    auto_ids: bool = True
     #: newuidmap and newgidmap, if they are missing or lack the right to map.
     bad_programs: tuple[str, ...] = ()
     #: Whether users may make user namespaces.
@@ -205,6 +207,8 @@ class ImagePolicy:
     #: The same rules for all images that it doesn't name; "" for no such rule.
     rejects_others: str = ""
     mistrusts_others: str = ""
+    #: The file of our settings in which ``signatures`` is set, or could be.
+    settings_file: str = "/etc/podman-cvmfs/config.toml"
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,14 @@ MAX_ROWS = 1_000_000
 _MAX_NESTED = 10_000
 #: No value is longer, in bytes: names, links and attributes are far shorter.
 _MAX_VALUE = 128 * 1024
+#: In seconds since 1970: no file system has later ones.
+_MAX_TIME = 1 << 36
 #: How long SQLite may work on one file, in seconds, and after how many instructions that is asked.
 _SECONDS = 120.0
 _INSTRUCTIONS = 10_000
 
+#: What ``sqlite3`` raises; ValueError where SQLite's own message isn't UTF-8.
+_ERRORS = (sqlite3.Error, sqlite3.Warning, OverflowError, MemoryError, ValueError)
 _TABLES = {"catalog", "nested_catalogs", "sqlite_master"}
 #: What ``sqlite3`` has no names for before Python 3.11: SQLite's ``sqlite3.h``.
 _LIMITS = {
@@ -79,7 +83,10 @@ class Catalogue:
         try:
             self._hold()
             self._check_schema()
-        except BaseException:
+        except _ERRORS as err:
+            self._database.close()
+            raise _damaged(err) from None
+        except InputError:
             self._database.close()
             raise
 
@@ -138,6 +145,8 @@ class Catalogue:
                 and all(isinstance(each, bytes) for each in texts)
                 and (blob is None or isinstance(blob, bytes))
                 and nanoseconds < 1_000_000_000
+                and 0 <= row[6] < 1 << 16
+                and -_MAX_TIME < row[7] < _MAX_TIME
             ):
                 raise InputError("a row of the catalogue is not valid")
             yield CatalogueRow(
@@ -160,7 +169,7 @@ class Catalogue:
         try:
             self._database.execute("SELECT mtimens FROM catalog LIMIT 0").close()
             return True
-        except sqlite3.Error:
+        except _ERRORS:
             return False
 
     def nested(self) -> Iterator[tuple[bytes, bytes]]:
@@ -176,7 +185,7 @@ class Catalogue:
                 if number >= most:
                     raise InputError(f"the catalogue has more than {most} rows")
                 yield row
-        except (sqlite3.Error, sqlite3.Warning, OverflowError, MemoryError) as err:
+        except _ERRORS as err:
             raise _damaged(err) from None
 
 

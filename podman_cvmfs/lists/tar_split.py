@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -145,5 +146,5 @@ def renamed(tar_split: BinaryIO, prefix: str) -> Iterator[bytes]:
                     name = prefix.encode() + base64.b64decode(row["name_raw"])
                     row["name_raw"] = base64.b64encode(name).decode()
                 yield json.dumps(row, separators=(",", ":")).encode() + b"\n"
-    except (OSError, EOFError, ValueError, TypeError) as err:
+    except (OSError, EOFError, ValueError, TypeError, zlib.error) as err:
         raise InputError(f"a tar-split is damaged: {type(err).__name__}") from None

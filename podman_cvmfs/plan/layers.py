@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from podman_cvmfs.plan.lay_out import Shown
 from podman_cvmfs.plan.retirement import Retention, hidden
-from podman_cvmfs.settings.policy import Change, Policy
+from podman_cvmfs.settings.policy import Change, Policy, Reuse
 from podman_cvmfs.store.records import (
     UNCOMPRESSED,
     LayerDirectory,
@@ -144,14 +144,19 @@ def serves(layer: StoredLayer, sources: Collection[str], gone: Collection[str]) 
 def distrusted_layers(
     current: StoreContent, policy: Policy, policy_of: Callable[[str], Policy]
 ) -> set[str]:
+    """The ``refused_layers`` of repositories that aren't trusted, although ``policy``, that for all
+    images, lets pulls use layers."""
+    return set() if policy.reuse is Reuse.NONE else refused_layers(current, policy_of)
+
+
+def refused_layers(current: StoreContent, policy_of: Callable[[str], Policy]) -> set[str]:
     """The IDs of layers that a pull can find by their place in a chain, although no other image may
-    use their repository's layers. ``policy_of`` returns the policy for images of a repository;
-    ``policy`` is the policy for all images."""
+    use their repository's layers. ``policy_of`` returns the policy for images of a repository."""
     return {
         layer.layer_id
         for layer in current.layers.values()
         if layer.shows is None and layer.repository
-        if policy_of(layer.repository).reuse is not policy.reuse
+        if policy_of(layer.repository).reuse is Reuse.NONE
     }
 
 

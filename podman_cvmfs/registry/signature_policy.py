@@ -44,8 +44,9 @@ class SignaturePolicy:
     def refusal(self, name: ImageName) -> str:
         """The rule by which podman doesn't take an image called ``name`` unless it is signed, as a
         sentence; "" if there is no such rule."""
-        name = name.canonical
-        scope = next((each for each in _scopes_of(name) if each in self.scopes), None)
+        # Most files have a default alone, and a sync asks for thousands of names.
+        scopes = _scopes_of(name.canonical) if self.scopes else ()
+        scope = next((each for each in scopes if each in self.scopes), None)
         types = self.default if scope is None else self.scopes[scope]
         where = f"images of {printable(scope)}" if scope else "all other images"
         if _REJECT in types:

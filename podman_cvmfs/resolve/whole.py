@@ -51,15 +51,15 @@ def find_merged_root(
 
 
 def _has_files(repository: Repository, blobs: Sequence[Descriptor]) -> bool:
-    """Whether an image of these layers has files for certain."""
-    if any(blob.size > MAX_EMPTY for blob in blobs):
-        return True
+    """Whether an image of these layers has files, as far as is known."""
     for blob in blobs:
         layer = repository.layer(blob.digest)
-        if layer is not None and (layer.diff_size or 0) > MAX_EMPTY:
+        # A layer that isn't there may have had files.
+        if layer is None or max(blob.size, layer.diff_size or 0) > MAX_EMPTY:
             return True
-        place = f"{layout.layer_directory(blob.digest.hex)}/{layout.LAYERFS}"
-        if not repository.tree.is_empty(place):
+        if not repository.tree.is_empty(
+            f"{layout.layer_directory(blob.digest.hex)}/{layout.LAYERFS}"
+        ):
             return True
     return False
 

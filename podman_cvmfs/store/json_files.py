@@ -18,13 +18,16 @@ from typing import Any
 from podman_cvmfs.store.layout import FORMAT, synthetic_diff_id
 from podman_cvmfs.store.records import StoreContent, StoredImage, StoredLayer
 
+#: Made once: a store has thousands of records.
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
 
 def to_json(value: object) -> bytes:
     """Compact JSON; the writers below give equal bytes for equal content.
 
     In ASCII, since a repository's path may hold bytes that are no text.
     """
-    return json.dumps(value, separators=(",", ":")).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def _array(records: Iterable[dict[str, Any]]) -> bytes:

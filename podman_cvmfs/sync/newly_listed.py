@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from podman_cvmfs.errors import InputError
-from podman_cvmfs.oci.documents import MAX_DOCUMENT, Digest, parse_manifest
+from podman_cvmfs.oci.documents import MAX_DOCUMENT, Descriptor, Digest, parse_manifest
 from podman_cvmfs.settings.policy import View
 from podman_cvmfs.store.layout import CURRENT, IMAGES
 from podman_cvmfs.store.records import StoreContent, StoredImage
@@ -31,17 +31,17 @@ def listed_since(current: StoreContent, wanted: Collection[str], request: SyncRe
     for image in current.images.values():
         sources = image.all_sources.intersection(wanted)
         if sources and image.view != View.EXACT.value:
-            layers = _layers(request.store.path, image)
-            if layers and all(is_listed(image.repository, each) for each in layers):
+            layers = layers_of(request.store.path, image)
+            if layers and all(is_listed(image.repository, each.digest) for each in layers):
                 found |= sources
     return found
 
 
-def _layers(store: str, image: StoredImage) -> list[Digest]:
-    """The digests of the blobs of an image's layers; none if the manifest can't be read."""
+def layers_of(store: str, image: StoredImage) -> list[Descriptor]:
+    """The layers of an image in the store, base first; none if the manifest can't be read."""
     path = f"{store}/{CURRENT}/{IMAGES}/{image.image_id}/manifest"
     try:
         manifest = parse_manifest(read_bounded(path, MAX_DOCUMENT), "the manifest")
     except (OSError, InputError):
         return []
-    return [layer.digest for layer in manifest.layers if not layer.is_foreign]
+    return [layer for layer in manifest.layers if not layer.is_foreign]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from podman_cvmfs.errors import printable
 from podman_cvmfs.plan.retirement import is_retired
@@ -14,6 +14,7 @@ from podman_cvmfs.settings.policy import Overlay, Reuse, View
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.store.strangers import Stranger
 from podman_cvmfs.sync.request import SyncRequest
+from podman_cvmfs.usage.layer_users import User
 from podman_cvmfs.usage.needs import Needs
 
 #: So many users, or files, are named.
@@ -39,13 +40,29 @@ def kept(content: StoreContent, needs: Needs, hidden: Sequence[str]) -> Iterator
         found = {user for layer in layers for user in needs.users.get(layer.layer_id, ())}
         if not found:
             continue
-        users = [str(user) for user in sorted(found)]
-        more = f" and {len(users) - _SHOWN} more" if len(users) > _SHOWN else ""
         yield (
             f"layers of {printable(root)} stay in the store, and pulls of images with these layers "
-            f"fail until it is back: {', '.join(users[:_SHOWN])}{more} (to have the images pulled, "
+            f"fail until it is back: {_some(found)} (to have the images pulled, "
             "remove these containers and images, and sync again)"
         )
+
+
+def still_found(content: StoreContent, needs: Needs, refused: set[str]) -> Iterator[str]:
+    """Who keeps layers in the store that pulls may not use, by their IDs: ``refused``. podman looks
+    for a layer by its ID, and a store can't have one for some users alone."""
+    held = refused & content.layers.keys()
+    users = {user for layer in held for user in needs.users.get(layer, ())}
+    if users:
+        yield (
+            "pulls and builds still find layers of the store that they may not use, because "
+            f"{_some(users)} stand on them (remove these containers and images, and sync again)"
+        )
+
+
+def _some(users: Iterable[User]) -> str:
+    texts = [str(user) for user in sorted(users)]
+    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return f"{', '.join(texts[:_SHOWN])}{more}"
 
 
 def owner_notices(repository: AnyRepository, request: SyncRequest) -> Iterator[str]:

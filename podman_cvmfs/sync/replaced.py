@@ -6,15 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from podman_cvmfs.errors import RepositoryError, printable
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.plan.retirement import is_retired
 from podman_cvmfs.store.records import StoreContent, layers_of
 from podman_cvmfs.sync.held import Held
-from podman_cvmfs.usage.layer_users import User
 from podman_cvmfs.usage.linked import ShownDirectories, in_use
-from podman_cvmfs.usage.vanished import vanished_files
+
+if TYPE_CHECKING:
+    from podman_cvmfs.usage.layer_users import User
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,10 @@ def find_replaced(
     repositories that are ``down``."""
     layers = current.layers
     asked = [each for each in in_use(current) if layers[each].repository not in down]
-    linked = shown.on_links(current, asked)
-    lost = vanished_files(current, asked, shown.of)
-    return Replaced(linked, _images_with(current, linked), _images_with(current, lost))
+    seen = shown.look(current, asked)
+    return Replaced(
+        seen.linked, _images_with(current, seen.linked), _images_with(current, seen.lost)
+    )
 
 
 def _images_with(current: StoreContent, layers: Mapping[str, str]) -> dict[str, str]:

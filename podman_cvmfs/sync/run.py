@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 from podman_cvmfs.lists.known import BadListError
 from podman_cvmfs.names.reference import ImageName
-from podman_cvmfs.plan.layers import distrusted_layers, freed_images, orphaned_views
+from podman_cvmfs.plan.layers import distrusted_layers, freed_images, orphaned_views, refused_layers
 from podman_cvmfs.plan.make import Plan, StorableImage, make_plan
-from podman_cvmfs.plan.retirement import Retention, is_retired
+from podman_cvmfs.plan.retirement import NEVER, Retention, is_retired
 from podman_cvmfs.podman.features import reads_docker_zstd
 from podman_cvmfs.registry.meanings import meanings
 from podman_cvmfs.repository.collect import collect
@@ -36,6 +36,7 @@ from podman_cvmfs.sync.notices import (
     owner_notices,
     place_notices,
     planted,
+    still_found,
     trust_notices,
 )
 from podman_cvmfs.sync.replaced import find_replaced, still_shown, tell
@@ -93,7 +94,7 @@ def sync(request: SyncRequest) -> SyncReport:
         images=len(listed),
         synthesised=sum(image.config_origin == SYNTHESISED for image in listed),
         unanswered=sum(image.manifest_origin == UNANSWERED for image in listed),
-        next_due=_next_due(plan.content, request.grace, int(time.time())),
+        next_due=_next_due(plan.content, request, int(time.time())),
         shown=shown.all(plan.content, in_use(plan.content)),
     )
 
@@ -220,7 +221,8 @@ def _plan(
             layers = layers_of(current, image)
             useless.update(layer.layer_id for layer in layers if not layer.repository)
     useless.update(away.linked)
-    useless |= distrusted_layers(current, request.policy, request.policy_of)
+    refused = refused_layers(current, request.policy_of)
+    useless |= refused
     unused = (current.layers[layer_id] for layer_id in current.layers.keys() - used)
     asked = [layer.layer_id for layer in unused if layer.repository not in away.down]
     useless |= vanished_layers(request.store.path, current, asked)
@@ -235,6 +237,7 @@ def _plan(
     return plan, [
         *needs.obstacles(),
         *kept(plan.content, needs, sorted(hidden)),
+        *still_found(plan.content, needs, refused),
         *still_shown(plan.content, away.linked, needs.users),
     ]
 
@@ -339,9 +342,12 @@ def _repositories(offers: Offers) -> list[AnyRepository]:
     return list({offer.repository.root: offer.repository for offer in offers.offers}.values())
 
 
-def _next_due(content: StoreContent, grace: int, now: int) -> int | None:
+def _next_due(content: StoreContent, request: SyncRequest, now: int) -> int | None:
     """The time when the first retired layer is past its grace; for layers still in use, the time to
-    look again."""
+    look again. Layers that pulls may not use are looked at in each sync."""
+    grace = request.grace
+    if grace != NEVER and refused_layers(content, request.policy_of):
+        return now
     times = [layer.retired for layer in content.layers.values() if layer.retired is not None]
     times.extend(content.retired_entries.values())
     dues = [since + grace for since in times]

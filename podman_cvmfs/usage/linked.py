@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from podman_cvmfs.repository.served import NO_ANSWER, NO_CLIENT
 from podman_cvmfs.store.layout import OVERLAY, POOL_LAYERS, piece_entry
 from podman_cvmfs.store.piece_target import piece_target
 from podman_cvmfs.store.records import StoreContent, StoredLayer
-from podman_cvmfs.usage.vanished import TREES, targets
+from podman_cvmfs.usage.vanished import TREES, has_left, targets
 from podman_cvmfs.util.below import OPEN_DIRECTORY
 
 
@@ -28,6 +29,16 @@ def in_use(content: StoreContent) -> list[str]:
         for layer_id, layer in content.layers.items()
         if layer.retired is None or layer.lowers is None
     ]
+
+
+@dataclass
+class Seen:
+    """What was found instead of directories, by the IDs of layers. Values are paths."""
+
+    #: Layers that are reached over a symbolic link -> the link.
+    linked: dict[str, str] = field(default_factory=dict)
+    #: Layers whose files have left their repository -> a directory that is missing.
+    lost: dict[str, str] = field(default_factory=dict)
 
 
 class ShownDirectories:
@@ -60,29 +71,30 @@ class ShownDirectories:
             os.close(pool)
 
     def of(self, layer: StoredLayer) -> Iterable[str]:
-        """Where the pieces of ``layer`` lead to, as far as the others have read them."""
+        """Where the pieces of ``layer`` lead to, as far as ``look`` or ``all`` has read them."""
         if layer.lowers is None:
             return targets(self._overlay, layer)
         return filter(None, map(self._of_piece.get, layer.lowers))
 
-    def on_links(self, content: StoreContent, layer_ids: Iterable[str]) -> dict[str, str]:
-        """Those of these layers of ``content`` that are reached over a symbolic link: layer ID ->
-        the link's path.
+    def look(self, content: StoreContent, layer_ids: Iterable[str]) -> Seen:
+        """Look at the directories of these layers of ``content``.
 
-        The repository itself may be reached by one. What can't be looked at isn't found. Once a
+        The repository itself may be reached by a link. What can't be looked at isn't found. Once a
         repository doesn't answer, nothing more is asked of it: that may take seconds each time.
         """
         layer_ids = list(layer_ids)
         self._read(content, layer_ids)
         ways = _Ways()
-        found: dict[str, str] = {}
+        seen = Seen()
         for layer_id in layer_ids:
             for target in self.of(content.layers[layer_id]):
                 link = ways.first_link(target)
                 if link:
-                    found[layer_id] = link
+                    seen.linked[layer_id] = link
                     break
-        return found
+                if target in ways.absent and has_left(target):
+                    seen.lost[layer_id] = target
+        return seen
 
     def all(self, content: StoreContent, layer_ids: Iterable[str]) -> list[str]:
         """The directories of these layers of ``content``, and those on the way to them."""
@@ -104,6 +116,8 @@ class _Ways:
     def __init__(self) -> None:
         #: The first symbolic link on the way to each directory, itself included; "" without one.
         self._links: dict[str, str] = {}
+        #: What isn't there.
+        self.absent: set[str] = set()
         #: The repositories that don't answer.
         self._silent: set[str] = set()
 
@@ -123,6 +137,9 @@ class _Ways:
             return False
         try:
             return stat.S_ISLNK(os.lstat(path).st_mode)
+        except FileNotFoundError:
+            self.absent.add(path)
+            return False
         except OSError as err:
             if err.errno in NO_ANSWER | NO_CLIENT:
                 self._silent.add(_root_of(path))

@@ -7,12 +7,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from podman_cvmfs.errors import printable
 from podman_cvmfs.plan.retirement import GRACE, NEVER, Retention
 from podman_cvmfs.store.records import StoreContent, chain_of
-from podman_cvmfs.usage.graphroots import find_graphroots
-from podman_cvmfs.usage.layer_users import LayerUsers, User, find_layer_users
+
+if TYPE_CHECKING:
+    from podman_cvmfs.usage.layer_users import LayerUsers, User
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,10 @@ def find_needs(
     """Look for users of the layers of ``content`` in all visible graphroots, in those that the
     settings' ``patterns`` mean, and in the named ones. Raises InputError if one of the named ones
     isn't there. If ``grace`` is NEVER, all layers are needed."""
+    # Most syncs ask for no users, and the parser of storage.conf takes long to load.
+    from podman_cvmfs.usage.graphroots import find_graphroots
+    from podman_cvmfs.usage.layer_users import find_layer_users
+
     places = find_graphroots(graphroots, patterns=patterns)
     searched = (*places.own, *places.others)
     uses = find_layer_users(content, searched)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from podman_cvmfs.repository.layout import FILE_TREES
 from podman_cvmfs.store.layout import OVERLAY
@@ -21,32 +21,24 @@ def vanished_layers(store: str, content: StoreContent, layer_ids: Iterable[str])
     """The layers among ``layer_ids`` whose files have left the repository. ``store`` holds
     ``content``."""
     overlay = f"{store}/{OVERLAY}"
-    return {*vanished_files(content, layer_ids, lambda layer: targets(overlay, layer))}
+    return {
+        layer_id
+        for layer_id in layer_ids
+        if any(map(has_left, targets(overlay, content.layers[layer_id])))
+    }
 
 
-def vanished_files(
-    content: StoreContent,
-    layer_ids: Iterable[str],
-    shown: Callable[[StoredLayer], Iterable[str]],
-) -> dict[str, str]:
-    """The layers among ``layer_ids`` whose files have left the repository, with a missing
-    directory. ``shown`` tells what directories a layer shows.
+def has_left(directory: str) -> bool:
+    """Whether files that were in ``directory`` have left the repository.
 
     A missing repository or an unreadable file proves nothing: the tree that held the files must be
     there, without the files.
     """
-    found: dict[str, str] = {}
-    trees: dict[str, bool] = {}
-    for layer_id in layer_ids:
-        for target in shown(content.layers[layer_id]):
-            tree = next((target[: target.find(t) + len(t)] for t in TREES if t in target), None)
-            if tree is None:
-                continue
-            if tree not in trees:
-                trees[tree] = _lists_something(tree)
-            if trees[tree] and is_missing(target):
-                found[layer_id] = target
-    return found
+    for tree in TREES:
+        if tree in directory:
+            held = directory[: directory.find(tree) + len(tree)]
+            return is_missing(directory) and _lists_something(held)
+    return False
 
 
 def targets(overlay: str, layer: StoredLayer) -> Iterator[str]:

@@ -32,6 +32,7 @@ from podman_cvmfs.sync import wish_list
 from podman_cvmfs.util import toml
 from podman_cvmfs.verify.store import verify
 from tests.fuzz import go_json
+from tests.fuzz.list_targets import LIST_PARSERS
 from tests.support.image_documents import CONFIG, MANIFEST
 from tests.support.images import IMAGES, build
 from tests.support.layers import sha256
@@ -358,4 +359,5 @@ TARGETS = [
     Target(
         "layers.json", _store_file("overlay-layers/layers.json"), [json.dumps(_LAYER).encode()], 1
     ),
+    *(Target(name, feed, seeds, 4) for name, feed, seeds in LIST_PARSERS),
 ]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,11 +29,13 @@ from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.sync.run import sync
 from tests.support.blobs import Blobs
 from tests.support.catalogues import Server
+from tests.support.cli import podman_cvmfs, succeed
 from tests.support.ducc_losses import lossy_copy
-from tests.support.images import LAYERS
+from tests.support.images import IMAGES, LAYERS, build, push
 from tests.support.layers import Blob, pack
 from tests.support.memory_images import Images, put
 from tests.support.mounted import Mounted, mounted
+from tests.support.registry import Registry
 from tests.support.unpacked_layer import listed
 
 pytestmark = pytest.mark.usefixtures("as_root")
@@ -238,3 +241,26 @@ def test_whiteouts_need_no_listing_of_directories(
     assert client.counts()["object"] == len(site.blobs)
     # Skeletons look into a few directories.
     assert client.counts()["readdir"] < 40
+
+
+def test_the_command_fetches_each_layer_once(registry: Registry, tmp_path: Path) -> None:
+    built = build(IMAGES[1])
+    name = push(built, registry)
+    repository, cache = tmp_path / "repository", tmp_path / "cache"
+    places = ["--store", str(tmp_path / "store"), "--cache", str(cache)]
+    succeed("publish", f"http://{name}", "--repository", repository)
+    succeed("sync", "--repository", repository, *places)
+    counts = []
+    for _ in range(2):
+        before = len(registry.requests())
+        done = json.loads(succeed("lists", name, *places, "--format", "json"))
+        counts.append(len(registry.requests()) - before)
+    assert counts == [len(built.blobs), 0]
+    (image,) = done
+    kept = KeptLists(str(cache), 1 << 30)
+    for layer, blob in zip(image["layers"], built.blobs):
+        entries, split = listed(blob)
+        assert layer["layer"] == blob.digest and layer["files"] == len(entries)
+        assert [*kept.entries(layer["list"])] == entries
+        assert kept.tar_split(Digest.parse(blob.diff_id)) == split
+    assert podman_cvmfs("lists", "registry.example.org/no:1", *places).returncode == 3

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli import succeed
+from tests.support.cli import podman_cvmfs, succeed
 from tests.support.images import LAYERS, Built, Image, build, push
 from tests.support.layers import directory, file
 from tests.support.podman import Host, Podman, running
@@ -56,8 +56,8 @@ class Site:
         repositories: Sequence[Path],
         reuse_from: Sequence[Path] | None,
         **settings: str,
-    ) -> None:
-        """Sync as an administrator would: with a settings file."""
+    ) -> str:
+        """Sync as an administrator would: with a settings file. Return the messages."""
         values: dict[str, object] = {"repositories": [str(each) for each in repositories]}
         if reuse_from is not None:
             values["reuse_from"] = [str(each) for each in reuse_from]
@@ -66,7 +66,9 @@ class Site:
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_text("".join(lines))
         places = ("--store", store, "--cache", store.parent / "cache")
-        succeed("sync", "--offline", *places, settings=config)
+        done = podman_cvmfs("sync", "--offline", *places, settings=config)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +187,28 @@ def test_what_one_repository_deletes_is_there_in_the_images_of_another(
     seen = podman.run("run", "--rm", site.name(OURS), "ls", "-a", "/etc").stdout.split()
     assert {"group", "passwd"} <= set(seen)
     assert ".wh.group" not in seen
+
+
+def test_a_layer_that_somebody_stands_on_is_found_until_he_leaves(
+    site: Site,
+    store: Path,
+    podman: Podman,
+    tmp_path: Path,
+    podman_host: Host,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A store can't have a layer for one user alone: podman looks for layers by their IDs."""
+    site.sync(store, [site.theirs], None)
+    insecure = [site.registry.address]
+    with running(tmp_path / "other", stores=[store], insecure=insecure, on=podman_host) as other:
+        monkeypatch.setenv("CONTAINERS_STORAGE_CONF", other.env["CONTAINERS_STORAGE_CONF"])
+        pull(other, site)
+        said = site.sync(store, [site.theirs], None, reuse="none")
+        assert "pulls and builds still find layers" in said and str(other.graphroot) in said
+        pull(podman, site)
+        assert first_line(podman, "localhost/pulled") == FORGED
+        podman.run("rmi", "--all")
+        other.run("rmi", "--all")
+        site.sync(store, [site.theirs], None, reuse="none")
+        pull(podman, site)
+        assert first_line(podman, "localhost/pulled") == GENUINE

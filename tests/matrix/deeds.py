@@ -297,7 +297,7 @@ class _Deeds:
         self._prints(self._podman, image, "cat /opt/pulled /etc/tool.conf", "pulled\ntool\n")
 
 
-def _published(site: Site) -> Path:
+def published(site: Site) -> Path:
     """The repository of the images; made on first use."""
     path = site.data / "deeds"
     if not path.exists():
@@ -314,7 +314,7 @@ def _store(bench: Bench, cell: Cell) -> Path:
     fuse = "f" if cell.layout != "kernel" else "k"
     store = site.data / f"d-{'u' if cell.own else 'r'}-{cell.owner}-{cell.view}-{fuse}" / "store"
     if not store.exists():
-        repository = site.shown(_published(site), cell.owner, cell.mount)
+        repository = site.shown(published(site), cell.owner, cell.mount)
         store.parent.mkdir(exist_ok=True)
         options = ("--view", cell.view, "--overlay", cell.layout)
         user = USER if cell.own else None

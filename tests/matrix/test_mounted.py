@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 
 from tests.matrix import deeds, deeds_stated, deeds_table
 from tests.matrix.bench import Bench
 from tests.matrix.cells import Cell
+from tests.matrix.deed_images import APP
+from tests.matrix.host import USER
 from tests.matrix.run import run_cell
 from tests.support.roots import GENERATIONS
 
@@ -41,6 +44,20 @@ def test_containers_see_what_a_pull_gives(bench: Bench, cell: Cell) -> None:
     outcome = run_cell(bench, cell, _FEW)
     assert outcome.problems == []
     assert outcome.images == len(_FEW)
+
+
+def test_who_can_not_build_on_closed_files_is_told_before(bench: Bench, tools: Path) -> None:
+    """By each sync, and by why. podman's own words don't tell the way round."""
+    site = bench.site
+    repository = site.shown(deeds.published(site), "foreign", mount=True)
+    store = site.data / f"told-{bench.version}" / "store"
+    store.parent.mkdir()
+    said = site.sync(repository, store, user=USER, version=bench.version)
+    assert "before you build on an image, or commit a container of it, pull the image" in said
+    with bench.fresh(stores=[store], user=USER) as podman:
+        ask = f"PATH={tools}:$PATH podman-cvmfs why --repository {repository} --store {store}"
+        answer = podman.tool("sh", "-c", f"{ask} {site.name(APP.name)}", check=False).stdout
+    assert f"before a build or commit: podman pull {site.name(APP.name)}" in answer, answer
 
 
 def test_every_statement_is_of_a_deed() -> None:

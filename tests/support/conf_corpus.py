@@ -146,8 +146,28 @@ _CONTAINERS = {
     for name, text in {
         "kept IDs": 'userns = "keep-id"',
         "automatic IDs": 'userns = "auto"\nvolumes = ["/cvmfs:/cvmfs:ro"]',
+        "volumes of no array": 'volumes = "/cvmfs:/cvmfs"',
+        "an open bracket": 'userns = "host"\ndevices = [',
+        "a runtime that is gone": '[engine]\nruntime = "gone"\ncgroup_manager = "cgroupfs"',
         "usual IDs": 'userns = "host"\n[engine]\nenv = ["STORAGE_OPTS=overlay.mountopt=nodev"]',
     }.items()
+}
+#: Names that no image of the tests has.
+_PREFIX = '[[registry]]\nprefix = "example.org"\n'
+_REGISTRIES = {
+    name: {"storage.conf": DEBIAN, f"registries.conf{place}": text.encode()}
+    for name, place, text in (
+        ("version 1", "", "[registries.search]\nregistries = ['docker.io']\n"),
+        ("both versions", "", f"[registries.block]\nregistries = []\n{_PREFIX}"),
+        ("a blocked registry", "", f"{_PREFIX}blocked = true\n"),
+        ("mirrors", "", f'{_PREFIX}location = "a.org"\n[[registry.mirror]]\nlocation = "b.org"\n'),
+        ("a bad mode", "", 'short-name-mode = "maybe"\n'),
+        ("a bad prefix", "", '[[registry]]\nprefix = "https://example.org"\n'),
+        ("search with capitals", "", 'Unqualified-Search-Registries = ["quay.io"]\n'),
+        ("aliases", ".d/50-site.conf", '[aliases]\n"app" = "example.org/app"\n'),
+        ("broken drop-in", ".d/50-site.conf", "[[registry]\n"),
+        ("marked", "", "\ufeff" + _PREFIX),
+    )
 }
 _NOTHING: Mapping[str, Kind] = {"nothing": {}}
 KINDS: Mapping[str, Kind] = {
@@ -163,5 +183,6 @@ KINDS: Mapping[str, Kind] = {
     **_OTHERS,
     **_DROPPED,
     **_CONTAINERS,
+    **_REGISTRIES,
     **_NOTHING,
 }

@@ -10,7 +10,7 @@ import re
 
 #: What follows the name of a test file in the names of its tests.
 _LONG = {
-    "test_cures.py": r"\[all-",
+    "test_cures.py": r"\[(\w+-)?all-",
     "test_changes.py": (
         r"keep_what_was_changed\[(trixie-rootless-kernel-flat|(bookworm|trixie)-root-kernel-layers"
         r"|(bookworm|sid)-rootless-kernel-layers)"

@@ -69,7 +69,7 @@ SHAPES = {
     "carriage returns": FEDORA.replace(b"\n", b"\r\n"),
     "one line": b'[storage.options]\nadditionalimagestores = ["/a", "/b"] # mine\n',
     "dotted": b'storage.driver = "overlay"\nstorage.options.size = "1G"\n',
-    "tail first": b'[storage.options.overlay]\nmountopt = "x"\n[storage]\ndriver = "overlay"\n',
+    "tail first": b'[storage.options.overlay]\nmountopt = "nodev"\n[storage]\ndriver = "overlay"\n',
     "no options": b'[storage]\ndriver = "overlay"\n[other]\nkey = 1\n',
     "empty array": b"[storage.options]\nadditionalimagestores = [\n]\n",
     "appending": b'[storage.options]\nadditionalimagestores = ["/a", {append=true}]\n',

@@ -17,6 +17,8 @@ from podman_cvmfs.util.words import counted
 
 #: With so many images podman 4 takes 0.1 s longer for each command that only looks.
 _MANY = 1000
+#: What podman-run(1) suggests for ``--userns=auto``.
+_AUTO_IDS = "containers:2147483647:2147483648"
 #: How many subordinate IDs a user usually gets.
 _SUBIDS = 65536
 
@@ -144,6 +146,14 @@ def configuration(facts: Facts) -> Iterator[Finding]:
             f"each of these users: podman-cvmfs setup --user --store {facts.store.path}",
             by_hand=True,
         )
+
+
+def automatic(facts: Facts) -> Iterator[Finding]:
+    """The IDs for automatic user namespaces of root's containers."""
+    if facts.is_root and facts.configuration.userns.startswith("auto") and not facts.user.auto_ids:
+        found = "/etc/subuid and /etc/subgid: not both have a line for containers"
+        cure = f"echo {_AUTO_IDS} | tee --append /etc/subuid /etc/subgid"
+        yield Finding(CONDITIONS["auto-ids-missing"], found, cure)
 
 
 def services(facts: Facts) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ _JUDGES = (
     store.places,
     engine.services,
     engine.user,
+    engine.automatic,
     machine.repositories,
     machine.clients,
     machine.targets,

@@ -39,7 +39,7 @@ def policy(facts: Facts) -> Iterator[Finding]:
         return
     path = printable(rules.path)
     change = f"change {path}, if podman should take these images; else run 'podman-cvmfs sync'"
-    ignore = f'put signatures = "ignored" into {printable(facts.settings_file)}, or change {path}'
+    ignore = f'put signatures = "ignored" into {printable(rules.settings_file)}, or change {path}'
     for name, refused, others, cure in (
         ("images-rejected", rules.rejected, rules.rejects_others, change),
         ("images-unsigned", rules.unsigned, rules.mistrusts_others, ignore),

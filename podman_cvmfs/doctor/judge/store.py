@@ -294,6 +294,8 @@ def layout(facts: Facts) -> Iterator[Finding]:
             found += cures.fuse_stays(facts)
         elif facts.wanted_overlay == used or is_kept or can_not:
             cure = cures.sync(facts)
+        elif program:
+            cure = cures.use_kernel(facts)
         else:
             cure = cures.setup(facts, "--overlay", facts.wanted_overlay)
         yield Finding(CONDITIONS["overlay-mismatch"], found, cure, by_hand)

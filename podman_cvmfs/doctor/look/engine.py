@@ -117,14 +117,19 @@ def _mount_program(options: dict[str, Any]) -> str:
 
 
 def _remembered_program(graphroot: str) -> str:
-    """The program that mounts although no option names it. Storage once mounted with fuse-overlayfs
-    keeps it (containers/storage ``drivers/overlay/overlay.go``)."""
+    """The program that mounts although no option names it."""
+    return (shutil.which("fuse-overlayfs") or "") if _remembered_in(graphroot) else ""
+
+
+def _remembered_in(graphroot: str) -> str:
+    """The file by which storage once mounted with fuse-overlayfs keeps it, "" if it doesn't
+    (containers/storage ``drivers/overlay/overlay.go``, SupportsNativeOverlay)."""
+    path = f"{graphroot}/overlay/.has-mount-program"
     try:
-        with open(f"{graphroot}/overlay/.has-mount-program", "rb") as file:
-            remembered = file.read(8).strip() == b"true"
+        with open(path, "rb") as file:
+            return path if file.read(8).strip() == b"true" else ""
     except OSError:
         return ""
-    return (shutil.which("fuse-overlayfs") or "") if remembered else ""
 
 
 def look_at_configuration(
@@ -176,6 +181,7 @@ def look_at_configuration(
         has_table=edits.has_storage(_text(effective.main)) if effective.main else True,
         is_own_program=bool(program)
         and os.path.basename(os.path.realpath(program)) != "fuse-overlayfs",
+        remembered_in=_remembered_in(graphroot),
         has_fuse=os.access("/dev/fuse", os.R_OK | os.W_OK),
         profile=_profile(store),
         profile_program=_profile_program(),

@@ -36,7 +36,7 @@ from podman_cvmfs.podman.services import Service, services_without
 from podman_cvmfs.podman.storage_conf.effective import Places
 from podman_cvmfs.podman.storage_conf.generation import Generation
 from podman_cvmfs.settings import paths
-from podman_cvmfs.settings.files import COMMAND_LINE, Settings, Signatures, file_that_sets
+from podman_cvmfs.settings.files import COMMAND_LINE, Settings, file_that_sets
 from podman_cvmfs.settings.sharing import files_naming
 from podman_cvmfs.setup.users import shadowed
 from podman_cvmfs.util.probe import HangingError, bounded
@@ -101,7 +101,7 @@ def gather(settings: Settings, seconds: float) -> Facts:
         ),
         units=look_at_units(user.uid != 0 and settings.store != paths.SYSTEM_STORE),
         registries=look_at_registries(store.names),
-        policy=look_at_policy(store.names, settings.signatures is Signatures.IGNORED),
+        policy=look_at_policy(store.names, settings),
         blob_sources=look_at_blob_sources(settings, seconds),
         unreached=_unreached(settings.store, generation, seconds) if named_by else (),
         named_by=named_by,

@@ -27,6 +27,8 @@ UNITS = (
 _PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,Result"
 _SYSTEMCTL_TIMEOUT = 10
 _CONTAINER = ("/run/.containerenv", "/.dockerenv")
+#: The name of whose subordinate IDs root's containers get some (podman-run(1), ``--userns=auto``).
+_AUTO = "containers"
 #: Where subordinate IDs usually begin (SUB_UID_MIN in login.defs(5)).
 _FIRST_ID = 100_000
 #: Where the kernel says whether ordinary users may make user namespaces; 0: they may not.
@@ -54,6 +56,7 @@ def look_at_user() -> User:
         name=name,
         subuids=_subordinate("/etc/subuid", name, uid),
         subgids=_subordinate("/etc/subgid", name, uid),
+        auto_ids=all(_subordinate(path, _AUTO, -1) != 0 for path in ("/etc/subuid", "/etc/subgid")),
         bad_programs=tuple(each for each in ("newuidmap", "newgidmap") if not _may_map(each)),
         free_id=max(_FIRST_ID, _end("/etc/subuid"), _end("/etc/subgid")),
         namespaces=not any(_is_zero(path) for path in _SWITCHES),

@@ -9,14 +9,15 @@ from podman_cvmfs.doctor.facts import ImagePolicy
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.names.reference import ImageName, parse_name
 from podman_cvmfs.registry.signature_policy import SignaturePolicy, read_signature_policy
+from podman_cvmfs.settings.files import Settings, Signatures, file_that_sets
 
 #: An image that no policy names.
 _ANY = "any.podman-cvmfs.invalid/any:any"
 
 
-def look_at_policy(names: Iterable[str], ignores_signatures: bool) -> ImagePolicy:
-    """The policy, and what it says about the store's image ``names``. ``ignores_signatures``: the
-    settings say that a demand for signatures doesn't count."""
+def look_at_policy(names: Iterable[str], settings: Settings) -> ImagePolicy:
+    """The policy, and what it says about the store's image ``names``, if the settings heed that."""
+    ignores_signatures = settings.signatures is Signatures.IGNORED
     try:
         strict = read_signature_policy(ignores_signatures)
         lax = read_signature_policy(ignore_signatures=True)
@@ -41,6 +42,7 @@ def look_at_policy(names: Iterable[str], ignores_signatures: bool) -> ImagePolic
         unsigned=unsigned,
         rejects_others=default if is_rejected else "",
         mistrusts_others="" if is_rejected else default,
+        settings_file=file_that_sets(settings, "signatures"),
     )
 
 

@@ -61,6 +61,7 @@ class Site:
                 "doctor": only,
                 "images": only,
                 "inspect": [name, *store],
+                "lists": [name, *store, "--cache", str(self.target.cache)],
                 "prefetch": [name, *store],
                 "profile": [name, *store, "--trace", str(self.root / "trace")],
                 "prune": store,

@@ -241,6 +241,15 @@ PODMAN_CASES: list[Case] = [
         f"{SETUP} --overlay kernel",
     ),
     (
+        "auto-ids-missing",
+        conf(
+            options(replace(ROOT, user=replace(ROOT.user, auto_ids=False)), mount_program="/f"),
+            userns="auto:size=5",
+        ),
+        "containers",
+        "echo containers:2147483647:2147483648 | tee --append /etc/subuid /etc/subgid",
+    ),
+    (
         "service-without-store",
         replace(ROOT, services=(Service("/q/a.container", ("--root=/r",)), Service("/q/b", ()))),
         "/q/a.container has --root=/r (and 1 more)",
@@ -272,6 +281,13 @@ PODMAN_CASES: list[Case] = [
         "modprobe fuse; chmod 0666 /dev/fuse",
     ),
     ("fuse-overlayfs-slow", options(mount_program="/f"), "/f", f"{SETUP} --overlay kernel"),
+    (
+        # Else podman would keep the program.
+        "fuse-overlayfs-slow",
+        conf(options(mount_program="/f"), remembered_in="/g/overlay/.has-mount-program"),
+        "/f",
+        f"{SETUP} --overlay kernel && rm --force /g/overlay/.has-mount-program",
+    ),
     (
         "fuse-overlayfs-slow",
         options(contents(overlay="fuse-overlayfs"), mount_program="/f"),

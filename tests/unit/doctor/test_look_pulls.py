@@ -15,7 +15,7 @@ from podman_cvmfs.doctor.look.blob_sources import look_at_blob_sources
 from podman_cvmfs.doctor.look.policy import look_at_policy
 from podman_cvmfs.oci.big_data import big_data_file
 from podman_cvmfs.oci.documents import Digest
-from podman_cvmfs.settings.files import Settings
+from podman_cvmfs.settings.files import Settings, Signatures
 from podman_cvmfs.store.reader import read_store
 from tests.support.http import Handler, serving
 from tests.support.stores import Spoilt
@@ -39,23 +39,23 @@ def test_images_that_the_policy_refuses(policy: Path) -> None:
     names = ["docker.io/library/debian:12", "quay.io/a/b:1", "docker.io/c/d:1", "not a name"]
     scopes = {"docker.io/library": REJECT, "quay.io": SIGNED}
     policy.write_text(json.dumps({"default": ACCEPT, "transports": {"docker": scopes}}))
-    found = look_at_policy(names, False)
+    found = look_at_policy(names, Settings())
     assert list(found.rejected) == names[:1] and list(found.unsigned) == names[1:2]
     assert "rejects images of docker.io/library" in found.rejected[names[0]]
     assert "sigstoreSigned" in found.unsigned[names[1]]
-    found = look_at_policy(names, True)
+    found = look_at_policy(names, Settings(signatures=Signatures.IGNORED))
     assert list(found.rejected) == names[:1] and not found.unsigned
     assert (found.path, found.rejects_others, found.mistrusts_others) == (str(policy), "", "")
 
 
 def test_the_policy_for_all_other_images(policy: Path) -> None:
     policy.write_text(json.dumps({"default": REJECT}))
-    assert "rejects all other images" in look_at_policy([], False).rejects_others
+    assert "rejects all other images" in look_at_policy([], Settings()).rejects_others
     policy.write_text(json.dumps({"default": SIGNED}))
-    found = look_at_policy([], False)
+    found = look_at_policy([], Settings())
     assert not found.rejects_others and "demands a signature" in found.mistrusts_others
     policy.write_text("{")
-    assert "not valid" in look_at_policy([], False).problem
+    assert "not valid" in look_at_policy([], Settings()).problem
 
 
 def test_blob_sources(spoilt: Spoilt, tmp_path: Path) -> None:

@@ -141,6 +141,8 @@ _BIG = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n LIMIT 20
         (_reshaped("UPDATE catalog SET name = '' WHERE name = 'etc'"), "impossible name"),
         (_reshaped("UPDATE catalog SET name = NULL WHERE name = 'etc'"), "row .* not valid"),
         (_reshaped("UPDATE catalog SET mode = 'x' WHERE name = 'etc'"), "row .* not valid"),
+        (_reshaped("UPDATE catalog SET mode = -1 WHERE name = 'etc'"), "row .* not valid"),
+        (_reshaped("UPDATE catalog SET mtime = 1 << 40 WHERE name = 'etc'"), "row .* not valid"),
         (_reshaped("UPDATE catalog SET mode = 0 WHERE name = 'etc'"), "wrong attributes"),
         (_reshaped("UPDATE catalog SET uid = -1 WHERE name = 'etc'"), "wrong attributes"),
         (_reshaped("UPDATE catalog SET size = -1 WHERE name = 'file'"), "wrong size"),

@@ -59,7 +59,7 @@ def test_an_image_that_returns_after_another_policy_is_laid_out_anew(world: Worl
     repository = world.make("repository", 2)
     world.sync_from(repository, policy=ALL)
     world.sync_from(repository, policy=ALL, without="*app1:*")
-    flat = Policy(View.FLAT, Reuse.NONE)
+    flat = Policy(View.FLAT, Reuse.BASE)
     world.sync_from(repository, policy=flat, without="*app1:*")
     retired = [image for image in world.content.images.values() if is_retired(image)]
     assert [image.outdated for image in retired] == [True]
@@ -72,8 +72,10 @@ def test_what_is_retired_is_found_by_no_pull_after_another_policy(world: World) 
     world.sync_from(repository, policy=ALL)
     world.sync_from(repository, policy=ALL, without="*app1:*")
     assert any(layer.retired for layer in world.advertised())
-    world.sync_from(repository, policy=Policy(View.FLAT, Reuse.NONE), without="*app1:*")
+    world.sync_from(repository, policy=Policy(View.FLAT, Reuse.BASE), without="*app1:*")
     assert any(layer.retired for layer in world.content.layers.values())
+    assert not any(layer.retired for layer in world.advertised())
+    world.sync_from(repository, policy=Policy(View.FLAT, Reuse.NONE), without="*app1:*")
     assert not world.advertised()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.settings.policy import DEFAULT_POLICY, Policy
+from podman_cvmfs.settings.policy import DEFAULT_POLICY, Policy, Reuse
 from podman_cvmfs.sync.run import sync
 from tests.support.world import World, app
 
@@ -49,6 +49,18 @@ def test_each_named_repository_offers_its_layers(world: World, ours: Path, their
     assert offering(world) == set()
     world.sync_from(*both, policy=trusting(theirs, ours))
     assert offering(world) == {"ours", "theirs"}
+
+
+def test_no_layer_is_found_once_reuse_is_none(world: World, ours: Path) -> None:
+    """podman looks for layers by their IDs, too: a retired one would be found as long as its grace
+    lasts."""
+    world.sync_from(ours)
+    assert offering(world) == {"ours"}
+    report = world.sync_from(ours, policy=replace(DEFAULT_POLICY, reuse=Reuse.NONE))
+    assert offering(world) == set()
+    assert world.names.keys() == {app(0)} and not report.warnings
+    world.sync_from(ours)
+    assert offering(world) == {"ours"}
 
 
 def test_a_store_keeps_its_trust_when_images_are_added_from_elsewhere(
