@@ -38,7 +38,7 @@ def test_cures(patient: Patient) -> None:
     theirs = patient.podman.root / "tmp/theirs"
     spoilt = {
         "store-missing": healthy.replace(f'{patient.store}"', f'{patient.store}", "{theirs}"'),
-        "mount-program-missing": healthy + 'mount_program = "/none"\n',
+        "mount-program-missing": healthy + 'mount_program = "/none/fuse-overlayfs"\n',
         "force-mask": healthy + 'force_mask = "0755"\n',
     }
     if patient.podman.user is None and patient.podman.version.startswith("4."):
