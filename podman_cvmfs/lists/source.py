@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from podman_cvmfs.errors import InputError, PodmanCvmfsError, RegistryError, RepositoryError
 from podman_cvmfs.lists import catalogue, from_walk
-from podman_cvmfs.lists.catalogue_address import CatalogueAddress, address_of
+from podman_cvmfs.lists.catalogue_address import CatalogueAddress, CatalogueClient
 from podman_cvmfs.lists.catalogue_rows import Catalogue
 from podman_cvmfs.lists.catalogues import Catalogues
 from podman_cvmfs.lists.entry import Entry
@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 _MAX_PUBLISHED = 64 << 20
 #: So many merged roots are kept in memory: the layers of an image are looked at one by one.
 _MERGED_KEPT = 2
+#: The client has a directory's catalogue once it lists the directory. To list so few directories
+#: takes less time than to fetch the catalogue again.
+_FEW_DIRECTORIES = 100
 
 
 class ListSource:
@@ -47,6 +50,7 @@ class ListSource:
         self._kept = kept
         self._catalogues = catalogues
         self._is_served = health_of(tree) is not None
+        self._client = CatalogueClient(tree.root)
         self._lock = threading.Lock()
         self._merged: OrderedDict[str, InodeTree | None] = OrderedDict()
 
@@ -81,10 +85,10 @@ class ListSource:
 
     def markers(self, layer: Digest) -> Markers | None:
         """The markers of a layer by its catalogue, as ``whiteouts.scan`` finds them; None if there
-        is no catalogue."""
+        is no catalogue, and if listing its few directories is quicker."""
         files = f"{layer_directory(layer.hex)}/{LAYERFS}"
         try:
-            tree = self._catalogue_tree(files)
+            tree = self._catalogue_tree(files, _FEW_DIRECTORIES)
             if tree is None:
                 return None
             root = self._tree.lstat(files)
@@ -121,13 +125,16 @@ class ListSource:
                     self._merged.popitem(last=False)
             return self._merged[merged]
 
-    def _catalogue_tree(self, directory: str) -> InodeTree | None:
-        """The files below a directory of the repository by its catalogues. Raises InputError,
-        RegistryError, OSError."""
+    def _catalogue_tree(self, directory: str, least: int = 0) -> InodeTree | None:
+        """The files below a directory of the repository by its catalogues; None if there is no
+        catalogue, or one of less than ``least`` directories. Raises InputError, RegistryError,
+        OSError."""
         if self._catalogues is None or not self._is_served:
             return None
-        address = address_of(self._tree.root, directory)
+        address = self._client.address_of(directory)
         if address is None:
+            return None
+        if address.directories is not None and address.directories < least:
             return None
         opening = functools.partial(_opened, self._catalogues, address)
         return catalogue.tree_of(opening, address.hash, address.begins, directory)

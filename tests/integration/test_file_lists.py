@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.cache.blobs import BlobCache
+from podman_cvmfs.lists import source
 from podman_cvmfs.lists.catalogues import Catalogues
 from podman_cvmfs.lists.entry import Entry
 from podman_cvmfs.lists.kept import KeptLists, Source
@@ -121,14 +122,17 @@ def test_catalogues_tell_layers_as_their_tars_do(
 
 
 def test_markers_by_catalogues_are_those_of_the_files(
-    site: Site, client: Mounted, tmp_path: Path
+    site: Site, client: Mounted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = _source(client, tmp_path)
     tree = open_tree(str(client.mountpoint))
-    for name, blob in site.blobs.items():
-        layer = Digest.parse(blob.digest)
-        found = source.markers(layer)
-        assert found == scan(tree.at(f"{layer_directory(layer.hex)}/{LAYERFS}")), name
+    layers = [Digest.parse(blob.digest) for blob in site.blobs.values()]
+    # These are quickly listed.
+    assert {_source(client, tmp_path).markers(layer) for layer in layers} == {None}
+    monkeypatch.setattr(source, "_FEW_DIRECTORIES", 0)
+    by_catalogues = _source(client, tmp_path)
+    for layer in layers:
+        found = by_catalogues.markers(layer)
+        assert found == scan(tree.at(f"{layer_directory(layer.hex)}/{LAYERFS}")), layer
 
 
 def test_a_list_costs_two_requests_and_nothing_the_next_time(
@@ -185,13 +189,13 @@ def test_a_published_list_comes_first(site: Site, client: Mounted, tmp_path: Pat
     data = (tmp_path / f"cache/lists/{digest[:2]}/{digest}").read_bytes()
     place = site.repository / layer_directory(layer.hex) / ".metadata/files.dump.zst"
     try:
-        for written, source in ((b"broken", Source.CATALOGUE), (data, Source.PUBLISHED)):
+        for written, kind in ((b"broken", Source.CATALOGUE), (data, Source.PUBLISHED)):
             place.write_bytes(written)
             with mounted(site.repository, tmp_path / "m", tmp_path / "client") as fresh:
-                other = KeptLists(str(tmp_path / f"cache-{source.value}"), 1 << 30)
+                other = KeptLists(str(tmp_path / f"cache-{kind.value}"), 1 << 30)
                 found = _source(fresh, tmp_path, other).find(layer)
-            assert found is not None and found[0] is source
-            assert (found[1] == digest) == (source is Source.PUBLISHED)
+            assert found is not None and found[0] is kind
+            assert (found[1] == digest) == (kind is Source.PUBLISHED)
     finally:
         place.unlink()
 
@@ -220,22 +224,23 @@ def _synced(
     return image.view, kept
 
 
-@pytest.mark.parametrize("source", [Source.CATALOGUE, Source.REGISTRY])
+@pytest.mark.parametrize("kind", [Source.CATALOGUE, Source.REGISTRY])
 def test_a_sync_makes_the_lists_that_it_needs(
-    source: Source, site: Site, client: Mounted, tmp_path: Path
+    kind: Source, site: Site, client: Mounted, tmp_path: Path
 ) -> None:
-    view, kept = _synced(site, client, tmp_path, Policy(exact=True), source is Source.REGISTRY)
+    view, kept = _synced(site, client, tmp_path, Policy(exact=True), kind is Source.REGISTRY)
     assert view == View.EXACT.value
     for name, blob in site.blobs.items():
         note = kept.note(str(client.mountpoint), Digest.parse(blob.digest))
-        assert note is not None and note[0] is source, name
+        assert note is not None and note[0] is kind, name
         split = kept.tar_split(Digest.parse(blob.diff_id))
-        assert split == (listed(blob)[1] if source is Source.REGISTRY else None)
+        assert split == (listed(blob)[1] if kind is Source.REGISTRY else None)
 
 
 def test_whiteouts_need_no_listing_of_directories(
-    site: Site, client: Mounted, tmp_path: Path
+    site: Site, client: Mounted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(source, "_FEW_DIRECTORIES", 0)
     view, _ = _synced(site, client, tmp_path, Policy(View.LAYERS))
     assert view == View.LAYERS.value
     assert client.counts()["object"] == len(site.blobs)
