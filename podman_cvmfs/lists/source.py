@@ -100,6 +100,18 @@ class ListSource:
             log.info("the catalogue of layer %s isn't used: %s", layer.hex[:12], err)
             return None
 
+    def files_below(self, directory: str) -> InodeTree | None:
+        """The files below a directory of the repository as they are: by its catalogues, or asked
+        one by one; None if it isn't there. Raises RepositoryError, InputError."""
+        try:
+            tree = self._catalogue_tree(directory)
+            if tree is not None:
+                return tree
+        except (InputError, RegistryError, OSError) as err:
+            log.info("the catalogue of %s isn't used: %s", directory, err)
+        files = self._tree.at(directory)
+        return None if files.lstat("") is None else from_walk.tree_of(files, self._is_served)
+
     def _published(self, layer: Digest) -> list[Entry] | None:
         place = f"{layer_directory(layer.hex)}/{FILES_DUMP}"
         data = self._tree.read(place, _MAX_PUBLISHED)

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -272,3 +274,21 @@ def test_the_command_fetches_each_layer_once(registry: Registry, tmp_path: Path)
     assert status["lists"] == {"bytes": kept.size(), "budget": 10 << 30}
     assert "file lists   1 MB of 10738 MB allowed" in succeed("status", *places)
     assert podman_cvmfs("lists", "registry.example.org/no:1", *places).returncode == 3
+
+
+def test_verify_finds_files_that_a_merged_root_has_lost(site: Site, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    subprocess.run(["cp", "-a", site.repository, repository], check=True)
+    places = ["--store", str(tmp_path / "store"), "--cache", str(tmp_path / "cache")]
+    command = ["verify", *places, "--merged-roots", "--format", "json"]
+    with mounted(repository, tmp_path / "mount", tmp_path / "client") as client:
+        own = ["--repository", str(client.mountpoint), "--view", "flat", "--offline"]
+        succeed("sync", *own, *places)
+        assert json.loads(succeed(*command))["findings"] == []
+    (repository / site.merged / "opt/app/run").unlink()
+    shutil.rmtree(repository / site.merged / "usr/share/kind")
+    with mounted(repository, tmp_path / "mount", tmp_path / "client", attributes=False):
+        (found,) = json.loads(succeed(*command))["findings"]
+    assert (found["kind"], found["severity"]) == ("lost-files", "warning")
+    said = "lacks 2 files that the image's layers have: opt/app/run, usr/share/kind"
+    assert found["what"] == said
