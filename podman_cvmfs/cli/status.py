@@ -57,6 +57,8 @@ def _as_text(status: Status, now: int) -> str:
         other = status.policy != status.policy_wanted
         wanted = f"; the next sync lays out everything anew for: {_policy(status.policy_wanted)}"
         rows.append(["policy", _policy(status.policy) + (wanted if other else "")])
+    if status.metadata or status.not_exact:
+        rows.append(["exact view", status.not_exact or f"{status.metadata} bytes of metadata"])
     for each in status.repositories:
         rows.append(["repository", f"{each.path}: {_repository(each, status.cache, now)}"])
     if status.lists:
@@ -68,8 +70,9 @@ def _as_text(status: Status, now: int) -> str:
 
 
 def _count_rows(counts: Mapping[str, int]) -> list[list[str]]:
-    by_layers = counts["images"] - counts["flat"]
+    by_layers = counts["images"] - counts["flat"] - counts["exact"]
     views = f"{counts['flat']} by merged root, {by_layers} by layers"
+    views += f", {counts['exact']} exactly" if counts["exact"] else ""
     made_up = f"{counts['synthesised']} with a synthesised config"
     rebuilt = f"{counts['rebuilt_manifests']} with a rebuilt manifest"
     images, layers = (
@@ -142,6 +145,7 @@ def _as_data(status: Status) -> dict[str, object]:
         "policy": status.policy,
         "policy_wanted": status.policy_wanted,
         "counts": dict(status.counts),
+        "metadata_bytes": status.metadata,
         "repositories": [
             {
                 "path": each.path,

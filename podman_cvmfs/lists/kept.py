@@ -30,6 +30,7 @@ from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.lists.dump import MAX_LINE, read, write
 from podman_cvmfs.lists.entry import Entry
 from podman_cvmfs.oci.documents import Digest
+from podman_cvmfs.repository.served import lies_on_fuse
 from podman_cvmfs.util.files import write_whole
 from podman_cvmfs.util.foreign_file import read_bounded
 
@@ -70,9 +71,13 @@ class KeptLists:
         self._size: int | None = None
 
     def find(self, repository: str, layer: Digest) -> str | None:
-        """The digest, in hexadecimal, of the best list of a layer; None if there is none."""
+        """The digest, in hexadecimal, of the best list of a layer; None if there is no list that
+        tells more than containers see anyway. What a CernVM-FS client shows is no such list: the
+        layers have lost their owners, which merged roots may still have."""
         found = self.note(repository, layer)
-        return None if found is None else found[1]
+        if found is None or (found[0] is Source.WALK and lies_on_fuse(repository)):
+            return None
+        return found[1]
 
     def note(self, repository: str, layer: Digest) -> tuple[Source, str] | None:
         """The source and the digest of the best list of the layer whose blob has the digest

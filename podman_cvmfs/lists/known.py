@@ -12,11 +12,11 @@ from podman_cvmfs.oci.documents import Digest
 
 
 class BadListError(StoreError):
-    """The file list with the digest ``digest`` is gone or damaged, or no store can hold it."""
+    """The file lists with these digests are gone or damaged, or the store can't hold them."""
 
-    def __init__(self, digest: str, message: str, hint: str | None = None) -> None:
+    def __init__(self, digests: Iterable[str], message: str, hint: str | None = None) -> None:
         super().__init__(message, hint)
-        self.digest = digest
+        self.digests = frozenset(digests)
 
 
 class KnownLists(Protocol):
@@ -58,6 +58,6 @@ class GoodLists:
         """As ``KnownLists.entries``."""
         return self._lists.entries(digest)
 
-    def leave_out(self, digest: str) -> None:
-        """From now on no layer has the list ``digest``."""
-        self._bad.add(digest)
+    def leave_out(self, digests: Iterable[str]) -> None:
+        """From now on no layer has a list with one of these digests."""
+        self._bad.update(digests)

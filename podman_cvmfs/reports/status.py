@@ -12,7 +12,9 @@ from podman_cvmfs.plan.retirement import NEVER, grace_of, is_retired
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import GENUINE, UNANSWERED
 from podman_cvmfs.settings.files import Settings
+from podman_cvmfs.settings.policy import View
 from podman_cvmfs.store.layout import CURRENT, SPACER_ID
+from podman_cvmfs.store.metadata_size import metadata_bytes
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.sync.stamp import FOR_EVER, read_stamp, revision_of
 
@@ -59,6 +61,11 @@ class Status:
     counts: Mapping[str, int]
     repositories: tuple[RepositoryStatus, ...]
     due: tuple[Due, ...]
+    #: The bytes that the metadata of the exact view take.
+    metadata: int = 0
+    #: Why no image gets the exact view, if the settings ask for it; "" if images do.
+    not_exact: str = ""
+    #: The bytes that file lists take in the cache, and how many they may take.
     lists: int = 0
     lists_budget: int = 0
 
@@ -77,6 +84,8 @@ def status_of(settings: Settings, content: StoreContent) -> Status:
         counts=counts_of(content),
         repositories=repositories,
         due=_due(settings, content, repositories),
+        metadata=metadata_bytes(settings.store),
+        not_exact=settings.not_exact if settings.view is View.EXACT else "",
         lists=KeptLists(settings.cache, settings.lists_budget).size(),
         lists_budget=settings.lists_budget,
     )
@@ -94,6 +103,7 @@ def counts_of(content: StoreContent) -> dict[str, int]:
         "synthesised": sum(image.config_origin == SYNTHESISED for image in images),
         "rebuilt_manifests": sum(image.manifest_origin != GENUINE for image in images),
         "unanswered_manifests": sum(image.manifest_origin == UNANSWERED for image in images),
+        "exact": sum(image.view == View.EXACT.value for image in images),
         "flat": sum(image.view == "flat" for image in images),
         "advertised_layers": sum(layer.diff_id is not None for layer in layers),
         "retired_images": len(content.images) - len(images),

@@ -93,7 +93,7 @@ def write_piece_entry(path: str, piece: Piece, lists: FileLists) -> None:
         except (InputError, StoreError) as err:
             where = printable(part.target)
             message = f"the file list of {where} can't be used: {err.message}"
-            raise BadListError(part.digest, message, err.hint) from err
+            raise BadListError([part.digest], message, err.hint) from err
         write_file(f"{path}/{LIST}", f"{part.digest} {digest}\n".encode())
     elif isinstance(part, Data):
         os.symlink(part.root, f"{path}/diff")

@@ -6,10 +6,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from podman_cvmfs.lists.known import KnownLists
+from podman_cvmfs.lists.known import BadListError, KnownLists
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.entries import write_image_entry, write_layer_entry, write_piece_entry
-from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Piece
+from podman_cvmfs.store.metadata_size import metadata_bytes
+from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Metadata, Piece
+from podman_cvmfs.util.words import counted
 
 
 def fill_pool(
@@ -18,14 +20,36 @@ def fill_pool(
     images: Iterable[ImageFiles],
     pieces: Iterable[Piece],
     lists: KnownLists,
+    budget: int,
     made: list[str],
 ) -> None:
     """Write the missing entries into the pool of ``store``. ``lists`` has the file lists of pieces.
-    ``made`` gets the path of each entry before it is written. Raises OSError, StoreError, and
-    BadListError for a list that can't be written."""
-    for piece in pieces:
+    All metadata in the pool may have ``budget`` bytes. ``made`` gets the path of each entry before
+    it is written. Raises OSError, StoreError, and BadListError for lists that can't be written."""
+    missing = [
+        piece
+        for piece in pieces
+        if not os.path.lexists(f"{store}/{layout.POOL_LAYERS}/{piece.entry}")
+    ]
+    metadata = [piece for piece in missing if isinstance(piece.part, Metadata)]
+    left = budget - metadata_bytes(store) if metadata else 0
+    for number, piece in enumerate(metadata):
+        if left <= 0:
+            digests = [each.part.digest for each in metadata[number:]
+                       if isinstance(each.part, Metadata)]  # fmt: skip
+            raise BadListError(
+                digests,
+                f"{counted(len(digests), 'layer')} can't be shown exactly: the metadata in the "
+                f"store would take more than {budget} bytes",
+                "set lists_budget to more, or wish for fewer images",
+            )
         path = f"{store}/{layout.POOL_LAYERS}/{piece.entry}"
-        if not os.path.lexists(path):
+        made.append(path)
+        write_piece_entry(path, piece, lists.entries)
+        left -= os.lstat(f"{path}/{layout.BLOB}").st_size
+    for piece in missing:
+        if not isinstance(piece.part, Metadata):
+            path = f"{store}/{layout.POOL_LAYERS}/{piece.entry}"
             made.append(path)
             write_piece_entry(path, piece, lists.entries)
     for layer in layers:

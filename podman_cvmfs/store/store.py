@@ -24,6 +24,7 @@ from podman_cvmfs.store.entries import (
 from podman_cvmfs.store.filling import fill_pool
 from podman_cvmfs.store.json_files import images_json, layers_json, state_json
 from podman_cvmfs.store.locks import create_lock_files, podman_locked_out, sync_lock
+from podman_cvmfs.store.metadata_size import DEFAULT_BUDGET
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import ImageFiles, LayerDirectory, Piece, StoreContent
 from podman_cvmfs.store.strangers import Stranger
@@ -53,9 +54,12 @@ class Store:
         path: str,
         read: Callable[[str], StoreContent | None] = read_store,
         lists: KnownLists | None = None,
+        budget: int = DEFAULT_BUDGET,
     ) -> None:
-        """``read`` reads its content; ``lists`` are the file lists that its layers are made from.
-        Raises InputError for a path that podman can't mount from."""
+        """``read`` reads its content. ``lists`` are the file lists that its layers are made from;
+        what is made from them may take ``budget`` bytes. Raises InputError for a path that podman
+        can't mount from."""
+        self._budget = budget
         self._read = read
         self.lists = GoodLists(lists or NoLists())
         self.path = os.path.abspath(path)
@@ -164,7 +168,7 @@ class Store:
                 if begun:
                     self._build(0, StoreContent(), _files(StoreContent()), made)
                 self._show()
-                fill_pool(self.path, layers, images, pieces, self.lists, made)
+                fill_pool(self.path, layers, images, pieces, self.lists, self._budget, made)
                 self._build(number, content, files, made)
             except BaseException:
                 # An interrupt may arrive just after the switch: then the whole generation is in

@@ -41,7 +41,7 @@ def request_of(settings: Settings, images: tuple[str, ...]) -> tuple[SyncRequest
     kept = KeptLists(settings.cache, settings.lists_budget)
     request = SyncRequest(
         repositories=settings.repositories,
-        store=Store(settings.store, lists=kept),
+        store=Store(settings.store, lists=kept, budget=settings.lists_budget),
         cache=BlobCache(settings.cache, BlobSources(settings.blob_sources, lambda: _web(settings))),
         registry=None if settings.offline else lambda: _registry(settings),
         requested=images,

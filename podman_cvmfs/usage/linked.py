@@ -71,7 +71,7 @@ class ShownDirectories:
             os.close(pool)
 
     def of(self, layer: StoredLayer) -> Iterable[str]:
-        """Where the pieces of ``layer``, which ``on_links`` or ``all`` has read, lead to."""
+        """Where the pieces of ``layer`` lead to, as far as ``look`` or ``all`` has read them."""
         if layer.lowers is None:
             return targets(self._overlay, layer)
         return filter(None, map(self._of_piece.get, layer.lowers))

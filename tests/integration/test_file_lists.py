@@ -239,6 +239,17 @@ def test_a_sync_makes_the_lists_that_it_needs(
         assert split == (listed(blob)[1] if kind is Source.REGISTRY else None)
 
 
+def test_no_image_is_shown_by_what_a_client_shows_of_its_layers(site: Site, tmp_path: Path) -> None:
+    """The merged root may have the owners that they have lost."""
+    with mounted(site.repository, tmp_path / "m", tmp_path / "client", attributes=False) as client:
+        view, kept = _synced(site, client, tmp_path, Policy(exact=True))
+        layer = Digest.parse(site.blobs["app"].digest)
+        note = kept.note(str(client.mountpoint), layer)
+        assert note is not None and note[0] is Source.WALK
+        assert kept.find(str(client.mountpoint), layer) is None
+    assert view != View.EXACT.value
+
+
 def test_whiteouts_need_no_listing_of_directories(
     site: Site, client: Mounted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

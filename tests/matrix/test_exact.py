@@ -6,11 +6,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from tests.matrix import change_scripts, changes
 from tests.matrix.bench import Bench
 from tests.matrix.cells import EXACT
+from tests.matrix.guest import Guest
 from tests.matrix.run import map_ids, run_cell, store_of
 
 #: Images with many layers, setuid bits, links and deletions.
@@ -36,6 +40,24 @@ def test_commits_and_builds_keep_what_was_changed(bench: Bench) -> None:
 @_NEWER
 def test_user_namespaces_copy_nothing(bench: Bench) -> None:
     assert map_ids(bench, _MOUNT).said == "keep-id works, auto works, uidmap works"
+
+
+@_NEWER
+def test_doctor_has_the_setting_set_that_is_lost(bench: Bench, tools: Path) -> None:
+    store = store_of(bench, _MOUNT)
+    command = f"PATH={tools}:$PATH; "
+    look = f"{command} podman-cvmfs doctor --format json --store {store} || true"
+
+    def found(podman: Guest) -> dict[str, str]:
+        findings = json.loads(podman.tool("sh", "-c", look).stdout)["findings"]
+        return {each["condition"]: each["cure"] for each in findings}
+
+    with bench.fresh(stores=[store]) as podman:
+        cure = found(podman)["exact-loses-data"]
+        podman.tool("sh", "-c", command + cure)
+        assert not {"exact-loses-data", "exact-unusable"} & found(podman).keys()
+        template = '{{index .Store.GraphStatus "Native Overlay Diff"}}'
+        assert podman.run("info", "--format", template).stdout == "false\n"
 
 
 @_NEWER

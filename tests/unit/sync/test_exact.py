@@ -17,6 +17,7 @@ from podman_cvmfs.lists.entry import Entry
 from podman_cvmfs.oci.documents import Digest, parse_manifest
 from podman_cvmfs.settings.policy import Policy, View
 from podman_cvmfs.store.layout import BLOB
+from podman_cvmfs.store.metadata_size import metadata_bytes
 from podman_cvmfs.store.store import Store
 from podman_cvmfs.sync.report import SyncReport
 from podman_cvmfs.sync.run import sync
@@ -130,6 +131,22 @@ def test_a_bad_list_costs_its_images_the_exact_view_only(exact: _Exact) -> None:
     assert verify(exact.store.path).findings == ()
 
 
+def test_metadata_keep_within_their_budget(exact: _Exact) -> None:
+    exact.sync()
+    size = (exact.pieces(0)[0] / BLOB).stat().st_size
+    assert (
+        metadata_bytes(exact.store.path) == 4 * size + (exact.pieces(0)[-1] / BLOB).stat().st_size
+    )
+    exact.sync(Policy())
+    shutil.rmtree(exact.store.path)
+    exact.store = Store(exact.store.path, lists=exact.lists, budget=3 * size)
+    report = exact.sync()
+    assert not report.failed and sorted(exact.views) == ["exact", "flat"]
+    (warning,) = report.warnings
+    assert "1 layer can't be shown exactly" in warning and "lists_budget" in warning
+    assert verify(exact.store.path).findings == ()
+
+
 def test_whoever_asks_for_the_exact_view_is_told_why_not(exact: _Exact) -> None:
     asked = replace(EXACT, view=View.EXACT)
     exact.lists.missing = {_blobs(exact.world, 1)[-1]}
@@ -166,6 +183,16 @@ def test_damage_is_found_and_repaired(exact: _Exact, damage: str) -> None:
     repair(verdict, replace(exact.world.request(policy=EXACT), store=exact.store))
     assert verify(exact.store.path).errors == 0
     assert exact.views == ["exact", "exact"]
+
+
+def test_a_moved_store_is_repaired(exact: _Exact) -> None:
+    exact.sync()
+    os.rename(exact.store.path, f"{exact.store.path}-moved")
+    exact.store = exact.world.store = Store(f"{exact.store.path}-moved", lists=exact.lists)
+    verdict = verify(exact.store.path)
+    assert verdict.errors == 2, "each image has one layer with an absolute link"
+    repair(verdict, replace(exact.world.request(policy=EXACT), store=exact.store))
+    assert verify(exact.store.path).errors == 0
 
 
 def _blobs(world: World, number: int) -> list[Digest]:
