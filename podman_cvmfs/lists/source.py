@@ -21,7 +21,7 @@ from podman_cvmfs.lists.from_tar import Unpacked, list_of
 from podman_cvmfs.lists.inodes import InodeTree
 from podman_cvmfs.lists.kept import KeptLists, Source, read_compressed
 from podman_cvmfs.lists.layer_stream import LayerStream
-from podman_cvmfs.lists.layer_tree import apply_markers, has_one_owner, markers_in, take_owners
+from podman_cvmfs.lists.layer_tree import apply_markers, has_lost_owners, markers_in, take_owners
 from podman_cvmfs.oci.documents import Descriptor, Digest
 from podman_cvmfs.repository.layout import FILES_DUMP, LAYERFS, layer_directory
 from podman_cvmfs.repository.served import health_of
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 _MAX_PUBLISHED = 64 << 20
 #: So many merged roots are kept in memory: the layers of an image are looked at one by one.
 _MERGED_KEPT = 2
+#: Lists from these are kept only until a better source is at hand.
+_POOR = (Source.WALK, Source.SHOWN)
 #: The client has a directory's catalogue once it lists the directory. To list so few directories
 #: takes less time than to fetch the catalogue again.
 _FEW_DIRECTORIES = 100
@@ -62,7 +64,7 @@ class ListSource:
         knows owners that the layer has lost. Raises StoreError if the cache can't be written.
         """
         known = self._kept.note(self._tree.root, layer)
-        if known is not None and known[0] is not Source.WALK:
+        if known is not None and known[0] not in _POOR:
             return known
         for source, make in (
             (Source.PUBLISHED, self._published),
@@ -80,6 +82,8 @@ class ListSource:
                 reason = err.message if isinstance(err, PodmanCvmfsError) else str(err)
                 log.info("no list of layer %s by %s: %s", layer.hex[:12], source.value, reason)
                 continue
+            if source is Source.WALK and (self._is_served or _are_lost(entries)):
+                source = Source.SHOWN
             return source, self._kept.keep(self._tree.root, layer, entries, source)
         return None
 
@@ -122,10 +126,11 @@ class ListSource:
         tree = self._catalogue_tree(files)
         if tree is None:
             return None
-        if merged is not None and has_one_owner(tree):
-            whole = self._merged_root(merged)
-            if whole is not None:
-                take_owners(tree, whole)
+        if has_lost_owners(tree):
+            whole = None if merged is None else self._merged_root(merged)
+            if whole is None:
+                return None
+            take_owners(tree, whole)
         apply_markers(tree, markers_in(tree, self._tree.path(files)))
         return tree
 
@@ -166,6 +171,12 @@ def _opened(
 ) -> Iterator[Catalogue]:
     with catalogues.opened(address.of_nested(hash_, begins)) as found:
         yield found
+
+
+def _are_lost(entries: list[Entry]) -> bool:
+    """Whether the owners of the image's files are lost: all files belong to one user, not root."""
+    owners = {(each.uid, each.gid) for each in entries if not each.is_whiteout}
+    return len(owners) == 1 and owners != {(0, 0)}
 
 
 def from_registry(

@@ -20,7 +20,7 @@ from podman_cvmfs.repository.layout import flat_directory
 from podman_cvmfs.repository.served import open_tree
 from podman_cvmfs.settings.policy import View
 from podman_cvmfs.store.records import StoreContent, StoredImage
-from podman_cvmfs.sync.newly_listed import layers_of
+from podman_cvmfs.sync.newly_listed import blobs_of
 from podman_cvmfs.util.words import counted
 from podman_cvmfs.verify.fault import Fault, Kind, Severity
 
@@ -72,7 +72,7 @@ def _lost(store: str, image: StoredImage, kept: KeptLists, source: ListSource) -
     if merged is None:
         raise InputError("the merged root is gone")
     lists = []
-    for layer in layers_of(store, image):
+    for layer in blobs_of(store, image):
         found = source.find(layer.digest, place)
         if found is None:
             raise InputError(f"there is no file list of layer {layer.digest.hex[:12]}")

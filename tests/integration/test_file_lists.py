@@ -137,16 +137,17 @@ def test_markers_by_catalogues_are_those_of_the_files(
         assert found == scan(tree.at(f"{layer_directory(layer.hex)}/{LAYERFS}")), layer
 
 
-def test_a_list_costs_two_requests_and_nothing_the_next_time(
+def test_a_list_costs_few_requests_and_nothing_the_next_time(
     site: Site, client: Mounted, tmp_path: Path
 ) -> None:
     layer = Digest.parse(site.blobs["base"].digest)
     before = client.counts()
-    first = _source(client, tmp_path).find(layer)
+    first = _source(client, tmp_path).find(layer, site.merged)
     after = client.counts()
-    assert after.get("object", 0) - before.get("object", 0) == 1
+    # Its own catalogue, and the merged root's.
+    assert after.get("object", 0) - before.get("object", 0) == 2
     assert after.get("readdir", 0) - before.get("readdir", 0) <= 1  # of the mount point
-    assert _source(client, tmp_path).find(layer) == first
+    assert _source(client, tmp_path).find(layer, site.merged) == first
     assert client.counts().get("object") == after.get("object")
 
 
@@ -157,9 +158,9 @@ def test_catalogues_come_through_the_clients_proxy(site: Site, tmp_path: Path) -
             site.repository, tmp_path / "mount", tmp_path / "client", proxy=proxy.address
         ) as client:
             layer = Digest.parse(site.blobs["app"].digest)
-            found = _source(client, tmp_path).find(layer)
-            assert found is not None and found[0] is Source.WALK
-            (asked,) = proxy.asked
+            found = _source(client, tmp_path).find(layer, site.merged)
+            assert found is not None and found[0] is Source.SHOWN
+            asked = proxy.asked[0]
             assert asked.startswith("http://127.0.0.1:") and asked.endswith("C")
             assert client.counts().get("object", 0) == 0
     finally:
@@ -174,7 +175,9 @@ def test_without_catalogues_the_files_are_asked(
     with mounted(site.repository, tmp_path / "m", tmp_path / "client", **options) as client:
         layer = Digest.parse(site.blobs["delete"].digest)
         found = _source(client, tmp_path, kept).find(layer, site.merged)
-    assert found is not None and found[0] is Source.WALK
+    assert found is not None and found[0] is Source.SHOWN
+    # Its owners are not the image's.
+    assert kept.find(str(client.mountpoint), layer) is None
     seen = {each.path: each for each in kept.entries(found[1])}
     assert seen.keys() == _told(site, "delete").keys()
     assert seen["var/lib/data/a"].is_whiteout
@@ -195,7 +198,7 @@ def test_a_published_list_comes_first(site: Site, client: Mounted, tmp_path: Pat
             place.write_bytes(written)
             with mounted(site.repository, tmp_path / "m", tmp_path / "client") as fresh:
                 other = KeptLists(str(tmp_path / f"cache-{kind.value}"), 1 << 30)
-                found = _source(fresh, tmp_path, other).find(layer)
+                found = _source(fresh, tmp_path, other).find(layer, site.merged)
             assert found is not None and found[0] is kind
             assert (found[1] == digest) == (kind is Source.PUBLISHED)
     finally:
@@ -245,7 +248,7 @@ def test_no_image_is_shown_by_what_a_client_shows_of_its_layers(site: Site, tmp_
         view, kept = _synced(site, client, tmp_path, Policy(exact=True))
         layer = Digest.parse(site.blobs["app"].digest)
         note = kept.note(str(client.mountpoint), layer)
-        assert note is not None and note[0] is Source.WALK
+        assert note is not None and note[0] is Source.SHOWN
         assert kept.find(str(client.mountpoint), layer) is None
     assert view != View.EXACT.value
 
