@@ -229,6 +229,27 @@ def _synced(
     return image.view, kept
 
 
+def test_better_lists_are_used_by_the_next_sync(
+    site: Site, client: Mounted, tmp_path: Path
+) -> None:
+    def pieces() -> set[str]:
+        content = read_store(str(tmp_path / "store"))
+        assert content is not None
+        (image,) = content.images.values()
+        assert image.view == View.EXACT.value and image.top_layer is not None
+        return set(content.layers[image.top_layer].lowers or ())
+
+    _, kept = _synced(site, client, tmp_path, Policy(exact=True))
+    before = pieces()
+    _synced(site, client, tmp_path, Policy(exact=True))
+    assert pieces() == before
+    for blob in site.blobs.values():
+        kept.keep("", Digest.parse(blob.digest), listed(blob)[0], Source.REGISTRY)
+    _synced(site, client, tmp_path, Policy(exact=True))
+    # These have attributes or hard links, or directories that no layer lists.
+    assert len(pieces() - before) > 2
+
+
 @pytest.mark.parametrize("kind", [Source.CATALOGUE, Source.REGISTRY])
 def test_a_sync_makes_the_lists_that_it_needs(
     kind: Source, site: Site, client: Mounted, tmp_path: Path
