@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find stored images that could be shown exactly, or better, since their layers have got file lists."""
+"""Find stored images that newer file lists could show exactly, or better than they are shown."""
 
 from __future__ import annotations
 
