@@ -167,6 +167,20 @@ def test_catalogues_come_through_the_clients_proxy(site: Site, tmp_path: Path) -
         proxy.close()
 
 
+def test_a_catalogue_with_another_hash_is_not_used(site: Site, tmp_path: Path) -> None:
+    other = Server(lambda name: b"another file")
+    try:
+        with mounted(
+            site.repository, tmp_path / "mount", tmp_path / "client", host=other.address
+        ) as client:
+            layer = Digest.parse(site.blobs["app"].digest)
+            found = _source(client, tmp_path).find(layer, site.merged)
+    finally:
+        other.close()
+    assert other.asked and found is not None and found[0] is Source.SHOWN
+    assert not (tmp_path / "cache/catalogues").exists()
+
+
 @pytest.mark.parametrize("options", [{"attributes": False}, {"host": "http://127.0.0.1:1"}])
 def test_without_catalogues_the_files_are_asked(
     options: dict[str, object], site: Site, tmp_path: Path
