@@ -30,6 +30,12 @@ _VARIABLES = (
     "CONTAINERS_STORAGE_CONF_OVERRIDE",
     "STORAGE_OPTS",
 )
+_TEMPLATE = (
+    '{{index .Store.GraphStatus "Native Overlay Diff"}} '
+    '{{index .Store.GraphOptions "overlay.mount_program"}}'
+)
+#: What Go's templates print for a missing key.
+_NO_PROGRAM = ("", "<no value>", "<nil>")
 #: Without one of these words in storage.conf podman doesn't compare file by file.
 _WORDS = re.compile(r"metacopy=on|redirect_dir=on|use_composefs", re.IGNORECASE)
 #: What to write into storage.conf.
@@ -102,13 +108,16 @@ def _ask() -> str:
         if numbers < _PODMAN:
             return f"podman {version} is older than {_version(_PODMAN)}"
         env.update({name: os.environ[name] for name in _VARIABLES if name in os.environ})
-        template = '{{index .Store.GraphStatus "Native Overlay Diff"}}'
-        done = ask("info", env, "--format", template)
+        done = ask("info", env, "--format", _TEMPLATE)
     except InputError as err:
         return err.message
     if done.returncode:
         return "podman info fails"
-    return "" if done.stdout.strip() == "false" else NAIVE_DIFF_OFF
+    is_native, _, program = done.stdout.strip().partition(" ")
+    # With a program podman compares file by file, but the program can't mount metadata.
+    if program not in _NO_PROGRAM:
+        return "podman mounts layers by a mount_program"
+    return "" if is_native == "false" else NAIVE_DIFF_OFF
 
 
 def _files(places: Places) -> list[str]:

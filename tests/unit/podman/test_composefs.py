@@ -45,7 +45,9 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
 def test_podman_decides(ask: Ask) -> None:
     assert ask(_ON, "5.4.2", "echo false") == ""
     assert ask(_ON, "5.8.6", "echo true") == composefs.NAIVE_DIFF_OFF
-    assert ask(_ON, "6.0.0-rc1", "echo false") == ""
+    assert ask(_ON, "6.0.0-rc1", "echo 'false <no value>'") == ""
+    fuse = "echo 'false map[Executable:/usr/bin/fuse-overlayfs Version:1.14]'"
+    assert ask(_ON, "5.8.6", fuse) == "podman mounts layers by a mount_program"
     assert ask(_ON, "5.3.9", "echo false") == "podman 5.3.9 is older than 5.4"
     assert ask(_ON, "4.3.1", "echo false") == "podman 4.3.1 is older than 5.4"
     assert ask(_ON, "5.4.2", "exit 125") == "podman info fails"
