@@ -25,6 +25,7 @@ from enum import Enum
 
 import zstandard
 
+from podman_cvmfs.cache.list_files import LAYER_LISTS, LISTS, MAX_LIST_FILE, TAR_SPLITS
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.lists.dump import MAX_LINE, read, write
 from podman_cvmfs.lists.entry import Entry
@@ -35,15 +36,14 @@ from podman_cvmfs.util.foreign_file import read_bounded
 
 log = logging.getLogger(__name__)
 
-LISTS, LAYER_LISTS, TAR_SPLITS = "lists", "layer-lists", "tar-splits"
 #: The directory of catalogues in the cache: see ``catalogues``.
 CATALOGUES = "catalogues"
 #: What counts in the budget.
 BUDGETED = (LISTS, LAYER_LISTS, TAR_SPLITS, CATALOGUES)
 #: What is left is so much of the budget, in percent: so the next ones have room.
 _LEFT = 80
-#: The largest list and tar-split that are read, in bytes, as they are stored and unpacked.
-_MAX_STORED, _MAX_LINES = 256 << 20, 2 << 30
+#: The largest list, in bytes, as it is unpacked.
+_MAX_LINES = 2 << 30
 _NOTE = re.compile(r"1 ([a-z]+) ([0-9a-f]{64})\n\Z")
 
 
@@ -98,7 +98,7 @@ class KeptLists:
         entries."""
         what = f"the file list {digest[:12]}"
         try:
-            stored = read_bounded(self._path(LISTS, digest), _MAX_STORED)
+            stored = read_bounded(self._path(LISTS, digest), MAX_LIST_FILE)
         except OSError:
             raise StoreError(f"{what} is gone from the cache", "sync again") from None
         hashed = hashlib.sha256()
@@ -130,7 +130,7 @@ class KeptLists:
         """The tar-split of a layer, compressed with gzip; None if there is none."""
         path = self._path(TAR_SPLITS, diff_id.hex)
         try:
-            found = read_bounded(path, _MAX_STORED)
+            found = read_bounded(path, MAX_LIST_FILE)
         except OSError:
             return None
         self._touch(path)

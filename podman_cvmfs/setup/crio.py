@@ -9,11 +9,11 @@ and without podman on the machine.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import tomlkit
 
-from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.plan.retirement import RETIRED_REGISTRY, is_retired
 from podman_cvmfs.podman.crio_conf import (
     DIRECTORY,
@@ -23,17 +23,21 @@ from podman_cvmfs.podman.crio_conf import (
     read_crio_conf,
 )
 from podman_cvmfs.podman.crio_images import is_pause, pins_for
-from podman_cvmfs.podman.crio_storage import crio_generation
+from podman_cvmfs.podman.crio_storage import crio_generation, read_crio_storage
 from podman_cvmfs.podman.storage_conf.effective import names_store
 from podman_cvmfs.podman.storage_conf.toml_file import read_file
 from podman_cvmfs.settings.advice import on_store
+from podman_cvmfs.setup.changes import Change
 from podman_cvmfs.setup.record import Manifest
 from podman_cvmfs.setup.request import Plan, SetupRequest
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.usage.layer_users import User, find_layer_users
 
 #: Sorted behind the others: of most settings the last one counts.
 _NAME = "99-podman-cvmfs.conf"
+#: So many images and containers are named.
+_SHOWN = 5
 _TEXT = """\
 # Made by 'podman-cvmfs setup --crio'; 'podman-cvmfs setup --undo' removes it. CRI-O reads this file
 # only when it starts.
@@ -119,6 +123,33 @@ def put_hint(plan: Plan, directory: str = DIRECTORY) -> None:
     """Say what to add on a machine with CRI-O if set-up wasn't asked for CRI-O."""
     if has_crio(directory):
         plan.remarks.append(_MISSING)
+
+
+def undo_remarks(
+    changes: Iterable[Change], stores: Iterable[str], directory: str = DIRECTORY
+) -> list[str]:
+    """What to do after ``changes`` that take the ``stores`` from CRI-O; nothing if they don't."""
+    if all(change.path != os.path.realpath(drop_in(directory)) for change in changes):
+        return []
+    found = [str(user) for store in stores for user in _users(store, directory)]
+    if not found:
+        return [RESTART]
+    shown = ", ".join(found[:_SHOWN]) + (", .." if len(found) > _SHOWN else "")
+    return [f"CRI-O can't list its images while these stand on the store: {shown}", RESTART]
+
+
+def _users(store: str, directory: str) -> list[User]:
+    """The images and containers that stand on ``store`` where CRI-O keeps its own."""
+    try:
+        content = read_store(store)
+        storage = read_crio_storage(directory)
+    except (InputError, StoreError):
+        return []
+    if content is None:
+        return []
+    roots = list(dict.fromkeys([storage.graphroot, *storage.conf.roots]))
+    uses = find_layer_users(content, roots).layers.values()
+    return sorted({user for each in uses for user in each if user.kind != "layer"})
 
 
 def _array(values: list[str]) -> str:

@@ -274,4 +274,7 @@ def test_the_command_fetches_each_layer_once(registry: Registry, tmp_path: Path)
         assert layer["layer"] == blob.digest and layer["files"] == len(entries)
         assert [*kept.entries(layer["list"])] == entries
         assert kept.tar_split(Digest.parse(blob.diff_id)) == split
+    status = json.loads(succeed("status", *places, "--format", "json"))
+    assert status["lists"] == {"bytes": kept.size(), "budget": 10 << 30}
+    assert "file lists   1 MB of 10738 MB allowed" in succeed("status", *places)
     assert podman_cvmfs("lists", "registry.example.org/no:1", *places).returncode == 3
