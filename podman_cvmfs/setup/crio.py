@@ -20,10 +20,9 @@ from podman_cvmfs.podman.crio_conf import (
     RESTART,
     drop_in_directory,
     has_crio,
-    read_crio_conf,
 )
 from podman_cvmfs.podman.crio_images import is_pause, pins_for
-from podman_cvmfs.podman.crio_storage import crio_generation, read_crio_storage
+from podman_cvmfs.podman.crio_storage import CrioStorage, crio_generation, read_crio_storage
 from podman_cvmfs.podman.storage_conf.effective import names_store
 from podman_cvmfs.podman.storage_conf.toml_file import read_file
 from podman_cvmfs.settings.advice import on_store
@@ -79,12 +78,17 @@ def put_crio(plan: Plan, request: SetupRequest, directory: str = DIRECTORY) -> N
             f"{printable(path)} is there, and set-up has not made it",
             "give it another name, or remove it",
         )
-    conf = read_crio_conf(directory, without=path)
+    if "," in request.store:
+        raise InputError(
+            f"CRI-O can't use the store {printable(request.store)}: its path has a comma",
+            "choose another place for the store",
+        )
+    storage = read_crio_storage(directory, without=path)
+    conf = storage.conf
     content = read_store(request.store)
     names = [] if content is None else _listed(content)
     pins = [*conf.pinned_images, *pins_for(names), f"{RETIRED_REGISTRY}/*"]
-    is_named = names_store(conf.stores, request.store)
-    options = [] if is_named else [f"overlay.imagestore={request.store}"]
+    options = _options(request.store, storage)
     text = _TEXT.format(options=_array(options), pins=_array(list(dict.fromkeys(pins))))
     known = len(plan.changes)
     plan.put(path, text.encode())
@@ -96,6 +100,14 @@ def put_crio(plan: Plan, request: SetupRequest, directory: str = DIRECTORY) -> N
         for each in conf.files
         if each.startswith(f"{drop_in_directory(directory)}/") and each > path
     ]
+
+
+def _options(store: str, storage: CrioStorage) -> list[str]:
+    """The values of ``storage_option`` that name ``store``. If it is spelt otherwise elsewhere,
+    CRI-O would list its images twice."""
+    is_spelt_otherwise = store not in storage.stores and names_store(storage.stores, store)
+    is_named = is_spelt_otherwise or store in storage.conf.stores
+    return [] if is_named else [f"overlay.imagestore={store}"]
 
 
 def _listed(content: StoreContent) -> list[str]:

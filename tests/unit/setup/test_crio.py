@@ -99,6 +99,11 @@ def test_a_store_that_is_named_already_is_not_named_twice(root: Path, node: Node
     assert read_crio_conf(node.directory).stores == (str(link),)
 
 
+def test_a_path_that_cri_o_would_take_apart_is_refused(root: Path) -> None:
+    with pytest.raises(InputError, match="its path has a comma"):
+        Node(root, "/srv/a,b").set_up()
+
+
 def test_another_store_takes_the_place_of_the_first(root: Path, node: Node) -> None:
     node.set_up()
     node.set_up(f"{root}/other")
