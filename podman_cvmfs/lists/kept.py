@@ -29,6 +29,7 @@ from podman_cvmfs.cache.list_files import LAYER_LISTS, LISTS, MAX_LIST_FILE, TAR
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.lists.dump import MAX_LINE, read, write
 from podman_cvmfs.lists.entry import Entry
+from podman_cvmfs.lists.tar_split import tar_size
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.util.files import write_whole
 from podman_cvmfs.util.foreign_file import read_bounded
@@ -124,6 +125,17 @@ class KeptLists:
         self._write(self._path(LISTS, digest), packed.getvalue())
         self._write(self._path(LAYER_LISTS, _of_layer(root, layer)), note)
         return digest
+
+    def tar_size(self, layer: Digest, diff_id: Digest) -> int | None:
+        """The bytes of the tar of the layer whose blob has the digest ``layer``, if its list is
+        made of that tar, and its tar-split is here; else None."""
+        found = self.note("", layer)
+        split = self.tar_split(diff_id) if found and found[0] is Source.REGISTRY else None
+        try:
+            return None if split is None else tar_size(io.BytesIO(split))
+        except InputError as err:
+            log.info("layer %s: %s", layer.hex[:12], err.message)
+            return None
 
     def tar_split(self, diff_id: Digest) -> bytes | None:
         """The tar-split of a layer, compressed with gzip; None if there is none."""

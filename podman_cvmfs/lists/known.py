@@ -12,7 +12,8 @@ from podman_cvmfs.oci.documents import Digest
 
 
 class BadListError(StoreError):
-    """The file lists with these digests are gone or damaged, or the store can't hold them."""
+    """The file lists with these digests, or the tar-splits with these diff IDs, are gone or
+    damaged, or the store can't hold them."""
 
     def __init__(self, digests: Iterable[str], message: str, hint: str | None = None) -> None:
         super().__init__(message, hint)
@@ -26,6 +27,13 @@ class KnownLists(Protocol):
         """The digest, in hexadecimal, of the list of the layer whose blob has the digest ``layer``
         and whose files are in ``repository``; None if there is no list."""
 
+    def tar_size(self, layer: Digest, diff_id: Digest) -> int | None:
+        """The bytes of the tar of the layer with this blob, if the layer's list is made of that
+        tar and its tar-split is known; else None."""
+
+    def tar_split(self, diff_id: Digest) -> bytes | None:
+        """The tar-split of a layer, compressed with gzip; None if it is gone."""
+
     def entries(self, digest: str) -> Iterable[Entry]:
         """The list with this digest. Raises InputError or StoreError if it is gone or damaged."""
 
@@ -34,6 +42,14 @@ class NoLists:
     """No layer has a list."""
 
     def find(self, repository: str, layer: Digest) -> str | None:
+        """None."""
+        return None
+
+    def tar_size(self, layer: Digest, diff_id: Digest) -> int | None:
+        """None."""
+        return None
+
+    def tar_split(self, diff_id: Digest) -> bytes | None:
         """None."""
         return None
 
@@ -54,10 +70,19 @@ class GoodLists:
         digest = self._lists.find(repository, layer)
         return None if digest in self._bad else digest
 
+    def tar_size(self, layer: Digest, diff_id: Digest) -> int | None:
+        """As ``KnownLists.tar_size``."""
+        return None if diff_id.hex in self._bad else self._lists.tar_size(layer, diff_id)
+
+    def tar_split(self, diff_id: Digest) -> bytes | None:
+        """As ``KnownLists.tar_split``."""
+        return self._lists.tar_split(diff_id)
+
     def entries(self, digest: str) -> Iterable[Entry]:
         """As ``KnownLists.entries``."""
         return self._lists.entries(digest)
 
     def leave_out(self, digests: Iterable[str]) -> None:
-        """From now on no layer has a list with one of these digests."""
+        """From now on no layer has a list with one of these digests, or a tar-split with one of
+        these diff IDs."""
         self._bad.update(digests)

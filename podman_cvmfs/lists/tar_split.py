@@ -131,20 +131,37 @@ class SplitStream:
         self._stream.finish()
 
 
+def tar_size(tar_split: BinaryIO) -> int:
+    """The bytes of the tar that a tar-split was made of. Raises InputError for a damaged one."""
+    size = 0
+    for row in _rows(tar_split):
+        data = row["size"] if row["type"] == _FILE else len(base64.b64decode(row["payload"]))
+        size += data
+    return size
+
+
 def renamed(tar_split: BinaryIO, prefix: str) -> Iterator[bytes]:
     """The lines of a tar-split, not compressed, with ``prefix`` before each file's name.
 
     Raises InputError for a damaged one.
     """
+    for row in _rows(tar_split):
+        if "name" in row:
+            row["name"] = prefix + row["name"]
+        elif "name_raw" in row:
+            name = prefix.encode() + base64.b64decode(row["name_raw"])
+            row["name_raw"] = base64.b64encode(name).decode()
+        yield json.dumps(row, separators=(",", ":")).encode() + b"\n"
+
+
+def _rows(tar_split: BinaryIO) -> Iterator[dict[str, Any]]:
+    """The lines of a tar-split. Raises InputError for a damaged one."""
     try:
         with gzip.GzipFile(fileobj=tar_split, mode="rb") as file:
             for line in file:
                 row = json.loads(line)
-                if "name" in row:
-                    row["name"] = prefix + row["name"]
-                elif "name_raw" in row:
-                    name = prefix.encode() + base64.b64decode(row["name_raw"])
-                    row["name_raw"] = base64.b64encode(name).decode()
-                yield json.dumps(row, separators=(",", ":")).encode() + b"\n"
+                if not isinstance(row, dict) or row.get("type") not in (_FILE, _SEGMENT):
+                    raise ValueError("an unknown line")
+                yield row
     except (OSError, EOFError, ValueError, TypeError, zlib.error) as err:
         raise InputError(f"a tar-split is damaged: {type(err).__name__}") from None

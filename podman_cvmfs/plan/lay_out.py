@@ -17,6 +17,10 @@ with an ID of its own, in the place of each other layer of the image. podman 5 n
 refuses ``history`` for an image with fewer layers than its config names. Images on one base share
 them.
 
+In the exact view all layers may have tar-splits. Then each layer of the image has a record with its
+genuine digests, and no stand-ins are needed: podman can push the image, and pulls get exactly what
+they ask for.
+
 Other layers are in the store for pulls only. Such a layer shows just its own files above its
 parents. There are two reasons: containers/image may read it again and store the result under the
 genuine digest without a check, and newer podman uses the real layer of the same ID instead once it
@@ -28,21 +32,26 @@ again.
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from podman_cvmfs.errors import RepositoryError
-from podman_cvmfs.plan.exact import exact_pieces
+from podman_cvmfs.plan.exact import exact_pieces, layers_with_tars
+from podman_cvmfs.plan.shown_layer import (
+    EMPTY,
+    ROOT_MODE,
+    Shown,
+    compression_of,
+    image_layer_id,
+    stand_in,
+)
 from podman_cvmfs.repository.whiteouts import Markers, parents_of
-from podman_cvmfs.resolve.image import Layer, ResolvedImage
+from podman_cvmfs.resolve.image import Layer, ResolvedImage, can_be_pushed
 from podman_cvmfs.resolve.skeleton import Skeleton
 from podman_cvmfs.settings.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.store.layout import link_name
 from podman_cvmfs.store.records import (
-    GZIP,
     UNCOMPRESSED,
-    ZSTD,
     LayerDirectory,
     Link,
     LocalPart,
@@ -51,15 +60,8 @@ from podman_cvmfs.store.records import (
     StoredLayer,
 )
 
-#: What podman gives the root directory of every layer it unpacks, whatever the layer says
-#: (containers/storage ``drivers/overlay/overlay.go``, ``defaultPerms``).
-ROOT_MODE = 0o555
 #: The publisher's mark of a nested catalogue. No image has it by itself.
 _CATALOGUE_MARK = ".cvmfscatalog"
-#: The content of a layer itself. It decides the mode of a container's root directory.
-EMPTY = LocalPart((Node("", mode=ROOT_MODE),))
-
-Shown = tuple[StoredLayer, LayerDirectory]
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ class _Layout:
         else:
             self._check_complete()
             files = self._files(image.layers)
+        if kind is View.EXACT and can_be_pushed(self._policy, image.layers):
+            return self._pushable()
         genuine = self._genuine()
         layers = self._below(genuine[:1])
         lowers = self._lowers(skeleton, files)
@@ -113,6 +117,12 @@ class _Layout:
         if beside:
             top = (replace(top[0], twin=genuine[-1][0].layer_id), top[1])
         return self._made(kind, (*layers, top), beside)
+
+    def _pushable(self) -> ImageView:
+        """The exact view with a record and a tar-split of each layer."""
+        chain, top, pieces = layers_with_tars(self._image.layers, self._image.source_id.hex)
+        self._pieces.update((piece.piece_id, piece) for piece in pieces)
+        return self._made(View.EXACT, (*chain[:-1], top), chain[-1:])
 
     def _made(self, kind: View, layers: tuple[Shown, ...], beside: Sequence[Shown]) -> ImageView:
         used = {each for _, directory in (*layers, *beside) for each in directory.lowers}
@@ -160,7 +170,7 @@ class _Layout:
             if not shown and base:
                 shown.extend(base)
             else:
-                shown.append(_stand_in(shown[-1][0].layer_id if shown else None))
+                shown.append(stand_in(shown[-1][0].layer_id if shown else None))
         return shown
 
     def _genuine(self) -> list[Shown]:
@@ -211,7 +221,7 @@ class _Layout:
             diff_id=layer.diff_id if advertised else None,
             blob=layer.blob.digest if advertised else None,
             blob_size=layer.blob.size if advertised else 0,
-            compression=_compression(layer.blob.media_type) if advertised else UNCOMPRESSED,
+            compression=compression_of(layer.blob.media_type) if advertised else UNCOMPRESSED,
             lowers=lowers,
         )
         return stored, directory
@@ -243,13 +253,6 @@ class _Layout:
         pieces = {piece.piece_id: piece for piece in (*above, *files)}
         self._pieces.update(pieces)
         return tuple(pieces)
-
-
-def image_layer_id(lowers: Sequence[str], parent: str | None) -> str:
-    """The ID of the layer on ``parent`` that shows an image by the pieces ``lowers``. Pulls never
-    ask for it."""
-    text = f"podman-cvmfs image {':'.join(lowers)} on {parent}"
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _link_piece(target: str) -> Piece:
@@ -314,28 +317,7 @@ def _meaning(markers: Markers) -> Piece:
     return _local_piece(_in_order([*whiteouts, *plain]))
 
 
-@functools.lru_cache(maxsize=65536)
-def _stand_in(parent: str | None) -> Shown:
-    """An empty layer on ``parent``, in the place of a layer that isn't shown.
-
-    The result is cached, because thousands of images share a few.
-    """
-    directory = LayerDirectory(stand_in_id(parent), EMPTY)
-    return StoredLayer(directory.layer_id, directory.entry, parent, diff_size=0), directory
-
-
-def stand_in_id(parent: str | None) -> str:
-    """The ID of the empty layer on ``parent`` in the place of a layer that isn't shown."""
-    return hashlib.sha256(f"podman-cvmfs stand-in on {parent}".encode()).hexdigest()
-
-
 def mount_bytes(lowers: int, store: str) -> int:
     """The length, in bytes, of the lower directories in podman's mount options for a container. Its
     layer mounts so many pieces, and the store is at the path ``store``."""
     return (lowers + 1) * len(f"{store}/overlay/l/{link_name('0' * 64)}:")
-
-
-def _compression(media_type: str) -> int:
-    if media_type.endswith("zstd"):
-        return ZSTD
-    return GZIP if media_type.endswith("gzip") or not media_type else UNCOMPRESSED

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
-from podman_cvmfs.plan.lay_out import Shown
 from podman_cvmfs.plan.retirement import Retention, hidden
+from podman_cvmfs.plan.shown_layer import Shown
 from podman_cvmfs.settings.policy import Change, Policy, Reuse
 from podman_cvmfs.store.records import (
     UNCOMPRESSED,
@@ -117,6 +117,8 @@ class LayerChoice:
         before = precedence(present.repository, self._order)
         if precedence(layer.repository, self._order) != before:
             return precedence(layer.repository, self._order) < before
+        if (layer.tar_split is None) != (present.tar_split is None):
+            return layer.tar_split is not None
         # A base with known deletions is better than a base that has not been examined.
         return layer.diff_id is None and present.diff_id is not None
 

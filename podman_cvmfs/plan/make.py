@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from podman_cvmfs.names.reference import ImageName, assign_names
 from podman_cvmfs.oci.documents import Digest
-from podman_cvmfs.plan.lay_out import ImageView, Shown
+from podman_cvmfs.plan.lay_out import ImageView
 from podman_cvmfs.plan.layers import LayerChoice, precedence
 from podman_cvmfs.plan.retirement import (
     Retention,
@@ -19,6 +19,7 @@ from podman_cvmfs.plan.retirement import (
     keep_spacer,
     retired_entries,
 )
+from podman_cvmfs.plan.shown_layer import Shown
 from podman_cvmfs.resolve.image import ResolvedImage
 from podman_cvmfs.settings.policy import Change
 from podman_cvmfs.store.records import (

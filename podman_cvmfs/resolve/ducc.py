@@ -28,7 +28,14 @@ from podman_cvmfs.repository.records import PublishedImage, PublishedLayer
 from podman_cvmfs.repository.tree import Tree
 from podman_cvmfs.repository.whiteouts import Markers, scan
 from podman_cvmfs.resolve.config import SYNTHESISED, ConfigLadder
-from podman_cvmfs.resolve.image import FileList, FlatRoot, Layer, ResolvedImage, view_shown
+from podman_cvmfs.resolve.image import (
+    FileList,
+    FlatRoot,
+    Layer,
+    ResolvedImage,
+    can_be_pushed,
+    view_shown,
+)
 from podman_cvmfs.resolve.manifest import CONVERTED, REBUILT, ManifestLadder, is_readable
 from podman_cvmfs.resolve.shown import ShownRoot
 from podman_cvmfs.resolve.skeleton import Skeleton
@@ -83,7 +90,7 @@ class Resolver:
             None if flat is None else layout.flat_directory(image.image_id.hex),
         )
         self._make_lists(image, blobs, config, flat)
-        listed = self._listed(blobs)
+        listed = self._listed(blobs, config.diff_ids)
         needed = self._needed(blobs, flat, listed is not None)
         found = self._described(needed, len(blobs))
         layers = self._complete(image, blobs, found, config)
@@ -98,12 +105,15 @@ class Resolver:
         elif shown_by is View.FLAT and flat is None:
             reason = lack or "the repository has no merged root for it"
             raise RepositoryError(f"{image.name}: {reason}", HINT)
-        if self._needs_markers(layers, shown_by):
+        is_listed_only = shown_by is View.EXACT and can_be_pushed(self._policy, layers)
+        if is_listed_only:
+            pass  # the lists tell everything
+        elif self._needs_markers(layers, shown_by):
             layers = [self._with_markers(layer) for layer in layers]
         elif self._policy.overlay is Overlay.FUSE and self._policy.reuse is not Reuse.NONE:
             # A layer that deletes must not be advertised there, but the base should be.
             layers[:1] = [self._with_markers(layer) for layer in layers[:1]]
-        layers = self._with_skeletons(layers)
+        layers = layers if is_listed_only else self._with_skeletons(layers)
         # No genuine manifest belongs to a made-up config.
         genuine, manifest_origin = None, REBUILT
         if origin != SYNTHESISED:
@@ -157,7 +167,9 @@ class Resolver:
         for _ in self._readers.map(make, zip(blobs, config.diff_ids)):
             pass
 
-    def _listed(self, blobs: Sequence[Descriptor]) -> list[FileList] | None:
+    def _listed(
+        self, blobs: Sequence[Descriptor], diff_ids: Sequence[Digest]
+    ) -> list[FileList] | None:
         """The file lists of the layers ``blobs``; None if one has none, or the policy doesn't use
         them."""
         if not self._policy.exact:
@@ -170,7 +182,11 @@ class Resolver:
             if digest is None:
                 return None
             found.append(FileList(digest, root))
-        return found
+        if self._policy.reuse is Reuse.NONE:
+            return found
+        pairs = list(zip(blobs, diff_ids))
+        sizes = self._readers.map(lambda pair: self._lists.tar_size(pair[0].digest, pair[1]), pairs)
+        return [each._replace(tar_size=size) for each, size in zip(found, sizes)]
 
     def _needed(
         self, blobs: Sequence[Descriptor], flat: FlatRoot | None, is_listed: bool

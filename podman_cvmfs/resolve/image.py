@@ -11,7 +11,7 @@ from podman_cvmfs.oci.documents import Descriptor, Digest, ImageConfig
 from podman_cvmfs.repository.whiteouts import Markers
 from podman_cvmfs.resolve.manifest import REBUILT
 from podman_cvmfs.resolve.skeleton import Skeleton
-from podman_cvmfs.settings.policy import Policy, View
+from podman_cvmfs.settings.policy import Policy, Reuse, View
 
 
 class FileList(NamedTuple):
@@ -21,6 +21,8 @@ class FileList(NamedTuple):
     digest: str
     #: The repository that holds the layer's files: an absolute path.
     root: str
+    #: The bytes of the layer's tar, if its tar-split is known.
+    tar_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,14 @@ class ResolvedImage:
     def shown_by(self, policy: Policy) -> View:
         """How the image is shown under ``policy``: flat, layers or exact."""
         return view_shown(policy, self.layers, self.flat)
+
+
+def can_be_pushed(policy: Policy, layers: Sequence[Layer]) -> bool:
+    """Whether podman can make the tars of ``layers`` again, which are shown exactly, and pulls may
+    use them."""
+    return policy.reuse is not Reuse.NONE and all(
+        layer.listed is not None and layer.listed.tar_size is not None for layer in layers
+    )
 
 
 def view_shown(policy: Policy, layers: Sequence[Layer], flat: FlatRoot | None) -> View:

@@ -6,17 +6,21 @@ system can't hold layers."""
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
+import io
 import os
 import re
 import shutil
 import stat
 from collections.abc import Callable, Iterable
-from typing import BinaryIO
+from typing import BinaryIO, Optional
 
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.lists.entry import Entry
 from podman_cvmfs.lists.known import BadListError
+from podman_cvmfs.lists.tar_split import renamed
+from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.store.erofs import write_image
 from podman_cvmfs.store.layout import (
     BLOB,
@@ -24,6 +28,8 @@ from podman_cvmfs.store.layout import (
     FILES,
     LIST,
     POOL_LAYERS,
+    TAR_SPLIT,
+    TAR_SPLIT_PREFIX,
     link_name,
     lower_of,
     piece_of_entry,
@@ -38,6 +44,7 @@ from podman_cvmfs.store.records import (
     Node,
     Piece,
     StoreContent,
+    TarSplit,
 )
 from podman_cvmfs.util.foreign_file import read_bounded
 
@@ -67,8 +74,13 @@ def write_file(path: str, data: bytes) -> None:
         os.close(descriptor)
 
 
-def write_layer_entry(path: str, layer: LayerDirectory) -> None:
-    """Make the directory ``path`` of a layer."""
+#: Gives the tar-split of the layer with a diff ID, compressed with gzip; None if it is gone.
+TarSplits = Callable[[Digest], Optional[bytes]]
+
+
+def write_layer_entry(path: str, layer: LayerDirectory, tar_splits: TarSplits) -> None:
+    """Make the directory ``path`` of a layer. Raises BadListError if it has a tar-split that
+    ``tar_splits`` lacks."""
     os.mkdir(path, 0o755)
     write_file(f"{path}/link", layer.link.encode())
     if layer.lowers:
@@ -77,6 +89,23 @@ def write_layer_entry(path: str, layer: LayerDirectory) -> None:
         # podman's overlay driver uses it as the lower directory if there is no other.
         os.mkdir(f"{path}/empty", 0o755)
     _write_part(f"{path}/diff", layer.part)
+    if layer.tar_split is not None:
+        _write_tar_split(path, layer.tar_split, tar_splits)
+
+
+def _write_tar_split(path: str, part: TarSplit, tar_splits: TarSplits) -> None:
+    """Make the tar-split of the layer at ``path``, and the link that its names lead over."""
+    os.symlink(part.files, f"{path}/{FILES}")
+    try:
+        data = tar_splits(Digest(part.diff_id))
+        if data is None:
+            raise InputError("it is gone from the cache")
+        with open(f"{path}/{TAR_SPLIT}", "xb") as out, gzip.GzipFile("", "wb", 6, out, 0) as file:
+            for line in renamed(io.BytesIO(data), TAR_SPLIT_PREFIX):
+                file.write(line)
+    except InputError as err:
+        message = f"the tar-split of {printable(part.files)} can't be used: {err.message}"
+        raise BadListError([part.diff_id], message, err.hint) from err
 
 
 def write_piece_entry(path: str, piece: Piece, lists: FileLists) -> None:

@@ -23,7 +23,8 @@ def fill_pool(
     budget: int,
     made: list[str],
 ) -> None:
-    """Write the missing entries into the pool of ``store``. ``lists`` has the file lists of pieces.
+    """Write the missing entries into the pool of ``store``. ``lists`` has the file lists of pieces
+    and the tar-splits of layers.
     All metadata in the pool may have ``budget`` bytes. ``made`` gets the path of each entry before
     it is written. Raises OSError, StoreError, and BadListError for lists that can't be written."""
     missing = [
@@ -56,7 +57,7 @@ def fill_pool(
         path = f"{store}/{layout.POOL_LAYERS}/{layer.entry}"
         if not os.path.lexists(path):
             made.append(path)
-            write_layer_entry(path, layer)
+            write_layer_entry(path, layer, lists.tar_split)
     for image in images:
         path = f"{store}/{layout.POOL_IMAGES}/{image.entry}"
         if not os.path.lexists(path):

@@ -141,6 +141,8 @@ def layer_state(layer: StoredLayer) -> dict[str, Any]:
         state["merged"] = True
     if layer.exact:
         state["exact"] = True
+    if layer.tar_split is not None:
+        state["tar-split"] = layer.tar_split
     if layer.alone:
         state["alone"] = True
     if layer.lowers is not None:

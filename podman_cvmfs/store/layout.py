@@ -16,6 +16,7 @@ it is ours::
         overlay/<entry>             -> ../../../pool/layers/<entry>, of a retired directory
         overlay/l/<link name>       -> ../<layer or piece id, or entry>/diff
         overlay-layers/layers.json, layers.lock
+        overlay-layers/<layer id>.tar-split.gz -> ../../../pool/layers/<entry>/tar-split.gz
         overlay-images/images.json, images.lock
         overlay-images/<image id>   -> ../../../pool/images/<entry>
     STORE/pool/layers/<layer id>-<key>/
@@ -23,6 +24,8 @@ it is ours::
         lower                       l/<piece>:l/<piece>:..; absent where nothing lies below
         diff/                       an empty directory
         empty/                      where there is no lower
+        files                       ours: link to the layer's files, if it has a tar-split
+        tar-split.gz                its tar-split
     STORE/pool/layers/<piece id>-<the first 16 digits of it>/
         link                        <link name>, no newline
         diff                        link into the repository, or a directory of our own
@@ -57,6 +60,11 @@ one of the same mount: no piece of such a layer may lead to files below that roo
 namespace podman 5.4 mounts a copy of ``STORE/overlay`` elsewhere, where relative links lead to
 nothing. So the place of an exact layer in ``overlay`` is an absolute link.
 
+An exact layer may have a tar-split. With it podman makes the layer's tar again, byte for byte, to
+push or save it (``layers.go``, ``Diff``). podman looks for the content of a file below the layer's
+``diff``, by the name in the tar-split (``overlay.go``, ``DiffGetter``). So the names begin with
+``../files/``.
+
 A *retired* directory is one that a layer no longer has. What was made on it finds it by its name in
 ``overlay/l``; newer podman takes the part before ``diff`` in such a link for an ID, so it has a
 place in ``overlay``, too.
@@ -83,6 +91,8 @@ KNOWN_FORMATS = (1, FORMAT)
 COMPOSEFS, BLOB = "composefs-data", "composefs-data/composefs.blob"
 #: What else we keep of a piece with metadata: a link to the files, and digests.
 FILES, LIST = "files", "list"
+#: The tar-split in a layer's directory. The names in it begin with the prefix.
+TAR_SPLIT, TAR_SPLIT_PREFIX = "tar-split.gz", f"../{FILES}/"
 
 CURRENT = ".current"
 GENERATIONS = "generations"
@@ -148,6 +158,11 @@ def layer_link(store: str, entry: str, *, is_exact: bool) -> str:
     """The target of the link ``overlay/<layer id>`` of the store at the absolute path ``store``."""
     above = store if is_exact else "../../.."
     return f"{above}/{POOL_LAYERS}/{entry}"
+
+
+def tar_split_link(layer_id: str, entry: str) -> tuple[str, str]:
+    """The name in ``overlay-layers`` of a layer's tar-split, and the link's target."""
+    return f"{layer_id}.{TAR_SPLIT}", f"../../../{POOL_LAYERS}/{entry}/{TAR_SPLIT}"
 
 
 def piece_entry(piece_id: str) -> str:

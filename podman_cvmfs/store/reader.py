@@ -88,6 +88,7 @@ def _join(
             shows=ours.get("shows"),
             merged=ours.get("merged", False),
             exact=ours.get("exact", False),
+            tar_split=ours.get("tar-split"),
             alone=ours.get("alone", False),
             outdated=ours.get("outdated", False),
             repository=sys.intern(ours.get("repository", "")),

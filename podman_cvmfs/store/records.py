@@ -109,6 +109,14 @@ class Piece(NamedTuple):
         return link_name(self.piece_id)
 
 
+class TarSplit(NamedTuple):
+    """The tar-split of the layer with this diff ID, in hexadecimal, whose ``files`` are in a
+    repository: an absolute path."""
+
+    diff_id: str
+    files: str
+
+
 class LayerDirectory(NamedTuple):
     """The content of ``overlay/<layer id>``: ``part`` is its ``diff``; ``lowers`` are the IDs of
     the pieces mounted below it, nearest first."""
@@ -116,11 +124,13 @@ class LayerDirectory(NamedTuple):
     layer_id: str
     part: Link | LocalPart
     lowers: tuple[str, ...] = ()
+    tar_split: TarSplit | None = None
 
     @property
     def entry(self) -> str:
         """The name of this directory in the pool."""
-        return f"{self.layer_id}-{entry_key(repr((self.part, self.lowers)).encode())}"
+        content = (self.part, self.lowers, *([] if self.tar_split is None else [self.tar_split]))
+        return f"{self.layer_id}-{entry_key(repr(content).encode())}"
 
     @property
     def link(self) -> str:
@@ -182,6 +192,8 @@ class StoredLayer:
     merged: bool = False
     #: Whether it shows the image by metadata of its own.
     exact: bool = False
+    #: The diff ID, in hexadecimal, of the tar-split that it has.
+    tar_split: str | None = None
     #: Layout 4: whether it mounts nothing from below its parent.
     alone: bool = False
     #: Whether the store's policy would lay it out differently.

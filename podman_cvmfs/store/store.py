@@ -237,6 +237,9 @@ class Store:
             place = f"{overlay}/{layer_id}"
             os.symlink(layout.layer_link(self.path, layer.entry, is_exact=layer.exact), place)
             os.symlink(f"../{layer_id}/diff", f"{overlay}/l/{layer.link}")
+            if layer.tar_split is not None:
+                name, target = layout.tar_split_link(layer_id, layer.entry)
+                os.symlink(target, f"{generation}/{layout.LAYERS}/{name}")
         for piece_id in content.pieces():
             entry = layout.piece_entry(piece_id)
             os.symlink(f"../../../{layout.POOL_LAYERS}/{entry}", f"{overlay}/{piece_id}")

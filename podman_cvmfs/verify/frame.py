@@ -137,7 +137,15 @@ def check_generation(look: Inspection, generation: str, content: StoreContent) -
         look.link(f"{overlay}/l/{name}", f"../{entry}/diff")
     look.no_others(f"{overlay}/l", look.names(f"{overlay}/l") or set(), links | retired.keys())
     layers = f"{generation}/{layout.LAYERS}"
-    look.no_others(layers, look.names(layers) or set(), {layout.LAYERS_JSON, "layers.lock"})
+    splits = [
+        layout.tar_split_link(layer.layer_id, layer.entry)
+        for layer in content.layers.values()
+        if layer.tar_split is not None
+    ]
+    for name, target in splits:
+        look.link(f"{layers}/{name}", target)
+    known = {layout.LAYERS_JSON, "layers.lock", *(name for name, _ in splits)}
+    look.no_others(layers, look.names(layers) or set(), known)
     images = f"{generation}/{layout.IMAGES}"
     known = {layout.IMAGES_JSON, "images.lock", *content.images}
     look.no_others(images, look.names(images) or set(), known)

@@ -18,8 +18,9 @@ from podman_cvmfs.oci.documents import (
     parse_config,
     parse_manifest,
 )
-from podman_cvmfs.plan.lay_out import mount_bytes, stand_in_id
+from podman_cvmfs.plan.lay_out import mount_bytes
 from podman_cvmfs.plan.retirement import is_retired, retired_name
+from podman_cvmfs.plan.shown_layer import stand_in_id
 from podman_cvmfs.podman.features import SHORT_MOUNT_DATA, mount_data_limit
 from podman_cvmfs.repository.osg_names import merged_root, merged_root_of_index, source_id
 from podman_cvmfs.resolve.config import SYNTHESISED
@@ -184,7 +185,7 @@ def _wrong_chain(
             continue  # of layout 4, and there for its grace
         is_top = layer is chain[-1]
         allowed = set() if is_top else {stand_in_id(parent)}
-        if parent is None:
+        if parent is None or chain[-1].exact:
             allowed.add(genuine)
         if layer.layer_id not in allowed and not (is_top and layer.shows is not None):
             yield f"has the layer {layer.layer_id}, where its config wants {genuine}"

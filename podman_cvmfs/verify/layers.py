@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from podman_cvmfs.plan.lay_out import EMPTY, image_layer_id, stand_in_id
+from podman_cvmfs.plan.shown_layer import EMPTY, image_layer_id, stand_in_id
 from podman_cvmfs.settings.policy import Policy
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.layout import SPACER_ID
@@ -20,9 +20,11 @@ from podman_cvmfs.store.records import (
     Piece,
     StoreContent,
     StoredLayer,
+    TarSplit,
     files_of_part,
 )
 from podman_cvmfs.verify.inspection import Inspection
+from podman_cvmfs.verify.metadata import check_tar_split
 from podman_cvmfs.verify.parts import read_lower, read_part, readings
 from podman_cvmfs.verify.pieces import TARGET, check_owners, check_piece
 from podman_cvmfs.verify.record_reader import LAYERS_PATH
@@ -62,7 +64,7 @@ def check_layers(look: Inspection, generation: str, content: StoreContent) -> La
         entry = f"{layout.POOL_LAYERS}/{layer.entry}"
         target = layout.layer_link(look.store, layer.entry, is_exact=layer.exact)
         _check_place(look, overlay, layer_id, target, layer.link)
-        directory = _directory(look, f"{generation}/{layout.STATE}", layer, by_link)
+        directory = _directory(look, f"{generation}/{layout.STATE}", layer, by_link, found.shown)
         if directory is not None:
             found.directories[layer_id] = directory
         for what in _contradictions(content, layer, found.shown):
@@ -116,7 +118,11 @@ def _check_parents(look: Inspection, generation: str, content: StoreContent) -> 
 
 
 def _directory(
-    look: Inspection, state: str, layer: StoredLayer, by_link: Mapping[str, str]
+    look: Inspection,
+    state: str,
+    layer: StoredLayer,
+    by_link: Mapping[str, str],
+    shown: Mapping[str, Part],
 ) -> LayerDirectory | None:
     """The layer's directory in the pool, as it should be; None if that is unknown. A directory of
     layout 4 only has to exist: it stays for its users, and the next sync lays its image out anew.
@@ -131,7 +137,15 @@ def _directory(
         has_diff = names is not None and look.attributes(f"{entry}/diff") is not None
         is_whole = has_diff and link is not None and not is_wrong
         return LayerDirectory(layer.layer_id, EMPTY) if is_whole else None
-    written = LayerDirectory(layer.layer_id, EMPTY, layer.lowers)
+    split = None
+    if layer.tar_split is not None:
+        # Its own files are those of the nearest piece.
+        nearest = shown.get(layer.lowers[0]) if layer.lowers else None
+        files = None if nearest is None else files_of_part(nearest)
+        if files is None:
+            return None
+        split = TarSplit(layer.tar_split, files)
+    written = LayerDirectory(layer.layer_id, EMPTY, layer.lowers, split)
     if written.entry != layer.entry:
         what = (
             f"lists other pieces for layer {layer.layer_id} than the layer's directory was "
@@ -140,7 +154,12 @@ def _directory(
         look.error(state, what)
         return None
     if names is not None:
-        look.no_others(entry, names, {"link", "diff", "lower" if layer.lowers else "empty"})
+        known = {"link", "diff", "lower" if layer.lowers else "empty"}
+        if split is not None:
+            known |= {layout.FILES, layout.TAR_SPLIT}
+            look.link(f"{entry}/{layout.FILES}", split.files)
+            check_tar_split(look, f"{entry}/{layout.TAR_SPLIT}")
+        look.no_others(entry, names, known)
         _check_below(look, entry, layer.lowers, by_link)
         part = read_part(look, entry)
         if part is not None and EMPTY not in readings(part):
@@ -193,9 +212,13 @@ def _contradictions(
             yield f"has no list of the pieces that it mounts in {layout.STATE}"
         return
     if layer.diff_id is not None:
-        if layer.twin is not None:
+        if layer.twin is not None and layer.shows is None:
             yield "has a twin, but is found by its own digests"
-        if layer.layer_id != _chained(layer.parent, layer.diff_id.hex):
+        if layer.tar_split not in (None, layer.diff_id.hex):
+            yield f"has the tar-split of {layer.tar_split}, but the diff ID {layer.diff_id}"
+        # A layer that shows an image has an ID of its own. Its twin has the other one.
+        genuine = layer.layer_id if layer.shows is None else layer.twin
+        if genuine != _chained(layer.parent, layer.diff_id.hex):
             yield f"hasn't the ID that {layer.diff_id} gets on its parent"
     if not layer.lowers:
         if layer.layer_id != stand_in_id(layer.parent):
@@ -220,7 +243,7 @@ def _contradictions(
     if layer.merged and len(links) > 1:
         yield "shows a merged root, but also mounts other files"
     if layer.diff_id is not None:
-        yield from _advertised(layer, links, targets)
+        yield from _advertised(layer, links[:1] if layer.exact else links, targets)
     parent = content.layers.get(layer.parent or "")
     if layer.shows is None and parent is not None and len(parts) == len(layer.lowers):
         yield from _above_parent(shown_blobs(layer, shown), shown_blobs(parent, shown))
@@ -230,6 +253,10 @@ def _wrong_metadata(layer: StoredLayer, parts: Sequence[Part]) -> Iterator[str]:
     """podman mounts metadata only if the data's root lies below all of it. The kernel mounts
     nothing beside that root which lies in it."""
     has_metadata = any(isinstance(part, Metadata) for part in parts)
+    if layer.tar_split is not None and not layer.exact:
+        yield "has a tar-split, but doesn't show metadata of its own"
+    if layer.exact and layer.tar_split is None and layer.diff_id is not None:
+        yield "is advertised by its digests, but has no tar-split"
     if layer.exact != has_metadata and len(parts) == len(layer.lowers or ()):
         yield "contradicts the state, which says whether it shows metadata of its own"
     if not has_metadata:
@@ -272,8 +299,9 @@ def _wrong_target(layer: StoredLayer, link: str, target: re.Match[str] | None) -
 def _advertised(
     layer: StoredLayer, links: list[str], targets: list[re.Match[str] | None]
 ) -> Iterator[str]:
-    """A pull that finds a layer by its digests uses its files unchecked."""
-    only = targets[0] if len(targets) == 1 else None
+    """A pull that finds a layer by its digests uses its files unchecked. ``links`` are the files
+    that it gets."""
+    only = targets[0] if len(links) == 1 else None
     if links and (only is None or only["blob"] is None or layer.merged):
         yield "is advertised by its digests, but shows other files, too"
     elif only is not None and (layer.blob is None or layer.blob.hex != only["blob"]):

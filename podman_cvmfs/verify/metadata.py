@@ -9,6 +9,8 @@ import os
 import re
 from collections.abc import Collection
 
+from podman_cvmfs.errors import InputError
+from podman_cvmfs.lists.tar_split import tar_size
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.entries import NO_FILES, NOTHING, digest_of
 from podman_cvmfs.store.erofs import write_image
@@ -61,6 +63,19 @@ def read_metadata_piece(
         look.error(f"{entry}/{layout.BLOB}", f"hasn't the digest {recorded}")
         return None, part
     return Piece(piece_id, part), part
+
+
+def check_tar_split(look: Inspection, place: str) -> None:
+    """Examine the tar-split at ``place`` as far as its own checksum shows damage."""
+    if look.regular(place) is None or not look.reads_blobs:
+        return
+    try:
+        with open(look.path(place), "rb") as file:
+            tar_size(file)
+    except OSError as err:
+        look.error(place, f"can't be read: {err.strerror}")
+    except InputError:
+        look.error(place, "is damaged")
 
 
 def _possible(target: str, digest: str) -> list[Metadata]:

@@ -188,6 +188,7 @@ class RecordReader:
             shows=_hex_id_or_none(ours.get("shows"), "image shown"),
             merged=_get(ours, "merged", bool, False),
             exact=_get(ours, "exact", bool, False),
+            tar_split=_hex_id_or_none(ours.get("tar-split"), "tar-split"),
             alone=_get(ours, "alone", bool, False),
             outdated=_get(ours, "outdated", bool, False),
             repository=_get(ours, "repository", str, ""),

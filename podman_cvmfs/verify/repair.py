@@ -136,7 +136,11 @@ class _MendedStore(Store):
                 )
                 _put(f"{self.path}/{layout.POOL_LAYERS}/{entry}", write)
             for entry in sorted(wrong & known_layers.keys()):
-                write = functools.partial(write_layer_entry, layer=known_layers[entry])
+                write = functools.partial(
+                    write_layer_entry,
+                    layer=known_layers[entry],
+                    tar_splits=self.lists.tar_split,
+                )
                 _put(f"{self.path}/{layout.POOL_LAYERS}/{entry}", write)
             for entry in sorted(wrong & known_images.keys()):
                 write = functools.partial(write_image_entry, image=known_images[entry])

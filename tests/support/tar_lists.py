@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from podman_cvmfs.cache.blobs import BlobCache
 from podman_cvmfs.lists.entry import Entry
 from podman_cvmfs.lists.from_tar import list_of
 from podman_cvmfs.lists.layer_stream import LayerStream
+from podman_cvmfs.lists.tar_split import tar_size
 from podman_cvmfs.oci.documents import Descriptor, Digest
 from podman_cvmfs.settings.policy import Policy, Reuse, View
 from podman_cvmfs.store.store import Store
@@ -23,15 +25,21 @@ from tests.support.layers import Blob
 
 def entries_of(blob: Blob) -> list[Entry]:
     """The list of a layer as podman would unpack it."""
+    return list_of(_stream_of(blob)).entries
+
+
+def _stream_of(blob: Blob) -> LayerStream:
     digest = Digest.parse(blob.digest)
     descriptor = Descriptor("application/octet-stream", digest, len(blob.data))
-    return list_of(LayerStream(iter([blob.data]), descriptor, Digest.parse(blob.diff_id))).entries
+    return LayerStream(iter([blob.data]), descriptor, Digest.parse(blob.diff_id))
 
 
 class TarLists:
-    """Lists for all layers of ``images``; ``KnownLists``."""
+    """Lists for all layers of ``images``, and their tar-splits unless ``splits`` is false;
+    ``KnownLists``."""
 
-    def __init__(self, images: Iterable[Built]) -> None:
+    def __init__(self, images: Iterable[Built], *, splits: bool = True) -> None:
+        self._splits: dict[str, bytes] | None = {} if splits else None
         self._blobs = {blob.digest: blob for image in images for blob in image.blobs}
         self._lists: dict[str, list[Entry]] = {}
 
@@ -44,6 +52,22 @@ class TarLists:
         digest = hashlib.sha256(repr(entries).encode()).hexdigest()
         self._lists[digest] = entries
         return digest
+
+    def tar_size(self, layer: Digest, diff_id: Digest) -> int | None:
+        """The size of a layer's tar."""
+        split = self.tar_split(diff_id)
+        return None if split is None else tar_size(io.BytesIO(split))
+
+    def tar_split(self, diff_id: Digest) -> bytes | None:
+        """The tar-split of a layer."""
+        if self._splits is None:
+            return None
+        if diff_id.hex not in self._splits:
+            blob = next(each for each in self._blobs.values() if each.diff_id == str(diff_id))
+            split = io.BytesIO()
+            assert list_of(_stream_of(blob), split).is_split
+            self._splits[diff_id.hex] = split.getvalue()
+        return self._splits[diff_id.hex]
 
     def entries(self, digest: str) -> Iterable[Entry]:
         """A list that has been found."""

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from podman_cvmfs.plan.lay_out import EMPTY, view_of
+from podman_cvmfs.plan.lay_out import view_of
+from podman_cvmfs.plan.shown_layer import EMPTY
 from podman_cvmfs.resolve.image import FileList, ResolvedImage
 from podman_cvmfs.settings.policy import Change, Policy, View
 from podman_cvmfs.store.records import Data, Link, LocalPart, Metadata, StoreContent

@@ -9,7 +9,8 @@ import pytest
 
 from podman_cvmfs.errors import RepositoryError
 from podman_cvmfs.oci.documents import Digest, layer_ids
-from podman_cvmfs.plan.lay_out import EMPTY, image_layer_id, view_of
+from podman_cvmfs.plan.lay_out import view_of
+from podman_cvmfs.plan.shown_layer import EMPTY, image_layer_id
 from podman_cvmfs.resolve.skeleton import Skeleton
 from podman_cvmfs.settings.policy import Policy, Reuse, View
 from podman_cvmfs.store.json_files import layer_json

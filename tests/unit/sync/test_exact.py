@@ -14,6 +14,7 @@ import pytest
 
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.lists.entry import Entry
+from podman_cvmfs.lists.known import NoLists
 from podman_cvmfs.oci.documents import Digest, parse_manifest
 from podman_cvmfs.settings.policy import Policy, View
 from podman_cvmfs.store.layout import BLOB
@@ -33,7 +34,7 @@ _ENTRIES = [
 ]
 
 
-class _Lists:
+class _Lists(NoLists):
     """A list for each layer; ``missing`` layers have none, ``bad`` ones can't be written."""
 
     def __init__(self) -> None:

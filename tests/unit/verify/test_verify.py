@@ -18,7 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from podman_cvmfs.plan.lay_out import EMPTY
+from podman_cvmfs.lists.known import NoLists
+from podman_cvmfs.plan.shown_layer import EMPTY
 from podman_cvmfs.settings.policy import Overlay, Policy, Reuse, View
 from podman_cvmfs.store import layout
 from podman_cvmfs.store.entries import write_layer_entry
@@ -127,7 +128,9 @@ def test_a_layer_for_pulls_that_leaves_out_its_parents_files(
     layer = next(layer for layer in layers if layer.parent is not None and layer.lowers)
     assert layer.lowers
     wrong = LayerDirectory(layer.layer_id, EMPTY, layer.lowers[:-1])
-    write_layer_entry(str(store.path / layout.POOL_LAYERS / wrong.entry), wrong)
+    write_layer_entry(
+        str(store.path / layout.POOL_LAYERS / wrong.entry), wrong, NoLists().tar_split
+    )
     place = store.generation / "overlay" / layer.layer_id
     retarget(place, f"../../../{layout.POOL_LAYERS}/{wrong.entry}")
     changed = {"lowers": list(wrong.lowers), "entry": wrong.entry}
