@@ -134,9 +134,12 @@ class SplitStream:
 def tar_size(tar_split: BinaryIO) -> int:
     """The bytes of the tar that a tar-split was made of. Raises InputError for a damaged one."""
     size = 0
-    for row in _rows(tar_split):
-        data = row["size"] if row["type"] == _FILE else len(base64.b64decode(row["payload"]))
-        size += data
+    try:
+        for row in _rows(tar_split):
+            is_file = row["type"] == _FILE
+            size += int(row["size"]) if is_file else len(base64.b64decode(row["payload"]))
+    except (KeyError, TypeError, ValueError) as err:
+        raise InputError(f"a tar-split is damaged: {type(err).__name__}") from None
     return size
 
 

@@ -64,7 +64,6 @@ def layers_with_tars(
     return chain, (top, own), tuple(pieces.values())
 
 
-@functools.lru_cache(maxsize=4096)
 def _with_tar(layer: Layer, lowers: tuple[str, ...], parent: str | None) -> Shown:
     """The record and the directory of a layer on ``parent`` that mounts the pieces ``lowers``."""
     assert layer.files is not None and layer.listed is not None

@@ -71,23 +71,24 @@ def store(bench: Bench, view: str, reuse: str, fuse: bool = False, mount: bool =
     return path
 
 
-def names(bench: Bench) -> dict[str, Shared]:
-    """Push the shared images; full name -> image."""
-    return {push(build(each.image), bench.site.registry): each for each in SHARED}
+def names(bench: Bench, only: Sequence[str] = ()) -> dict[str, Shared]:
+    """Push the shared images, or ``only`` these; full name -> image."""
+    chosen = [each for each in SHARED if not only or each.image.name in only]
+    return {push(build(each.image), bench.site.registry): each for each in chosen}
 
 
-def plain(bench: Bench, fuse: bool) -> list[Mapping[str, Listed]]:
+def plain(bench: Bench, fuse: bool, only: Sequence[str] = ()) -> list[Mapping[str, Listed]]:
     """What containers of the shared images see that are ordinarily pulled; on fuse-overlayfs both
     what they see there and on the kernel's overlayfs."""
 
     def pull(on_fuse: bool) -> Mapping[str, Listed]:
-        images = list(names(bench))
+        images = list(names(bench, only))
         with bench.fresh(fuse=on_fuse) as podman:
             podman.run("pull", "--quiet", *images)
             return podman.listings(images)
 
     drivers = (True, False) if fuse else (False,)
-    return [bench.once(f"reuse {each}", functools.partial(pull, each)) for each in drivers]
+    return [bench.once(f"reuse {each} {only}", functools.partial(pull, each)) for each in drivers]
 
 
 def _unlike(
@@ -100,22 +101,29 @@ def _unlike(
     return [line for line in found[0] if all(line in lines for lines in found)]
 
 
-def pulls(bench: Bench, view: str, reuse: str, fuse: bool = False, mount: bool = False) -> Outcome:
-    """Pull each shared image next to a store, and compare what came with a plain pull; of the
-    layers that the store offers none may be fetched.
+def pulls(
+    bench: Bench,
+    view: str,
+    reuse: str,
+    fuse: bool = False,
+    mount: bool = False,
+    only: Sequence[str] = (),
+) -> Outcome:
+    """Pull each shared image, or ``only`` these, next to a store, and compare what came with a
+    plain pull; of the layers that the store offers none may be fetched.
 
     ``fuse``: podman mounts by fuse-overlayfs. ``mount``: the store is on one. ``Outcome.said``
     tells how many bytes of layers in the store were fetched all the same.
     """
     outcome = Outcome()
-    images = names(bench)
-    wanted = plain(bench, fuse)
+    images = names(bench, only)
+    wanted = plain(bench, fuse, only)
     place, stated = store(bench, view, reuse, fuse, mount), _stated(view, mount)
     again = 0
     for name, shared in images.items():
         built = build(shared.image)
         known = {blob.digest for blob in built.blobs[: shared.prefix]}
-        offered = {built.blobs[at].digest for at in _offered(shared, reuse)}
+        offered = {built.blobs[at].digest for at in _offered(shared, view, reuse)}
         # A fresh podman for each: layers of one pull must not serve the next.
         with bench.fresh(stores=[place], fuse=fuse, mountopt=_mountopt(view)) as podman:
             mark = len(bench.site.registry.since(0))
@@ -138,8 +146,11 @@ def _mountopt(view: str) -> str:
     return "metacopy=on" if view == "exact" else ""
 
 
-def _offered(shared: Shared, reuse: str) -> list[int]:
-    """Which layers of the prefix, from 0, a pull must find in a store."""
+def _offered(shared: Shared, view: str, reuse: str) -> list[int]:
+    """Which layers of the prefix, from 0, a pull must find in a store. In the exact view all have
+    tar-splits."""
+    if view == "exact" and reuse != "none":
+        return list(range(shared.prefix))
     if reuse == "all":
         names = shared.image.layers[: shared.prefix]
         return [at for at, name in enumerate(names) if not _deletes(name)]
@@ -281,7 +292,7 @@ def _made_by_whom(each: Difference, wanted: Tree, seen: Tree) -> bool:
 
 def _stated(view: str, mount: bool) -> Sequence[Rule]:
     """What may differ from a pull into empty storage."""
-    shown = "layers" if view == "layers" else "flat"
+    shown = view if view in ("layers", "exact") else "flat"
     # The images have layers enough not to be shown by their only one.
     cell = Cell(False, False, shown, "foreign" if mount else "root", mount=mount)
     return (*rules(cell, layers=2), _dated_by_itself, _made_by_whom)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import stat
 from pathlib import Path
@@ -101,3 +102,17 @@ def test_a_cache_that_can_t_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="can't write to the cache"):
         KeptLists(str(tmp_path / "file"), 1).keep("/r", _LAYER, _ENTRIES, Source.WALK)
+
+
+def test_only_a_list_of_the_tar_itself_goes_with_its_tar_split(kept: KeptLists) -> None:
+    blob = nasty_layers.blob("hard-links")
+    layer, diff_id = Digest.parse(blob.digest), Digest.parse(blob.diff_id)
+    entries, split = listed(blob)
+    kept.keep_tar_split(diff_id, split)
+    kept.keep("/r", layer, entries, Source.CATALOGUE)
+    assert kept.tar_size(layer, diff_id) is None
+    kept.keep("/r", layer, entries, Source.REGISTRY)
+    assert kept.tar_size(layer, diff_id) == len(gzip.decompress(blob.data))
+    for data in (split[:-9], b""):
+        kept.keep_tar_split(diff_id, data)
+        assert kept.tar_size(layer, diff_id) is None

@@ -81,3 +81,9 @@ def test_a_tar_of_headers_alone_has_an_end(monkeypatch: pytest.MonkeyPatch) -> N
     writer.segment(bytes(1000))
     with pytest.raises(InputError, match="more than 1000 bytes of headers"):
         writer.segment(b"x")
+
+
+@pytest.mark.parametrize("row", [b"[]", b'{"type":1}', b'{"type":2,"payload":"AAA"}', b'{"type":3}'])
+def test_lines_that_tell_no_size_are_refused(row: bytes) -> None:
+    with pytest.raises(InputError, match="a tar-split is damaged"):
+        tar_split.tar_size(io.BytesIO(gzip.compress(row + b"\n")))
