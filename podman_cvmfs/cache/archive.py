@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cache's blobs as one file, for hosts that can't reach registries.
 
-Format: a ustar archive (POSIX.1-1988) of plain files ``sha256/<2 hex digits>/<64 hex digits>``, the
-blobs, and before them ``manifests/<2 hex digits>/<64 hex digits>``, notes that say which blobs are
-the manifest of an image and its index: a line each for the image's source ID and their digests.
-Between these are ``profiles/<2 hex digits>/<64 hex digits>``, start-up profiles: a line for the
-image's source ID, and the profile. All are named by the digest of what they hold. They are sorted
-by name, without owners and times: equal caches give equal bytes. Markers of layers are not
-exported. The other host could not check them, and can find them itself.
+Format: a ustar archive (POSIX.1-1988) of plain files ``<kind>/<2 hex digits>/<64 hex digits>``. All
+are named by the digest of what they hold, and sorted by name, without owners and times: equal
+caches give equal bytes. The kinds, in order:
+
+* ``file-lists``: file lists and what belongs to them: a line for the place in the cache, and the
+  file;
+* ``manifests``: notes that say which blobs are the manifest of an image and its index: a line each
+  for the image's source ID and their digests;
+* ``profiles``: start-up profiles: a line for the image's source ID, and the profile;
+* ``sha256``: the blobs.
+
+Markers of layers are not exported. The other host could not check them, and can find them itself.
 """
 
 from __future__ import annotations
@@ -17,11 +22,18 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from podman_cvmfs.cache.blobs import PROFILES, BlobCache
+from podman_cvmfs.cache.list_files import (
+    MAX_LIST_FILE,
+    is_place,
+    list_files,
+    put_list_file,
+    read_list_file,
+)
 from podman_cvmfs.cache.sources import BLOBS, NOTES, path_in_tree
 from podman_cvmfs.errors import InputError, RegistryError, StoreError, printable
 from podman_cvmfs.oci.documents import MAX_DOCUMENT, Digest
@@ -30,7 +42,10 @@ from podman_cvmfs.oci.genuine import Genuine, Index, has_config, judge
 log = logging.getLogger(__name__)
 
 _BLOCK = 512
-_NAME = re.compile(rf"({BLOBS}|{NOTES}|{PROFILES})/([0-9a-f]{{2}})/(\2[0-9a-f]{{62}})\Z")
+_FILE_LISTS = "file-lists"
+_NAME = re.compile(
+    rf"({BLOBS}|{NOTES}|{PROFILES}|{_FILE_LISTS})/([0-9a-f]{{2}})/(\2[0-9a-f]{{62}})\Z"
+)
 _SIZE = re.compile(rb"([0-7]{11})\0\Z")
 #: More blobs than a hundred times the largest repository has images.
 _MAX_BLOBS = 1_000_000
@@ -53,6 +68,8 @@ class Shipped:
     new_notes: int = 0
     #: How many start-up profiles there were.
     profiles: int = 0
+    #: How many files of file lists there were.
+    lists: int = 0
 
 
 def export_cache(cache: BlobCache, output: BinaryIO) -> Shipped:
@@ -60,7 +77,15 @@ def export_cache(cache: BlobCache, output: BinaryIO) -> Shipped:
 
     Raises OSError if ``output`` can't be written.
     """
-    blobs = size = broken = profiles = 0
+    blobs = size = broken = profiles = lists = 0
+    # They are large, so they are read twice.
+    places = (
+        (Digest.of(data), place) for place, data in _lists(cache, list_files(cache.directory))
+    )
+    for _, data in _lists(cache, (place for _, place in sorted(places))):
+        output.write(_header(Digest.of(data), len(data), _FILE_LISTS))
+        output.write(data + bytes(-len(data) % _BLOCK))
+        lists += 1
     for digest, note in sorted(_notes(cache)):
         output.write(_header(digest, len(note), NOTES) + note + bytes(-len(note) % _BLOCK))
     for digest, profile in sorted(_profiles(cache)):
@@ -68,16 +93,16 @@ def export_cache(cache: BlobCache, output: BinaryIO) -> Shipped:
         output.write(profile + bytes(-len(profile) % _BLOCK))
         profiles += 1
     for digest in cache.held(BLOBS):
-        data = cache.get(digest)
-        if data is None:
+        blob = cache.get(digest)
+        if blob is None:
             broken += 1
             log.warning("a broken blob is left out: %s", digest)
             continue
-        output.write(_header(digest, len(data)) + data + bytes(-len(data) % _BLOCK))
+        output.write(_header(digest, len(blob)) + blob + bytes(-len(blob) % _BLOCK))
         blobs += 1
-        size += len(data)
+        size += len(blob)
     output.write(bytes(2 * _BLOCK))
-    return Shipped(blobs, size, broken=broken, profiles=profiles)
+    return Shipped(blobs, size, broken=broken, profiles=profiles, lists=lists)
 
 
 def import_cache(cache: BlobCache, file: BinaryIO, source: str) -> Shipped:
@@ -95,8 +120,11 @@ def import_cache(cache: BlobCache, file: BinaryIO, source: str) -> Shipped:
     start = file.tell()
     notes = []
     profiles = []
+    lists = 0
     for kind, _, data in _entries(file, source):
-        if kind == NOTES:
+        if kind == _FILE_LISTS:
+            _listed(data, printable(source))
+        elif kind == NOTES:
             notes.append(_noted(data, printable(source)))
         elif kind == PROFILES:
             profiles.append(_profiled(data, printable(source)))
@@ -106,11 +134,17 @@ def import_cache(cache: BlobCache, file: BinaryIO, source: str) -> Shipped:
     noted: list[tuple[Digest, Sequence[Digest]]] = []
     #: Images with new profiles.
     put: list[Digest] = []
+    #: The places of new file lists.
+    placed: list[str] = []
     blobs = size = 0
     # What is taken back, too, goes by paths.
     cache.require_own()
     try:
         for kind, digest, data in _entries(file, source):
+            if kind == _FILE_LISTS:
+                place, content = _listed(data, printable(source))
+                placed += [place] if put_list_file(cache.directory, place, content) else []
+                lists += 1
             if kind != BLOBS:
                 continue
             blobs += 1
@@ -129,9 +163,9 @@ def import_cache(cache: BlobCache, file: BinaryIO, source: str) -> Shipped:
                 cache.keep_profile(image, profile)
                 put.append(image)
     except BaseException:
-        _take_back(cache, new, noted, put)
+        _take_back(cache, new, noted, put, placed)
         raise
-    return Shipped(blobs, size, len(new), new_notes=len(noted), profiles=len(profiles))
+    return Shipped(blobs, size, len(new), new_notes=len(noted), profiles=len(profiles), lists=lists)
 
 
 def _worth(cache: BlobCache, image: Digest, documents: Sequence[Digest]) -> int:
@@ -159,6 +193,23 @@ def _notes(cache: BlobCache) -> Iterator[tuple[Digest, bytes]]:
         if digests and all(cache.get(digest) is not None for digest in digests):
             note = "".join(f"{each}\n" for each in (image, *digests)).encode()
             yield Digest.of(note), note
+
+
+def _lists(cache: BlobCache, places: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """The files of file lists with their places, by these. Whoever uses one checks it."""
+    for place in places:
+        content = read_list_file(cache.directory, place)
+        if content is not None:
+            yield place, f"{place}\n".encode() + content
+
+
+def _listed(data: bytes, shown: str) -> tuple[str, bytes]:
+    """The place of a file of file lists, and its content. Raises InputError for another place."""
+    place, _, content = data.partition(b"\n")
+    text = place.decode("ascii", "replace")
+    if not is_place(text):
+        raise InputError(f"{shown}: not an exported cache: a file list in it is wrong")
+    return text, content
 
 
 def _profiles(cache: BlobCache) -> Iterator[tuple[Digest, bytes]]:
@@ -224,8 +275,9 @@ def _entries(file: BinaryIO, source: str) -> Iterator[tuple[str, Digest, bytes]]
         if match is None or octal is None:
             raise InputError(f"{shown}: not an exported cache: it holds {name!r}")
         kind, digest, size = match.group(1), Digest(match.group(3)), int(octal.group(1), 8)
-        if size > MAX_DOCUMENT:
-            raise InputError(f"{shown}: {name!r} is larger than {MAX_DOCUMENT} bytes")
+        limit = MAX_LIST_FILE + _BLOCK if kind == _FILE_LISTS else MAX_DOCUMENT
+        if size > limit:
+            raise InputError(f"{shown}: {name!r} is larger than {limit} bytes")
         if header != _header(digest, size, kind):
             raise InputError(f"{shown}: {name!r} is not a plain file, or is damaged")
         if name <= last:
@@ -266,7 +318,11 @@ def _take_back(
     blobs: list[Digest],
     noted: list[tuple[Digest, Sequence[Digest]]],
     profiles: list[Digest],
+    lists: list[str],
 ) -> None:
+    for place in lists:
+        with contextlib.suppress(OSError):
+            os.unlink(f"{cache.directory}/{place}")
     made = [(BLOBS, digest) for digest in blobs]
     made += [(PROFILES, image) for image in profiles]
     # An image may have had several: the first is restored last.

@@ -15,6 +15,7 @@ from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage
 from podman_cvmfs.util.apart import apart
+from podman_cvmfs.util.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +54,13 @@ def read_new(settings: Settings, names: Iterable[str]) -> None:
 
 def _tell(image: StoredImage, chosen: Chosen, done: Prefetched) -> None:
     name = printable(min(image.published, default=image.image_id[:12]))
-    log.info("%s: %d files, %d bytes read, by %s", name, done.files, done.size, chosen.origin)
+    read = counted(done.files, "file")
+    log.info("%s: %s, %d bytes read, by %s", name, read, done.size, chosen.origin)
     if done.fetched is not None:
-        log.info("  the client fetched %d objects meanwhile", done.fetched)
+        log.info("  the client fetched %s meanwhile", counted(done.fetched, "object"))
     if done.missing:
-        log.info("  %d files of the profile are not in the image", done.missing)
+        log.info("  not in the image: %s of the profile", counted(done.missing, "file"))
     if done.left:
-        log.warning("  %d files were left out: see --size and --seconds", done.left)
+        log.warning("  left out: %s; see --size and --seconds", counted(done.left, "file"))
     if done.failed:
-        log.warning("  %d files can't be read", done.failed)
+        log.warning("  can't be read: %s", counted(done.failed, "file"))

@@ -21,6 +21,7 @@ from podman_cvmfs.reports.find import find, no_such_image
 from podman_cvmfs.reports.sources import content_of, target_of
 from podman_cvmfs.store.records import StoredImage
 from podman_cvmfs.util.files import write_whole
+from podman_cvmfs.util.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +80,8 @@ def command(
         _write(output, render_profile(whole))
     where = f"the cache {cache.directory}" if output is None else output
     log.info(
-        "%d files recorded; the profile in %s has %d",
-        len(profile.files),
+        "%s recorded; the profile in %s has %d",
+        counted(len(profile.files), "file"),
         printable(where),
         len(whole.files),
     )

@@ -12,7 +12,7 @@ import click
 
 from podman_cvmfs.cli.options import DIRECTORY, setting, settings_given
 from podman_cvmfs.errors import InputError, printable
-from podman_cvmfs.podman.crio_conf import RESTART, has_crio
+from podman_cvmfs.podman.crio_conf import has_crio
 from podman_cvmfs.podman.storage_conf.effective import Places, read_effective
 from podman_cvmfs.podman.storage_conf.generation import (
     OTHER_ENGINES,
@@ -25,8 +25,7 @@ from podman_cvmfs.settings.advice import on_store
 from podman_cvmfs.settings.policy import Overlay, View
 from podman_cvmfs.setup import record as records
 from podman_cvmfs.setup.changes import Change, as_diff, make
-from podman_cvmfs.setup.crio import drop_in as crio_drop_in
-from podman_cvmfs.setup.crio import put_crio, put_hint, was_set_up
+from podman_cvmfs.setup.crio import put_crio, put_hint, undo_remarks, was_set_up
 from podman_cvmfs.setup.mounts import volumes_for
 from podman_cvmfs.setup.ordinary import LOGGED_IN, were_given
 from podman_cvmfs.setup.plan import plan_setup, serves
@@ -243,8 +242,7 @@ def _undo(manifest_path: str, dry_run: bool) -> None:
     changes, remarks = records.plan_undo(manifest)
     if any(change.path == PROFILE for change in changes) and names_a_store():
         remarks.append(LOGGED_IN)
-    if any(change.path == os.path.realpath(crio_drop_in()) for change in changes):
-        remarks.append(RESTART)
+    remarks += undo_remarks(changes, manifest.stores)
     if dry_run:
         click.echo(as_diff(changes), nl=False)
         _tell(remarks)

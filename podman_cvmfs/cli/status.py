@@ -61,6 +61,9 @@ def _as_text(status: Status, now: int) -> str:
         rows.append(["exact view", status.not_exact or f"{status.metadata} bytes of metadata"])
     for each in status.repositories:
         rows.append(["repository", f"{each.path}: {_repository(each, status.cache, now)}"])
+    if status.lists:
+        allowed = f"of {_megabytes(status.lists_budget)} allowed"
+        rows.append(["file lists", f"{_megabytes(status.lists)} {allowed}"])
     for due in status.due:
         rows.append(["due", f"{_when(due.when, now)}: {due.what}"])
     return plain_table([[printable(cell) for cell in row] for row in rows])
@@ -97,6 +100,10 @@ def _repository(status: RepositoryStatus, cache: str, now: int) -> str:
         seen = "" if status.synced_revision is None else f" at revision {status.synced_revision}"
         parts.append(f"complete sync {_when(status.synced, now)}{seen}")
     return ", ".join(parts)
+
+
+def _megabytes(size: int) -> str:
+    return f"{-(-size // 1_000_000)} MB"
 
 
 def _number(status: Status) -> str:
@@ -151,5 +158,6 @@ def _as_data(status: Status) -> dict[str, object]:
             }
             for each in status.repositories
         ],
+        "lists": {"bytes": status.lists, "budget": status.lists_budget},
         "due": [{"when": _iso(each.when), "what": each.what} for each in status.due],
     }

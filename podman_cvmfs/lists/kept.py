@@ -25,24 +25,25 @@ from enum import Enum
 
 import zstandard
 
+from podman_cvmfs.cache.list_files import LAYER_LISTS, LISTS, MAX_LIST_FILE, TAR_SPLITS
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.lists.dump import MAX_LINE, read, write
 from podman_cvmfs.lists.entry import Entry
 from podman_cvmfs.oci.documents import Digest
+from podman_cvmfs.repository.served import lies_on_fuse
 from podman_cvmfs.util.files import write_whole
 from podman_cvmfs.util.foreign_file import read_bounded
 
 log = logging.getLogger(__name__)
 
-LISTS, LAYER_LISTS, TAR_SPLITS = "lists", "layer-lists", "tar-splits"
 #: The directory of catalogues in the cache: see ``catalogues``.
 CATALOGUES = "catalogues"
 #: What counts in the budget.
 BUDGETED = (LISTS, LAYER_LISTS, TAR_SPLITS, CATALOGUES)
 #: What is left is so much of the budget, in percent: so the next ones have room.
 _LEFT = 80
-#: The largest list and tar-split that are read, in bytes, as they are stored and unpacked.
-_MAX_STORED, _MAX_LINES = 256 << 20, 2 << 30
+#: The largest list, in bytes, as it is unpacked.
+_MAX_LINES = 2 << 30
 _NOTE = re.compile(r"1 ([a-z]+) ([0-9a-f]{64})\n\Z")
 
 
@@ -70,9 +71,13 @@ class KeptLists:
         self._size: int | None = None
 
     def find(self, repository: str, layer: Digest) -> str | None:
-        """The digest, in hexadecimal, of the best list of a layer; None if there is none."""
+        """The digest, in hexadecimal, of the best list of a layer; None if there is no list that
+        tells more than containers see anyway. What a CernVM-FS client shows is no such list: the
+        layers have lost their owners, which merged roots may still have."""
         found = self.note(repository, layer)
-        return None if found is None else found[1]
+        if found is None or (found[0] is Source.WALK and lies_on_fuse(repository)):
+            return None
+        return found[1]
 
     def note(self, repository: str, layer: Digest) -> tuple[Source, str] | None:
         """The source and the digest of the best list of the layer whose blob has the digest
@@ -93,7 +98,7 @@ class KeptLists:
         entries."""
         what = f"the file list {digest[:12]}"
         try:
-            stored = read_bounded(self._path(LISTS, digest), _MAX_STORED)
+            stored = read_bounded(self._path(LISTS, digest), MAX_LIST_FILE)
         except OSError:
             raise StoreError(f"{what} is gone from the cache", "sync again") from None
         hashed = hashlib.sha256()
@@ -125,7 +130,7 @@ class KeptLists:
         """The tar-split of a layer, compressed with gzip; None if there is none."""
         path = self._path(TAR_SPLITS, diff_id.hex)
         try:
-            found = read_bounded(path, _MAX_STORED)
+            found = read_bounded(path, MAX_LIST_FILE)
         except OSError:
             return None
         self._touch(path)

@@ -22,9 +22,10 @@ class CrioStorage:
     graphroot: str
 
 
-def read_crio_storage(directory: str = DIRECTORY) -> CrioStorage:
-    """What CRI-O, with its files in ``directory``, uses. Raises InputError for broken files."""
-    conf = read_crio_conf(directory)
+def read_crio_storage(directory: str = DIRECTORY, without: str = "") -> CrioStorage:
+    """What CRI-O, with its files in ``directory``, uses, as if the file ``without`` weren't there.
+    Raises InputError for broken files."""
+    conf = read_crio_conf(directory, without)
     # A service has nothing in its environment.
     places = Places.of_process({"HOME": "/root"})
     effective = read_effective(places, crio_generation())

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from podman_cvmfs.lists.kept import KeptLists
 from podman_cvmfs.plan.retirement import NEVER, grace_of, is_retired
 from podman_cvmfs.resolve.config import SYNTHESISED
 from podman_cvmfs.resolve.manifest import GENUINE, UNANSWERED
@@ -48,7 +49,8 @@ class Due:
 class Status:
     """A store. ``changed`` (seconds since 1970) is when a sync or prune last changed it, None if
     nothing has been written yet. ``cache`` is the directory with the records of syncs. ``counts``
-    are by kind, in the order to show them."""
+    are by kind, in the order to show them. ``lists`` is how many bytes file lists take in the
+    cache, and ``lists_budget`` how many they may."""
 
     store: str
     cache: str
@@ -63,6 +65,9 @@ class Status:
     metadata: int = 0
     #: Why no image gets the exact view, if the settings ask for it; "" if images do.
     not_exact: str = ""
+    #: The bytes that file lists take in the cache, and how many they may take.
+    lists: int = 0
+    lists_budget: int = 0
 
 
 def status_of(settings: Settings, content: StoreContent) -> Status:
@@ -81,6 +86,8 @@ def status_of(settings: Settings, content: StoreContent) -> Status:
         due=_due(settings, content, repositories),
         metadata=metadata_bytes(settings.store),
         not_exact=settings.not_exact if settings.view is View.EXACT else "",
+        lists=KeptLists(settings.cache, settings.lists_budget).size(),
+        lists_budget=settings.lists_budget,
     )
 
 

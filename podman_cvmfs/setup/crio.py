@@ -9,31 +9,34 @@ and without podman on the machine.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import tomlkit
 
-from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.plan.retirement import RETIRED_REGISTRY, is_retired
 from podman_cvmfs.podman.crio_conf import (
     DIRECTORY,
     RESTART,
     drop_in_directory,
     has_crio,
-    read_crio_conf,
 )
 from podman_cvmfs.podman.crio_images import is_pause, pins_for
-from podman_cvmfs.podman.crio_storage import crio_generation
+from podman_cvmfs.podman.crio_storage import CrioStorage, crio_generation, read_crio_storage
 from podman_cvmfs.podman.storage_conf.effective import names_store
 from podman_cvmfs.podman.storage_conf.toml_file import read_file
 from podman_cvmfs.settings.advice import on_store
+from podman_cvmfs.setup.changes import Change
 from podman_cvmfs.setup.record import Manifest
 from podman_cvmfs.setup.request import Plan, SetupRequest
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
+from podman_cvmfs.usage.layer_users import User, find_layer_users
 
 #: Sorted behind the others: of most settings the last one counts.
 _NAME = "99-podman-cvmfs.conf"
+#: So many images and containers are named.
+_SHOWN = 5
 _TEXT = """\
 # Made by 'podman-cvmfs setup --crio'; 'podman-cvmfs setup --undo' removes it. CRI-O reads this file
 # only when it starts.
@@ -75,12 +78,17 @@ def put_crio(plan: Plan, request: SetupRequest, directory: str = DIRECTORY) -> N
             f"{printable(path)} is there, and set-up has not made it",
             "give it another name, or remove it",
         )
-    conf = read_crio_conf(directory, without=path)
+    if "," in request.store:
+        raise InputError(
+            f"CRI-O can't use the store {printable(request.store)}: its path has a comma",
+            "choose another place for the store",
+        )
+    storage = read_crio_storage(directory, without=path)
+    conf = storage.conf
     content = read_store(request.store)
     names = [] if content is None else _listed(content)
     pins = [*conf.pinned_images, *pins_for(names), f"{RETIRED_REGISTRY}/*"]
-    is_named = names_store(conf.stores, request.store)
-    options = [] if is_named else [f"overlay.imagestore={request.store}"]
+    options = _options(request.store, storage)
     text = _TEXT.format(options=_array(options), pins=_array(list(dict.fromkeys(pins))))
     known = len(plan.changes)
     plan.put(path, text.encode())
@@ -92,6 +100,14 @@ def put_crio(plan: Plan, request: SetupRequest, directory: str = DIRECTORY) -> N
         for each in conf.files
         if each.startswith(f"{drop_in_directory(directory)}/") and each > path
     ]
+
+
+def _options(store: str, storage: CrioStorage) -> list[str]:
+    """The values of ``storage_option`` that name ``store``. If it is spelt otherwise elsewhere,
+    CRI-O would list its images twice."""
+    is_spelt_otherwise = store not in storage.stores and names_store(storage.stores, store)
+    is_named = is_spelt_otherwise or store in storage.conf.stores
+    return [] if is_named else [f"overlay.imagestore={store}"]
 
 
 def _listed(content: StoreContent) -> list[str]:
@@ -119,6 +135,33 @@ def put_hint(plan: Plan, directory: str = DIRECTORY) -> None:
     """Say what to add on a machine with CRI-O if set-up wasn't asked for CRI-O."""
     if has_crio(directory):
         plan.remarks.append(_MISSING)
+
+
+def undo_remarks(
+    changes: Iterable[Change], stores: Iterable[str], directory: str = DIRECTORY
+) -> list[str]:
+    """What to do after ``changes`` that take the ``stores`` from CRI-O; nothing if they don't."""
+    if all(change.path != os.path.realpath(drop_in(directory)) for change in changes):
+        return []
+    found = [str(user) for store in stores for user in _users(store, directory)]
+    if not found:
+        return [RESTART]
+    shown = ", ".join(found[:_SHOWN]) + (", .." if len(found) > _SHOWN else "")
+    return [f"CRI-O can't list its images while these stand on the store: {shown}", RESTART]
+
+
+def _users(store: str, directory: str) -> list[User]:
+    """The images and containers that stand on ``store`` where CRI-O keeps its own."""
+    try:
+        content = read_store(store)
+        storage = read_crio_storage(directory)
+    except (InputError, StoreError):
+        return []
+    if content is None:
+        return []
+    roots = list(dict.fromkeys([storage.graphroot, *storage.conf.roots]))
+    uses = find_layer_users(content, roots).layers.values()
+    return sorted({user for each in uses for user in each if user.kind != "layer"})
 
 
 def _array(values: list[str]) -> str:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 from podman_cvmfs.errors import InputError, printable
@@ -52,9 +52,7 @@ _PORTION = 1 << 20
 class _Node:
     """An inode: its entry, its place, and for a directory what is in it."""
 
-    __slots__ = (
-        "blocks", "children", "counts", "entry", "inline", "links", "place", "size", "up", "xattrs"
-    )  # fmt: skip
+    __slots__ = ("blocks", "children", "counts", "entry", "inline", "links", "place", "size", "up")
 
     def __init__(self, entry: Entry, up: _Node | None) -> None:
         self.entry = entry
@@ -62,9 +60,8 @@ class _Node:
         self.up = up or self
         self.links = 2 if entry.is_directory else 1
         self.children: dict[bytes, _Node] | None = {} if entry.is_directory else None
-        self.xattrs = b""
-        #: The entries in each block of a directory, and the length of the last block.
-        self.counts: list[int] = []
+        #: The number of entries in each block of a directory.
+        self.counts: Sequence[int] = ()
         self.inline = 0
         self.blocks = 0
         self.size = 0
@@ -94,7 +91,7 @@ def write_image(entries: Iterable[Entry], data_path: Callable[[str], str], out: 
     at = 1 + used
     for number, node in enumerate(nodes, 1):
         writer.pad(BLOCK + node.place)
-        writer.write(_inode(node, number, at))
+        writer.write(_inode(node, number, at, data_path))
         at += node.blocks
     writer.pad(BLOCK * (1 + used))
     for node in nodes:
@@ -131,14 +128,12 @@ def _tree(entries: Iterable[Entry]) -> list[_Node]:
     """The inodes of a list, the root first."""
     nodes: list[_Node] = []
     directories: dict[str, _Node] = {}
-    #: Only files that may have a second name; a list has hundreds of thousands of others.
-    files: dict[str, _Node] = {}
     for entry in entries:
         _check(entry)
         above, _, name = entry.path.rpartition("/")
         parent = directories.get(above) if entry.path else None
         if entry.hardlink is not None:
-            node = files.get(entry.hardlink)
+            node = _file_at(entry.hardlink, directories)
             if node is None:
                 raise _refused(entry, f"no file {entry.hardlink!r} stands before its hard link")
             node.links += 1
@@ -147,8 +142,6 @@ def _tree(entries: Iterable[Entry]) -> list[_Node]:
             nodes.append(node)
             if entry.is_directory:
                 directories[entry.path] = node
-            else:
-                files[entry.path] = node
         if not entry.path:
             if len(nodes) != 1 or not entry.is_directory:
                 raise _refused(entry, "the first entry, and only that, is the root directory")
@@ -159,6 +152,14 @@ def _tree(entries: Iterable[Entry]) -> list[_Node]:
     if not nodes:
         raise InputError("a file list is empty: not even a root directory is in it")
     return nodes
+
+
+def _file_at(path: str, directories: Mapping[str, _Node]) -> _Node | None:
+    """The file ``path``, which is no directory, if it is among those known so far."""
+    above, _, name = path.rpartition("/")
+    parent = directories.get(above)
+    node = None if parent is None else (parent.children or {}).get(os.fsencode(name))
+    return node if node is not None and node.children is None else None
 
 
 def _add(parent: _Node, name: str, node: _Node, entry: Entry) -> None:
@@ -199,8 +200,8 @@ def _give_places(nodes: list[_Node], data_path: Callable[[str], str]) -> int:
     at = 0
     for node in nodes:
         entry = node.entry
-        node.xattrs = _xattrs(entry, data_path)
-        fixed = INODE + len(node.xattrs)
+        # They are made twice: kept, those of large layers would fill the memory.
+        fixed = INODE + len(_xattrs(entry, data_path))
         tail = 0
         if node.children is not None:
             names = sorted([b".", b"..", *node.children])
@@ -249,7 +250,7 @@ def _redirect(entry: Entry, data_path: Callable[[str], str]) -> bytes:
     return path
 
 
-def _inode(node: _Node, number: int, at: int) -> bytes:
+def _inode(node: _Node, number: int, at: int, data_path: Callable[[str], str]) -> bytes:
     entry = node.entry
     inline = b""
     if node.inline:
@@ -263,7 +264,7 @@ def _inode(node: _Node, number: int, at: int) -> bytes:
         mtime_ns=entry.mtime_ns,
         links=node.links,
         size=node.size,
-        xattrs=node.xattrs,
+        xattrs=_xattrs(entry, data_path),
         first_block=at if node.blocks else None,
         rdev=entry.rdev if is_device else None,
         inline=inline,

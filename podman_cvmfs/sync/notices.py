@@ -107,7 +107,10 @@ def exact_notices(content: StoreContent, request: SyncRequest) -> Iterator[str]:
     shown = [image for image in content.images.values() if not is_retired(image)]
     others = sum(image.view != View.EXACT.value for image in shown)
     if others:
-        yield f"{others} of {len(shown)} images don't get the exact view: layers lack a file list"
+        yield (
+            f"{others} of {len(shown)} images don't get the exact view: layers lack a file list "
+            "(sync makes lists for images of wish lists, and for images that it is given by name)"
+        )
 
 
 def trust_notices(request: SyncRequest) -> Iterator[str]:

@@ -12,7 +12,7 @@ from podman_cvmfs.lists.known import BadListError
 from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.plan.layers import distrusted_layers, freed_images, orphaned_views, refused_layers
 from podman_cvmfs.plan.make import Plan, StorableImage, make_plan
-from podman_cvmfs.plan.retirement import NEVER, Retention, is_retired
+from podman_cvmfs.plan.retirement import Retention, is_retired
 from podman_cvmfs.podman.features import reads_docker_zstd
 from podman_cvmfs.registry.meanings import meanings
 from podman_cvmfs.repository.collect import collect
@@ -27,6 +27,7 @@ from podman_cvmfs.store.strangers import Stranger
 from podman_cvmfs.sync.choose import Choice, choose_requested, choose_selected, keep_old
 from podman_cvmfs.sync.complete import resolve_all
 from podman_cvmfs.sync.cut_off import cut_off
+from podman_cvmfs.sync.due import next_due
 from podman_cvmfs.sync.held import held_by, repositories_of
 from podman_cvmfs.sync.newly_complete import completed_since
 from podman_cvmfs.sync.newly_listed import listed_since
@@ -46,9 +47,6 @@ from podman_cvmfs.sync.trust import with_trust_of
 from podman_cvmfs.usage.linked import ShownDirectories, in_use
 from podman_cvmfs.usage.needs import Needs, find_needs, needed_layers
 from podman_cvmfs.usage.vanished import vanished_layers
-
-#: After so many seconds layers in use beyond their grace are looked at again.
-_LOOK_AGAIN = 24 * 3600
 
 
 def sync(request: SyncRequest) -> SyncReport:
@@ -94,7 +92,7 @@ def sync(request: SyncRequest) -> SyncReport:
         images=len(listed),
         synthesised=sum(image.config_origin == SYNTHESISED for image in listed),
         unanswered=sum(image.manifest_origin == UNANSWERED for image in listed),
-        next_due=_next_due(plan.content, request, int(time.time())),
+        next_due=next_due(plan.content, request, int(time.time())),
         shown=shown.all(plan.content, in_use(plan.content)),
     )
 
@@ -340,15 +338,3 @@ def _left_behind(current: StoreContent, offers: Offers) -> set[str]:
 
 def _repositories(offers: Offers) -> list[AnyRepository]:
     return list({offer.repository.root: offer.repository for offer in offers.offers}.values())
-
-
-def _next_due(content: StoreContent, request: SyncRequest, now: int) -> int | None:
-    """The time when the first retired layer is past its grace; for layers still in use, the time to
-    look again. Layers that pulls may not use are looked at in each sync."""
-    grace = request.grace
-    if grace != NEVER and refused_layers(content, request.policy_of):
-        return now
-    times = [layer.retired for layer in content.layers.values() if layer.retired is not None]
-    times.extend(content.retired_entries.values())
-    dues = [since + grace for since in times]
-    return min(due if due > now else now + _LOOK_AGAIN for due in dues) if dues else None

@@ -15,6 +15,8 @@ for _module in (
     "podman_cvmfs.sync.new_stamp",
     "podman_cvmfs.sync.run",
     "podman_cvmfs.sync.selection",
+    "podman_cvmfs.usage.graphroots",
+    "podman_cvmfs.usage.layer_users",
     "podman_cvmfs.usage.prune",
     "podman_cvmfs.util.files",
 ):

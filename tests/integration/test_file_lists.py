@@ -233,6 +233,17 @@ def test_a_sync_makes_the_lists_that_it_needs(
         assert split == (listed(blob)[1] if source is Source.REGISTRY else None)
 
 
+def test_no_image_is_shown_by_what_a_client_shows_of_its_layers(site: Site, tmp_path: Path) -> None:
+    """The merged root may have the owners that they have lost."""
+    with mounted(site.repository, tmp_path / "m", tmp_path / "client", attributes=False) as client:
+        view, kept = _synced(site, client, tmp_path, Policy(exact=True))
+        layer = Digest.parse(site.blobs["app"].digest)
+        note = kept.note(str(client.mountpoint), layer)
+        assert note is not None and note[0] is Source.WALK
+        assert kept.find(str(client.mountpoint), layer) is None
+    assert view != View.EXACT.value
+
+
 def test_whiteouts_need_no_listing_of_directories(
     site: Site, client: Mounted, tmp_path: Path
 ) -> None:
@@ -263,4 +274,7 @@ def test_the_command_fetches_each_layer_once(registry: Registry, tmp_path: Path)
         assert layer["layer"] == blob.digest and layer["files"] == len(entries)
         assert [*kept.entries(layer["list"])] == entries
         assert kept.tar_split(Digest.parse(blob.diff_id)) == split
+    status = json.loads(succeed("status", *places, "--format", "json"))
+    assert status["lists"] == {"bytes": kept.size(), "budget": 10 << 30}
+    assert "file lists   1 MB of 10738 MB allowed" in succeed("status", *places)
     assert podman_cvmfs("lists", "registry.example.org/no:1", *places).returncode == 3

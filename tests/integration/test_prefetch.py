@@ -56,13 +56,13 @@ def _names(directory: Path) -> str:
     return subprocess.run(["find", directory], stdout=subprocess.PIPE, encoding="utf-8").stdout
 
 
-def settled(client: Mounted) -> int:
-    """The requests to the server, once there are no more."""
-    before = -1
-    while (now := client.requests()) != before:
-        before = now
-        time.sleep(0.5)
-    return now
+def settled(client: Mounted, wanted: int) -> int:
+    """The requests to the server, soon after they are as many as ``wanted``."""
+    deadline = time.monotonic() + 30
+    while client.requests() < wanted and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.2)
+    return client.requests()
 
 
 def test_what_a_container_opens_is_recorded(stage: Stage, client: Mounted) -> None:
@@ -107,7 +107,8 @@ def test_the_hook_reads_early_and_leaves_nothing(
     with stage.podman() as podman:
         before = _names(stage.target.store)
         assert podman.run(hooks, "run", "--rm", stage.name(APP)).stdout == APP.image.prints
-        assert settled(client) == len(profile.files) + 1
+        wanted = len(profile.files) + 1
+        assert settled(client, wanted) == wanted
         assert _names(stage.target.store) == before
     processes = subprocess.run(["ps", "-eo", "args"], stdout=subprocess.PIPE, encoding="utf-8")
     assert str(stage.target.store) not in processes.stdout
@@ -121,7 +122,8 @@ def test_many_containers_at_once_fetch_once(
         run = [hooks, "run", "--rm", stage.name(APP)]
         said = list(threads.map(lambda _: podman.run(*run).stdout, range(16)))
         assert said == [APP.image.prints] * 16
-        assert settled(client) == len(profile.files) + 1
+        wanted = len(profile.files) + 1
+        assert settled(client, wanted) == wanted
 
 
 @pytest.mark.parametrize("hostile", ["names", "many", "pipe", "broken"])
@@ -140,7 +142,9 @@ def test_a_hostile_profile_does_no_harm(stage: Stage, client: Mounted, hostile: 
     try:
         with stage.podman() as podman:
             assert podman.run(hooks, "run", "--rm", stage.name(APP)).stdout == APP.image.prints
-            settled(client)
+            # Also when the container is gone.
+            time.sleep(1)
+            assert podman.run("run", "--rm", stage.name(APP)).stdout == APP.image.prints
     finally:
         place.unlink()
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +99,11 @@ def test_a_store_that_is_named_already_is_not_named_twice(root: Path, node: Node
     assert read_crio_conf(node.directory).stores == (str(link),)
 
 
+def test_a_path_that_cri_o_would_take_apart_is_refused(root: Path) -> None:
+    with pytest.raises(InputError, match="its path has a comma"):
+        Node(root, "/srv/a,b").set_up()
+
+
 def test_another_store_takes_the_place_of_the_first(root: Path, node: Node) -> None:
     node.set_up()
     node.set_up(f"{root}/other")
@@ -137,6 +143,22 @@ def test_what_an_empty_store_and_a_later_file_mean_is_told(root: Path, tmp_path:
     assert [key in each for each, key in zip(remarks[1:], ("no images yet", "99-z"))] == [True] * 2
 
 
+def test_images_that_need_the_store_are_told_when_it_is_taken_back(root: Path, node: Node) -> None:
+    """CRI-O then fails at every list: layer not known."""
+    graph = root.parent / "graph"
+    write(root / "crio.conf", f'[crio]\nroot = "{graph}"\n'.encode())
+    changes = node.set_up().changes
+    assert crio.undo_remarks(changes, [node.store], node.directory) == [RESTART]
+    assert crio.undo_remarks(changes[1:], [node.store], node.directory) == []
+    layer = json.loads(Path(node.store, "overlay-layers/layers.json").read_text())[0]["id"]
+    records = [{"id": f"{n}" * 64, "names": [f"r/x:{n}"], "layer": layer} for n in range(7)]
+    write(graph / "overlay-images/images.json", json.dumps(records).encode())
+    found = crio.undo_remarks(changes, [node.store, f"{root}/none"], node.directory)
+    assert found[1:] == [RESTART]
+    assert f"image r/x:0 in {graph}" in found[0] and found[0].endswith(", ..")
+    assert "r/x:5" not in found[0]
+
+
 @pytest.fixture
 def run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, root: Path, store: Store
@@ -148,7 +170,7 @@ def run(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(records, "SYSTEM_MANIFEST", str(tmp_path / "setup.json"))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    for name in ("put_crio", "put_hint", "was_set_up", "has_crio", "crio_drop_in"):
+    for name in ("put_crio", "put_hint", "was_set_up", "has_crio", "undo_remarks"):
         there = functools.partial(getattr(setup_command, name), directory=str(root))
         monkeypatch.setattr(setup_command, name, there)
     return lambda *args: CliRunner().invoke(command, list(args))

@@ -185,6 +185,16 @@ def test_damage_is_found_and_repaired(exact: _Exact, damage: str) -> None:
     assert exact.views == ["exact", "exact"]
 
 
+def test_a_moved_store_is_repaired(exact: _Exact) -> None:
+    exact.sync()
+    os.rename(exact.store.path, f"{exact.store.path}-moved")
+    exact.store = exact.world.store = Store(f"{exact.store.path}-moved", lists=exact.lists)
+    verdict = verify(exact.store.path)
+    assert verdict.errors == 2, "each image has one layer with an absolute link"
+    repair(verdict, replace(exact.world.request(policy=EXACT), store=exact.store))
+    assert verify(exact.store.path).errors == 0
+
+
 def _blobs(world: World, number: int) -> list[Digest]:
     """The digests of the layers of an image, base first."""
     path = world.repository / ".metadata" / app(number) / "manifest.json"

@@ -23,7 +23,7 @@ from podman_cvmfs.store.layout import link_name, lower_of
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent
 from podman_cvmfs.store.store import Store
-from podman_cvmfs.usage import needs as needs_module
+from podman_cvmfs.usage import graphroots as graphroots_module
 from podman_cvmfs.usage.graphroots import Graphroots
 from podman_cvmfs.usage.needs import needed_layers
 from podman_cvmfs.usage.prune import PruneReport, prune
@@ -110,7 +110,7 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     site = Site(tmp_path)
-    monkeypatch.setattr(needs_module, "find_graphroots", lambda named, **_: site.graphroots)
+    monkeypatch.setattr(graphroots_module, "find_graphroots", lambda named, **_: site.graphroots)
     return site
 
 
@@ -295,7 +295,7 @@ def test_needed_layers_looks_only_when_something_is_due(
     needed = needed_layers(site.content, START + GRACE)
     assert set(needed) == {site.top("c"), site.top("cd")}
     assert set(needed_layers(site.content, START, grace=0)) == {site.top("c"), site.top("cd")}
-    monkeypatch.setattr(needs_module, "find_graphroots", None)
+    monkeypatch.setattr(graphroots_module, "find_graphroots", None)
     assert not needed_layers(site.content, START + GRACE - 1)
 
 
