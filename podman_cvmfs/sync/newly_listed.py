@@ -31,13 +31,13 @@ def listed_since(current: StoreContent, wanted: Collection[str], request: SyncRe
     for image in current.images.values():
         sources = image.all_sources.intersection(wanted)
         if sources and image.view != View.EXACT.value:
-            layers = layers_of(request.store.path, image)
+            layers = descriptors_of(request.store.path, image)
             if layers and all(is_listed(image.repository, each.digest) for each in layers):
                 found |= sources
     return found
 
 
-def layers_of(store: str, image: StoredImage) -> list[Descriptor]:
+def descriptors_of(store: str, image: StoredImage) -> list[Descriptor]:
     """The layers of an image in the store, base first; none if the manifest can't be read."""
     path = f"{store}/{CURRENT}/{IMAGES}/{image.image_id}/manifest"
     try:
