@@ -83,10 +83,10 @@ def _listed(
     from podman_cvmfs.lists.source import from_registry
     from podman_cvmfs.names.reference import parse_name
     from podman_cvmfs.reports.image import config_of
-    from podman_cvmfs.sync.newly_listed import layers_of
+    from podman_cvmfs.sync.newly_listed import blobs_of
 
     name = parse_name(min(image.published, default=""))
-    layers = layers_of(settings.store, image)
+    layers = blobs_of(settings.store, image)
     diff_ids = config_of(settings.store, image).diff_ids
     if len(layers) != len(diff_ids):
         raise StoreError(f"the manifest and the config of {name} have different layers")

@@ -19,7 +19,7 @@ from podman_cvmfs.cli.options import (
 )
 from podman_cvmfs.errors import PartialError
 from podman_cvmfs.profiles.prefetch import Limits
-from podman_cvmfs.profiles.started import drop_mark, image_of_layer, put_mark
+from podman_cvmfs.profiles.started import drop_mark, image_of_link, put_mark
 from podman_cvmfs.settings.files import Settings
 from podman_cvmfs.store.reader import read_store
 from podman_cvmfs.store.records import StoreContent, StoredImage
@@ -54,9 +54,9 @@ _MEGABYTE = 1024 * 1024
 )
 @click.option(
     "--layer",
-    type=DIRECTORY,
-    help="Take the image of the container with this layer, which podman has made. The hook of "
-    "setup --prefetch uses it.",
+    metavar="LINK",
+    help="Take the image whose top layer has this name in the store's overlay/l. The hook of "
+    "setup --prefetch uses it: a container's own layer may be gone soon.",
 )
 @click.option(
     "--mark",
@@ -89,7 +89,7 @@ def command(
             # Containers that start at the same moment leave it to this one.
             put_mark(mark)
         content = read_store(settings.store) or StoreContent()
-        started = image_of_layer(settings.store, content, layer)
+        started = image_of_link(settings.store, content, layer)
         wanted = [] if started is None else [started]
     else:
         settings, content, wanted = _named(settings, images)

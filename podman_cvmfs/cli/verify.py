@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,16 @@ log = logging.getLogger(__name__)
 @store_options
 @click.option("--repair", is_flag=True, help="Repair the store, from the repository if necessary.")
 @setting("offline", "--offline", is_flag=True, default=None, help="With --repair: ask no registry.")
+@click.option(
+    "--merged-roots",
+    is_flag=True,
+    help="Also compare the merged roots that images are shown by with their layers.",
+)
 @click.option("--native", is_flag=True, help="Also ask the library that podman itself uses.")
 @text_or_json
 def command(
     repair: bool,
+    merged_roots: bool,
     native: bool,
     output: str,
 ) -> None:
@@ -45,9 +52,11 @@ def command(
     The command also finds images and containers of users that show the files of one layer as
     their whole root. Stores of earlier versions caused that.
 
+    --merged-roots finds files that the publisher has lost while it merged an image's layers.
+
     --repair keeps what is right and makes the rest anew from the repository. All other options
-    except --store and --native are for --repair. The layout of the store stays as it is, if it
-    can still be read. The remaining errors are printed.
+    except --store, --merged-roots and --native are for --repair. The layout of the store stays as
+    it is, if it can still be read. The remaining errors are printed.
     """
     settings = settings_given()
     if not repair:
@@ -62,6 +71,7 @@ def command(
     findings = [
         *verdict.findings,
         *broken_users(settings.store, settings.graphroots),
+        *(_compare(settings) if merged_roots else ()),
         *(_ask_library(settings.store) if native else ()),
     ]
     _print(settings.store, findings, report, output)
@@ -83,6 +93,17 @@ def _repair(settings: Settings, verdict: Verdict) -> SyncReport:
     for name, error in report.failed.items():
         log.warning("lost %s: %s", printable(name), error.message)
     return report
+
+
+def _compare(settings: Settings) -> Iterator[Fault]:
+    from podman_cvmfs.lists.catalogues import Catalogues
+    from podman_cvmfs.lists.kept import KeptLists
+    from podman_cvmfs.reports.sources import content_of
+    from podman_cvmfs.verify.merged_roots import compare_merged_roots
+
+    kept = KeptLists(settings.cache, settings.lists_budget)
+    content = content_of(settings)
+    return compare_merged_roots(settings.store, content, kept, Catalogues(settings.cache))
 
 
 def _ask_library(store: str) -> list[Fault]:

@@ -91,6 +91,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
             "the kubelet counts these images as removed while the disk stays full",
         ),
         ("crio-pause", _N, "pods with hostUsers: false don't start"),
+        ("mount-options", _E, "the kernel refuses these options: no container starts"),
         ("force-mask", _E, "without a mount_program no container can be made"),
     ),
     Area.STORE: (

@@ -8,6 +8,11 @@ from podman_cvmfs.doctor.facts import Facts
 from podman_cvmfs.repository.owners import are_foreign
 from podman_cvmfs.settings.policy import Overlay
 
+#: fuse-overlayfs(1).
+_FUSE_OPTIONS = (
+    *("fsync", "gidmapping", "noacl", "plugins", "squash_to_gid", "squash_to_root"),
+    *("squash_to_uid", "static_nlink", "threaded", "timeout", "uidmapping", "xattr_permissions"),
+)
 #: User namespaces that don't change the IDs of containers.
 _USUAL = ("", "host", "private", "nomap")
 
@@ -23,7 +28,14 @@ def is_given(facts: Facts) -> bool:
     """Whether the program that mounts the layers must stay: it is the site's own, or an option
     needs one."""
     conf = facts.configuration
-    return conf.is_own_program or bool(conf.effective.options.get("force_mask"))
+    needs = bool(conf.effective.options.get("force_mask")) or bool(fuse_options(facts))
+    return conf.is_own_program or needs
+
+
+def fuse_options(facts: Facts) -> list[str]:
+    """The options of mounts that fuse-overlayfs has and the kernel refuses."""
+    options = facts.configuration.effective.options.get("mountopt", "").split(",")
+    return [each for each in options if each.partition("=")[0].strip() in _FUSE_OPTIONS]
 
 
 def mapped(facts: Facts) -> str:

@@ -9,6 +9,7 @@ have made are asked.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from podman_cvmfs.registry.addresses import ForbiddenAddressError, parse_address
 _COUNTERS, _HOST, _PROXY = "user.catalog_counters", "user.host", "user.proxy"
 _HASH = re.compile(r"^catalog_hash: ([0-9a-f]{40}(?:-rmd160|-shake128)?)$", re.MULTILINE)
 _MOUNT_POINT = re.compile(r"^catalog_mountpoint: (.*)$", re.MULTILINE)
+_DIRECTORIES = re.compile(r"^self_dir,([0-9]{1,9})$", re.MULTILINE)
 #: How the client says that it uses no proxy.
 DIRECT = "DIRECT"
 
@@ -34,6 +36,8 @@ class CatalogueAddress:
     server: str
     #: The address of the client's proxy, or ``DIRECT``.
     proxy: str
+    #: How many directories the catalogue describes, if the client says so.
+    directories: int | None = None
 
     def of_nested(self, hash_: str, begins: str) -> CatalogueAddress:
         """The address of a catalogue that this one names."""
@@ -45,29 +49,49 @@ class CatalogueAddress:
         return f"{self.server}/data/{self.hash[:2]}/{self.hash[2:]}C"
 
 
-def address_of(mount_point: str, directory: str) -> CatalogueAddress | None:
-    """The address of the catalogue for ``directory``, a path from ``mount_point``; "" is that
-    itself.
+class CatalogueClient:
+    """The client that shows the mount at ``mount_point``. Whether it can be trusted, its server and
+    its proxy are asked for once."""
 
-    None if the client hides its attributes, and if this isn't a client's mount.
-    """
-    if not _is_trusted_mount(mount_point):
-        return None
-    path = f"{mount_point}/{directory}" if directory else mount_point
-    try:
-        counters, host, proxy = (_attribute(path, name) for name in (_COUNTERS, _HOST, _PROXY))
-    except (OSError, UnicodeDecodeError):
-        return None
-    found, begins = _HASH.search(counters), _MOUNT_POINT.search(counters)
-    if found is None or begins is None:
-        return None
-    at = begins[1].strip().strip("/")
-    if at and directory != at and not directory.startswith(f"{at}/"):
-        return None
-    host = host.rstrip("/")
-    if not _is_address(host) or not (proxy == DIRECT or _is_address(proxy)):
-        return None
-    return CatalogueAddress(found[1], at, host, proxy)
+    def __init__(self, mount_point: str) -> None:
+        self._mount_point = mount_point
+
+    @functools.cached_property
+    def _way(self) -> tuple[str, str] | None:
+        """The client's server and proxy; None if it doesn't tell, and if it isn't trusted."""
+        if not _is_trusted_mount(self._mount_point):
+            return None
+        try:
+            host, proxy = (_attribute(self._mount_point, name) for name in (_HOST, _PROXY))
+        except (OSError, UnicodeDecodeError):
+            return None
+        host = host.rstrip("/")
+        if not _is_address(host) or not (proxy == DIRECT or _is_address(proxy)):
+            return None
+        return host, proxy
+
+    def address_of(self, directory: str) -> CatalogueAddress | None:
+        """The address of the catalogue for ``directory``, a path from the mount point; "" is that
+        itself.
+
+        None if the client hides its attributes, and if this isn't a client's mount.
+        """
+        way = self._way
+        if way is None:
+            return None
+        path = f"{self._mount_point}/{directory}" if directory else self._mount_point
+        try:
+            counters = _attribute(path, _COUNTERS)
+        except (OSError, UnicodeDecodeError):
+            return None
+        found, begins = _HASH.search(counters), _MOUNT_POINT.search(counters)
+        if found is None or begins is None:
+            return None
+        at = begins[1].strip().strip("/")
+        if at and directory != at and not directory.startswith(f"{at}/"):
+            return None
+        count = _DIRECTORIES.search(counters)
+        return CatalogueAddress(found[1], at, *way, None if count is None else int(count[1]))
 
 
 def _attribute(path: str, name: str) -> str:

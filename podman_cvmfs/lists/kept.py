@@ -30,7 +30,6 @@ from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.lists.dump import MAX_LINE, read, write
 from podman_cvmfs.lists.entry import Entry
 from podman_cvmfs.oci.documents import Digest
-from podman_cvmfs.repository.served import lies_on_fuse
 from podman_cvmfs.util.files import write_whole
 from podman_cvmfs.util.foreign_file import read_bounded
 
@@ -56,8 +55,11 @@ class Source(str, Enum):
     PUBLISHED = "published"
     #: The catalogues of CernVM-FS. Attributes and hard links are missing.
     CATALOGUE = "catalogue"
-    #: The files themselves, as the file system shows them.
+    #: The files themselves in a plain directory.
     WALK = "walk"
+    #: The files as they show, where the owners of the image's files are lost. Such a list tells
+    #: names, and no image may be shown by it.
+    SHOWN = "shown"
 
 
 class KeptLists:
@@ -72,12 +74,9 @@ class KeptLists:
 
     def find(self, repository: str, layer: Digest) -> str | None:
         """The digest, in hexadecimal, of the best list of a layer; None if there is no list that
-        tells more than containers see anyway. What a CernVM-FS client shows is no such list: the
-        layers have lost their owners, which merged roots may still have."""
+        tells more than containers see anyway."""
         found = self.note(repository, layer)
-        if found is None or (found[0] is Source.WALK and lies_on_fuse(repository)):
-            return None
-        return found[1]
+        return None if found is None or found[0] is Source.SHOWN else found[1]
 
     def note(self, repository: str, layer: Digest) -> tuple[Source, str] | None:
         """The source and the digest of the best list of the layer whose blob has the digest

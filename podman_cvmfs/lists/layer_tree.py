@@ -109,9 +109,10 @@ def _parent(tree: InodeTree, path: str) -> tuple[dict[bytes, Inode] | None, byte
     return (None if inode is None else inode.children), os.fsencode(name)
 
 
-def has_one_owner(tree: InodeTree) -> bool:
-    """Whether all files belong to one user: then the publisher has lost the owners."""
-    owners = set()
+def has_lost_owners(tree: InodeTree) -> bool:
+    """Whether all files belong to one user, and not to root: then the owners of the image's files
+    are lost."""
+    owners: set[tuple[int, int]] = set()
     pending = [tree.root]
     while pending:
         inode = pending.pop()
@@ -119,7 +120,7 @@ def has_one_owner(tree: InodeTree) -> bool:
         if len(owners) > 1:
             return False
         pending.extend((inode.children or {}).values())
-    return True
+    return owners != {(0, 0)}
 
 
 def take_owners(tree: InodeTree, merged: InodeTree) -> None:

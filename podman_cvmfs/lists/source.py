@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from podman_cvmfs.errors import InputError, PodmanCvmfsError, RegistryError, RepositoryError
 from podman_cvmfs.lists import catalogue, from_walk
-from podman_cvmfs.lists.catalogue_address import CatalogueAddress, address_of
+from podman_cvmfs.lists.catalogue_address import CatalogueAddress, CatalogueClient
 from podman_cvmfs.lists.catalogue_rows import Catalogue
 from podman_cvmfs.lists.catalogues import Catalogues
 from podman_cvmfs.lists.entry import Entry
@@ -21,7 +21,7 @@ from podman_cvmfs.lists.from_tar import Unpacked, list_of
 from podman_cvmfs.lists.inodes import InodeTree
 from podman_cvmfs.lists.kept import KeptLists, Source, read_compressed
 from podman_cvmfs.lists.layer_stream import LayerStream
-from podman_cvmfs.lists.layer_tree import apply_markers, has_one_owner, markers_in, take_owners
+from podman_cvmfs.lists.layer_tree import apply_markers, has_lost_owners, markers_in, take_owners
 from podman_cvmfs.oci.documents import Descriptor, Digest
 from podman_cvmfs.repository.layout import FILES_DUMP, LAYERFS, layer_directory
 from podman_cvmfs.repository.served import health_of
@@ -34,6 +34,11 @@ log = logging.getLogger(__name__)
 _MAX_PUBLISHED = 64 << 20
 #: So many merged roots are kept in memory: the layers of an image are looked at one by one.
 _MERGED_KEPT = 2
+#: Lists from these are kept only until a better source is at hand.
+_POOR = (Source.WALK, Source.SHOWN)
+#: The client has a directory's catalogue once it lists the directory. To list so few directories
+#: takes less time than to fetch the catalogue again.
+_FEW_DIRECTORIES = 100
 
 
 class ListSource:
@@ -47,6 +52,7 @@ class ListSource:
         self._kept = kept
         self._catalogues = catalogues
         self._is_served = health_of(tree) is not None
+        self._client = CatalogueClient(tree.root)
         self._lock = threading.Lock()
         self._merged: OrderedDict[str, InodeTree | None] = OrderedDict()
 
@@ -58,7 +64,7 @@ class ListSource:
         knows owners that the layer has lost. Raises StoreError if the cache can't be written.
         """
         known = self._kept.note(self._tree.root, layer)
-        if known is not None and known[0] is not Source.WALK:
+        if known is not None and known[0] not in _POOR:
             return known
         for source, make in (
             (Source.PUBLISHED, self._published),
@@ -76,15 +82,17 @@ class ListSource:
                 reason = err.message if isinstance(err, PodmanCvmfsError) else str(err)
                 log.info("no list of layer %s by %s: %s", layer.hex[:12], source.value, reason)
                 continue
+            if source is Source.WALK and (self._is_served or _are_lost(entries)):
+                source = Source.SHOWN
             return source, self._kept.keep(self._tree.root, layer, entries, source)
         return None
 
     def markers(self, layer: Digest) -> Markers | None:
         """The markers of a layer by its catalogue, as ``whiteouts.scan`` finds them; None if there
-        is no catalogue."""
+        is no catalogue, and if listing its few directories is quicker."""
         files = f"{layer_directory(layer.hex)}/{LAYERFS}"
         try:
-            tree = self._catalogue_tree(files)
+            tree = self._catalogue_tree(files, _FEW_DIRECTORIES)
             if tree is None:
                 return None
             root = self._tree.lstat(files)
@@ -96,6 +104,18 @@ class ListSource:
             log.info("the catalogue of layer %s isn't used: %s", layer.hex[:12], err)
             return None
 
+    def files_below(self, directory: str) -> InodeTree | None:
+        """The files below a directory of the repository as they are: by its catalogues, or asked
+        one by one; None if it isn't there. Raises RepositoryError, InputError."""
+        try:
+            tree = self._catalogue_tree(directory)
+            if tree is not None:
+                return tree
+        except (InputError, RegistryError, OSError) as err:
+            log.info("the catalogue of %s isn't used: %s", directory, err)
+        files = self._tree.at(directory)
+        return None if files.lstat("") is None else from_walk.tree_of(files, self._is_served)
+
     def _published(self, layer: Digest) -> list[Entry] | None:
         place = f"{layer_directory(layer.hex)}/{FILES_DUMP}"
         data = self._tree.read(place, _MAX_PUBLISHED)
@@ -106,10 +126,11 @@ class ListSource:
         tree = self._catalogue_tree(files)
         if tree is None:
             return None
-        if merged is not None and has_one_owner(tree):
-            whole = self._merged_root(merged)
-            if whole is not None:
-                take_owners(tree, whole)
+        if has_lost_owners(tree):
+            whole = None if merged is None else self._merged_root(merged)
+            if whole is None:
+                return None
+            take_owners(tree, whole)
         apply_markers(tree, markers_in(tree, self._tree.path(files)))
         return tree
 
@@ -121,13 +142,16 @@ class ListSource:
                     self._merged.popitem(last=False)
             return self._merged[merged]
 
-    def _catalogue_tree(self, directory: str) -> InodeTree | None:
-        """The files below a directory of the repository by its catalogues. Raises InputError,
-        RegistryError, OSError."""
+    def _catalogue_tree(self, directory: str, least: int = 0) -> InodeTree | None:
+        """The files below a directory of the repository by its catalogues; None if there is no
+        catalogue, or one of less than ``least`` directories. Raises InputError, RegistryError,
+        OSError."""
         if self._catalogues is None or not self._is_served:
             return None
-        address = address_of(self._tree.root, directory)
+        address = self._client.address_of(directory)
         if address is None:
+            return None
+        if address.directories is not None and address.directories < least:
             return None
         opening = functools.partial(_opened, self._catalogues, address)
         return catalogue.tree_of(opening, address.hash, address.begins, directory)
@@ -147,6 +171,12 @@ def _opened(
 ) -> Iterator[Catalogue]:
     with catalogues.opened(address.of_nested(hash_, begins)) as found:
         yield found
+
+
+def _are_lost(entries: list[Entry]) -> bool:
+    """Whether the owners of the image's files are lost: all files belong to one user, not root."""
+    owners = {(each.uid, each.gid) for each in entries if not each.is_whiteout}
+    return len(owners) == 1 and owners != {(0, 0)}
 
 
 def from_registry(

@@ -12,34 +12,22 @@ from collections.abc import Iterator
 from podman_cvmfs.store.layout import CURRENT, OVERLAY, POOL_IMAGES
 from podman_cvmfs.store.records import StoreContent, StoredImage
 from podman_cvmfs.util.below import OPEN_DIRECTORY
-from podman_cvmfs.util.foreign_file import read_bounded
 
-#: The file in a layer's directory that names the layers below it, nearest first, as ``l/<name>``
-#: (containers/storage ``drivers/overlay/overlay.go``). At most 500 of less than 64 bytes.
 #: What was read so many seconds ago is still in the caches.
 _MARKED = 600
-_LOWER, _MAX_LOWER = "lower", 64 * 1024
 
 
-def image_of_layer(store: str, content: StoreContent, layer: str) -> StoredImage | None:
-    """The image of the store that the container with the layer in the directory ``layer`` was made
-    on, or that the container's image was built on. None if its image isn't of the store, or if
-    podman has removed the container since."""
+def image_of_link(store: str, content: StoreContent, name: str) -> StoredImage | None:
+    """The image of the store whose top layer has this name in ``overlay/l``. None if there is none,
+    for example because a sync has removed it since."""
     try:
-        lower = read_bounded(f"{layer}/{_LOWER}", _MAX_LOWER).decode("ascii", "replace")
-    except OSError:
+        # It leads to ../<layer ID>/diff.
+        target = os.readlink(f"{store}/{CURRENT}/{OVERLAY}/l/{os.path.basename(name)}")
+    except (OSError, ValueError):
         return None
-    images = {image.top_layer: image for image in content.images.values()}
-    for name in lower.split(":"):
-        try:
-            # It leads to ../<layer ID>/diff.
-            target = os.readlink(f"{store}/{CURRENT}/{OVERLAY}/{name.strip()}")
-        except (OSError, ValueError):
-            continue
-        found = images.get(os.path.basename(os.path.dirname(target)))
-        if found is not None:
-            return found
-    return None
+    layer_id = os.path.basename(os.path.dirname(target))
+    found = (image for image in content.images.values() if image.top_layer == layer_id)
+    return next(found, None)
 
 
 def put_mark(path: str) -> None:

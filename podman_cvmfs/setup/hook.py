@@ -63,10 +63,11 @@ read -r lower <"$layer/lower"
 IFS=:
 for name in $lower; do
     if [ -L "$store/overlay/$name" ]; then
-        mark=$marks/${name#l/}
+        name=${name#l/}
+        mark=$marks/$name
         [ "$mark" -nt /proc/self/stat ] && break
         cd /
-        setsid "$@" --store "$store" --layer "$layer" --mark "$mark" \
+        setsid "$@" --store "$store" --layer "$name" --mark "$mark" \
             </dev/null >/dev/null 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
         break
     fi

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find stored images that could be shown exactly since their layers have got file lists."""
+"""Find stored images that newer file lists could show exactly, or better than they are shown."""
 
 from __future__ import annotations
 
@@ -7,37 +7,44 @@ from collections.abc import Collection
 
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.oci.documents import MAX_DOCUMENT, Descriptor, Digest, parse_manifest
-from podman_cvmfs.settings.policy import View
+from podman_cvmfs.repository.layout import LAYERFS, layer_directory
 from podman_cvmfs.store.layout import CURRENT, IMAGES
-from podman_cvmfs.store.records import StoreContent, StoredImage
+from podman_cvmfs.store.records import Metadata, Piece, StoreContent, StoredImage
 from podman_cvmfs.sync.request import SyncRequest
 from podman_cvmfs.util.foreign_file import read_bounded
 
 
 def listed_since(current: StoreContent, wanted: Collection[str], request: SyncRequest) -> set[str]:
     """The source IDs, among those ``wanted``, of images of ``current`` that are shown in another
-    view, although all their layers have lists now."""
+    view, although all their layers have lists now, or by other lists than these."""
     if not request.policy.exact:
         return set()
-    known: dict[tuple[str, Digest], bool] = {}
+    known: dict[tuple[str, Digest], str | None] = {}
 
-    def is_listed(repository: str, layer: Digest) -> bool:
+    def piece_of(repository: str, layer: Digest) -> str | None:
+        """The ID of the piece that shows a layer by its list; None without a list."""
         key = repository, layer
         if key not in known:
-            known[key] = request.store.lists.find(repository, layer) is not None
+            digest = request.store.lists.find(repository, layer)
+            files = f"{repository}/{layer_directory(layer.hex)}/{LAYERFS}"
+            part = None if digest is None else Metadata(files, repository, digest)
+            known[key] = None if part is None else Piece.of(part).piece_id
         return known[key]
 
     found: set[str] = set()
     for image in current.images.values():
         sources = image.all_sources.intersection(wanted)
-        if sources and image.view != View.EXACT.value:
-            layers = layers_of(request.store.path, image)
-            if layers and all(is_listed(image.repository, each.digest) for each in layers):
-                found |= sources
+        if not sources or image.top_layer is None:
+            continue
+        layers = blobs_of(request.store.path, image)
+        pieces = {piece_of(image.repository, each.digest) for each in layers}
+        shown = current.layers[image.top_layer].lowers or ()
+        if layers and None not in pieces and not pieces.issubset(shown):
+            found |= sources
     return found
 
 
-def layers_of(store: str, image: StoredImage) -> list[Descriptor]:
+def blobs_of(store: str, image: StoredImage) -> list[Descriptor]:
     """The layers of an image in the store, base first; none if the manifest can't be read."""
     path = f"{store}/{CURRENT}/{IMAGES}/{image.image_id}/manifest"
     try:

@@ -33,6 +33,8 @@ class Kind(str, Enum):
     FILES_GONE = "files-gone"
     #: Only podman doesn't see the files of layers.
     FILES_UNSEEN = "files-unseen"
+    #: A merged root lacks files that the image's layers have.
+    LOST_FILES = "lost-files"
     #: Something couldn't be examined.
     UNCHECKED = "unchecked"
     #: A user's image or container shows one layer as its whole root.

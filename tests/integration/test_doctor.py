@@ -224,7 +224,13 @@ def test_append_read_by_an_older_podman(patient: Patient, generation: Generation
 
 def test_mount_program_that_is_not_there(patient: Patient) -> None:
     conf = patient.path(_CONF)
-    conf.write_text(conf.read_text() + '[storage.options.overlay]\nmount_program = "/none"\n')
+    healthy = conf.read_text()
+    conf.write_text(healthy + '[storage.options.overlay]\nmount_program = "/none"\n')
+    # The site's own program stays.
+    theirs = patient.doctor().findings["mount-program-missing"]
+    assert "install /none" in theirs["cure"] and not theirs["is_command"]
+    program = "/none/fuse-overlayfs"
+    conf.write_text(healthy + f'[storage.options.overlay]\nmount_program = "{program}"\n')
     assert patient.run("podman ps").returncode != 0
     found = patient.doctor()
     assert found.errors[0] == "mount-program-missing"
@@ -291,6 +297,7 @@ def test_files_of_a_stranger(patient: Patient, tmp_path: Path) -> None:
     assert "owner-foreign" in patient.doctor().findings
     # One more cure, and what it leads to is no trouble again.
     patient.do("mknod -m 0666 /home/fuse c 10 229; mount --bind /home/fuse /dev/fuse")
+    found = patient.doctor(user=True)
     patient.do(found.cure("owner-kept"), user=True)
     assert patient.works(user=True)
     changed = patient.doctor(user=True).findings

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from podman_cvmfs.cache.blobs import BlobCache
+from podman_cvmfs.lists import source
 from podman_cvmfs.lists.catalogues import Catalogues
 from podman_cvmfs.lists.entry import Entry
 from podman_cvmfs.lists.kept import KeptLists, Source
@@ -121,26 +124,30 @@ def test_catalogues_tell_layers_as_their_tars_do(
 
 
 def test_markers_by_catalogues_are_those_of_the_files(
-    site: Site, client: Mounted, tmp_path: Path
+    site: Site, client: Mounted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = _source(client, tmp_path)
     tree = open_tree(str(client.mountpoint))
-    for name, blob in site.blobs.items():
-        layer = Digest.parse(blob.digest)
-        found = source.markers(layer)
-        assert found == scan(tree.at(f"{layer_directory(layer.hex)}/{LAYERFS}")), name
+    layers = [Digest.parse(blob.digest) for blob in site.blobs.values()]
+    # These are quickly listed.
+    assert {_source(client, tmp_path).markers(layer) for layer in layers} == {None}
+    monkeypatch.setattr(source, "_FEW_DIRECTORIES", 0)
+    by_catalogues = _source(client, tmp_path)
+    for layer in layers:
+        found = by_catalogues.markers(layer)
+        assert found == scan(tree.at(f"{layer_directory(layer.hex)}/{LAYERFS}")), layer
 
 
-def test_a_list_costs_two_requests_and_nothing_the_next_time(
+def test_a_list_costs_few_requests_and_nothing_the_next_time(
     site: Site, client: Mounted, tmp_path: Path
 ) -> None:
     layer = Digest.parse(site.blobs["base"].digest)
     before = client.counts()
-    first = _source(client, tmp_path).find(layer)
+    first = _source(client, tmp_path).find(layer, site.merged)
     after = client.counts()
-    assert after.get("object", 0) - before.get("object", 0) == 1
+    # Its own catalogue, and the merged root's.
+    assert after.get("object", 0) - before.get("object", 0) == 2
     assert after.get("readdir", 0) - before.get("readdir", 0) <= 1  # of the mount point
-    assert _source(client, tmp_path).find(layer) == first
+    assert _source(client, tmp_path).find(layer, site.merged) == first
     assert client.counts().get("object") == after.get("object")
 
 
@@ -151,13 +158,27 @@ def test_catalogues_come_through_the_clients_proxy(site: Site, tmp_path: Path) -
             site.repository, tmp_path / "mount", tmp_path / "client", proxy=proxy.address
         ) as client:
             layer = Digest.parse(site.blobs["app"].digest)
-            found = _source(client, tmp_path).find(layer)
-            assert found is not None and found[0] is Source.WALK
-            (asked,) = proxy.asked
+            found = _source(client, tmp_path).find(layer, site.merged)
+            assert found is not None and found[0] is Source.SHOWN
+            asked = proxy.asked[0]
             assert asked.startswith("http://127.0.0.1:") and asked.endswith("C")
             assert client.counts().get("object", 0) == 0
     finally:
         proxy.close()
+
+
+def test_a_catalogue_with_another_hash_is_not_used(site: Site, tmp_path: Path) -> None:
+    other = Server(lambda name: b"another file")
+    try:
+        with mounted(
+            site.repository, tmp_path / "mount", tmp_path / "client", host=other.address
+        ) as client:
+            layer = Digest.parse(site.blobs["app"].digest)
+            found = _source(client, tmp_path).find(layer, site.merged)
+    finally:
+        other.close()
+    assert other.asked and found is not None and found[0] is Source.SHOWN
+    assert not (tmp_path / "cache/catalogues").exists()
 
 
 @pytest.mark.parametrize("options", [{"attributes": False}, {"host": "http://127.0.0.1:1"}])
@@ -168,7 +189,9 @@ def test_without_catalogues_the_files_are_asked(
     with mounted(site.repository, tmp_path / "m", tmp_path / "client", **options) as client:
         layer = Digest.parse(site.blobs["delete"].digest)
         found = _source(client, tmp_path, kept).find(layer, site.merged)
-    assert found is not None and found[0] is Source.WALK
+    assert found is not None and found[0] is Source.SHOWN
+    # Its owners are not the image's.
+    assert kept.find(str(client.mountpoint), layer) is None
     seen = {each.path: each for each in kept.entries(found[1])}
     assert seen.keys() == _told(site, "delete").keys()
     assert seen["var/lib/data/a"].is_whiteout
@@ -185,13 +208,13 @@ def test_a_published_list_comes_first(site: Site, client: Mounted, tmp_path: Pat
     data = (tmp_path / f"cache/lists/{digest[:2]}/{digest}").read_bytes()
     place = site.repository / layer_directory(layer.hex) / ".metadata/files.dump.zst"
     try:
-        for written, source in ((b"broken", Source.CATALOGUE), (data, Source.PUBLISHED)):
+        for written, kind in ((b"broken", Source.CATALOGUE), (data, Source.PUBLISHED)):
             place.write_bytes(written)
             with mounted(site.repository, tmp_path / "m", tmp_path / "client") as fresh:
-                other = KeptLists(str(tmp_path / f"cache-{source.value}"), 1 << 30)
-                found = _source(fresh, tmp_path, other).find(layer)
-            assert found is not None and found[0] is source
-            assert (found[1] == digest) == (source is Source.PUBLISHED)
+                other = KeptLists(str(tmp_path / f"cache-{kind.value}"), 1 << 30)
+                found = _source(fresh, tmp_path, other).find(layer, site.merged)
+            assert found is not None and found[0] is kind
+            assert (found[1] == digest) == (kind is Source.PUBLISHED)
     finally:
         place.unlink()
 
@@ -220,17 +243,38 @@ def _synced(
     return image.view, kept
 
 
-@pytest.mark.parametrize("source", [Source.CATALOGUE, Source.REGISTRY])
-def test_a_sync_makes_the_lists_that_it_needs(
-    source: Source, site: Site, client: Mounted, tmp_path: Path
+def test_better_lists_are_used_by_the_next_sync(
+    site: Site, client: Mounted, tmp_path: Path
 ) -> None:
-    view, kept = _synced(site, client, tmp_path, Policy(exact=True), source is Source.REGISTRY)
+    def pieces() -> set[str]:
+        content = read_store(str(tmp_path / "store"))
+        assert content is not None
+        (image,) = content.images.values()
+        assert image.view == View.EXACT.value and image.top_layer is not None
+        return set(content.layers[image.top_layer].lowers or ())
+
+    _, kept = _synced(site, client, tmp_path, Policy(exact=True))
+    before = pieces()
+    _synced(site, client, tmp_path, Policy(exact=True))
+    assert pieces() == before
+    for blob in site.blobs.values():
+        kept.keep("", Digest.parse(blob.digest), listed(blob)[0], Source.REGISTRY)
+    _synced(site, client, tmp_path, Policy(exact=True))
+    # These have attributes or hard links, or directories that no layer lists.
+    assert len(pieces() - before) > 2
+
+
+@pytest.mark.parametrize("kind", [Source.CATALOGUE, Source.REGISTRY])
+def test_a_sync_makes_the_lists_that_it_needs(
+    kind: Source, site: Site, client: Mounted, tmp_path: Path
+) -> None:
+    view, kept = _synced(site, client, tmp_path, Policy(exact=True), kind is Source.REGISTRY)
     assert view == View.EXACT.value
     for name, blob in site.blobs.items():
         note = kept.note(str(client.mountpoint), Digest.parse(blob.digest))
-        assert note is not None and note[0] is source, name
+        assert note is not None and note[0] is kind, name
         split = kept.tar_split(Digest.parse(blob.diff_id))
-        assert split == (listed(blob)[1] if source is Source.REGISTRY else None)
+        assert split == (listed(blob)[1] if kind is Source.REGISTRY else None)
 
 
 def test_no_image_is_shown_by_what_a_client_shows_of_its_layers(site: Site, tmp_path: Path) -> None:
@@ -239,14 +283,15 @@ def test_no_image_is_shown_by_what_a_client_shows_of_its_layers(site: Site, tmp_
         view, kept = _synced(site, client, tmp_path, Policy(exact=True))
         layer = Digest.parse(site.blobs["app"].digest)
         note = kept.note(str(client.mountpoint), layer)
-        assert note is not None and note[0] is Source.WALK
+        assert note is not None and note[0] is Source.SHOWN
         assert kept.find(str(client.mountpoint), layer) is None
     assert view != View.EXACT.value
 
 
 def test_whiteouts_need_no_listing_of_directories(
-    site: Site, client: Mounted, tmp_path: Path
+    site: Site, client: Mounted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(source, "_FEW_DIRECTORIES", 0)
     view, _ = _synced(site, client, tmp_path, Policy(View.LAYERS))
     assert view == View.LAYERS.value
     assert client.counts()["object"] == len(site.blobs)
@@ -278,3 +323,21 @@ def test_the_command_fetches_each_layer_once(registry: Registry, tmp_path: Path)
     assert status["lists"] == {"bytes": kept.size(), "budget": 10 << 30}
     assert "file lists   1 MB of 10738 MB allowed" in succeed("status", *places)
     assert podman_cvmfs("lists", "registry.example.org/no:1", *places).returncode == 3
+
+
+def test_verify_finds_files_that_a_merged_root_has_lost(site: Site, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    subprocess.run(["cp", "-a", site.repository, repository], check=True)
+    places = ["--store", str(tmp_path / "store"), "--cache", str(tmp_path / "cache")]
+    command = ["verify", *places, "--merged-roots", "--format", "json"]
+    with mounted(repository, tmp_path / "mount", tmp_path / "client") as client:
+        own = ["--repository", str(client.mountpoint), "--view", "flat", "--offline"]
+        succeed("sync", *own, *places)
+        assert json.loads(succeed(*command))["findings"] == []
+    (repository / site.merged / "opt/app/run").unlink()
+    shutil.rmtree(repository / site.merged / "usr/share/kind")
+    with mounted(repository, tmp_path / "mount", tmp_path / "client", attributes=False):
+        (found,) = json.loads(succeed(*command))["findings"]
+    assert (found["kind"], found["severity"]) == ("lost-files", "warning")
+    said = "lacks 2 files that the image's layers have: opt/app/run, usr/share/kind"
+    assert found["what"] == said

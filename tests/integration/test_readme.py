@@ -39,9 +39,12 @@ NOT_RUN = {
     "podman-cvmfs-cache-export.1": 1,
     "podman-cvmfs-crio.7": 2,
     "podman-cvmfs-images.1": 1,
-    "podman-cvmfs-publish.1": 1,
+    "podman-cvmfs-lists.1": 1,
+    "podman-cvmfs-publish.1": 2,
+    "podman-cvmfs-registry.1": 1,
     "podman-cvmfs-setup.1": 1,
     "podman-cvmfs-sync.1": 1,
+    "podman-cvmfs-unpublish.1": 2,
     "podman-cvmfs-verify.1": 1,
     "podman-cvmfs.toml.5": 1,
 }

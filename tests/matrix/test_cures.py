@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.matrix.bench import Bench
-from tests.matrix.test_doctor import Patient
+from tests.matrix.patient import Patient
 from tests.support.conf_corpus import KINDS
 from tests.support.required import required
 

@@ -7,46 +7,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.matrix.bench import Bench
 from tests.matrix.guest import Guest
 from tests.matrix.host import LONELY, USER, User
-
-
-class Patient:
-    """A podman that has a store, root's or the user's own to read."""
-
-    def __init__(self, podman: Guest, store: Path, tools: Path, image: str) -> None:
-        self.podman, self.store, self.tools, self.image = podman, store, tools, image
-        self.conf = podman.root / "etc/storage.conf"
-
-    def works(self) -> bool:
-        """Whether podman runs the image from the store."""
-        done = self.podman.run("run", "--rm", "--pull=never", self.image, check=False)
-        print(done.stderr)  # pytest shows it if the test fails
-        return done.stdout == "sh works\n"
-
-    def sh(self, script: str) -> str:
-        """What a shell script prints, that must work."""
-        path = f"PATH={self.tools}:$PATH; "
-        return self.podman.tool("sh", "-c", path + script).stdout
-
-    def findings(self) -> dict[str, dict[str, Any]]:
-        """What doctor finds, by condition."""
-        command = f"podman-cvmfs doctor --format json --store {self.store} || true"
-        return {each["condition"]: each for each in json.loads(self.sh(command))["findings"]}
-
-    def cured_of(self, condition: str) -> bool:
-        """Whether doctor finds ``condition`` and its cure makes podman work."""
-        assert not self.works()
-        found = self.findings()
-        assert condition in found, sorted(found)
-        assert found[condition]["level"] == "error" and found[condition]["is_command"]
-        self.sh(found[condition]["cure"])
-        return self.works()
+from tests.matrix.patient import Patient
 
 
 @pytest.fixture(params=[None, USER], ids=["root", "user"])
@@ -71,7 +38,7 @@ def test_cures(patient: Patient) -> None:
     theirs = patient.podman.root / "tmp/theirs"
     spoilt = {
         "store-missing": healthy.replace(f'{patient.store}"', f'{patient.store}", "{theirs}"'),
-        "mount-program-missing": healthy + 'mount_program = "/none"\n',
+        "mount-program-missing": healthy + 'mount_program = "/none/fuse-overlayfs"\n',
         "force-mask": healthy + 'force_mask = "0755"\n',
     }
     if patient.podman.user is None and patient.podman.version.startswith("4."):

@@ -43,6 +43,11 @@ _SPELT = {name: {"storage.conf": data} for name, data in SHAPES.items()}
 _MOUNTS = {
     "program, old form": _main('[storage.options]\nmount_program = "@fuse@"\n'),
     "program": _main(_OVERLAY.format('mount_program = "@fuse@"\nmountopt = "nodev,fsync=0"')),
+    "options of a program alone": _main(_OVERLAY.format('mountopt = "nodev,fsync=0"')),
+    "gone program with options": _main(
+        _OVERLAY.format('mount_program = "@gone@/fuse-overlayfs"\nmountopt = "fsync=0,nodev"')
+    ),
+    "program without options": _main(_OVERLAY.format('mount_program = "@fuse@"')),
     "program in both tables": _main(
         '[storage.options]\nmount_program = "@fuse@"\n'
         + _OVERLAY.format('mount_program = "@site@"\nskip_mount_home = "true"')

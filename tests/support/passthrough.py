@@ -17,8 +17,8 @@ of ``Options``, serves it until it is unmounted. What it has of a client (2.12, 
 The catalogues of layers and merged roots can be fetched from its server, on loopback. The others
 have hashes, but nobody can fetch them.
 
-What it doesn't have: chunks, and counters of anything but bytes. What DUCC loses before any client
-comes is in ``ducc_losses``.
+What it doesn't have: chunks, and counters of anything but bytes and directories. What DUCC loses
+before any client comes is in ``ducc_losses``.
 """
 
 from __future__ import annotations
@@ -229,12 +229,14 @@ class Repository:
 
 @functools.lru_cache(maxsize=4096)
 def _counted(directory: str) -> str:
-    """The client's counters of a catalogue with none below it: what files hold."""
-    size = 0
+    """The client's counters of a catalogue with none below it: directories, and what files hold."""
+    size = directories = 0
     for place, _, names in os.walk(directory):
+        directories += 1
         for found in (os.lstat(f"{place}/{name}") for name in names):
             size += found.st_size if stat.S_ISREG(found.st_mode) else 0
-    return f"self_file_size,{size}\nsubtree_file_size,0\n"
+    counted = f"self_dir,{directories}\nsubtree_dir,0\n"
+    return f"{counted}self_file_size,{size}\nsubtree_file_size,0\n"
 
 
 @functools.lru_cache(maxsize=4096)

@@ -21,6 +21,7 @@ _KNOWN = {
     "native/test_build.py": {"_GOPATH"},
     "native/test_child.py": {"_END_TIMEOUT"},
     "unit/cache/test_archive.py": {"_MAX_BLOBS"},
+    "integration/test_file_lists.py": {"_FEW_DIRECTORIES"},
     "unit/lists/test_catalogue.py": {"_INSTRUCTIONS", "_SECONDS"},
     "unit/lists/test_layer_stream.py": {"_HARMLESS"},
     "unit/lists/test_tar_split.py": {"_MOST"},

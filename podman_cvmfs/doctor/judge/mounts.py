@@ -13,7 +13,7 @@ from podman_cvmfs.doctor import cures, edits
 from podman_cvmfs.doctor.conditions import CONDITIONS
 from podman_cvmfs.doctor.facts import Facts
 from podman_cvmfs.doctor.finding import Finding
-from podman_cvmfs.doctor.mounting import is_given, mount_program, needs_fuse
+from podman_cvmfs.doctor.mounting import fuse_options, is_given, mount_program, needs_fuse
 from podman_cvmfs.errors import printable
 
 #: Kernel overlayfs for ordinary users: Linux 5.13 (with SELinux; without, 5.11).
@@ -40,6 +40,12 @@ def mounting(facts: Facts) -> Iterator[Finding]:
             found += f", and there is no {printable(missing[0])}"
         name = "composefs-unusable" if missing or not facts.is_root else "composefs"
         yield Finding(CONDITIONS[name], found, *_unset(facts, "use_composefs"))
+    unfit = fuse_options(facts)
+    if unfit and not program:
+        path = printable(conf.set_in.get("mountopt") or "STORAGE_OPTS")
+        found = f"mountopt has {printable(','.join(unfit))}, which only fuse-overlayfs knows"
+        cure = f"take {printable(','.join(unfit))} out of mountopt in {path}"
+        yield Finding(CONDITIONS["mount-options"], found, cure, by_hand=True)
     if options.get("force_mask") and not program:
         found = "force_mask is set, but the kernel mounts layers"
         yield Finding(CONDITIONS["force-mask"], found, *_unset(facts, "force_mask"))

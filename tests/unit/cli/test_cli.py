@@ -66,9 +66,12 @@ class Site:
                 "profile": [name, *store, "--trace", str(self.root / "trace")],
                 "prune": store,
                 "publish": [f"oci:{self.root}/layout", "--repository", str(self.root / "new")],
+                # There is no such place, or it would run until it is ended.
+                "registry": ["--upstream", "http://127.0.0.1:1", "--repository", "/none/none"],
                 "setup": ["--dry-run", *store],
                 "status": places,
                 "sync": [*places, "--view", "layers"],
+                "unpublish": ["--repository", str(self.root / "new"), "--dry-run"],
                 "verify": [*store, "--repair", *only[2:]],
                 "why": [name, *only],
             }[command],

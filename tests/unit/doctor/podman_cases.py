@@ -318,6 +318,12 @@ PODMAN_CASES: list[Case] = [
         "container c, image r/x:1 in /g",
         "# as the owner of /g: podman rm",
     ),
+    (
+        "mount-options",
+        options(mountopt="nodev,fsync=0"),
+        "mountopt has fsync=0",
+        f"# take fsync=0 out of mountopt in {CONF}",
+    ),
     ("force-mask", options(force_mask="0755"), "force_mask", edits.comment_out("force_mask", CONF)),
     (
         "force-mask",

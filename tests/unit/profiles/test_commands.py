@@ -92,15 +92,12 @@ def test_wrong_usage(machine: Machine, arguments: list[str]) -> None:
 
 
 def test_a_container_s_layer_is_marked(machine: Machine, tmp_path: Path) -> None:
-    layer, mark = tmp_path / "layer", tmp_path / "run/marks/x"
-    layer.mkdir()
-    (layer / "lower").write_text(f"l/{machine.top.link}")
-    arguments = ("--layer", layer, "--mark", mark, "--format", "json")
-    code, output, _ = machine.run("prefetch", *arguments)
+    mark = tmp_path / "run/marks/x"
+    arguments = ("--mark", mark, "--format", "json", "--layer")
+    code, output, _ = machine.run("prefetch", *arguments, machine.top.link)
     assert (code, len(json.loads(output))) == (0, 1)
     assert mark.stat().st_mtime > time.time() + 60
-    (layer / "lower").write_text("l/OTHERS")
-    assert json.loads(machine.run("prefetch", *arguments)[1]) == []
+    assert json.loads(machine.run("prefetch", *arguments, "OTHERS")[1]) == []
 
 
 def test_a_trace_becomes_a_profile(machine: Machine) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from podman_cvmfs.profiles.started import image_of_layer, only_once
-from podman_cvmfs.store.layout import link_name
+from podman_cvmfs.profiles.started import image_of_link, only_once
 from tests.support.world import World, app
 
 
@@ -21,30 +20,12 @@ def world(tmp_path: Path) -> World:
     return made
 
 
-def _layer(root: Path, *links: str) -> str:
-    """The directory of a container's layer above these."""
-    directory = root / "layer"
-    directory.mkdir()
-    (directory / "lower").write_text(":".join(f"l/{link}" for link in links))
-    return str(directory)
-
-
-def test_the_image_is_found_by_its_top_layer(world: World, tmp_path: Path) -> None:
-    image = world.stored(app(1))
+def test_the_image_is_found_by_its_top_layer(world: World) -> None:
     top, *below = world.layers(1)
-    pieces = [link_name(piece) for piece in top.lowers or ()]
-    # An image that was built on it has a layer of its own on top.
-    layer = _layer(tmp_path, "A" * 26, top.link, *pieces, *(each.link for each in below))
-    assert image_of_layer(world.store.path, world.content, layer) == image
-
-
-def test_other_containers_have_no_image_of_the_store(world: World, tmp_path: Path) -> None:
     store, content = world.store.path, world.content
-    assert image_of_layer(store, content, str(tmp_path / "none")) is None
-    assert image_of_layer(store, content, _layer(tmp_path, "A" * 26, "../../..", "\0")) is None
-    os.unlink(tmp_path / "layer/lower")
-    os.mkfifo(tmp_path / "layer/lower")
-    assert image_of_layer(store, content, str(tmp_path / "layer")) is None
+    assert image_of_link(store, content, top.link) == world.stored(app(1))
+    for name in (*(each.link for each in below), "A" * 13, "", "..", "../../..", "\0", "x" * 300):
+        assert image_of_link(store, content, name) is None
 
 
 def test_only_one_at_a_time(world: World) -> None:

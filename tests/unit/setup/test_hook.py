@@ -116,7 +116,7 @@ def test_a_container_on_our_layers_is_read(script: Hook) -> None:
     assert script.run(script.config()) == script.config()
     arguments, files = script.called()
     mark = script.marks / LINK[2:]
-    assert arguments == f"prefetch --store {script.store} --layer {script.layer} --mark {mark}"
+    assert arguments == f"prefetch --store {script.store} --layer {LINK[2:]} --mark {mark}"
     # Standard input, output and error, ls's own, and its line of the total.
     assert int(files) <= 6
 
