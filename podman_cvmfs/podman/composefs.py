@@ -30,6 +30,12 @@ _VARIABLES = (
     "CONTAINERS_STORAGE_CONF_OVERRIDE",
     "STORAGE_OPTS",
 )
+_TEMPLATE = (
+    '{{index .Store.GraphStatus "Native Overlay Diff"}} '
+    '{{index .Store.GraphOptions "overlay.mount_program"}}'
+)
+#: What Go's templates print for a missing key.
+_NO_PROGRAM = ("", "<no value>", "<nil>")
 #: Without one of these words in storage.conf podman doesn't compare file by file.
 _WORDS = re.compile(r"metacopy=on|redirect_dir=on|use_composefs", re.IGNORECASE)
 #: What to write into storage.conf.
@@ -65,10 +71,14 @@ def obstacle(memo: str, places: Places | None = None) -> str:
         known = json.loads(_text(memo))
         if known["asked"] == key:
             return str(known["obstacle"])
-    found = _ask()
-    from podman_cvmfs.errors import PodmanCvmfsError
+    from podman_cvmfs.errors import InputError, PodmanCvmfsError
     from podman_cvmfs.util.files import write_whole
 
+    try:
+        found = _ask()
+    except InputError as err:
+        # Nobody knows how long that lasts: the next sync asks again.
+        return err.message
     # If the answer can't be written, podman is asked again next time.
     with contextlib.suppress(OSError, PodmanCvmfsError):
         data = json.dumps({"asked": key, "obstacle": found}).encode()
@@ -92,23 +102,24 @@ def has_erofs() -> bool:
 
 
 def _ask() -> str:
+    """podman's answer. Raises InputError if podman gives none."""
     from podman_cvmfs.errors import InputError
     from podman_cvmfs.podman.storage_conf.ask import ask, ask_version, environment
 
     env = environment()
-    try:
-        version = ask_version(env)
-        numbers = tuple(int(word) for word in re.findall(r"\d+", version)[:2])
-        if numbers < _PODMAN:
-            return f"podman {version} is older than {_version(_PODMAN)}"
-        env.update({name: os.environ[name] for name in _VARIABLES if name in os.environ})
-        template = '{{index .Store.GraphStatus "Native Overlay Diff"}}'
-        done = ask("info", env, "--format", template)
-    except InputError as err:
-        return err.message
+    version = ask_version(env)
+    numbers = tuple(int(word) for word in re.findall(r"\d+", version)[:2])
+    if numbers < _PODMAN:
+        return f"podman {version} is older than {_version(_PODMAN)}"
+    env.update({name: os.environ[name] for name in _VARIABLES if name in os.environ})
+    done = ask("info", env, "--format", _TEMPLATE)
     if done.returncode:
-        return "podman info fails"
-    return "" if done.stdout.strip() == "false" else NAIVE_DIFF_OFF
+        raise InputError("podman info fails")
+    is_native, _, program = done.stdout.strip().partition(" ")
+    # With a program podman compares file by file, but the program can't mount metadata.
+    if program not in _NO_PROGRAM:
+        return "podman mounts layers by a mount_program"
+    return "" if is_native == "false" else NAIVE_DIFF_OFF
 
 
 def _files(places: Places) -> list[str]:

@@ -45,10 +45,11 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
 def test_podman_decides(ask: Ask) -> None:
     assert ask(_ON, "5.4.2", "echo false") == ""
     assert ask(_ON, "5.8.6", "echo true") == composefs.NAIVE_DIFF_OFF
-    assert ask(_ON, "6.0.0-rc1", "echo false") == ""
+    assert ask(_ON, "6.0.0-rc1", "echo 'false <no value>'") == ""
+    fuse = "echo 'false map[Executable:/usr/bin/fuse-overlayfs Version:1.14]'"
+    assert ask(_ON, "5.8.6", fuse) == "podman mounts layers by a mount_program"
     assert ask(_ON, "5.3.9", "echo false") == "podman 5.3.9 is older than 5.4"
     assert ask(_ON, "4.3.1", "echo false") == "podman 4.3.1 is older than 5.4"
-    assert ask(_ON, "5.4.2", "exit 125") == "podman info fails"
 
 
 def test_podman_is_asked_only_if_its_configuration_may_allow_it(ask: Ask, tmp_path: Path) -> None:
@@ -65,6 +66,16 @@ def test_podman_is_asked_again_when_its_configuration_changes(ask: Ask, tmp_path
     assert ask("", "5.4.2", "echo false") == composefs.NAIVE_DIFF_OFF, "the setting is lost"
     ask(f"# changed\n{_ON}", "5.4.2", "echo false")
     assert asked() == 2
+
+
+def test_a_failure_of_podman_is_not_kept(ask: Ask, tmp_path: Path) -> None:
+    script = f"{{ test -e {tmp_path}/mended && echo false; }}"
+    assert ask(_ON, "5.4.2", script) == "podman info fails"
+    (tmp_path / "mended").touch()
+    podman = os.stat(tmp_path / "bin/podman")
+    places = Places(0, "/none", "/none", "/none", "/none", storage_conf=f"{tmp_path}/storage.conf")
+    assert composefs.obstacle(f"{tmp_path}/exact.json", places) == ""
+    assert os.stat(tmp_path / "bin/podman").st_ino == podman.st_ino
 
 
 def test_others_than_root_get_none(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
