@@ -22,6 +22,7 @@ Ask = Callable[[str, str, str], str]
 def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(composefs, "has_erofs", lambda: True)
+    monkeypatch.setattr(composefs, "has_crio", lambda: False)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
     monkeypatch.delenv("STORAGE_OPTS", raising=False)
     (tmp_path / "bin").mkdir()
@@ -81,6 +82,30 @@ def test_a_failure_of_podman_is_not_kept(ask: Ask, tmp_path: Path) -> None:
 def test_others_than_root_get_none(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert "only root" in ask(_ON, "5.4.2", "echo false")
+
+
+def test_cri_o_gets_none(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(composefs, "has_crio", lambda: True)
+    assert ask(_ON, "5.4.2", "echo false") == composefs.CRIO_HERE
+
+
+def test_podman_in_other_sessions_may_not_lose_data(
+    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This session's storage.conf is another than the system's. Both name the store."""
+    store, memo, home = str(tmp_path / "store"), str(tmp_path / "exact.json"), tmp_path / "home"
+    script = 'test "$CONTAINERS_STORAGE_CONF" && echo false || echo true'
+    assert ask(_ON, "5.8.6", f"{{ {script}; }}") == composefs.NAIVE_DIFF_OFF
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(tmp_path / "storage.conf"))
+    (home / ".config/containers").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    system = home / ".config/containers/storage.conf"
+    assert composefs.obstacle(memo, store=store) == ""
+    system.write_text(f'[storage.options]\nadditionalimagestores = ["{store}"]\n')
+    found = composefs.obstacle(memo, store=store)
+    assert found == f"in sessions without CONTAINERS_STORAGE_CONF, {composefs.NAIVE_DIFF_OFF}"
+    assert composefs.obstacle(memo, store=f"{store}2") == ""
 
 
 def test_a_kernel_without_erofs(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
