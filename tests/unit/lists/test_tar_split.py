@@ -83,7 +83,9 @@ def test_a_tar_of_headers_alone_has_an_end(monkeypatch: pytest.MonkeyPatch) -> N
         writer.segment(b"x")
 
 
-@pytest.mark.parametrize("row", [b"[]", b'{"type":1}', b'{"type":2,"payload":"AAA"}', b'{"type":3}'])
+@pytest.mark.parametrize(
+    "row", [b"[]", b'{"type":1}', b'{"type":2,"payload":"AAA"}', b'{"type":3}']
+)
 def test_lines_that_tell_no_size_are_refused(row: bytes) -> None:
     with pytest.raises(InputError, match="a tar-split is damaged"):
         tar_split.tar_size(io.BytesIO(gzip.compress(row + b"\n")))

@@ -17,7 +17,7 @@ import pytest
 from podman_cvmfs.lists.entry import Entry
 from podman_cvmfs.lists.known import NoLists
 from podman_cvmfs.lists.tar_split import TarSplitWriter
-from podman_cvmfs.oci.documents import Digest
+from podman_cvmfs.oci.documents import Digest, parse_manifest
 from podman_cvmfs.settings.policy import Change, Policy, Reuse
 from podman_cvmfs.store.metadata_size import metadata_bytes
 from podman_cvmfs.store.records import StoredLayer
@@ -37,10 +37,12 @@ _ENTRIES = [
 
 
 class _Lists(NoLists):
-    """A list and a tar-split for each layer, while they are not ``gone``."""
+    """A list and a tar-split for each layer. Tar-splits may be ``gone`` when they are needed;
+    nobody knows those of ``unknown`` layers."""
 
     def __init__(self) -> None:
         self.gone = False
+        self.unknown: set[Digest] = set()
 
     def find(self, repository: str, layer: Digest) -> str | None:
         return layer.hex[::-1]
@@ -49,7 +51,7 @@ class _Lists(NoLists):
         return _ENTRIES
 
     def tar_size(self, layer: Digest, diff_id: Digest) -> int | None:
-        return 512 + 5
+        return None if layer in self.unknown else 512 + 5
 
     def tar_split(self, diff_id: Digest) -> bytes | None:
         split = io.BytesIO()
@@ -147,6 +149,19 @@ def test_a_tar_split_that_is_gone_costs_no_image_the_exact_view(split: _Split) -
     assert split.with_tars == []
     assert {split.world.stored(app(number)).view for number in (0, 1)} == {"exact"}
     assert verify(split.store.path).findings == ()
+
+
+def test_images_get_tar_splits_as_soon_as_all_their_layers_have_one(split: _Split) -> None:
+    path = split.world.repository / ".metadata" / app(1) / "manifest.json"
+    last = parse_manifest(path.read_bytes(), str(path)).layers[-1].digest
+    split.lists.unknown = {last}
+    split.sync()
+    assert len(split.with_tars) == 4
+    assert not split.sync().changed
+    split.lists.unknown = set()
+    assert split.sync().changed and len(split.with_tars) == 6
+    assert verify(split.store.path).findings == ()
+    assert not split.sync().changed
 
 
 def test_nothing_of_it_is_for_repositories_that_pulls_may_not_use(split: _Split) -> None:
