@@ -46,6 +46,8 @@ LAYER = StoredLayer(
     1,
     shows="c" * 64,
     merged=True,
+    exact=True,
+    tar_split="a" * 64,
     alone=True,
     outdated=True,
     repository="/r",
