@@ -14,11 +14,13 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.lists.crc64 import Crc64
-from podman_cvmfs.lists.layer_stream import LayerStream
+
+if TYPE_CHECKING:
+    from podman_cvmfs.lists.layer_stream import LayerStream
 
 _FILE, _SEGMENT = 1, 2
 #: Segments are cut at this many bytes.
