@@ -161,7 +161,11 @@ def _remove_image(
         path = layout.layer_path(layer)
         if not repository.has_directory(path):
             continue
-        others = [each for each in origins(repository, path) if each != image]
+        noted = origins(repository, path)
+        if image not in noted:
+            # Somebody else is just making it.
+            continue
+        others = [each for each in noted if each != image]
         if not others:
             going.append(str(layer))
         if space is None:
