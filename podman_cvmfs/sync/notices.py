@@ -42,8 +42,8 @@ def kept(content: StoreContent, needs: Needs, hidden: Sequence[str]) -> Iterator
             continue
         yield (
             f"layers of {printable(root)} stay in the store, and pulls of images with these layers "
-            f"fail until it is back: {_some(found)} (to have the images pulled, "
-            "remove these containers and images, and sync again)"
+            f"fail until it is back, because {_some(found)} stand on them (remove these containers "
+            "and images, and sync again)"
         )
 
 

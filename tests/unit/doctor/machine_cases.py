@@ -49,13 +49,13 @@ MACHINE_CASES: list[Case] = [
         "containers-stuck",
         replace(ROOT, stuck=("a", "b")),
         "a, b: the image's file system doesn't answer",
-        "# once the repository is mounted: podman stop, then podman start",
+        "# mount the repository, then for each container: podman stop",
     ),
     (
         "containers-stuck",
         replace(USER, stuck=("a",)),
         "a: the",
-        "# once the repository is mounted: podman system migrate",
+        "# mount the repository, then podman system migrate",
     ),
     (
         "repository-missing",
