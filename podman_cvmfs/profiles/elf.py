@@ -76,15 +76,19 @@ def _needs(head: bytes, read: Callable[[int, int], bytes], wide: bool, order: st
             strings = read(offset + table - address, min(values.get(_STRSZ, 0), _MAX_STRINGS))
     if strings is None:
         return Needs(interpreter)
-    texts = [
-        (tag, _text(strings, value)) for tag, value in entries if tag in (_NEEDED, _RPATH, _RUNPATH)
-    ]
+    needed = (_text(strings, value) for tag, value in entries if tag == _NEEDED)
     return Needs(
         interpreter,
-        tuple(text for tag, text in texts if tag == _NEEDED and text),
-        tuple(part for tag, text in texts if tag == _RPATH for part in text.split(":") if part),
-        tuple(part for tag, text in texts if tag == _RUNPATH for part in text.split(":") if part),
+        tuple(name for name in needed if name),
+        _directories(strings, values.get(_RPATH)),
+        _directories(strings, values.get(_RUNPATH)),
     )
+
+
+def _directories(strings: bytes, offset: int | None) -> tuple[str, ...]:
+    """The parts of a search path. The loader takes the last one of a file."""
+    text = "" if offset is None else _text(strings, offset)
+    return tuple(part for part in text.split(":") if part)
 
 
 def _dynamic(data: bytes, wide: bool, order: str) -> list[tuple[int, int]]:

@@ -13,6 +13,7 @@ import contextlib
 import fnmatch
 import os
 import shlex
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,10 @@ from podman_cvmfs.util.foreign_file import read_bounded
 
 #: No more files are guessed.
 MAX_GUESSES = 500
+#: How long files are looked for, in seconds: an image can name any number of places.
+_SECONDS = 20.0
+#: Linux' PATH_MAX.
+_MAX_PATH = 4095
 #: Linux reads so much of a script's first line (``linux/binfmts.h``).
 _MAX_LINE = 256
 _MAX_CONF = 64 * 1024
@@ -59,6 +64,10 @@ class _Known:
     needs: Needs | None = None
 
 
+class _TimeIsOverError(Exception):
+    """What is found until now is the guess."""
+
+
 class _Guess:
     def __init__(self, shown: ShownImage, settings: Mapping[str, Any]) -> None:
         self._shown = shown
@@ -68,8 +77,14 @@ class _Guess:
         #: Libraries and programs to look into, with the RPATHs of whoever loads them.
         self._pending: list[tuple[str, tuple[str, ...]]] = []
         self._configured: tuple[str, ...] | None = None
+        self._deadline = time.monotonic() + _SECONDS
 
     def uses(self) -> tuple[Use, ...]:
+        with contextlib.suppress(_TimeIsOverError):
+            self._search()
+        return tuple(map(Use, self._found))
+
+    def _search(self) -> None:
         self._add("/etc/passwd")
         self._add("/etc/group")
         for word in self._words():
@@ -82,7 +97,6 @@ class _Guess:
             examined = readers.map(self._examine, [path for path, _ in level])
             for (path, above), known in zip(level, examined):
                 self._look_into(path, above, known)
-        return tuple(map(Use, self._found))
 
     def _words(self) -> list[str]:
         """The command line, and what is quoted in a shell's."""
@@ -98,13 +112,23 @@ class _Guess:
 
     def _add(self, path: str, beside: str = "") -> str | None:
         """Note the file that ``path`` leads to; the file's own path, None if there is none."""
-        found = None
-        # ValueError: a null byte, or what isn't Unicode.
-        with contextlib.suppress(OSError, ValueError):
-            found = self._shown.resolve(path, beside)
+        found = self._resolved(path, beside)
         if found is not None and len(self._found) < MAX_GUESSES:
             self._found.setdefault(found)
         return found
+
+    def _resolved(self, path: str, beside: str = "") -> str | None:
+        self._check_time()
+        if len(path) + len(beside) > _MAX_PATH:
+            return None
+        # ValueError: a null byte, or what isn't Unicode.
+        with contextlib.suppress(OSError, ValueError):
+            return self._shown.resolve(path, beside)
+        return None
+
+    def _check_time(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise _TimeIsOverError
 
     def _add_program(self, word: str) -> None:
         if "/" in word:
@@ -169,8 +193,8 @@ class _Guess:
 
     def _conf(self, path: str, depth: int) -> Iterable[str]:
         where = None
+        found = self._resolved(path)
         with contextlib.suppress(OSError):
-            found = self._shown.resolve(path)
             where = None if found is None else self._shown.locate(found)
         if where is None:
             return
@@ -186,6 +210,7 @@ class _Guess:
                     yield words[0]
 
     def _matching(self, pattern: str) -> Sequence[str]:
+        self._check_time()
         start = "" if pattern.startswith("/") else "/etc/"
         directory, _, name = f"{start}{pattern}".rpartition("/")
         names = self._shown.list(directory.strip("/"))

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from podman_cvmfs.errors import RepositoryError, printable
+from podman_cvmfs.publish.unpack.cursor import Cursor
 from podman_cvmfs.repository.layout import FLAT_PATTERN, LAYER_FILES_PATTERN
 from podman_cvmfs.util.below import OPEN_DIRECTORY, open_regular
 
@@ -107,8 +108,7 @@ def write_tar(directory: str, out: IO[bytes]) -> None:
     """
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         first: dict[tuple[int, int], str] = {}
-        for path, name, dir_fd in _walk(directory):
-            status = os.lstat(name, dir_fd=dir_fd)
+        for path, name, dir_fd, status in _walk(directory):
             member = _member(path, name, status, dir_fd)
             if stat.S_ISREG(status.st_mode):
                 if status.st_nlink > 1:
@@ -128,15 +128,37 @@ def write_tar(directory: str, out: IO[bytes]) -> None:
                 tar.addfile(tarfile.TarInfo(f"{path}/{CATALOGUE}"))
 
 
-def _walk(directory: str) -> Iterator[tuple[str, str, int]]:
-    """Path, name, and open parent directory of everything below, parents first, in order."""
-    base = os.path.abspath(directory)
-    for above, directories, files, dir_fd in os.fwalk(base):
-        directories[:] = sorted(each for each in directories if not each.startswith(_OURS))
-        relative = above[len(base) + 1 :]
-        for name in sorted([*directories, *files]):
-            if not name.startswith(_OURS) or relative:
-                yield f"{relative}/{name}" if relative else name, name, dir_fd
+def _walk(directory: str) -> Iterator[tuple[str, str, int, os.stat_result]]:
+    """Path, name, open parent directory and attributes of everything below, parents first, in
+    order. The parent is open until the next one is asked for."""
+    root = os.open(directory, OPEN_DIRECTORY)
+    try:
+        # No recursion, as os.fwalk has it: an image may be deeper than Python's stack.
+        with Cursor(root) as at:
+            left = [[name for name in _names(root) if not name.startswith(_OURS)]]
+            above = ""
+            while left:
+                if left[-1]:
+                    name = left[-1].pop()
+                    path = f"{above}/{name}" if above else name
+                    status = os.lstat(name, dir_fd=at.fd)
+                    yield path, name, at.fd, status
+                    if stat.S_ISDIR(status.st_mode):
+                        at.down(os.fsencode(name))
+                        left.append(_names(at.fd))
+                        above = path
+                    continue
+                left.pop()
+                if left:
+                    at.up()
+                    above = above.rpartition("/")[0]
+    finally:
+        os.close(root)
+
+
+def _names(fd: int) -> list[str]:
+    """The names in an open directory, the first one last."""
+    return sorted(os.listdir(fd), reverse=True)
 
 
 def _member(path: str, name: str, status: os.stat_result, dir_fd: int) -> tarfile.TarInfo:

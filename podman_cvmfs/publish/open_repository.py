@@ -61,7 +61,10 @@ class OpenRepository:
         """The open directory that holds ``path``. Raises FileNotFoundError if it is missing.
 
         With ``make`` missing directories are made, readable for all who reach the repository.
+        RepositoryError for a path that leads out: others write records with paths, too.
         """
+        if ".." in path.split("/"):
+            raise RepositoryError(f"the path {printable(path)[:300]} leads out of {self.shown('')}")
         fd = os.dup(self.fd)
         try:
             parts = path.split("/")[:-1]

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from podman_cvmfs.errors import InputError, RepositoryError
+from podman_cvmfs.names.reference import parse_repository_path
 from podman_cvmfs.oci.documents import Digest, parse_json
 from podman_cvmfs.publish.open_repository import OpenRepository
 from podman_cvmfs.repository import layout
@@ -76,10 +77,20 @@ def read_record(repository: OpenRepository, image: Digest) -> PublishedRecord | 
             or not (since is None or isinstance(since, int))
         ):
             raise InputError(f"{shown} is malformed")
+        # Whoever can write to the repository can write a record: no path may lead elsewhere.
+        for name in names:
+            _check_name(name, shown)
         digests = tuple(Digest.parse(layer, f"a layer in {shown}") for layer in layers)
     except InputError as err:
         raise RepositoryError(err.message, err.hint) from None
     return PublishedRecord(image, tuple(names), digests, since)
+
+
+def _check_name(name: str, shown: str) -> None:
+    try:
+        parse_repository_path(name)
+    except InputError as err:
+        raise InputError(f"{shown} is malformed: {err.message}", "remove it") from None
 
 
 def records(repository: OpenRepository) -> Iterator[PublishedRecord]:

@@ -25,7 +25,8 @@ from podman_cvmfs.publish.unpack.safe_tree import remove
 from podman_cvmfs.publish.workspace import Workspace
 from podman_cvmfs.repository.layout import MULTIARCH, holds_no_names, image_directory, profile_file
 
-_MAX_DEPTH = 16
+#: No name that a registry takes has more parts.
+_MAX_DEPTH = 128
 
 
 @dataclass

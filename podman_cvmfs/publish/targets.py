@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -20,6 +19,7 @@ from podman_cvmfs.errors import RepositoryError, printable
 from podman_cvmfs.publish.ingest import ingest, run_server
 from podman_cvmfs.publish.lock import open_lock
 from podman_cvmfs.publish.publisher import Published, check_directory
+from podman_cvmfs.publish.unpack.safe_tree import remove
 from podman_cvmfs.publish.workspace import LOCK_FILE
 from podman_cvmfs.util.below import OPEN_DIRECTORY
 from podman_cvmfs.util.trusted_place import require_own_place
@@ -77,20 +77,20 @@ class CernvmfsTarget(Target):
         log.info("%s: publishing %d images by one transaction", self.name, self._images)
         try:
             ingest(self.name, self.directory)
+            self._clear()
         except OSError as err:
             raise RepositoryError(
-                f"can't read {printable(self.directory)}: {err.strerror}"
+                f"can't use {printable(self.directory)}: {err.strerror or err}"
             ) from None
-        self._clear()
         self._catalogues = self._images = 0
 
     def _clear(self) -> None:
-        for each in os.listdir(self.directory):
-            path = os.path.join(self.directory, each)
-            if os.path.isdir(path) and not os.path.islink(path):
-                shutil.rmtree(path)
-            else:
-                os.unlink(path)
+        staging = os.open(self.directory, OPEN_DIRECTORY)
+        try:
+            for each in os.listdir(staging):
+                remove(os.fsencode(each), staging)
+        finally:
+            os.close(staging)
 
 
 def served_name(repository: str) -> str | None:

@@ -133,6 +133,37 @@ def test_what_others_published_stays(tmp_path: Path) -> None:
     assert (repository / three).is_symlink() and ducc.is_symlink()
 
 
+def test_no_record_leads_out_of_the_repository(tmp_path: Path) -> None:
+    """Whoever may publish into the repository could write one."""
+    repository = tmp_path / "outer/repository"
+    repository.parent.mkdir(mode=0o755)
+    fill(tmp_path).rename(repository)
+    image = BUILT[0].image_id
+    record = repository / f".podman-cvmfs/published/{image[:2]}/{image}"
+    document = json.loads(record.read_text())
+    # The manifest of an image is in a directory with the name of the image: "outer/victim".
+    name = "../../victim"
+    (tmp_path / "victim").symlink_to(f"x/{image}")
+    victim = tmp_path / "outer/victim"
+    victim.mkdir()
+    (victim / "file").write_text("of somebody else")
+    wishes = tmp_path / "wishes.txt"
+    wishes.write_text(f"{HOST}/t/two:1\n")
+    for names in ([name], [f"{HOST}/../../../victim:1"], ["no name"]):
+        record.write_text(json.dumps({**document, "names": names}))
+        done = podman_cvmfs("unpublish", "--repository", repository, "--not-in", wishes)
+        assert done.returncode == 4 and image in done.stderr, done.stderr
+        assert (victim / "file").exists() and (tmp_path / "victim").is_symlink()
+
+
+def test_an_image_with_a_long_name_stays(tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    name = f"{HOST}/{'group/' * 30}one:1"
+    succeed("publish", layouts(tmp_path)[0][0], "--name", name, "--repository", repository)
+    assert unpublish(repository, "--grace", "0")["images"] == []
+    assert unpublish(repository, name, "--grace", "0")["images"] == [BUILT[0].image_id]
+
+
 def test_a_publisher_does_not_lose_a_layer_that_is_removed(tmp_path: Path) -> None:
     """Each publishes or removes as a whole: an image that is named is complete."""
     repository = fill(tmp_path)

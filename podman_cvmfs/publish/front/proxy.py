@@ -27,7 +27,8 @@ from podman_cvmfs.publish.front.events import MAX_EVENTS, pushed
 
 log = logging.getLogger(__name__)
 
-_MANIFEST = re.compile(r"/v2/(?P<repository>[a-z0-9._/-]{1,255})/manifests/(?P<tag>[\w.-]{1,128})")
+#: A manifest by its tag: a digest has a colon.
+_MANIFEST = re.compile(r"/v2/(?P<repository>.+)/manifests/(?P<tag>[^/:]+)")
 #: As registries bound it, in bytes.
 _MAX_MANIFEST = 4 << 20
 _CHUNK = 1 << 16
@@ -60,8 +61,14 @@ class Front:
     token: str | None = None
 
 
-def application(front: Front) -> web.Application:
-    """The application, to be served by aiohttp."""
+def runner(front: Front) -> web.AppRunner:
+    """The front, to be served at an address by aiohttp."""
+    # What is passed on must be as long as its Content-Length says: the registry would take the rest
+    # for the next request.
+    return web.AppRunner(_application(front), access_log=None, auto_decompress=False)
+
+
+def _application(front: Front) -> web.Application:
     handler = _Handler(front)
     app = web.Application(client_max_size=max(_MAX_MANIFEST, MAX_EVENTS))
     app.cleanup_ctx.append(handler.connected)
@@ -83,20 +90,30 @@ class _Handler:
         """Keep connections to the registry as long as the application runs."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_READ)
         async with aiohttp.ClientSession(
-            timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+            timeout=timeout,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("Accept-Encoding", "Content-Type"),
         ) as self._session:
             yield
 
     async def passed_on(self, request: web.Request) -> web.StreamResponse:
         """Any request to the registry. The answer to a pushed tag waits until it is published."""
-        match = _MANIFEST.fullmatch(request.path)
+        # The registry, or a proxy before it, might take dots for another path than we do.
+        if not request.raw_path.startswith("/") or {".", ".."} & {*request.path.split("/")}:
+            return _error(400, "NAME_INVALID", "the path is not valid")
+        match = _MANIFEST.fullmatch(request.path) if request.method == "PUT" else None
         try:
-            if request.method != "PUT" or match is None:
+            if match is None:
                 body = request.content if request.can_read_body else None
                 async with self._asked(request, body) as answer:
                     return await _copied(request, answer)
+            name = ImageName(self._front.name, match["repository"], match["tag"])
             try:
+                check_parts(name.registry, name.repository, name.tag, str(name))
                 data = await request.read()
+            except InputError as err:
+                return _error(400, "NAME_INVALID", err.message)
             except web.HTTPRequestEntityTooLarge:
                 return _error(413, "MANIFEST_INVALID", "the manifest is too large")
             async with self._asked(request, data) as answer:
@@ -107,7 +124,6 @@ class _Handler:
         except (aiohttp.ClientError, asyncio.TimeoutError) as err:
             log.error("the registry %s: %s", self._front.upstream, printable(str(err)))
             return _error(502, "UNAVAILABLE", "the registry behind this one doesn't answer")
-        name = ImageName(self._front.name, match["repository"], match["tag"])
         failure = await self._front.batches.publish(name)
         if failure is not None:
             log.error("%s: %s", name, failure)
@@ -136,7 +152,9 @@ class _Handler:
         """A notification of another registry: publish what was pushed there, and don't wait."""
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
         token = self._front.token
-        if token is None or not hmac.compare_digest(given.encode(), token.encode()):
+        # aiohttp makes lone surrogates of odd bytes.
+        sent = given.encode("utf-8", "surrogateescape")
+        if token is None or not hmac.compare_digest(sent, token.encode()):
             return _error(401, "UNAUTHORIZED", "notifications need the token")
         try:
             names = pushed(await request.read())
@@ -186,9 +204,15 @@ async def _copied(request: web.Request, answer: aiohttp.ClientResponse) -> web.S
     """The registry's answer, in pieces."""
     response = web.StreamResponse(status=answer.status, headers=_headers(answer.headers))
     await response.prepare(request)
-    async for piece in answer.content.iter_chunked(_CHUNK):
-        await response.write(piece)
-    await response.write_eof()
+    try:
+        async for piece in answer.content.iter_chunked(_CHUNK):
+            await response.write(piece)
+        await response.write_eof()
+    except (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError) as err:
+        # The answer has begun, so no other can follow: only its early end tells the client.
+        log.warning("%s: the answer ended too early: %s", printable(request.path), err)
+        if request.transport is not None:
+            request.transport.abort()
     return response
 
 

@@ -19,7 +19,7 @@ from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.oci.platform import Platform
 from podman_cvmfs.publish.batch import Wanted, publish_all
 from podman_cvmfs.publish.front.batches import Batches
-from podman_cvmfs.publish.front.proxy import Front, application
+from podman_cvmfs.publish.front.proxy import Front, runner
 from podman_cvmfs.publish.present import held_document
 from podman_cvmfs.publish.source.registry import RegistrySource
 from podman_cvmfs.publish.targets import Target
@@ -80,12 +80,12 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     batches = Batches(publisher)
-    runner = web.AppRunner(application(front(batches)), access_log=None)
-    await runner.setup()
+    served = runner(front(batches))
+    await served.setup()
     worker = asyncio.create_task(batches.run())
     try:
         try:
-            await web.TCPSite(runner, *address, ssl_context=tls).start()
+            await web.TCPSite(served, *address, ssl_context=tls).start()
         except OSError as err:
             host, port = address
             raise InputError(f"can't listen on {printable(host)}:{port}: {err.strerror}") from None
@@ -93,7 +93,7 @@ async def serve(
         await stop.wait()
     finally:
         # Those who wait for an image get their answer first.
-        await runner.cleanup()
+        await served.cleanup()
         worker.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await worker

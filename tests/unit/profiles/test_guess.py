@@ -8,7 +8,9 @@ import os
 import random
 import re
 import shutil
+import struct
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,41 @@ def test_guesses_are_bounded(root: Path) -> None:
     for number in range(MAX_GUESSES + 10):
         (root / f"usr/bin/{number}").write_text(f"#!/bin/{number + 1}\n")
     assert len(guessed(root, Cmd=["0"])) == MAX_GUESSES
+
+
+def program(needed: int, path: bytes, paths: int) -> bytes:
+    """A program that needs so many libraries, and has a search path so many times."""
+    strings = b"\0" + path + b"\0none.so\0"
+    rows = [(1, len(path) + 2)] * needed + [(15, 1)] * paths + [(5, 0x1000), (10, len(strings))]
+    dynamic = b"".join(struct.pack("<qQ", *row) for row in [*rows, (0, 0)])
+    begin = 64 + 2 * 56
+    head = b"\x7fELF\2\1\1".ljust(32, b"\0") + struct.pack("<Q", 64)
+    head = head.ljust(54, b"\0") + struct.pack("<HH", 56, 2)
+    head = head.ljust(64, b"\0")
+    for kind, offset, address, length in (
+        (1, begin + len(dynamic), 0x1000, len(strings)),
+        (2, begin, 0, len(dynamic)),
+    ):
+        head += struct.pack("<IIQQQQQQ", kind, 0, offset, address, 0, length, length, 0)
+    return head + dynamic + strings
+
+
+def test_only_one_search_path_counts() -> None:
+    needs = needs_of(reader(program(2, b"/a:/b", 3000)))
+    assert needs == Needs("", ("none.so",) * 2, ("/a", "/b"))
+
+
+def test_no_image_keeps_the_guess_for_hours(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("podman_cvmfs.profiles.guess._SECONDS", 0.3)
+    (root / "usr/bin/program").write_bytes(program(3000, b":/a" * 1300, 1))
+    (root / "etc/ld.so.conf").write_text("include *x*y*z\n" * 4000)
+    for number in range(3000):
+        (root / f"etc/{'x' * 200}{number}").touch()
+    begun = time.monotonic()
+    assert guessed(root, Cmd=["program"])[:1] == ["usr/bin/program"]
+    assert guessed(root, Cmd=["none"] * 60, Env=["PATH=" + "/a:" * 300_000]) == []
+    assert guessed(root, Cmd=[f"/{'usr/../' * 500_000}none"] * 60) == []
+    assert time.monotonic() - begun < 10
 
 
 def test_damaged_programs_do_no_harm() -> None:
