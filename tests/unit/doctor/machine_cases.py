@@ -151,14 +151,14 @@ MACHINE_CASES: list[Case] = [
         "images-rejected",
         replace(ROOT, policy=ImagePolicy("/p.json", rejected={"r/a:1": "p rejects r/a"})),
         "1 name of the store, such as r/a:1: p rejects r/a",
-        "# change /p.json",
+        "# if podman should take these images, change /p.json",
     ),
     (
         # The cure of an empty store, a sync, would not help.
         "images-rejected",
         counts(replace(ROOT, policy=ImagePolicy("/p.json", rejects_others="p rejects")), images=0),
         "p rejects",
-        "# change /p.json",
+        "# if podman should take these images, change /p.json",
     ),
     (
         "images-unsigned",
