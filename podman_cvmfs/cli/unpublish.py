@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
@@ -94,7 +95,8 @@ def _unwanted(wish_lists: tuple[str, ...]) -> Callable[[str], bool]:
     settings = replace(settings_given(), wish_lists=wish_lists)
     for warning in ListFetcher(settings).refresh():
         log.warning("%s", warning)
-    specs: list[ImageSpec] = []
+    # By the repositories of registries: each of thousands of images is looked up.
+    specs: defaultdict[tuple[str, str], list[ImageSpec]] = defaultdict(list)
     for place in wish_lists:
         wishes = read_wish_list(place, settings.cache)
         if wishes.problems:
@@ -104,11 +106,13 @@ def _unwanted(wish_lists: tuple[str, ...]) -> Callable[[str], bool]:
                 + problem.message,
                 problem.hint,
             )
-        specs += wishes.specs
+        for spec in wishes.specs:
+            specs[spec.registry, spec.repository].append(spec)
 
     def is_unwanted(path: str) -> bool:
-        name = parse_repository_path(path)
-        return not any(spec.matches(name) for spec in specs)
+        name = parse_repository_path(path).canonical
+        wished = specs.get((name.registry, name.repository), ())
+        return not any(spec.matches(name) for spec in wished)
 
     return is_unwanted
 

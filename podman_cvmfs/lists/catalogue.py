@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.lists.catalogue_rows import Catalogue, CatalogueRow
-from podman_cvmfs.lists.inodes import ENTRY, MAX_NAME, MAX_PATH, Inode, InodeTree, shown
+from podman_cvmfs.lists.inodes import ENTRY, MAX_NAME, MAX_PATH, XATTR, Inode, InodeTree, shown
 
 #: Bits of ``flags``: another catalogue begins here, which this one names; this catalogue begins
 #: here; a place that shows another one; left out of listings.
@@ -69,7 +69,9 @@ class _Reading:
                     raise InputError("the catalogue names a nested one without a hash")
                 nested[path.strip(b"/")] = found.decode()
             for row in catalogue.rows():
-                self.tree.spend(ENTRY + len(row.name) + len(row.target) + len(row.xattrs))
+                # Their number is in the second byte.
+                xattrs = len(row.xattrs) + XATTR * sum(row.xattrs[1:2])
+                self.tree.spend(ENTRY + len(row.name) + len(row.target) + xattrs)
                 if row.key in rows:
                     raise InputError("the catalogue has a path twice")
                 rows[row.key] = row

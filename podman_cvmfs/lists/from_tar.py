@@ -15,13 +15,13 @@ import posixpath
 import stat
 import struct
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from podman_cvmfs.errors import InputError
 from podman_cvmfs.lists.entry import Entry
-from podman_cvmfs.lists.inodes import ENTRY, MAX_NAME, MAX_PATH, Inode, InodeTree, shown
+from podman_cvmfs.lists.inodes import ENTRY, MAX_NAME, MAX_PATH, Inode, InodeTree, shown, size_of
 from podman_cvmfs.lists.layer_stream import LayerStream
 from podman_cvmfs.lists.tar_headers import MAX_ID, headers, mtime_ns_of, raw, xattrs_of
 from podman_cvmfs.lists.tar_split import SplitStream, TarSplitWriter
@@ -35,6 +35,10 @@ ROOT_MODE = stat.S_IFDIR | 0o555
 _MAX_TIME = (1 << 63) - 1
 #: Linux' limits for device numbers.
 _MAX_MAJOR, _MAX_MINOR = (1 << 12) - 1, (1 << 20) - 1
+
+#: Linux' own limit of a value (``limits.h``), and what all attributes of a file may take: file
+#: systems take less, and more wouldn't fit into a line of a list.
+_MAX_XATTR, _MAX_XATTRS = 64 << 10, 192 << 10
 
 _CAPABILITY = "security.capability"
 _ACCESS_LIST = "system.posix_acl_access"
@@ -142,7 +146,9 @@ class _Unpacking:
             inode = self._makers[info.type](info, path)
         found[0].children[base] = inode
         _apply(inode, info, name)
-        self.tree.spend(sum(map(len, inode.xattrs.values())) if inode.xattrs else 0)
+        if inode.xattrs:
+            _check_xattrs(inode.xattrs, name)
+            self.tree.spend(size_of(inode.xattrs.items()))
 
     @staticmethod
     def _mark(parent: Inode, base: bytes, name: bytes) -> None:
@@ -226,6 +232,15 @@ def _apply(inode: Inode, info: tarfile.TarInfo, name: bytes) -> None:
     if access_list is not None:
         _set_access_list(inode, access_list, name)
     inode.set_xattrs(xattrs)
+
+
+def _check_xattrs(xattrs: Mapping[str, bytes], name: bytes) -> None:
+    """Raise InputError for extended attributes that Linux couldn't store, and no list could."""
+    is_short = all(
+        len(raw(key)) <= MAX_NAME and len(value) <= _MAX_XATTR for key, value in xattrs.items()
+    )
+    if not is_short or size_of(xattrs.items()) > _MAX_XATTRS:
+        raise InputError(f"{shown(name)!r} has too large extended attributes")
 
 
 def _set_access_list(inode: Inode, value: bytes, name: bytes) -> None:

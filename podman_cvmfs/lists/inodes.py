@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from podman_cvmfs.errors import InputError, printable
 from podman_cvmfs.lists.entry import NOTES, OPAQUE, Entry
@@ -17,9 +17,16 @@ _MAX_LINKS = 40
 _SHORT_WAY, _STEP = 32, 16
 #: What an entry takes besides its names and attributes, in bytes: about so much memory.
 ENTRY = 1024
+#: The same of an extended attribute.
+XATTR = 128
 _LABEL = "security.selinux"
 #: What all entries of a layer may take, in bytes: a million files.
-_MOST = 1 << 30
+MOST = 1 << 30
+
+
+def size_of(xattrs: Iterable[tuple[str, bytes]]) -> int:
+    """What these extended attributes take, in bytes."""
+    return sum(XATTR + len(name) + len(value) for name, value in xattrs)
 
 
 class Inode:
@@ -64,7 +71,7 @@ class Inode:
 class InodeTree:
     """The files below ``root``, within a budget."""
 
-    def __init__(self, root: Inode, most: int = _MOST) -> None:
+    def __init__(self, root: Inode, most: int = MOST) -> None:
         self.root = root
         #: In bytes.
         self.left = most

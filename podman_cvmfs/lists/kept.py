@@ -27,6 +27,7 @@ from podman_cvmfs.cache.list_files import LAYER_LISTS, LISTS, MAX_LIST_FILE, TAR
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.lists.dump import MAX_LINE, read, write
 from podman_cvmfs.lists.entry import Entry
+from podman_cvmfs.lists.inodes import ENTRY, MOST, size_of
 from podman_cvmfs.oci.documents import Digest
 from podman_cvmfs.util.files import write_whole
 from podman_cvmfs.util.foreign_file import read_bounded
@@ -224,5 +225,11 @@ def _lines(stored: bytes, hashed: hashlib._Hash, what: str) -> Iterator[bytes]:
 
 def read_compressed(stored: bytes, what: str) -> Iterable[Entry]:
     """The entries in a list that is compressed with zstd. Raises InputError, perhaps after some
-    entries."""
-    yield from read(_lines(stored, hashlib.sha256(), what), what)
+    entries, also for a list that would take more memory than any layer's."""
+    left = MOST
+    for entry in read(_lines(stored, hashlib.sha256(), what), what):
+        names = len(entry.path) + len(entry.target or "") + len(entry.backing or "")
+        left -= ENTRY + names + size_of(entry.xattrs)
+        if left < 0:
+            raise InputError(f"{what} has more files than a file list may have")
+        yield entry

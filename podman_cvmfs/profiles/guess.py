@@ -29,7 +29,7 @@ from podman_cvmfs.util.foreign_file import read_bounded
 #: No more files are guessed.
 MAX_GUESSES = 500
 #: How long files are looked for, in seconds: an image can name any number of places.
-_SECONDS = 20.0
+MAX_SECONDS = 20.0
 #: Linux' PATH_MAX.
 _MAX_PATH = 4095
 #: Linux reads so much of a script's first line (``linux/binfmts.h``).
@@ -77,7 +77,7 @@ class _Guess:
         #: Libraries and programs to look into, with the RPATHs of whoever loads them.
         self._pending: list[tuple[str, tuple[str, ...]]] = []
         self._configured: tuple[str, ...] | None = None
-        self._deadline = time.monotonic() + _SECONDS
+        self._deadline = time.monotonic() + MAX_SECONDS
 
     def uses(self) -> tuple[Use, ...]:
         with contextlib.suppress(_TimeIsOverError):

@@ -34,7 +34,7 @@ class OpenRepository:
         # Links on the way to it are the caller's own choice.
         self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            self._below = None if below is None else OpenRepository(below)
+            self.below = None if below is None else OpenRepository(below)
         except OSError:
             os.close(self.fd)
             raise
@@ -49,8 +49,8 @@ class OpenRepository:
         trace: TracebackType | None,
     ) -> None:
         os.close(self.fd)
-        if self._below is not None:
-            os.close(self._below.fd)
+        if self.below is not None:
+            os.close(self.below.fd)
 
     def shown(self, path: str) -> str:
         """``path`` for a message."""
@@ -103,14 +103,14 @@ class OpenRepository:
             with self.above(path) as fd, self._told(path, path, "regular file"):
                 return read_regular(os.path.basename(path), fd, _MAX_DOCUMENT)
         except FileNotFoundError:
-            return None if self._below is None else self._below.read(path)
+            return None if self.below is None else self.below.read(path)
 
     def names(self, path: str) -> list[str]:
         """The names in the directory ``path``, in order; "" is the repository itself.
 
         There are no names where there is no directory.
         """
-        found = set() if self._below is None else set(self._below.names(path))
+        found = set() if self.below is None else set(self.below.names(path))
         try:
             fd = os.open(".", OPEN_DIRECTORY, dir_fd=self.fd) if not path else self._own(path)
         except (FileNotFoundError, RepositoryError):
@@ -126,7 +126,7 @@ class OpenRepository:
             with self.above(path) as fd:
                 return os.readlink(os.path.basename(path), dir_fd=fd)
         except FileNotFoundError:
-            return None if self._below is None else self._below.link_target(path)
+            return None if self.below is None else self.below.link_target(path)
         except OSError as err:
             if err.errno != errno.EINVAL:
                 raise
@@ -145,9 +145,9 @@ class OpenRepository:
         try:
             return self._own(path)
         except FileNotFoundError:
-            if self._below is None:
+            if self.below is None:
                 raise
-            return self._below.open_directory(path)
+            return self.below.open_directory(path)
 
     def _own(self, path: str) -> int:
         """A descriptor of the directory ``path`` that isn't one below."""

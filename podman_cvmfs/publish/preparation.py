@@ -172,6 +172,13 @@ class Preparation:
         """
         space, config, name = self._space, self._image.config, self._image.name
         changed = is_new = False
+        flat = layout.flat_path(config.digest)
+        record = read_record(self._repository, config.digest)
+        if record is None and self._flat is not None and not self._repository.has_directory(flat):
+            # Whoever makes the merged root decides when it goes. If we are killed, unpublish finds
+            # by the record what we have left.
+            record = PublishedRecord(config.digest, (), tuple(self._diff_ids))
+            changed |= space.put_file(record.path, record.render())
         for digest in self._diff_ids:
             path = layout.layer_path(digest)
             if digest in self._new_layers:
@@ -184,7 +191,6 @@ class Preparation:
                 changed |= space.put_file(
                     origin_json, layout.render_origin([*origin, str(config.digest)])
                 )
-        flat = layout.flat_path(config.digest)
         if self._flat is not None:
             is_new |= space.put_directory(self._flat, flat)
         elif not self._repository.has_directory(flat):
@@ -195,10 +201,6 @@ class Preparation:
             layout.manifest_path(name), layout.manifest_document(self._image.manifest)
         )
         target = layout.link_target(name, config.digest)
-        record = read_record(self._repository, config.digest)
-        if record is None and self._flat is not None:
-            # Whoever made the merged root decides when it goes.
-            record = PublishedRecord(config.digest, (), tuple(self._diff_ids))
         if record is not None and self._repository.link_target(name.repository_path) != target:
             changed |= space.put_file(record.path, record.named(name.repository_path).render())
         changed |= space.put_link(name.repository_path, target)

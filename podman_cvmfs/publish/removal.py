@@ -88,7 +88,7 @@ def _removed(
             if space is not None:
                 _remove_name(space, name, image)
     gone = set(done.names)
-    used = {image for name, image in _links(repository) if name not in gone}
+    used = {image for name, image in links(repository) if name not in gone}
     for record in list(records(repository)):
         changed = record
         if record.image in used:
@@ -126,7 +126,7 @@ def _image_at(repository: OpenRepository, link: str) -> Digest | None:
         return None
 
 
-def _links(repository: OpenRepository) -> Iterator[tuple[str, Digest]]:
+def links(repository: OpenRepository) -> Iterator[tuple[str, Digest]]:
     """All public links, whoever made them, with the images that they lead to."""
     pending = [(name, 1) for name in repository.names("") if not holds_no_names(name)]
     pending += [(f"{MULTIARCH}/{name}", 0) for name in repository.names(MULTIARCH)]
@@ -161,7 +161,11 @@ def _remove_image(
         path = layout.layer_path(layer)
         if not repository.has_directory(path):
             continue
-        others = [each for each in origins(repository, path) if each != image]
+        noted = origins(repository, path)
+        if image not in noted:
+            # Somebody else is just making it.
+            continue
+        others = [each for each in noted if each != image]
         if not others:
             going.append(str(layer))
         if space is None:

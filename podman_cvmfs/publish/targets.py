@@ -17,10 +17,14 @@ from dataclasses import dataclass, field
 
 from podman_cvmfs.errors import RepositoryError, printable
 from podman_cvmfs.publish.ingest import ingest, run_server
+from podman_cvmfs.publish.layout import LAYERFS, LAYERS, ORIGIN_JSON, flat_path, render_origin
 from podman_cvmfs.publish.lock import open_lock
+from podman_cvmfs.publish.open_repository import OpenRepository
+from podman_cvmfs.publish.present import origins
 from podman_cvmfs.publish.publisher import Published, check_directory
+from podman_cvmfs.publish.removal import links
 from podman_cvmfs.publish.unpack.safe_tree import remove
-from podman_cvmfs.publish.workspace import LOCK_FILE
+from podman_cvmfs.publish.workspace import LOCK_FILE, Workspace
 from podman_cvmfs.util.below import OPEN_DIRECTORY
 from podman_cvmfs.util.trusted_place import require_own_place
 
@@ -74,6 +78,12 @@ class CernvmfsTarget(Target):
     def finish(self) -> None:
         if not any(not each.startswith(".podman-cvmfs-") for each in os.listdir(self.directory)):
             return
+        gone = self.prepare()
+        if gone is not None:
+            raise RepositoryError(
+                f"{printable(gone)} has left {self.name} while images were unpacked",
+                "publish again",
+            )
         log.info("%s: publishing %d images by one transaction", self.name, self._images)
         try:
             ingest(self.name, self.directory)
@@ -84,6 +94,28 @@ class CernvmfsTarget(Target):
             ) from None
         self._catalogues = self._images = 0
 
+    def prepare(self) -> str | None:
+        """Fit what is staged to the repository, which others may have changed since.
+
+        Images whose layers or merged root have left the repository can't be published: then
+        nothing stays staged. Returns what has left. Raises RepositoryError.
+        """
+        try:
+            with (
+                OpenRepository(self.directory) as staged,
+                OpenRepository(self.directory, self.below) as whole,
+            ):
+                gone = _missing(staged, whole)
+                if gone is None:
+                    _keep_origins(staged, whole.below)
+            if gone is not None:
+                self._clear()
+            return gone
+        except OSError as err:
+            raise RepositoryError(
+                f"can't use {printable(self.directory)}: {err.strerror or err}"
+            ) from None
+
     def _clear(self) -> None:
         staging = os.open(self.directory, OPEN_DIRECTORY)
         try:
@@ -91,6 +123,29 @@ class CernvmfsTarget(Target):
                 remove(os.fsencode(each), staging)
         finally:
             os.close(staging)
+
+
+def _layers(repository: OpenRepository) -> Iterator[str]:
+    """The directories of all layers."""
+    for start in repository.names(LAYERS):
+        for name in repository.names(f"{LAYERS}/{start}"):
+            yield f"{LAYERS}/{start}/{name}"
+
+
+def _missing(staged: OpenRepository, whole: OpenRepository) -> str | None:
+    """A directory that a staged image needs, and that isn't there; None if all are."""
+    needed = [f"{path}/{LAYERFS}" for path in _layers(staged)]
+    needed += [flat_path(image) for _, image in links(staged)]
+    return next((path for path in needed if not whole.has_directory(path)), None)
+
+
+def _keep_origins(staged: OpenRepository, below: OpenRepository | None) -> None:
+    """Have the staged layers note all images that the repository notes for them now."""
+    for path in _layers(staged):
+        known, now = origins(staged, path), [] if below is None else origins(below, path)
+        if not {*now} <= {*known}:
+            with Workspace(staged) as space, space.locked():
+                space.put_file(f"{path}/{ORIGIN_JSON}", render_origin([*now, *known]))
 
 
 def served_name(repository: str) -> str | None:
@@ -159,6 +214,10 @@ def target_for(
             f"another podman-cvmfs publish is at work on {name}", "wait until it ends"
         ) from None
     try:
-        yield CernvmfsTarget(place, False, max_size, below=repository, name=name)
+        target = CernvmfsTarget(place, False, max_size, below=repository, name=name)
+        gone = target.prepare()
+        if gone is not None:
+            log.info("%s has left %s: all images are unpacked anew", printable(gone), name)
+        yield target
     finally:
         os.close(lock)

@@ -40,7 +40,8 @@ _HEADER = """\
 #: one line of JSON without blanks, as Go's encoding/json writes it. In a string a quotation mark
 #: comes after a backslash, so no string looks like the parts that are looked for. The container's
 #: image is ours if a layer below the container's is one of our store. If its mark has a time in the
-#: future, it was read just before: files in /proc are of this moment.
+#: future, it was read just before: files in /proc are of this moment. The directory may be
+#: anybody's (podman run --rootfs): what lies in it isn't waited for, and names no file elsewhere.
 SCRIPT = r"""
 config=$(cat; echo x)
 printf %s "${config%x}"
@@ -58,12 +59,13 @@ for word in $config; do
         *) found=0 ;;
     esac
 done
-[ -r "$layer/lower" ] || exit 0
+[ -f "$layer/lower" ] && [ -r "$layer/lower" ] || exit 0
 read -r lower <"$layer/lower"
 IFS=:
 for name in $lower; do
-    if [ -L "$store/overlay/$name" ]; then
-        name=${name#l/}
+    name=${name#l/}
+    case $name in */*) continue ;; esac
+    if [ -L "$store/overlay/l/$name" ]; then
         mark=$marks/$name
         [ "$mark" -nt /proc/self/stat ] && break
         cd /

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -116,6 +117,42 @@ def test_a_stranger_s_transaction_is_left_alone(server: Server, registry: Regist
     assert "another transaction is already open" in done.stderr
     assert (server.root / f"{NAME}.transaction").exists()
     assert server.visible() == []
+
+
+def test_what_was_staged_fits_the_repository_as_it_is_now(
+    server: Server, registry: Registry
+) -> None:
+    first = push(build(Image("t/first:1", ["base", "app"], {"Cmd": ["true"]})), registry)
+    second = push(build(Image("t/second:1", ["base", "links"], {"Cmd": ["true"]})), registry)
+    assert server.publish(f"http://{first}").returncode == 0
+    fails = server.root / f"{NAME}.fails"
+    fails.touch()
+    assert server.publish(f"http://{second}").returncode == 4
+    fails.unlink()
+    # Meanwhile DUCC has an image on their common layer.
+    (origin,) = (
+        path
+        for path in server.tree.glob(".layers/*/*/.metadata/origin.json")
+        if (server.staging / NAME / path.relative_to(server.tree)).exists()
+    )
+    ducc = "sha256:" + "d" * 64
+    origin.write_text(json.dumps({"origin": [*json.loads(origin.read_text())["origin"], ducc]}))
+    assert server.publish(f"http://{second}").returncode == 0
+    assert len(json.loads(origin.read_text())["origin"]) == 3
+
+    # Or the layer has left it: what is staged is of no use.
+    remove = ["unpublish", "--repository", f"/cvmfs/{NAME}", "--grace", "0"]
+    assert podman_cvmfs(*remove, second, within=server.within).returncode == 0
+    fails.touch()
+    assert server.publish(f"http://{second}").returncode == 4
+    fails.unlink()
+    origin.write_text(json.dumps({"origin": [json.loads(origin.read_text())["origin"][0]]}))
+    assert podman_cvmfs(*remove, first, within=server.within).returncode == 0
+    assert not origin.exists()
+    done = server.publish(f"http://{second}")
+    assert done.returncode == 0, done.stderr
+    assert "has left images.example.org: all images are unpacked anew" in done.stderr
+    assert (origin.parents[1] / "layerfs").is_dir() and (server.tree / second).is_symlink()
 
 
 def test_a_killed_publisher_leaves_nothing_visible(

@@ -98,11 +98,27 @@ def test_a_layer_with_sparse_files_has_no_tar_split() -> None:
             [entry("a", pax={"SCHILY.xattr.system.posix_acl_access": access_list((1, 7, 0))})],
             "access control list",
         ),
+        ([entry("a", pax={"SCHILY.xattr.user." + "n" * 251: b""})], "extended attributes"),
+        ([entry("a", pax={"SCHILY.xattr.user.n": bytes(65537)})], "extended attributes"),
+        (
+            [entry("a", pax={f"SCHILY.xattr.user.{n}": b"" for n in range(5000)})],
+            "extended attributes",
+        ),
+        (
+            [
+                entry(str(m), pax={f"SCHILY.xattr.user.{n}": b"" for n in range(1000)})
+                for m in range(100)
+            ],
+            "more files than",
+        ),
         ([b"\1" * 512], "damaged"),
         ([entry("a", size=5000)], "ends too early"),
     ],
 )
-def test_bad_tars_are_refused(parts: list[bytes], why: str) -> None:
+def test_bad_tars_are_refused(
+    parts: list[bytes], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(InodeTree.__init__, "__defaults__", (10 << 20,))
     with pytest.raises(InputError, match=why):
         _entries(*parts)
 

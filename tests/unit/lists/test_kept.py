@@ -8,10 +8,12 @@ import stat
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from podman_cvmfs.errors import InputError, StoreError
+from podman_cvmfs.lists.dump import write
 from podman_cvmfs.lists.entry import Entry
-from podman_cvmfs.lists.kept import KeptLists, Source
+from podman_cvmfs.lists.kept import KeptLists, Source, read_compressed
 from podman_cvmfs.lists.layer_stream import WrongBlobError
 from podman_cvmfs.lists.source import from_registry
 from podman_cvmfs.oci.documents import Descriptor, Digest
@@ -101,3 +103,18 @@ def test_a_cache_that_can_t_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="can't write to the cache"):
         KeptLists(str(tmp_path / "file"), 1).keep("/r", _LAYER, _ENTRIES, Source.WALK)
+
+
+def test_a_published_list_takes_no_more_memory_than_a_layer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A line of a megabyte may hold hundreds of thousands of attributes."""
+    monkeypatch.setattr("podman_cvmfs.lists.kept.MOST", 10 << 20)
+    xattrs = tuple(sorted((f"user.{number}", b"") for number in range(10_000)))
+    entries = [Entry("", stat.S_IFDIR | 0o755)]
+    entries += [Entry(f"{number}", stat.S_IFREG | 0o644, xattrs=xattrs) for number in range(10, 20)]
+    stored = zstandard.compress(b"".join(write(entries)))
+    assert len(stored) < 100_000
+    with pytest.raises(InputError, match="more files than"):
+        list(read_compressed(stored, "the list"))
+    assert list(read_compressed(zstandard.compress(b"".join(write(entries[:3]))), "it"))

@@ -127,7 +127,7 @@ def test_only_one_search_path_counts() -> None:
 
 
 def test_no_image_keeps_the_guess_for_hours(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("podman_cvmfs.profiles.guess._SECONDS", 0.3)
+    monkeypatch.setattr("podman_cvmfs.profiles.guess.MAX_SECONDS", 0.3)
     (root / "usr/bin/program").write_bytes(program(3000, b":/a" * 1300, 1))
     (root / "etc/ld.so.conf").write_text("include *x*y*z\n" * 4000)
     for number in range(3000):

@@ -66,6 +66,17 @@ put(Path(sys.argv[1]), images, image)
 """
 
 
+_RECORDS = ".podman-cvmfs/published/*/*"
+
+
+def made_by(repository: Path) -> set[str]:
+    """The images that anything in the repository was made for."""
+    made = {path.name for path in repository.glob(".flat/*/*")}
+    for path in repository.glob(".layers/*/*/.metadata/origin.json"):
+        made.update(each[7:] for each in json.loads(path.read_bytes())["origin"])
+    return made
+
+
 def test_killed_anywhere(repository: Path, images: Images) -> None:
     """Before each rename and each new directory: no half image, and the next run cleans up."""
     code = KILLED.format(root=str(Path(__file__).parents[3]))
@@ -86,6 +97,7 @@ def test_killed_anywhere(repository: Path, images: Images) -> None:
             break
         assert done.returncode == -signal.SIGKILL
         assert not seen
+        assert made_by(repository) <= {path.name for path in repository.glob(_RECORDS)}
         put(repository, images, new)
         assert leftovers(repository) == []
         assert (repository / "example.org/a:1/opt/app").exists()
