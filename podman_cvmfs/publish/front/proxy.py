@@ -89,6 +89,8 @@ class _Handler:
     async def connected(self, app: web.Application) -> AsyncIterator[None]:
         """Keep connections to the registry as long as the application runs."""
         async with aiohttp.ClientSession(
+            # Slow clients must not take all connections from the others.
+            connector=aiohttp.TCPConnector(limit=0),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("Accept-Encoding", "Content-Type"),
