@@ -266,6 +266,8 @@ class Facts:
     wanted_overlay: str = "kernel"
     #: Why podman here can't be given the exact view; "" if it can, or the store doesn't use it.
     not_exact: str = ""
+    #: Names of this user's containers and images on exact layers that the store shows no more.
+    left_exact: tuple[str, ...] = ()
     settings_file: str = "/etc/podman-cvmfs/config.toml"
     #: ``offline`` of our settings.
     offline: bool = False

@@ -23,8 +23,6 @@ import threading
 from collections.abc import Collection, Iterable, Iterator
 from enum import Enum
 
-import zstandard
-
 from podman_cvmfs.cache.list_files import LAYER_LISTS, LISTS, MAX_LIST_FILE, TAR_SPLITS
 from podman_cvmfs.errors import InputError, StoreError, printable
 from podman_cvmfs.lists.dump import MAX_LINE, read, write
@@ -103,8 +101,8 @@ class KeptLists:
             raise StoreError(f"{what} is gone from the cache", "sync again") from None
         hashed = hashlib.sha256()
         try:
-            yield from read(_lines(stored, hashed), what)
-        except (InputError, zstandard.ZstdError) as err:
+            yield from read(_lines(stored, hashed, what), what)
+        except InputError as err:
             raise StoreError(f"{what} is damaged: {err}", "remove it and sync again") from None
         if hashed.hexdigest() != digest:
             raise StoreError(f"{what} is damaged: it has another digest", "remove it, sync again")
@@ -113,6 +111,8 @@ class KeptLists:
         self, repository: str, layer: Digest, entries: Collection[Entry], source: Source
     ) -> str:
         """Keep the list of a layer; return its digest. Raises StoreError."""
+        import zstandard
+
         hashed = hashlib.sha256()
         packed = io.BytesIO()
         with zstandard.ZstdCompressor().stream_writer(packed, closefd=False) as writer:
@@ -198,19 +198,27 @@ def _of_layer(repository: str, layer: Digest) -> str:
     return hashlib.sha256(key).hexdigest()
 
 
-def _lines(stored: bytes, hashed: hashlib._Hash) -> Iterator[bytes]:
-    """The lines of a compressed list, which are hashed as well. Raises InputError if they are too
-    many, ZstdError."""
+def _lines(stored: bytes, hashed: hashlib._Hash, what: str) -> Iterator[bytes]:
+    """The lines of the compressed list ``what``, which are hashed as well.
+
+    Raises InputError if they are too many or can't be unpacked.
+    """
+    # Imported here, because commands that read no list load this module too.
+    import zstandard
+
     reader = zstandard.ZstdDecompressor().stream_reader(stored)
     left = _MAX_LINES
     with io.BufferedReader(reader, 1 << 18) as buffered:
         while True:
-            line = buffered.readline(MAX_LINE + 1)
+            try:
+                line = buffered.readline(MAX_LINE + 1)
+            except zstandard.ZstdError as err:
+                raise InputError(f"{what} can't be unpacked: {err}") from None
             if not line:
                 return
             left -= len(line)
             if left < 0:
-                raise InputError("it is too long")
+                raise InputError(f"{what} is too long")
             hashed.update(line)
             yield line
 
@@ -219,12 +227,9 @@ def read_compressed(stored: bytes, what: str) -> Iterable[Entry]:
     """The entries in a list that is compressed with zstd. Raises InputError, perhaps after some
     entries, also for a list that would take more memory than any layer's."""
     left = MOST
-    try:
-        for entry in read(_lines(stored, hashlib.sha256()), what):
-            names = len(entry.path) + len(entry.target or "") + len(entry.backing or "")
-            left -= ENTRY + names + size_of(entry.xattrs)
-            if left < 0:
-                raise InputError(f"{what} has more files than a file list may have")
-            yield entry
-    except zstandard.ZstdError as err:
-        raise InputError(f"{what} is damaged: {err}") from None
+    for entry in read(_lines(stored, hashlib.sha256(), what), what):
+        names = len(entry.path) + len(entry.target or "") + len(entry.backing or "")
+        left -= ENTRY + names + size_of(entry.xattrs)
+        if left < 0:
+            raise InputError(f"{what} has more files than a file list may have")
+        yield entry

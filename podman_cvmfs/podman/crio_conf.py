@@ -10,15 +10,17 @@ UpdateFromDropInFile; crio.conf(5).)
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from podman_cvmfs.errors import InputError, printable
+from podman_cvmfs.podman.program import CRIO_FILES
+from podman_cvmfs.podman.program import has_crio as has_crio
+from podman_cvmfs.podman.storage_conf.effective import names_one_store
 from podman_cvmfs.podman.storage_conf.toml_file import plain, read_file, section, strings
 
-DIRECTORY = "/etc/crio"
+DIRECTORY = CRIO_FILES
 #: What makes a change count.
 RESTART = "restart CRI-O, a reload is not enough: systemctl restart crio"
 #: CRI-O reads this many files at most on a sane machine; more are refused.
@@ -45,11 +47,6 @@ class CrioConf:
     def roots(self) -> tuple[str, ...]:
         """The directories in which CRI-O keeps containers and images, besides storage.conf's."""
         return tuple(each for each in (self.root, self.imagestore) if each)
-
-
-def has_crio(directory: str = DIRECTORY) -> bool:
-    """Whether CRI-O, or its configuration, is on this machine."""
-    return os.path.isdir(directory) or shutil.which("crio") is not None
 
 
 def drop_in_directory(directory: str = DIRECTORY) -> str:
@@ -108,7 +105,7 @@ def _with(conf: CrioConf, path: str, content: dict[str, Any]) -> CrioConf:
     stores = [
         store
         for key, _, value in (option.partition("=") for option in options)
-        if key.rpartition(".")[2] == "imagestore"
+        if names_one_store(key)
         for store in value.split(",")
     ]
     return replace(

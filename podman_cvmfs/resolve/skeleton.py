@@ -9,7 +9,9 @@ instead, so CernVM-FS isn't asked.
 
 They also help ordinary users. A CernVM-FS client shows all files as owned by one user. The user's
 namespace doesn't know this user, and kernel overlayfs lets nobody make a file in such a directory.
-But the skeleton's directories are the user's own.
+But the skeleton's directories are the user's own. If the files are the user's own, too, they are
+root's in the container. In both cases only a skeleton can let the image's own user write in its
+home, working directory and volumes.
 
 Which directories: the usual places that programs write to; the config's working directory, volumes
 and user's home; the mount points of every container; and, of a stranger's files, directories in
@@ -158,9 +160,9 @@ class _Look:
                 return None
             mode, owner = mode & ~0o022 | 0o555, None
         elif self.terms.uid:
-            # It belongs to the container's root. A user's own places must be open to that user.
+            # It belongs to the container's root. The places of the image's user must be open to it.
             owner = None
-            if self.terms.stranger and self.user is not None and path in self.own:
+            if self.user is not None and path in self.own:
                 mode = 0o1777
         return _node(path, mode, owner, attributes.st_mtime_ns if self.dated else None)
 

@@ -162,7 +162,7 @@ class Settings:
             return f"{self.overlay.value} can't mount it"
         if shared:
             return "podman of ordinary users, who read this store, can't mount it"
-        return obstacle(f"{self.cache}/exact.json")
+        return obstacle(f"{self.cache}/exact.json", store=self.store)
 
     @property
     def platform(self) -> Platform:

@@ -40,7 +40,7 @@ _QUOTED_OR_COMMENT = re.compile(r"(\"[^\"\n]*\"|'[^'\n]*')|#[^\n]*")
 _ARRAY = re.compile(r"additionalimagestores[\"']?\s*=\s*\[([^\]]*)\]", re.IGNORECASE)
 _APPEND = re.compile(r"append[\"']?\s*=\s*(true|false)", re.IGNORECASE)
 _STRING = re.compile(r"\"([^\"\n]*)\"|'([^'\n]*)'")
-_OPTION = re.compile(r"\bimagestore=([^\s,\"']+)")
+_OPTION = re.compile(r"\b(?:additional)?imagestore=([^\s,\"']+)", re.IGNORECASE)
 
 
 def is_shared(asked: bool | None, store: str, cache: str) -> bool:

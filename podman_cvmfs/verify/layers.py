@@ -231,7 +231,7 @@ def _wrong_metadata(layer: StoredLayer, parts: Sequence[Part]) -> Iterator[str]:
     nothing beside that root which lies in it."""
     has_metadata = any(isinstance(part, Metadata) for part in parts)
     if layer.exact != has_metadata and len(parts) == len(layer.lowers or ()):
-        yield "contradicts the state, which says whether it shows metadata of its own"
+        yield "contradicts the state, which says whether it shows metadata"
     if not has_metadata:
         return
     roots = {part.root for part in parts if isinstance(part, (Metadata, Data))}

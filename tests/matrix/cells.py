@@ -251,7 +251,7 @@ def rules(cell: Cell, layers: int, there: Tree | None = None) -> Sequence[Rule]:
     if not cell.rootless:
         return [*found, foreign_owners, guessed_owners] if cell.owner == "foreign" else found
     if cell.owner == "user":
-        return [*found, users_own]
+        return [*found, users_own, opened] if cell.own else [*found, users_own]
     found += [unmapped_owners, unreadable_files]
     if cell.own:
         found += [skeleton, opened, account_copies]

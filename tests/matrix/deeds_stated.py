@@ -94,12 +94,6 @@ _NO_COPY = ("unexpected EOF", "permission denied")
 FAILURES = (
     # What the image's own user does.
     Failure(
-        ("app: writes in its home", "app: writes in the working directory"),
-        _own_files,
-        _DENIED,
-        "all files are the user's own, and so root's in the container",
-    ),
-    Failure(
         ("app: appends to a file of its home",),
         _closed_to_app,
         _DENIED,
@@ -116,12 +110,6 @@ FAILURES = (
         _one_owner,
         _GONE,
         "the file is shown as another user's, and closed to the image's",
-    ),
-    Failure(
-        ("app: writes in a volume",),
-        _own_files,
-        _DENIED,
-        "all files are the user's own, and so root's in the container",
     ),
     Failure(
         ("app: writes in another directory of its own",),
@@ -198,13 +186,6 @@ FAILURES = (
         _strange,
         _NO_COPY,
         "podman copies the image's layers, and some files are closed to the user",
-    ),
-    Failure(
-        ("build: USER that writes in its home",),
-        _own_files,
-        # The shell's own word doesn't always come out of the build.
-        ("exit status 1",),
-        "all files are the user's own, and so root's in the container",
     ),
     Failure(
         ("export",),

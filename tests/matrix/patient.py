@@ -11,10 +11,14 @@ from tests.matrix.guest import Guest
 
 
 class Patient:
-    """A podman that has a store, root's or the user's own to read."""
+    """A podman that has a store, root's or the user's own to read. ``repository`` is the one that
+    the store is of, if not the one of the settings."""
 
-    def __init__(self, podman: Guest, store: Path, tools: Path, image: str) -> None:
+    def __init__(
+        self, podman: Guest, store: Path, tools: Path, image: str, repository: Path | None = None
+    ) -> None:
         self.podman, self.store, self.tools, self.image = podman, store, tools, image
+        self.of = f"--repository {repository}" if repository else ""
         self.conf = podman.root / "etc/storage.conf"
 
     def works(self) -> bool:
@@ -30,7 +34,7 @@ class Patient:
 
     def findings(self) -> dict[str, dict[str, Any]]:
         """What doctor finds, by condition."""
-        command = f"podman-cvmfs doctor --format json --store {self.store} || true"
+        command = f"podman-cvmfs doctor --format json {self.of} --store {self.store} || true"
         return {each["condition"]: each for each in json.loads(self.sh(command))["findings"]}
 
     def cured_of(self, condition: str) -> bool:

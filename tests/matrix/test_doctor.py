@@ -27,7 +27,7 @@ def patient(request: pytest.FixtureRequest, bench: Bench, tools: Path) -> Iterat
     if not store.exists():
         site.sync(repository, store, image, "--shared", user=None, version=bench.version)
     with bench.fresh(stores=[store], user=user) as podman:
-        patient = Patient(podman, store, tools, image)
+        patient = Patient(podman, store, tools, image, repository)
         assert patient.works()
         yield patient
 

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from podman_cvmfs.store.reader import read_store
+from podman_cvmfs.store.records import StoreContent
 from tests.matrix import change_scripts, changes
 from tests.matrix.bench import Bench
 from tests.matrix.cells import EXACT
 from tests.matrix.guest import Guest
 from tests.matrix.run import map_ids, run_cell, store_of
+from tests.support.tar_lists import TarLists, sync_exact
 
 #: Images with many layers, setuid bits, links and deletions.
 _FEW = ("t/app:1", "t/app:2", "t/opaque:1", "t/twice:1", "v/alternating:1")
@@ -40,6 +43,31 @@ def test_commits_and_builds_keep_what_was_changed(bench: Bench) -> None:
 @_NEWER
 def test_user_namespaces_copy_nothing(bench: Bench) -> None:
     assert map_ids(bench, _MOUNT).said == "keep-id works, auto works, uidmap works"
+
+
+@_NEWER
+def test_containers_outlive_the_exact_view(bench: Bench) -> None:
+    """The store gets another view, and keeps what the container mounts."""
+    site = bench.site
+    store = site.data / f"lost-{bench.version}" / "store"
+    store.parent.mkdir()
+    repository = site.shown(site.repository(), "foreign", mount=True)
+    name, lists = site.name("t/app:1"), TarLists([site.images["t/app:1"]])
+    script = "cat /opt/app/private; touch /opt/app/new; stat -c %a:%u /opt/app/run"
+    sync_exact(repository, store, lists)
+    with bench.fresh(stores=[store], mountopt=_MOUNT.mountopt) as podman:
+        command = ("run", "--name=one", "--pull=never", "--entrypoint=/bin/sh", name, "-c", script)
+        first = podman.run(*command).stdout
+        assert first == "for app only\n755:1234\n"
+        sync_exact(repository, store, lists, exact=False)
+        views = {image.view for image in (read_store(str(store)) or StoreContent()).images.values()}
+        assert views == {"flat"}
+        assert podman.run("start", "--attach", "one").stdout == first
+        assert "A /opt/app/new" in podman.run("diff", "one").stdout.splitlines()
+        again = podman.run(
+            "run", "--rm", "--pull=never", "--entrypoint=/bin/cat", name, "/opt/app/run"
+        ).stdout
+        assert again == "#!/bin/sh\necho app runs\n"
 
 
 @_NEWER

@@ -25,6 +25,10 @@ _LONG = {
         r"|found_and_mended\[(bookworm|trixie)\]"
     ),
     "test_upgrade.py": (r"stays\[(bookworm-root|trixie-(root auto|user)|sid-(root layers|user))"),
+    "test_exact.py": (
+        r"(pull_gives|outlive_the_exact_view|copy_nothing|without_the_setting)\[trixie\]"
+        r"|(keep_what_was_changed|doctor_has_the_setting_set_that_is_lost)\[sid\]"
+    ),
     "test_lock_up.py": (
         r"it_hangs\[(bookworm-rootless|trixie-rootless|sid-root-)"
         r"|our_store_hangs\[(bookworm-(root-foreign-layers|rootless-user-layers|rootless-foreign)"

@@ -55,13 +55,16 @@ def sync_exact(
     store: Path,
     lists: TarLists,
     reuse: Reuse = Reuse.BASE,
+    *,
+    exact: bool = True,
 ) -> SyncReport:
-    """Sync all images of ``repository`` into a store of the exact view."""
+    """Sync all images of ``repository`` into a store of the exact view; unless ``exact``, as for a
+    podman that can't mount it."""
     return sync(
         SyncRequest(
             repositories=[str(repository)],
             store=Store(str(store), lists=lists),
             cache=BlobCache(str(store.with_name(f"{store.name}-cache"))),
-            policy=Policy(View.EXACT, reuse, exact=True),
+            policy=Policy(View.EXACT, reuse, exact=exact),
         )
     )

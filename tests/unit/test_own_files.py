@@ -234,6 +234,7 @@ def test_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{podman.parent}:/usr/bin:/bin")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(composefs, "has_erofs", lambda: True)
+    monkeypatch.setattr(composefs, "has_crio", lambda: False)
     places = Places(0, "/none", "/none", "/none", "/none", storage_conf=str(conf))
     path = tmp_path / "exact.json"
 

@@ -25,6 +25,7 @@ _KNOWN = {
     "unit/lists/test_catalogue.py": {"_INSTRUCTIONS", "_SECONDS"},
     "unit/lists/test_layer_stream.py": {"_HARMLESS"},
     "unit/lists/test_tar_split.py": {"_MOST"},
+    "unit/profiles/test_guess.py": {"_SECONDS"},
     "unit/registry/test_credentials.py": {"_AuthFile", "_HELPER_SECONDS"},
     "unit/registry/test_inside.py": {"_schemes_of"},
     "unit/registry/test_trust.py": {"_DOCKER_HUB_HOST"},

@@ -19,6 +19,7 @@ from podman_cvmfs.doctor.look.engine import (
     look_at_engine,
     look_at_native,
 )
+from podman_cvmfs.doctor.look.exact import look_at_left_exact
 from podman_cvmfs.doctor.look.machine import (
     is_container,
     look_at_broken,
@@ -64,6 +65,7 @@ def gather(settings: Settings, seconds: float) -> Facts:
         engine = ask_podman(engine, seconds * _FULL_LOOK)
     named_by = _naming(settings.store, generation, seconds) if user.uid == 0 else ()
     contents, wants_shared = Contents(), False
+    left_exact = look_at_left_exact(settings.store, seconds * _FULL_LOOK)
     if store.presence is Presence.THERE:
         policy = settings.policy
         wants_shared = policy.shared
@@ -111,7 +113,8 @@ def gather(settings: Settings, seconds: float) -> Facts:
         in_container=is_container(),
         has_cvmfs=shutil.which("cvmfs_config") is not None,
         wanted_overlay=settings.overlay.value,
-        not_exact=settings.not_exact if contents.exact else "",
+        not_exact=settings.not_exact if contents.exact or left_exact else "",
+        left_exact=left_exact,
         settings_file=file_that_sets(settings, "overlay"),
         offline=settings.offline,
         given=_given(settings),

@@ -192,14 +192,19 @@ def is_overlay(driver: str) -> bool:
 def stores_of_options(options: str) -> list[str]:
     """The additional stores that a value of STORAGE_OPTS names."""
     pairs = (option.partition("=") for option in options.split(","))
-    return [value for key, _, value in pairs if key.rpartition(".")[2] in _STORE_OPTIONS]
+    return [value for key, _, value in pairs if names_one_store(key)]
+
+
+def names_one_store(option: str) -> bool:
+    """Whether an ``option`` of the overlay driver names an additional store."""
+    return option.rpartition(".")[2].lower() in _STORE_OPTIONS
 
 
 def other_options(options: str) -> dict[str, str]:
     """The options of the overlay driver but stores that a value of STORAGE_OPTS names."""
     pairs = (option.partition("=") for option in options.split(","))
     named = {key.rpartition(".")[2]: value for key, _, value in pairs if key}
-    return {key: value for key, value in named.items() if key not in _STORE_OPTIONS}
+    return {key: value for key, value in named.items() if not names_one_store(key)}
 
 
 def graphroot_of(places: Places, effective: Effective) -> str:

@@ -246,6 +246,18 @@ STORE_CASES: list[Case] = [
         f"{SETUP} --exact",
     ),
     (
+        "exact-loses-data",
+        replace(contents(), left_exact=("box",), not_exact=NAIVE_DIFF_OFF),
+        "1 container or image, such as box,",
+        f"{SETUP} --exact",
+    ),
+    (
+        "exact-loses-data",
+        replace(contents(exact=1), not_exact=f"in sessions without X, {NAIVE_DIFF_OFF}"),
+        "in sessions without X",
+        SYNC,
+    ),
+    (
         "exact-unusable",
         replace(contents(exact=1), not_exact="podman 5.3 is older than 5.4"),
         "podman 5.3",

@@ -22,6 +22,7 @@ Ask = Callable[[str, str, str], str]
 def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(composefs, "has_erofs", lambda: True)
+    monkeypatch.setattr(composefs, "has_crio", lambda: False)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
     monkeypatch.delenv("STORAGE_OPTS", raising=False)
     (tmp_path / "bin").mkdir()
@@ -45,10 +46,11 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
 def test_podman_decides(ask: Ask) -> None:
     assert ask(_ON, "5.4.2", "echo false") == ""
     assert ask(_ON, "5.8.6", "echo true") == composefs.NAIVE_DIFF_OFF
-    assert ask(_ON, "6.0.0-rc1", "echo false") == ""
+    assert ask(_ON, "6.0.0-rc1", "echo 'false <no value>'") == ""
+    fuse = "echo 'false map[Executable:/usr/bin/fuse-overlayfs Version:1.14]'"
+    assert ask(_ON, "5.8.6", fuse) == "podman mounts layers by a mount_program"
     assert ask(_ON, "5.3.9", "echo false") == "podman 5.3.9 is older than 5.4"
     assert ask(_ON, "4.3.1", "echo false") == "podman 4.3.1 is older than 5.4"
-    assert ask(_ON, "5.4.2", "exit 125") == "podman info fails"
 
 
 def test_podman_is_asked_only_if_its_configuration_may_allow_it(ask: Ask, tmp_path: Path) -> None:
@@ -67,9 +69,43 @@ def test_podman_is_asked_again_when_its_configuration_changes(ask: Ask, tmp_path
     assert asked() == 2
 
 
+def test_a_failure_of_podman_is_not_kept(ask: Ask, tmp_path: Path) -> None:
+    script = f"{{ test -e {tmp_path}/mended && echo false; }}"
+    assert ask(_ON, "5.4.2", script) == "podman info fails"
+    (tmp_path / "mended").touch()
+    podman = os.stat(tmp_path / "bin/podman")
+    places = Places(0, "/none", "/none", "/none", "/none", storage_conf=f"{tmp_path}/storage.conf")
+    assert composefs.obstacle(f"{tmp_path}/exact.json", places) == ""
+    assert os.stat(tmp_path / "bin/podman").st_ino == podman.st_ino
+
+
 def test_others_than_root_get_none(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert "only root" in ask(_ON, "5.4.2", "echo false")
+
+
+def test_cri_o_gets_none(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(composefs, "has_crio", lambda: True)
+    assert ask(_ON, "5.4.2", "echo false") == composefs.CRIO_HERE
+
+
+def test_podman_in_other_sessions_may_not_lose_data(
+    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This session's storage.conf is another than the system's. Both name the store."""
+    store, memo, home = str(tmp_path / "store"), str(tmp_path / "exact.json"), tmp_path / "home"
+    script = 'test "$CONTAINERS_STORAGE_CONF" && echo false || echo true'
+    assert ask(_ON, "5.8.6", f"{{ {script}; }}") == composefs.NAIVE_DIFF_OFF
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(tmp_path / "storage.conf"))
+    (home / ".config/containers").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    system = home / ".config/containers/storage.conf"
+    assert composefs.obstacle(memo, store=store) == ""
+    system.write_text(f'[storage.options]\nadditionalimagestores = ["{store}"]\n')
+    found = composefs.obstacle(memo, store=store)
+    assert found == f"in sessions without CONTAINERS_STORAGE_CONF, {composefs.NAIVE_DIFF_OFF}"
+    assert composefs.obstacle(memo, store=f"{store}2") == ""
 
 
 def test_a_kernel_without_erofs(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

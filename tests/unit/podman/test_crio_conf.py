@@ -36,7 +36,7 @@ def test_later_files_replace_values_and_add_stores(tmp_path: Path) -> None:
         write(
             tmp_path,
             "crio.conf.d/10-a/x",
-            '[CRIO]\nROOT = "/two"\nstorage_option = ["overlay.imagestore=/t,/u", "a=b"]\n'
+            '[CRIO]\nROOT = "/two"\nstorage_option = ["overlay.AdditionalImageStore=/t,/u"]\n'
             '[CRIO.Image]\npinned_images = ["a"]',
         ),
         write(

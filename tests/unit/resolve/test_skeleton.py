@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,12 +77,17 @@ def test_what_the_config_names(tmp_path: Path) -> None:
     assert {"opt", "opt/app", "opt/app/work", "data", "data/deep", "home/me"} <= set(found)
     assert "home/me" in paths(shown, of=config(User="7"))
     assert "none" not in found
-    mine = nodes(skeleton_of([shown], STRANGER, wishes))
-    for own in ("opt/app/work", "home/me", "data/deep"):
-        assert mine[own].mode == 0o1777, "the user's own places"
-    assert mine["opt/app"].mode == mine["data"].mode == 0o755
-    as_root = nodes(skeleton_of([shown], STRANGER, config(WorkingDir="/opt/app")))
-    assert as_root["opt/app"].mode == 0o755
+    for terms in (STRANGER, USER):
+        mine = nodes(skeleton_of([shown], terms, wishes))
+        for own in ("opt/app/work", "home/me", "data/deep"):
+            assert mine[own].mode == 0o1777, "the user's own places"
+        assert mine["opt/app"].mode == mine["data"].mode == 0o755
+        of_root = config(WorkingDir="/opt/app", Volumes={"/data/deep": {}})
+        as_root = nodes(skeleton_of([shown], terms, of_root))
+        assert as_root["opt/app"].mode == as_root["data/deep"].mode == 0o755
+        shared = skeleton_of([shown], replace(terms, shared=True), wishes)
+        layer = skeleton_of([shown], terms)
+        assert 0o1777 not in {node.mode for node in (*shared.directories, *layer.directories)}
     roots = nodes(skeleton_of([shown], Terms(), wishes))
     assert roots["opt/app/work"].mode == 0o755, "root can give them away"
 

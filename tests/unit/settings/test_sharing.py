@@ -100,8 +100,9 @@ def test_what_ordinary_users_of_podman_6_read(etc: Path, name: str, text: str) -
 @pytest.mark.parametrize(
     "name", ["etc/environment", "etc/environment.d/a.conf", "etc/profile.d/any.sh"]
 )
-def test_what_sessions_of_any_podman_get(etc: Path, name: str) -> None:
-    text = f"STORAGE_OPTS=overlay.mountopt=nodev,overlay.imagestore={STORE}\n"
+@pytest.mark.parametrize("option", ["imagestore", "additionalimagestore", "ImageStore"])
+def test_what_sessions_of_any_podman_get(etc: Path, name: str, option: str) -> None:
+    text = f"STORAGE_OPTS=overlay.mountopt=nodev,overlay.{option}={STORE}\n"
     path = write(etc.parent / name, text)
     assert by_old() == by_new() == [path.name]
 
