@@ -28,7 +28,7 @@ def read_early(
     damaged."""
     with only_once(settings.store, image) as is_first:
         if not is_first:
-            log.info("%s: another process reads it already", image.image_id[:12])
+            log.info("%s: another process is already reading it", image.image_id[:12])
             return None
 
         def read() -> tuple[Chosen, Prefetched]:
@@ -57,7 +57,7 @@ def _tell(image: StoredImage, chosen: Chosen, done: Prefetched) -> None:
     read = counted(done.files, "file")
     log.info("%s: %s, %d bytes read, by %s", name, read, done.size, chosen.origin)
     if done.fetched is not None:
-        log.info("  the client fetched %s meanwhile", counted(done.fetched, "object"))
+        log.info("  in that time CernVM-FS's client fetched %s", counted(done.fetched, "object"))
     if done.missing:
         log.info("  not in the image: %s of the profile", counted(done.missing, "file"))
     if done.left:

@@ -41,7 +41,10 @@ def command(images: tuple[str, ...], output: str) -> None:
 
     settings = target_of(settings_given())
     if settings.offline:
-        raise InputError("lists are made from registries", "unset the setting offline")
+        raise InputError(
+            "lists are made from registries, and offline = true is set",
+            "set offline = false",
+        )
     content = content_of(settings)
     wanted = []
     for name in images:

@@ -129,8 +129,8 @@ def store_options(function: F) -> F:
                 "view",
                 "--view",
                 type=click.Choice([each.value for each in View]),
-                help="How containers see images: flat (by the merged root), layers, or auto "
-                "(by the merged root if there is one).",
+                help="How containers see images: flat (by the merged root), layers, exact (as "
+                "after a pull), or auto (exact if possible, otherwise flat, otherwise layers).",
             ),
             setting(
                 "reuse",

@@ -70,7 +70,7 @@ def command(
     else:
         profile = _recorded(shown, found, arguments, seconds)
     if not profile.files:
-        raise InputError("nothing was opened: there is no profile")
+        raise InputError("no file of the image was opened, so there is no profile")
     cache = BlobCache(settings.cache)
     if output is None:
         whole = with_cached(profile, cache)

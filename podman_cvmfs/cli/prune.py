@@ -48,7 +48,7 @@ def command(
     An image that leaves the store loses its names at once. Its layers stay for a grace period,
     and as long as containers, pulled images, or images built on them need them. The command
     looks for these in the graphroots of root (or the caller), of all users of this machine, in
-    those that the settings name, and in the given ones. If the caller's graphroot or a given
+    graphroots that the settings name, and in the given ones. If the caller's graphroot or a given
     one can't be read, nothing is removed. If another user's can't be read, it is only reported.
     """
     from podman_cvmfs.plan.retirement import grace_of

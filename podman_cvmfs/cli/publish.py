@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 @click.command("publish")
-@click.argument("sources", metavar="SOURCE...", nargs=-1)
+@click.argument("sources", metavar="[SOURCE]...", nargs=-1)
 @click.option(
     "--wish-list",
     "wish_lists",
@@ -123,7 +123,7 @@ def command(
     if name is not None and (len(sources) > 1 or wish_lists):
         raise InputError("--name is for a single SOURCE", "publish them one by one")
     if interval is not None and (not wish_lists or output == "json"):
-        raise click.UsageError("--watch is for --wish-list, and makes no report in JSON")
+        raise click.UsageError("--watch needs --wish-list, and can't print JSON")
     given = parse_name(name) if name is not None else None
     settings = replace(settings_given(), wish_lists=wish_lists)
     size = None if max_size is None else parse_size(max_size)

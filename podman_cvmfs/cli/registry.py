@@ -43,7 +43,7 @@ _MAX_TOKEN = 4096
 @click.option(
     "--name",
     metavar="HOST[:PORT]",
-    help="What users call this registry. Default: the value of --listen.",
+    help="The name of this registry in image names. Default: the value of --listen.",
 )
 @click.option(
     "--repository",
@@ -57,7 +57,7 @@ _MAX_TOKEN = 4096
 @click.option(
     "--token-file",
     type=FILE,
-    help="Take notifications of other registries that send the token in this file.",
+    help="Accept notifications of other registries if they send the token in this file.",
 )
 @click.option("--staging", type=DIRECTORY, help="As for podman-cvmfs publish.")
 @click.option("--assume-nosuid", is_flag=True, help="As for podman-cvmfs publish.")
@@ -144,7 +144,7 @@ def _tls(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
     if certificate is None and key is None:
         return None
     if certificate is None or key is None:
-        raise click.UsageError("--tls-cert and --tls-key belong together")
+        raise click.UsageError("give both --tls-cert and --tls-key")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(certificate, key)

@@ -23,6 +23,7 @@ from podman_cvmfs.publish.removal import Removal, chosen_names, remove_images
 from podman_cvmfs.publish.targets import changing
 from podman_cvmfs.sync.fetch_lists import ListFetcher
 from podman_cvmfs.sync.wish_list import read_wish_list
+from podman_cvmfs.util.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ _DAY = 24 * 3600
 
 
 @click.command("unpublish")
-@click.argument("images", metavar="IMAGE...", nargs=-1)
+@click.argument("images", metavar="[IMAGE]...", nargs=-1)
 @click.option("--repository", required=True, type=DIRECTORY, help="The repository.")
 @click.option(
     "--not-in",
@@ -38,7 +39,7 @@ _DAY = 24 * 3600
     metavar="FILE",
     multiple=True,
     help="Remove all images that this wish list doesn't want. Repeat it for several lists: an "
-    "image stays that one of them wants.",
+    "image stays if one of them wants it.",
 )
 @click.option(
     "--grace",
@@ -46,7 +47,7 @@ _DAY = 24 * 3600
     metavar="DAYS",
     default=14,
     show_default=True,
-    help="Remove the files of an image so many days after its last name.",
+    help="Remove the files of an image so many days after its last name has gone.",
 )
 @click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
 @text_or_json
@@ -60,9 +61,10 @@ def command(
 ) -> None:
     """Remove images from a repository that publish has filled.
 
-    The names of IMAGEs go at once. Without IMAGE and --not-in no name goes. Each run also removes
-    the files of images that have had no name for the grace period. Only images are removed that
-    podman-cvmfs has published: what DUCC or somebody else has published stays.
+    The names of IMAGEs are removed at once. Without IMAGE and --not-in no name is removed. Each
+    run also removes the files of images that have had no name for the grace period. Only images
+    that podman-cvmfs has published are removed. Images that DUCC or somebody else has published
+    stay.
     """
     names = [parse_name(image) for image in images]
     is_unwanted = _unwanted(wish_lists) if wish_lists else lambda path: False
@@ -100,7 +102,7 @@ def _unwanted(wish_lists: tuple[str, ...]) -> Callable[[str], bool]:
         if wishes.problems:
             problem = wishes.problems[0]
             raise InputError(
-                "nothing was removed, since an entry of a wish list isn't understood: "
+                "nothing was removed, because an entry of a wish list isn't understood: "
                 + problem.message,
                 problem.hint,
             )
@@ -120,6 +122,7 @@ def _print(done: Removal, dry_run: bool) -> None:
     for name in done.names:
         click.echo(f"{printable(name)}: {word}")
     click.echo(
-        f"{len(done.names)} names, {len(done.images)} images and {len(done.layers)} layers {word}; "
-        f"{len(done.waiting)} images wait for the end of their grace"
+        f"{counted(len(done.names), 'name')}, {counted(len(done.images), 'image')} and "
+        f"{counted(len(done.layers), 'layer')} {word}; images that wait for the end of the grace "
+        f"period: {len(done.waiting)}"
     )

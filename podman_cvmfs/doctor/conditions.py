@@ -59,7 +59,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
             "these users can't start its images, or images pulled onto its layers",
         ),
         ("users-unserved", _N, "podman 5 and older don't give ordinary users the system's stores"),
-        ("service-without-store", _W, "these services' podman doesn't use the store, and pulls"),
+        ("service-without-store", _W, "podman in these services doesn't use the store, and pulls"),
         ("mount-program-missing", _E, "podman can't mount anything: every command fails"),
         ("fuse-device-closed", _E, "fuse-overlayfs can't mount anything"),
         (
@@ -83,7 +83,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
             _E,
             "CRI-O can't list images once podman has pulled one onto the store's layers",
         ),
-        ("crio-not-configured", _N, "CRI-O pulls the store's images"),
+        ("crio-not-configured", _N, "CRI-O doesn't use the store, and pulls its images"),
         ("crio-repairs", _W, "a crash of CRI-O can remove all its containers and images"),
         (
             "crio-unpinned",
@@ -177,7 +177,7 @@ _TABLE: dict[Area, tuple[tuple[str, Level, str], ...]] = {
         (
             "fetches-fail",
             _W,
-            "containers fail where they read files that the client has not cached yet",
+            "containers fail when they read files that the client has not cached",
         ),
         ("repository-closed", _E, "this user can't run its images"),
         (

@@ -66,7 +66,7 @@ class _Reading:
         with self._opening(hash_, os.fsdecode(begins)) as catalogue:
             for path, found in catalogue.nested():
                 if not _HASH.match(found):
-                    raise InputError("the catalogue names another one by no hash")
+                    raise InputError("the catalogue names a nested one without a hash")
                 nested[path.strip(b"/")] = found.decode()
             for row in catalogue.rows():
                 # Their number is in the second byte.
@@ -107,7 +107,7 @@ class _Reading:
                     raise InputError(f"the catalogue has {shown(path)!r} twice")
                 if child.flags & _NESTED and not child.flags & _ROOT:
                     if path not in nested:
-                        raise InputError(f"the catalogue of {shown(path)!r} isn't named")
+                        raise InputError(f"the catalogue doesn't name the one of {shown(path)!r}")
                     made = self.read(nested[path], path, path, depth + 1)
                 else:
                     made = self._linked(child, groups)
@@ -123,7 +123,7 @@ class _Reading:
         if group and group in groups:
             known = groups[group]
             if (known.mode, known.size) != (row.mode, row.size):
-                raise InputError("the catalogue's hard links differ")
+                raise InputError("the catalogue has a hard link whose files differ")
             known.is_linked = True
             return known
         made = _inode(row)

@@ -68,7 +68,7 @@ class Catalogues:
         subject = f"catalogue {address.hash}"
         data = self._client.get(address.url, proxy, subject, MAX_STORED)
         if hash_of(data, address.hash) != address.hash:
-            raise RegistryError(f"{subject}: the server has another file in its place")
+            raise RegistryError(f"{subject}: the server sent a file with another hash")
         if path is not None:
             try:
                 write_whole(path, data, inside=self._cache)

@@ -198,7 +198,7 @@ def _with_payload(entry: Entry, payload: bytes, is_hard_link: bool) -> Entry:
         return entry._replace(target=target)
     has_data = stat.S_ISREG(entry.mode) and entry.size > 0
     if has_data != (payload != b"-"):
-        raise _BadLineError("only a file that isn't empty has data, and must have them")
+        raise _BadLineError("only a file that isn't empty has data, and such a file must have them")
     return entry._replace(backing=_inside(payload, absolute=False)) if has_data else entry
 
 

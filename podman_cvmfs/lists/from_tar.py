@@ -157,7 +157,9 @@ class _Unpacking:
         if base == _OPAQUE_MARKER:
             parent.is_opaque = True
         elif hidden in (b"", b".", b"..") or hidden in parent.children:
-            raise InputError(f"podman can't unpack {shown(name)!r}: the name it deletes is taken")
+            raise InputError(
+                f"podman can't unpack {shown(name)!r}: the name that it deletes exists"
+            )
         else:
             parent.children[hidden] = Inode(stat.S_IFCHR)
 

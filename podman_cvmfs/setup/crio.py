@@ -75,7 +75,7 @@ def put_crio(plan: Plan, request: SetupRequest, directory: str = DIRECTORY) -> N
     is_ours = was_set_up(request.earlier, directory)
     if not is_ours and os.path.lexists(path):
         raise InputError(
-            f"{printable(path)} is there, and set-up has not made it",
+            f"{printable(path)} is there already, and setup has not made it",
             "give it another name, or remove it",
         )
     if "," in request.store:
@@ -96,7 +96,7 @@ def put_crio(plan: Plan, request: SetupRequest, directory: str = DIRECTORY) -> N
         plan.remarks.append(RESTART)
     plan.remarks += _remarks(request.store, names, conf.pause_image)
     plan.remarks += [
-        f"CRI-O reads {printable(each)} later: its settings count more than those of set-up"
+        f"CRI-O reads {printable(each)} later, so the settings in that file win"
         for each in conf.files
         if each.startswith(f"{drop_in_directory(directory)}/") and each > path
     ]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from podman_cvmfs.errors import printable
 from podman_cvmfs.plan.retirement import is_retired
+from podman_cvmfs.podman.composefs import NAIVE_DIFF_OFF
 from podman_cvmfs.repository.owners import ids_of
 from podman_cvmfs.repository.protocol import AnyRepository
 from podman_cvmfs.settings.policy import Overlay, Reuse, View
@@ -42,8 +43,8 @@ def kept(content: StoreContent, needs: Needs, hidden: Sequence[str]) -> Iterator
             continue
         yield (
             f"layers of {printable(root)} stay in the store, and pulls of images with these layers "
-            f"fail until it is back: {_some(found)} (to have the images pulled, "
-            "remove these containers and images, and sync again)"
+            f"fail until it is back, because {_some(found)} stand on them (remove these containers "
+            "and images, and sync again)"
         )
 
 
@@ -102,7 +103,8 @@ def exact_notices(content: StoreContent, request: SyncRequest) -> Iterator[str]:
     if request.policy.view is not View.EXACT:
         return
     if request.not_exact:
-        yield f"no image gets the exact view: {request.not_exact}"
+        cure = "; run 'podman-cvmfs setup --exact'" if request.not_exact == NAIVE_DIFF_OFF else ""
+        yield f"no image gets the exact view: {request.not_exact}{cure}"
         return
     shown = [image for image in content.images.values() if not is_retired(image)]
     others = sum(image.view != View.EXACT.value for image in shown)

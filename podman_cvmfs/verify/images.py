@@ -76,7 +76,7 @@ def _files(look: Inspection, entry: str, image: StoredImage) -> ImageFiles | Non
     index_name = big_data_file(f"manifest-{image.index_digest}")
     index = look.read(f"{entry}/{index_name}") if image.index_digest is not None else None
     if index is not None and str(Digest.of(index)) != image.index_digest:
-        look.error(f"{entry}/{index_name}", f"hasn't the digest {image.index_digest}")
+        look.error(f"{entry}/{index_name}", f"doesn't have the digest {image.index_digest}")
     indexes = set() if image.index_digest is None else {index_name}
     look.no_others(entry, names, {"manifest", config_name} | indexes)
     manifest = look.read(f"{entry}/manifest")
@@ -94,10 +94,10 @@ def _files(look: Inspection, entry: str, image: StoredImage) -> ImageFiles | Non
         return None
     files = ImageFiles(image.image_id, manifest, config, index)
     if str(files.manifest_digest) != image.manifest_digest:
-        look.error(f"{entry}/manifest", f"hasn't the digest {image.manifest_digest}")
+        look.error(f"{entry}/manifest", f"doesn't have the digest {image.manifest_digest}")
         is_whole = False
     if Digest.of(config).hex != image.image_id:
-        look.error(f"{entry}/{config_name}", f"hasn't the digest sha256:{image.image_id}")
+        look.error(f"{entry}/{config_name}", f"doesn't have the digest sha256:{image.image_id}")
         is_whole = False
     if is_whole and files.entry != image.entry:
         look.error(entry, "has been changed: its name has another checksum")

@@ -258,7 +258,7 @@ def _wrong_metadata(layer: StoredLayer, parts: Sequence[Part]) -> Iterator[str]:
     if layer.exact and layer.tar_split is None and layer.diff_id is not None:
         yield "is advertised by its digests, but has no tar-split"
     if layer.exact != has_metadata and len(parts) == len(layer.lowers or ()):
-        yield "contradicts the state, which says whether it shows metadata of its own"
+        yield "contradicts the state, which says whether it shows metadata"
     if not has_metadata:
         return
     roots = {part.root for part in parts if isinstance(part, (Metadata, Data))}

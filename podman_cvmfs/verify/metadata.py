@@ -60,7 +60,7 @@ def read_metadata_piece(
         look.error(entry, "has been changed: its name has another checksum")
         return None, part
     if look.reads_blobs and _digest(look, f"{entry}/{layout.BLOB}") != recorded:
-        look.error(f"{entry}/{layout.BLOB}", f"hasn't the digest {recorded}")
+        look.error(f"{entry}/{layout.BLOB}", f"doesn't have the digest {recorded}")
         return None, part
     return Piece(piece_id, part), part
 

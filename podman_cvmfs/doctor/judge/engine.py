@@ -151,7 +151,7 @@ def configuration(facts: Facts) -> Iterator[Finding]:
 def automatic(facts: Facts) -> Iterator[Finding]:
     """The IDs for automatic user namespaces of root's containers."""
     if facts.is_root and facts.configuration.userns.startswith("auto") and not facts.user.auto_ids:
-        found = "/etc/subuid and /etc/subgid: not both have a line for containers"
+        found = "/etc/subuid or /etc/subgid has no line for containers"
         cure = f"echo {_AUTO_IDS} | tee --append /etc/subuid /etc/subgid"
         yield Finding(CONDITIONS["auto-ids-missing"], found, cure)
 

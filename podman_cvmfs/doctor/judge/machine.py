@@ -129,9 +129,9 @@ def stuck(facts: Facts) -> Iterator[Finding]:
     if facts.stuck:
         more = f" and {len(facts.stuck) - _SHOWN} more" if facts.stuck[_SHOWN:] else ""
         found = f"{', '.join(facts.stuck[:_SHOWN])}{more}: the image's file system doesn't answer"
-        restart = "once the repository is mounted: podman stop, then podman start, for each"
+        restart = "mount the repository, then for each container: podman stop, podman start"
         if not facts.is_root:
-            restart = f"once the repository is mounted: {RESTART}, then podman start for each"
+            restart = f"mount the repository, then {RESTART}, then podman start for each container"
         yield Finding(CONDITIONS["containers-stuck"], found, restart, by_hand=True)
 
 

@@ -25,7 +25,7 @@ def registries(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             CONDITIONS["registry-blocked"],
             f"{counted(len(conf.blocked), 'name')} of the store, such as {printable(name)}",
-            "nothing: registries.conf says so",
+            "nothing, if registries.conf should block this registry; otherwise change that file",
             by_hand=True,
         )
 
@@ -38,7 +38,7 @@ def policy(facts: Facts) -> Iterator[Finding]:
         yield Finding(CONDITIONS["policy-json-broken"], rules.problem, hint, by_hand=True)
         return
     path = printable(rules.path)
-    change = f"change {path}, if podman should take these images; else run 'podman-cvmfs sync'"
+    change = f"if podman should take these images, change {path}; otherwise run 'podman-cvmfs sync'"
     ignore = f'put signatures = "ignored" into {printable(rules.settings_file)}, or change {path}'
     for name, refused, others, cure in (
         ("images-rejected", rules.rejected, rules.rejects_others, change),

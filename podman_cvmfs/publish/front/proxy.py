@@ -43,7 +43,7 @@ _HOP_BY_HOP = (
     "transfer-encoding",
     "upgrade",
 )
-#: Seconds until the registry is given up: to connect, and between two reads.
+#: Seconds until the registry is given up: to connect, and between two reads of an answer.
 _CONNECT, _READ = 30, 300
 
 
@@ -88,9 +88,9 @@ class _Handler:
 
     async def connected(self, app: web.Application) -> AsyncIterator[None]:
         """Keep connections to the registry as long as the application runs."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_READ)
         async with aiohttp.ClientSession(
-            timeout=timeout,
+            # Slow clients must not take all connections from the others.
+            connector=aiohttp.TCPConnector(limit=0),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("Accept-Encoding", "Content-Type"),
@@ -139,12 +139,15 @@ class _Handler:
         headers = _headers(request.headers)
         # The registry makes its addresses of what the client calls it.
         headers["X-Forwarded-Proto"] = request.scheme
+        # aiohttp 3.8 begins to wait for an answer before the body is sent. That may take hours.
+        wait = None if isinstance(body, aiohttp.StreamReader) else _READ
         async with self._session.request(
             request.method,
             URL(self._front.upstream + request.raw_path, encoded=True),
             headers=headers,
             data=body,
             allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=wait),
         ) as answer:
             yield answer
 
@@ -167,7 +170,9 @@ class _Handler:
     async def health(self, request: web.Request) -> web.Response:
         """Whether the registry answers."""
         try:
-            async with self._session.get(f"{self._front.upstream}/v2/") as answer:
+            address = f"{self._front.upstream}/v2/"
+            timeout = aiohttp.ClientTimeout(total=_CONNECT)
+            async with self._session.get(address, timeout=timeout) as answer:
                 is_well = answer.status in (200, 401)
         except (aiohttp.ClientError, asyncio.TimeoutError):
             is_well = False

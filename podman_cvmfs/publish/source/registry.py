@@ -38,7 +38,7 @@ def check_host(host: str) -> None:
     if split_domain(f"{host}/image")[0] is None:
         raise InputError(
             f"podman has no name for an image of the registry {printable(host)}: it would take "
-            "that for a part of Docker Hub",
+            "it for a directory of Docker Hub",
             f"give the image a name with --name, or write the registry with its port: {host}:443",
         )
 

@@ -49,13 +49,13 @@ MACHINE_CASES: list[Case] = [
         "containers-stuck",
         replace(ROOT, stuck=("a", "b")),
         "a, b: the image's file system doesn't answer",
-        "# once the repository is mounted: podman stop, then podman start",
+        "# mount the repository, then for each container: podman stop",
     ),
     (
         "containers-stuck",
         replace(USER, stuck=("a",)),
         "a: the",
-        "# once the repository is mounted: podman system migrate",
+        "# mount the repository, then podman system migrate",
     ),
     (
         "repository-missing",
@@ -151,14 +151,14 @@ MACHINE_CASES: list[Case] = [
         "images-rejected",
         replace(ROOT, policy=ImagePolicy("/p.json", rejected={"r/a:1": "p rejects r/a"})),
         "1 name of the store, such as r/a:1: p rejects r/a",
-        "# change /p.json",
+        "# if podman should take these images, change /p.json",
     ),
     (
         # The cure of an empty store, a sync, would not help.
         "images-rejected",
         counts(replace(ROOT, policy=ImagePolicy("/p.json", rejects_others="p rejects")), images=0),
         "p rejects",
-        "# change /p.json",
+        "# if podman should take these images, change /p.json",
     ),
     (
         "images-unsigned",

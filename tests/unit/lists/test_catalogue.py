@@ -149,9 +149,9 @@ _BIG = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n LIMIT 20
         (_reshaped("UPDATE catalog SET symlink = '' WHERE name = 'link'"), "wrong link"),
         (_reshaped("UPDATE catalog SET xattr = x'0101' WHERE name = 'etc'"), "wrong extended"),
         (_reshaped("UPDATE catalog SET xattr = x'02' WHERE name = 'etc'"), "wrong extended"),
-        (_reshaped("UPDATE catalog SET flags = 3 WHERE name = 'etc'"), "isn't named"),
+        (_reshaped("UPDATE catalog SET flags = 3 WHERE name = 'etc'"), "doesn't name the one"),
         (_reshaped("UPDATE catalog SET flags = 16385 WHERE name = 'etc'"), "another directory"),
-        (_reshaped("INSERT INTO nested_catalogs VALUES ('/x', '../x', 0)"), "by no hash"),
+        (_reshaped("INSERT INTO nested_catalogs VALUES ('/x', '../x', 0)"), "without a hash"),
         (_reshaped("UPDATE catalog SET symlink = zeroblob(200000)"), "damaged"),
     ],
 )

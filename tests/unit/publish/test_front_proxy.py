@@ -15,6 +15,7 @@ from podman_cvmfs.names.reference import ImageName
 from podman_cvmfs.publish.front.batches import Batches
 from podman_cvmfs.publish.front.proxy import Front, runner
 
+SLOW = b"/v2/slow/blobs/uploads/"
 OK = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -27,12 +28,18 @@ class Result:
     published: list[ImageName] = field(default_factory=list)
 
 
-def asked(request: bytes, answer: bytes = OK, then_closes: bool = False) -> Result:
-    """Send ``request`` to a front whose registry answers ``answer`` to everything."""
+def asked(
+    request: bytes, answer: bytes = OK, then_closes: bool = False, uploads: int = 0
+) -> Result:
+    """Send ``request`` to a front whose registry answers ``answer`` to everything. Before, so many
+    clients begin uploads that they don't end."""
     result = Result()
 
     async def registry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 16):
+            if SLOW in data:
+                await reader.read()
+                break
             result.sent += data
             if b"\r\n\r\n" in result.sent:
                 writer.write(answer)
@@ -54,13 +61,19 @@ def asked(request: bytes, answer: bytes = OK, then_closes: bool = False) -> Resu
         await served.setup()
         await web.TCPSite(served, "127.0.0.1", 0).start()
         reader, writer = await asyncio.open_connection(*served.addresses[0][:2])
+        others = [await asyncio.open_connection(*served.addresses[0][:2]) for _ in range(uploads)]
+        for _, other in others:
+            other.write(b"POST " + SLOW + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx")
+            await other.drain()
+        await asyncio.sleep(uploads / 200)
         writer.write(request)
         try:
             while data := await asyncio.wait_for(reader.read(1 << 16), 0.5):
                 result.read += data
         except asyncio.TimeoutError:
             pass
-        writer.close()
+        for each in (writer, *(other for _, other in others)):
+            each.close()
         await served.cleanup()
         worker.cancel()
         upstream.close()
@@ -137,3 +150,8 @@ def test_a_token_of_odd_bytes_is_refused() -> None:
     head = b"POST /notifications HTTP/1.1\r\nHost: front:1\r\nAuthorization: Bearer \xff\r\n"
     result = asked(head + b"Content-Length: 2\r\n\r\n{}")
     assert result.read.startswith(b"HTTP/1.1 401")
+
+
+def test_slow_uploads_leave_room_for_others() -> None:
+    result = asked(b"GET /v2/ HTTP/1.1\r\nHost: front:1\r\n\r\n", uploads=150)
+    assert result.read.startswith(b"HTTP/1.1 201")

@@ -120,7 +120,7 @@ def test_an_edited_drop_in_is_left_to_its_editor(root: Path, node: Node) -> None
 
 def test_somebody_else_s_file_of_that_name_stays(node: Node) -> None:
     write(Path(crio.drop_in(node.directory)), b"")
-    with pytest.raises(InputError, match="set-up has not made it"):
+    with pytest.raises(InputError, match="setup has not made it"):
         node.set_up()
 
 

@@ -16,6 +16,7 @@ from podman_cvmfs.errors import InputError
 from podman_cvmfs.lists.entry import Entry
 from podman_cvmfs.lists.known import NoLists
 from podman_cvmfs.oci.documents import Digest, parse_manifest
+from podman_cvmfs.podman.composefs import NAIVE_DIFF_OFF
 from podman_cvmfs.settings.policy import Policy, View
 from podman_cvmfs.store.layout import BLOB
 from podman_cvmfs.store.metadata_size import metadata_bytes
@@ -157,6 +158,8 @@ def test_whoever_asks_for_the_exact_view_is_told_why_not(exact: _Exact) -> None:
     assert not exact.sync(asked).notices
     refused = exact.sync(replace(asked, exact=False), "podman is too old")
     assert any("podman is too old" in notice for notice in refused.notices)
+    lossy = exact.sync(replace(asked, exact=False), NAIVE_DIFF_OFF)
+    assert any("run 'podman-cvmfs setup --exact'" in notice for notice in lossy.notices)
     assert exact.views == ["flat", "flat"]
 
 
