@@ -64,6 +64,7 @@ class GoodLists:
     def __init__(self, lists: KnownLists) -> None:
         self._lists = lists
         self._bad: set[str] = set()
+        self._sizes: dict[Digest, int] = {}
 
     def find(self, repository: str, layer: Digest) -> str | None:
         """As ``KnownLists.find``."""
@@ -72,7 +73,13 @@ class GoodLists:
 
     def tar_size(self, layer: Digest, diff_id: Digest) -> int | None:
         """As ``KnownLists.tar_size``."""
-        return None if diff_id.hex in self._bad else self._lists.tar_size(layer, diff_id)
+        if diff_id.hex in self._bad:
+            return None
+        # Many images share a base, and to read the tar-split of a large one takes a second.
+        size = self._sizes.get(layer) or self._lists.tar_size(layer, diff_id)
+        if size is not None:
+            self._sizes[layer] = size
+        return size
 
     def tar_split(self, diff_id: Digest) -> bytes | None:
         """As ``KnownLists.tar_split``."""
