@@ -72,7 +72,7 @@ def ingest(name: str, staging: str) -> None:
 def run_server(*words: str) -> None:
     """Run ``cvmfs_server WORDS``, whose last word is the repository. Raises RepositoryError."""
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             ["cvmfs_server", *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -81,7 +81,14 @@ def run_server(*words: str) -> None:
         )
     except OSError as err:
         raise _missing(err) from None
-    _check(words[-1], done.returncode, done.stdout)
+    try:
+        said, _ = process.communicate()
+    except BaseException:
+        # After a Control-C the server goes on to its end: half a transaction helps nobody.
+        said, _ = process.communicate()
+        _check(words[-1], process.returncode, said)
+        raise
+    _check(words[-1], process.returncode, said)
 
 
 def _missing(err: OSError) -> RepositoryError:

@@ -175,9 +175,13 @@ def changing(repository: str) -> Iterator[None]:
         # The transaction keeps others out. The lock is nothing to publish.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(repository, LOCK_FILE))
-        # If it fails, the transaction stays open.
-        run_server("publish", name)
     except BaseException:
+        run_server("abort", "-f", name)
+        raise
+    try:
+        run_server("publish", name)
+    except RepositoryError:
+        # The transaction has stayed open.
         run_server("abort", "-f", name)
         raise
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from podman_cvmfs.publish import targets
-from podman_cvmfs.publish.ingest import write_tar
+from podman_cvmfs.publish.ingest import run_server, write_tar
 from podman_cvmfs.publish.targets import CernvmfsTarget
 from podman_cvmfs.publish.unpack.safe_tree import remove
 
@@ -59,3 +60,20 @@ def test_a_deep_image_goes_into_the_tar_and_is_cleared(
         names = tar.getnames()
     assert names[:3] == ["a", "a/d", "a/d/d"]
     assert names[-2:] == ["a" + "/d" * DEPTH + "/file", "b"]
+
+
+def test_an_interrupt_does_not_end_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "cvmfs_server"
+    program.write_text(f"#!/bin/sh\nsleep 1\necho so\necho $* >{tmp_path}/done\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_server("publish", "images.example.org")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert (tmp_path / "done").read_text() == "publish images.example.org\n"
