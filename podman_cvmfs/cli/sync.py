@@ -183,11 +183,12 @@ def _run(
         report, warnings = _sync(settings, images)
     if not (images or report.failed or report.waiting):
         warnings += keep_stamps(stamps, settings, wishes, report, now)
-    warnings += [*remarks, *report.warnings, *failures(report)]
-    if told is None or report.changed or warnings != told:
+    warnings += [*remarks, *report.warnings]
+    said = [*warnings, *failures(report)]
+    if told is None or report.changed or said != told:
         show(report, settings.store, warnings, output)
     if told is not None:
-        told[:] = warnings
+        told[:] = said
     if settings.prefetch and settings.wish_lists and not images:
         from podman_cvmfs.cli.early import read_new
 

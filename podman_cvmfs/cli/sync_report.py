@@ -39,6 +39,7 @@ def show(report: SyncReport, store: str, warnings: Sequence[str], output: str) -
     removed = [f"removed {printable(name)}" for name in report.removed]
     _list(logging.INFO, removed, "names removed", _MOST_NAMES)
     _list(logging.WARNING, warnings, "warnings", _MOST_LINES)
+    _list(logging.WARNING, failures(report), "failures", _MOST_LINES)
     unfit = [f"left out: {error.message}" for error in report.left_out.values()]
     _list(logging.INFO, unfit, "names left out", _MOST_LINES)
     made_up = f", {report.synthesised} with a synthesised config" if report.synthesised else ""
@@ -78,13 +79,13 @@ def _made_up(number: int) -> str:
 
 
 def failures(report: SyncReport) -> list[str]:
-    """A line for each failure."""
+    """A line for each failure. A registry's silence comes first: it may concern many names."""
     lines = []
+    for host, names in report.waiting.items():
+        lines.append(f"{_made_up(len(names))}: {report.silent[host]}")
     for name, error in report.failed.items():
         text = error.line
         lines.append(f"failed {text if name in text else f'{printable(name)}: {text}'}")
-    for host, names in report.waiting.items():
-        lines.append(f"{_made_up(len(names))}: {report.silent[host]}")
     return lines
 
 

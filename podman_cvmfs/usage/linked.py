@@ -8,6 +8,7 @@ leads to: files of the host.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterable
@@ -68,7 +69,9 @@ class ShownDirectories:
             for piece_id in pieces:
                 self._of_piece[piece_id] = piece_target(piece_entry(piece_id), pool) or ""
         finally:
-            os.close(pool)
+            # An error at the close of what was only read from says nothing.
+            with contextlib.suppress(OSError):
+                os.close(pool)
 
     def of(self, layer: StoredLayer) -> Iterable[str]:
         """Where the pieces of ``layer`` lead to, as far as ``look`` or ``all`` has read them."""
