@@ -69,8 +69,9 @@ status=0
 "${pytest[@]}" tests/benchmarks || status=$?
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
-"${pytest[@]}" tests/integration >"$output" 2>&1 &
-"${pytest[@]}" tests --ignore tests/benchmarks --ignore tests/integration || status=$?
+"${pytest[@]}" tests/integration tests/packaging >"$output" 2>&1 &
+"${pytest[@]}" tests --ignore tests/benchmarks --ignore tests/integration \
+    --ignore tests/packaging || status=$?
 wait $! || status=$?
 cat "$output"
 exit "$status"

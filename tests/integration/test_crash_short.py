@@ -36,7 +36,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory, place: Stage) -> Iterator[E
 def test_killed_anywhere_podman_goes_on_and_the_next_sync_mends(
     place: Stage, podman: Engine, scenario: Scenario
 ) -> None:
-    result = kill_everywhere(place, scenario, step=3, every=12, engine=podman)
+    result = kill_everywhere(place, scenario, step=4, every=12, engine=podman)
     assert result.runs > 30
     assert result.problems == []
 
@@ -57,7 +57,7 @@ def test_an_error_anywhere_in_writing_leaves_the_store_as_it_was(
 def test_an_error_anywhere_in_reading_the_repository_loses_nothing(
     place: Stage, scenario: Scenario, onwards: bool
 ) -> None:
-    result = fail_reads(place, scenario, READ_ERRORS[:4], step=5, onwards=onwards)
+    result = fail_reads(place, scenario, READ_ERRORS[:4], step=9, onwards=onwards)
     assert result.runs > 10
     assert result.problems == []
 
