@@ -9,7 +9,7 @@ import click
 
 from podman_cvmfs.cli.options import DIRECTORY, setting, settings_given, stored_names
 from podman_cvmfs.errors import printable
-from podman_cvmfs.reports.find import find, names_of, no_such_image
+from podman_cvmfs.reports.find import names_of, required
 from podman_cvmfs.reports.image import Anatomy, LayerAnatomy, anatomy_of
 from podman_cvmfs.reports.sources import content_of, target_of
 from podman_cvmfs.store.records import StoreContent
@@ -34,12 +34,10 @@ def command(images: tuple[str, ...], output: str) -> None:
     """
     settings = target_of(settings_given())
     content = content_of(settings)
-    found = []
-    for text in images:
-        image = find(content, text)
-        if image is None:
-            raise no_such_image(settings.store, text)
-        found.append(anatomy_of(settings.store, content, image))
+    found = [
+        anatomy_of(settings.store, content, required(content, settings.store, text))
+        for text in images
+    ]
     data = [_as_data(content, each) for each in found]
     if output == "json":
         click.echo(json.dumps(data, indent=4))

@@ -35,7 +35,7 @@ def command(images: tuple[str, ...], output: str) -> None:
     """
     from podman_cvmfs.lists.kept import KeptLists
     from podman_cvmfs.registry.client import RegistryClient
-    from podman_cvmfs.reports.find import find, no_such_image
+    from podman_cvmfs.reports.find import required
     from podman_cvmfs.reports.sources import content_of, target_of
     from podman_cvmfs.sync.stamp import forget
 
@@ -46,12 +46,7 @@ def command(images: tuple[str, ...], output: str) -> None:
             "set offline = false",
         )
     content = content_of(settings)
-    wanted = []
-    for name in images:
-        image = find(content, name)
-        if image is None:
-            raise no_such_image(settings.store, name)
-        wanted.append(image)
+    wanted = [required(content, settings.store, name) for name in images]
     kept = KeptLists(settings.cache, settings.lists_budget)
     limits = settings.registries
     made: list[dict[str, object]] = []

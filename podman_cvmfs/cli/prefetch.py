@@ -114,15 +114,9 @@ def _named(
 ) -> tuple[Settings, StoreContent, list[StoredImage]]:
     """The settings with the store to look at, what it holds, and the images of these names."""
     # A container that starts waits for nothing that only names need.
-    from podman_cvmfs.reports.find import find, no_such_image
+    from podman_cvmfs.reports.find import required
     from podman_cvmfs.reports.sources import content_of, target_of
 
     settings = target_of(settings)
     content = content_of(settings)
-    found = []
-    for name in names:
-        image = find(content, name)
-        if image is None:
-            raise no_such_image(settings.store, name)
-        found.append(image)
-    return settings, content, found
+    return settings, content, [required(content, settings.store, name) for name in names]

@@ -17,7 +17,7 @@ from podman_cvmfs.profiles.profile import Profile, merge, parse_profile, render_
 from podman_cvmfs.profiles.record import profile_of, record
 from podman_cvmfs.profiles.shown import ShownImage, shown_image
 from podman_cvmfs.profiles.trace import read_trace
-from podman_cvmfs.reports.find import find, no_such_image
+from podman_cvmfs.reports.find import required
 from podman_cvmfs.reports.sources import content_of, target_of
 from podman_cvmfs.store.records import StoredImage
 from podman_cvmfs.util.files import write_whole
@@ -61,9 +61,7 @@ def command(
         raise click.UsageError("--trace runs no COMMAND")
     settings = target_of(settings_given())
     content = content_of(settings)
-    found = find(content, image)
-    if found is None:
-        raise no_such_image(settings.store, image)
+    found = required(content, settings.store, image)
     shown = shown_image(settings.store, content, found)
     if trace is not None:
         profile = profile_of(shown, found, read_trace(trace, found.repository, shown))

@@ -70,7 +70,11 @@ def _is_digest_of(image: StoredImage, digest: Digest) -> bool:
     return str(digest) in (image.manifest_digest, image.index_digest)
 
 
-def no_such_image(store: str, text: str) -> InputError:
-    """The error to raise if ``find`` finds nothing in the store in the directory ``store``."""
-    why = on_store(store, "why", text)
-    return InputError(f"not in the store: {printable(text)}", f"'{why}' tells why")
+def required(content: StoreContent, store: str, text: str) -> StoredImage:
+    """The image that ``find`` finds. Raises InputError if there is none in the store in the
+    directory ``store``, which holds ``content``."""
+    image = find(content, text)
+    if image is None:
+        why = on_store(store, "why", text)
+        raise InputError(f"not in the store: {printable(text)}", f"'{why}' tells why")
+    return image
