@@ -50,6 +50,16 @@ def tree_of(root: Path) -> dict[str, tuple[bytes | str | None, int]]:
     return found
 
 
+def undo(path: str) -> list[str]:
+    """Take back all that the record at ``path`` says; return what there is to say."""
+    manifest = records.load(path)
+    changes, remarks = records.plan_undo(manifest)
+    for change in changes:
+        make(change)
+    records.finish_undo(path, manifest)
+    return remarks
+
+
 class Machine:
     """Set-up on files below one directory."""
 
@@ -75,12 +85,7 @@ class Machine:
 
     def undo(self) -> list[str]:
         """Take all back; return what there is to say."""
-        manifest = records.load(self.manifest)
-        changes, remarks = records.plan_undo(manifest)
-        for change in changes:
-            make(change)
-        records.finish_undo(self.manifest, manifest)
-        return remarks
+        return undo(self.manifest)
 
     def serves(self, store: str = STORE) -> bool:
         """Whether podman gets the store."""

@@ -18,10 +18,9 @@ from podman_cvmfs.errors import InputError
 from podman_cvmfs.podman.crio_conf import RESTART, read_crio_conf
 from podman_cvmfs.setup import crio
 from podman_cvmfs.setup import record as records
-from podman_cvmfs.setup.changes import make
 from podman_cvmfs.setup.request import Plan, SetupRequest
 from podman_cvmfs.store.store import Store
-from tests.support.set_up import MIDDLE, tree_of, write
+from tests.support.set_up import MIDDLE, tree_of, undo, write
 from tests.support.small_store import put
 
 
@@ -49,12 +48,7 @@ class Node:
         return plan
 
     def undo(self) -> list[str]:
-        manifest = records.load(self.manifest)
-        changes, remarks = records.plan_undo(manifest)
-        for change in changes:
-            make(change)
-        records.finish_undo(self.manifest, manifest)
-        return remarks
+        return undo(self.manifest)
 
 
 @pytest.fixture
